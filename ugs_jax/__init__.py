@@ -1,0 +1,64 @@
+"""Uncertainty-aware gradient stabilization (UGS) for small object detection, in JAX.
+
+The public modules, from the ground up:
+
+- `boxes`: formats, overlaps, the offset codec and non-maximum suppression;
+- `labels`: interval non-uniform grids, two-hot labels and their expectation;
+- `losses`: localization losses as pure, unreduced functions;
+- `refinement`: uncertainty-guided perturbation of features;
+- `detectors`, `training`, `evaluation`, `plotting`: a YOLOv5 that takes any localization objective, and what it
+  needs to learn
+  and to be scored.
+
+Each is imported when it is first used, so that `import ugs_jax` is quick and loads neither Flax nor the data stack:
+
+>>> import ugs_jax
+>>> ugs_jax.labels.uniform_grid(alpha=1.0, n=2).tolist()
+[-1.0, 0.0, 1.0]
+
+The method is that of Sun et al., "Uncertainty-Aware Gradient Stabilization for Small Object Detection", ICCV 2025
+(arXiv 2303.01803).
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ugs_jax._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ugs_jax import boxes as boxes
+    from ugs_jax import detectors as detectors
+    from ugs_jax import evaluation as evaluation
+    from ugs_jax import labels as labels
+    from ugs_jax import losses as losses
+    from ugs_jax import plotting as plotting
+    from ugs_jax import refinement as refinement
+    from ugs_jax import training as training
+
+__all__ = [
+    "__version__",
+    "boxes",
+    "detectors",
+    "evaluation",
+    "labels",
+    "losses",
+    "plotting",
+    "refinement",
+    "training",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a public module the first time it is asked for.
+
+    Raises:
+      AttributeError: if `name` is no public module.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module 'ugs_jax' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+    return importlib.import_module(f"ugs_jax.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
