@@ -1,0 +1,171 @@
+"""COCO average precision by object size, through faster-coco-eval (C++)."""
+
+import typing
+from collections.abc import Iterable
+
+import numpy as np
+
+from ugs_jax.evaluation.protocol import DEFAULT_PROTOCOL, Protocol
+from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays, rows_from_detections
+
+_UNBOUNDED_AREA = 1e10  # px²; pycocotools' own upper end, 1e5 px a side
+
+
+@typing.runtime_checkable
+class AnnotatedDataset(typing.Protocol):
+    """What the scorer asks of a data set; `data_pipeline.Dataset` is one."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def annotations(self, index: int, /) -> typing.Any:
+        """Boxes [n,4] and ignore [r,4] (xyxy px of the stored image), labels [n] from 0, height, width."""
+
+
+class CocoScorer:
+    """Scores detections on one data set; prepares the ground truth once and scores as often as asked.
+
+    Image ids are indices into the data set. An ignore region is a crowd of every class: at each threshold t, an
+    unmatched detection with at least t of its area inside is neither right nor wrong.
+
+    Args:
+      dataset: ground truth.
+      protocol: thresholds, caps, size bins.
+
+    Raises:
+      ValueError: where a label names no class.
+
+    References:
+      Lin et al., Microsoft COCO, ECCV 2014; Wang et al., Tiny Object Detection in Aerial Images, ICPR 2021.
+    """
+
+    def __init__(self, dataset: AnnotatedDataset, protocol: Protocol = DEFAULT_PROTOCOL) -> None:
+        """Builds the ground truth; see the class."""
+        from faster_coco_eval import COCO
+
+        self.protocol = protocol
+        self.classes = tuple(dataset.classes)
+        self._images = len(dataset)
+        self._truth = COCO(_coco_ground_truth(dataset))
+        self._rows: list[CocoRow] = []
+
+    @property
+    def rows(self) -> list[CocoRow]:
+        """What has been added since the last `reset`, as COCO result rows."""
+        return list(self._rows)
+
+    def reset(self) -> None:
+        """Forgets the detections; keeps the ground truth."""
+        self._rows = []
+
+    def add(self, rows: Iterable[CocoRow]) -> None:
+        """Adds COCO result rows.
+
+        Raises:
+          ValueError: for an image or category that the data set does not have.
+        """
+        rows = list(rows)
+        for row in rows:
+            if not 0 <= row["image_id"] < self._images:
+                raise ValueError(
+                    f"image_id {row['image_id']}: expected 0…{self._images - 1}, the index of a record; "
+                    "score on the data set the detections were made on"
+                )
+            if not 1 <= row["category_id"] <= len(self.classes):
+                raise ValueError(
+                    f"category_id {row['category_id']} (image {row['image_id']}): expected 1…{len(self.classes)}, "
+                    "the class index + 1; give the detector as many classes as the data set has"
+                )
+        self._rows += rows
+
+    def add_batch(self, detections: DetectionArrays, batch: BatchGeometry) -> None:
+        """Adds the valid detections of the real images of a letterboxed batch.
+
+        Raises:
+          ValueError: for boxes or scores that are not finite, or classes that the data set does not have.
+        """
+        self.add(rows_from_detections(detections, batch))
+
+    def score(self) -> dict[str, float | None]:
+        """Scores what has been added.
+
+        Returns:
+          `ap`, `ap<t>` for the thresholds .5 and .75 where the protocol has them, `ap_<size>` for each size bin,
+          `ar<max_detections>`, and `ap/<class>`: all in [0, 1], None where there is no such object.
+        """
+        from faster_coco_eval import COCOeval_faster
+
+        protocol = self.protocol
+        found = self._truth.loadRes([dict(row) for row in self._rows])
+        evaluation = COCOeval_faster(self._truth, found, "bbox")
+        evaluation.params.iouThrs = np.asarray(protocol.iou_thresholds)
+        evaluation.params.maxDets = [protocol.max_detections]
+        evaluation.params.areaRngLbl = ["all", *(size.name for size in protocol.size_bins)]
+        evaluation.params.areaRng = [
+            [0, _UNBOUNDED_AREA],
+            *([size.low**2, min(size.high**2, _UNBOUNDED_AREA)] for size in protocol.size_bins),
+        ]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        precision, recall = evaluation.eval["precision"][..., 0], evaluation.eval["recall"][..., 0]
+        return self._summary(np.asarray(precision), np.asarray(recall))
+
+    def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float | None]:
+        """Means over precision [threshold, recall point, class, size] and recall [threshold, class, size]."""
+        scores = {"ap": _mean(precision[..., 0])}
+        for threshold, key in ((0.5, "ap50"), (0.75, "ap75")):
+            index = np.flatnonzero(np.isclose(self.protocol.iou_thresholds, threshold))
+            if index.size:
+                scores[key] = _mean(precision[index, ..., 0])
+        for i, size in enumerate(self.protocol.size_bins, start=1):
+            scores[f"ap_{size.name}"] = _mean(precision[..., i])
+        scores[f"ar{self.protocol.max_detections}"] = _mean(recall[..., 0])
+        for k, name in enumerate(self.classes):
+            scores[f"ap/{name}"] = _mean(precision[:, :, k, 0])
+        return scores
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of the entries that exist; faster-coco-eval marks classes and sizes without objects by -1."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else None
+
+
+def _coco_ground_truth(dataset: AnnotatedDataset) -> dict[str, list[dict[str, typing.Any]]]:
+    """The data set in COCO's format; annotation ids start at 1, for 0 means `unmatched` to pycocotools."""
+    classes = len(dataset.classes)
+    images: list[dict[str, typing.Any]] = []
+    annotations: list[dict[str, typing.Any]] = []
+
+    def append(image_id: int, label: int, box: np.ndarray, iscrowd: int) -> None:
+        x, y, right, bottom = (float(side) for side in box)
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "bbox": [x, y, right - x, bottom - y],
+                "area": (right - x) * (bottom - y),
+                "iscrowd": iscrowd,
+            }
+        )
+
+    for i in range(len(dataset)):
+        example = dataset.annotations(i)
+        images.append({"id": i, "height": int(example.height), "width": int(example.width)})
+        for box, label in zip(example.boxes, example.labels, strict=True):
+            if not 0 <= label < classes:
+                raise ValueError(
+                    f"image {i}: expected labels 0…{classes - 1}, got {int(label)}; the data set's `classes` and "
+                    "labels disagree, rebuild it"
+                )
+            append(i, int(label), box, iscrowd=0)
+        for region in example.ignore:
+            for label in range(classes):
+                append(i, label, region, iscrowd=1)
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(dataset.classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}

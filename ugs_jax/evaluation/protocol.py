@@ -1,0 +1,94 @@
+"""What a score means: thresholds, caps and size bins, said in one line beside every number."""
+
+import dataclasses
+import itertools
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeBin:
+    """Objects whose √area lies in [low, high] px of the stored image; both ends count, as in pycocotools."""
+
+    name: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless 0 <= low < high."""
+        if not 0 <= self.low < self.high:
+            raise ValueError(
+                f"SizeBin {self.name!r}: expected 0 <= low < high, got low={self.low}, high={self.high}; "
+                "give sides in px (not areas), smaller one first"
+            )
+
+    def describe(self) -> str:
+        """The bin as words, e.g. `very tiny 0–8`."""
+        name = self.name.replace("_", " ")
+        return f"{name} >{self.low:g}" if math.isinf(self.high) else f"{name} {self.low:g}–{self.high:g}"
+
+
+AI_TOD_BINS = (
+    SizeBin("very_tiny", 0.0, 8.0),
+    SizeBin("tiny", 8.0, 16.0),
+    SizeBin("small", 16.0, 32.0),
+    SizeBin("medium", 32.0, 64.0),
+)
+COCO_BINS = (
+    SizeBin("coco_small", 0.0, 32.0),
+    SizeBin("coco_medium", 32.0, 96.0),
+    SizeBin("coco_large", 96.0, math.inf),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How detections are scored.
+
+    Attributes:
+      name: shown first in `describe()`.
+      max_detections: detections kept for each image and class, highest scores first (pycocotools' maxDets).
+      iou_thresholds: increasing, within (0, 1].
+      size_bins: one `ap_<name>` each. The default has AI-TOD's four (its lowest bin starts at 0, as in AI-TOD's
+        code; `medium` ends at 64, as in its paper) and COCO's three.
+
+    Raises:
+      ValueError: for an empty or unordered list of thresholds, a cap below 1, or two bins of one name.
+    """
+
+    name: str = "COCO"
+    max_detections: int = 500
+    iou_thresholds: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+    size_bins: tuple[SizeBin, ...] = AI_TOD_BINS + COCO_BINS
+
+    def __post_init__(self) -> None:
+        """Checks the fields; see the class for what is raised."""
+        ordered = list(self.iou_thresholds) == sorted(set(self.iou_thresholds))
+        if not self.iou_thresholds or not ordered or self.iou_thresholds[0] <= 0 or self.iou_thresholds[-1] > 1:
+            raise ValueError(
+                f"iou_thresholds: expected increasing values within (0, 1], got {self.iou_thresholds}; "
+                "COCO's are 0.5, 0.55, …, 0.95"
+            )
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections: expected at least 1, got {self.max_detections}; 500 suits drone images")
+        names = [size.name for size in self.size_bins]
+        if len(set(names)) != len(names):
+            raise ValueError(f"size_bins: expected a different name for each, got {names}; rename the repeated one")
+
+    def describe(self) -> str:
+        """One line to print beside every number."""
+        thresholds = self.iou_thresholds
+        steps = {round(b - a, 6) for a, b in itertools.pairwise(thresholds)}
+        iou = (
+            f"{thresholds[0]:.2f}:{steps.pop():.2f}:{thresholds[-1]:.2f}"
+            if len(thresholds) > 2 and len(steps) == 1
+            else ", ".join(f"{t:.2f}" for t in thresholds)
+        )
+        sizes = ", ".join(size.describe() for size in self.size_bins)
+        return (
+            f"{self.name} AP: IoU {iou}, 101 recall points, mean over classes, "
+            f"at most {self.max_detections} detections per image and class, ignore regions as crowds; "
+            f"object size = √area in px of the stored image: {sizes}"
+        )
+
+
+DEFAULT_PROTOCOL = Protocol()
