@@ -1,0 +1,35 @@
+"""Boxes: formats, overlap, offsets from anchors, non-maximum suppression. xyxy in px unless a name says otherwise."""
+
+from ugs_jax.boxes.codec import Anchors, decode, encode
+from ugs_jax.boxes.format import (
+    area,
+    clip_to_image,
+    corners,
+    cxcywh_to_xyxy,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
+from ugs_jax.boxes.nms import Kept, non_maximum_suppression
+from ugs_jax.boxes.overlap import enclosing_box, intersection, iou, pairwise_coverage, pairwise_iou, union
+
+__all__ = [
+    "Anchors",
+    "Kept",
+    "area",
+    "clip_to_image",
+    "corners",
+    "cxcywh_to_xyxy",
+    "decode",
+    "enclosing_box",
+    "encode",
+    "intersection",
+    "iou",
+    "non_maximum_suppression",
+    "pairwise_coverage",
+    "pairwise_iou",
+    "union",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

@@ -1,0 +1,93 @@
+"""Non-maximum suppression on the device, with static shapes: the exact greedy result, found in parallel."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int
+
+from ugs_jax.boxes.overlap import pairwise_iou
+from ugs_jax.numerics import Scalar
+
+
+class Kept(NamedTuple):
+    """The surviving boxes, best first.
+
+    Attributes:
+      index: positions in the input, by falling score; 0 where not `valid`, so that gathering with it is safe.
+      valid: False for padding.
+    """
+
+    index: Int[Array, "outputs"]
+    valid: Bool[Array, "outputs"]
+
+
+def non_maximum_suppression(
+    boxes: Float[Array, "n 4"],
+    scores: Float[Array, "n"],
+    classes: Int[Array, "n"],
+    *,
+    iou_threshold: Scalar,
+    max_outputs: int,
+    class_agnostic: bool = False,
+) -> Kept:
+    """Keep each box unless a better one of its class, itself kept, overlaps it by more than `iou_threshold`.
+
+    1. Greedy suppression is the unique solution of keep_i = no kept j before i with IoU_ij > t. Iterating that equation
+       from "all kept" settles at least one more leading box in each round, and in practice all of them in as many rounds
+       as the longest chain of suppressions: few.
+    2. Classes are compared, not shifted apart in coordinates, which would cost precision.
+
+    Args:
+      boxes: xyxy, px.
+      scores: rows with a score that is not above 0 (NaN included) are padding and never kept. Of equal scores the first wins.
+      classes: class of each box.
+      iou_threshold: in [0, 1].
+      max_outputs: length of the result; may exceed n.
+      class_agnostic: whether boxes of different classes suppress each other too.
+
+    Returns:
+      `Kept`. Use `jax.vmap` for a batch; memory grows with n².
+
+    Raises:
+      ValueError: `iou_threshold` outside [0, 1] or `max_outputs` below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [30.0, 0.0, 40.0, 10.0]])
+      >>> kept = non_maximum_suppression(
+      ...     boxes, jnp.array([0.6, 0.9, 0.3]), jnp.array([0, 0, 0]), iou_threshold=0.5, max_outputs=3
+      ... )
+      >>> print(kept.index, kept.valid)
+      [1 2 0] [ True  True False]
+    """
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold: expected a number in [0, 1], got {iou_threshold}")
+    if max_outputs < 1:
+        raise ValueError(f"max_outputs: expected at least 1, got {max_outputs}")
+    order = jnp.argsort(jnp.where(scores > 0, scores, -jnp.inf), descending=True, stable=True)
+    boxes, candidate, classes = boxes[order], (scores > 0)[order], classes[order]
+    conflict = pairwise_iou(boxes, boxes) > iou_threshold
+    if not class_agnostic:
+        conflict &= classes[:, None] == classes[None, :]
+    keep = _greedy(conflict, candidate)
+    (position,) = jnp.nonzero(keep, size=max_outputs, fill_value=0)
+    valid = jnp.arange(max_outputs) < jnp.sum(keep)
+    return Kept(jnp.where(valid, order[position], 0).astype(jnp.int32), valid)
+
+
+def _greedy(conflict: Bool[Array, "n n"], candidate: Bool[Array, "n"]) -> Bool[Array, "n"]:
+    """Fixed point of keep_i = candidate_i and no kept j < i in conflict with i, for boxes sorted by score."""
+    n = candidate.shape[0]
+    earlier = jnp.arange(n)[None, :] < jnp.arange(n)[:, None]
+    suppressed_by = (conflict & earlier).astype(jnp.float32)
+
+    def unsettled(state: tuple[Array, Array]) -> Array:
+        return jnp.any(state[0] != state[1])
+
+    def refine(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        _, keep = state
+        return keep, candidate & (suppressed_by @ keep.astype(jnp.float32) == 0)
+
+    return jax.lax.while_loop(unsettled, refine, refine((candidate, candidate)))[1]

@@ -1,0 +1,81 @@
+"""The only IoU of the project: intersection, union, enclosing box, element by element and for all pairs.
+
+All boxes are xyxy in px. A reversed box (x2 < x1 or y2 < y1) is empty: its area and its overlap with anything are 0.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ugs_jax.boxes.format import area, corners
+from ugs_jax.numerics import narrow, ratio, widen
+
+
+def intersection(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """Area shared by each box and its partner, px²."""
+    x1, y1, x2, y2 = corners(boxes)
+    u1, v1, u2, v2 = corners(others)
+    width = jnp.minimum(x2, u2) - jnp.maximum(x1, u1)
+    height = jnp.minimum(y2, v2) - jnp.maximum(y1, v1)
+    return narrow(jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0), boxes, others)
+
+
+def union(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """Area covered by each box or its partner, px²."""
+    a, b = widen(boxes, others)
+    return narrow(area(a) + area(b) - intersection(a, b), boxes, others)
+
+
+def enclosing_box(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch 4"]:
+    """Smallest box around all four corners of each pair, px; reversed corners count where they lie."""
+    x1, y1, x2, y2 = corners(boxes)
+    u1, v1, u2, v2 = corners(others)
+    left = jnp.minimum(jnp.minimum(x1, u1), jnp.minimum(x2, u2))
+    top = jnp.minimum(jnp.minimum(y1, v1), jnp.minimum(y2, v2))
+    right = jnp.maximum(jnp.maximum(x1, u1), jnp.maximum(x2, u2))
+    bottom = jnp.maximum(jnp.maximum(y1, v1), jnp.maximum(y2, v2))
+    return narrow(jnp.stack([left, top, right, bottom], axis=-1), boxes, others)
+
+
+def iou(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """Intersection over union of each box and its partner, in [0, 1] up to rounding.
+
+    Args:
+      boxes: xyxy, px.
+      others: xyxy, px; the batch axes broadcast.
+
+    Returns:
+      IoU; 0, with zero gradient, where the union is below `numerics.AREA_FLOOR` px².
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(iou(jnp.array([0.0, 0.0, 4.0, 4.0]), jnp.array([2.0, 0.0, 6.0, 4.0])))
+      0.33333334
+    """
+    a, b = widen(boxes, others)
+    shared = intersection(a, b)
+    return narrow(ratio(shared, area(a) + area(b) - shared), boxes, others)
+
+
+def pairwise_iou(boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch m 4"]) -> Float[Array, "*batch n m"]:
+    """IoU of every box with every other; coordinates broadcast one by one, so no [n, m, 4] array is made.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> a = jnp.array([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 6.0, 4.0]])
+      >>> print(pairwise_iou(a, a[:1]))
+      [[1.        ]
+       [0.33333334]]
+    """
+    return iou(boxes[..., :, None, :], others[..., None, :, :])
+
+
+def pairwise_coverage(
+    boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch m 4"]
+) -> Float[Array, "*batch n m"]:
+    """Share of every box's own area that lies inside every other, in [0, 1]; 0 for a box without area.
+
+    This is the measure for ignore regions: a small box inside a large region has coverage 1 and IoU near 0.
+    """
+    a, b = widen(boxes[..., :, None, :], others[..., None, :, :])
+    return narrow(ratio(intersection(a, b), area(a)), boxes, others)

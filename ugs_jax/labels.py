@@ -1,0 +1,197 @@
+"""Interval labels: the grid a box parameter is predicted on, two-hot targets, expectations, and grids fitted to data."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Real
+
+from ugs_jax.numerics import Scalar, narrow, widen
+
+Grid = Float[Array | np.ndarray, "bins"]
+
+
+def uniform_grid(alpha: Scalar, n: int) -> Float[np.ndarray, "bins"]:
+    """Positions of n+1 labels, evenly spaced from −α to α.
+
+    Args:
+      alpha: half of the range, in the unit of the offsets; > 0.
+      n: number of intervals; ≥ 1.
+
+    Returns:
+      A NumPy constant, so that it is static under `jax.jit`.
+
+    Raises:
+      ValueError: `alpha` or `n` out of range.
+
+    Example:
+      >>> print(uniform_grid(2, 4))
+      [-2. -1.  0.  1.  2.]
+    """
+    return interval_grid(alpha, 0.0, n)
+
+
+def interval_grid(alpha: Scalar, beta: Scalar, n: int) -> Float[np.ndarray, "bins"]:
+    """Positions of n+1 interval non-uniform (IN) labels from −α to α, packed near 0.
+
+    y ← sign(y) · α · (e^{β|y|} − 1)/(e^{αβ} − 1) on the uniform y. The paper uses α=2, β=1, n=10 for the RPN and
+    α=5, β=1, n=5 for the R-CNN head.
+
+    Args:
+      alpha: half of the range, in the unit of the offsets; > 0.
+      beta: packing, per unit of the offsets; ≥ 0, and 0 gives the uniform grid.
+      n: number of intervals; ≥ 1.
+
+    Returns:
+      A NumPy constant, so that it is static under `jax.jit`. Symmetric; contains 0 if n is even.
+
+    Raises:
+      ValueError: an argument out of range, or β so large that neighbours coincide in float32.
+
+    References:
+      Sun et al., Uncertainty-Aware Gradient Stabilization for Small Object Detection, ICCV 2025.
+
+    Example:
+      >>> print(interval_grid(2, 1, 4).round(3))
+      [-2.    -0.538  0.     0.538  2.   ]
+    """
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise ValueError(f"alpha: expected a finite number > 0, got {alpha}; it is half of the grid's range")
+    if not (math.isfinite(beta) and beta >= 0):
+        raise ValueError(f"beta: expected a finite number >= 0, got {beta}; 0 gives the uniform grid")
+    if n < 1:
+        raise ValueError(f"n: expected at least 1 interval, got {n}")
+    uniform = np.arange(-n, n + 1, 2) / n  # in units of α, exactly symmetric
+    return _checked(np.sign(uniform) * alpha * _packed(np.abs(uniform), alpha * beta), f"lower beta={beta} or n={n}")
+
+
+def fit_interval_grid(offsets: Real[Array | np.ndarray, "..."], n: int, *, coverage: Scalar = 0.999) -> tuple[float, float]:
+    """Fit α and β of `interval_grid` to a sample of targets.
+
+    α is the `coverage` quantile of |T|. β ≥ 0 brings the grid points closest, in least squares, to the quantiles of |T|
+    at equal shares: each interval then holds about as many targets as any other.
+
+    Args:
+      offsets: targets of one box parameter or of several that share a grid; any shape, at least one not 0.
+      n: number of intervals; with n ≤ 2 no point is free to move and β is 0.
+      coverage: share of the targets that the range shall hold, in (0, 1].
+
+    Returns:
+      (alpha, beta), deterministic.
+
+    Raises:
+      ValueError: no targets, targets that are not finite or all 0, `n` or `coverage` out of range.
+    """
+    sizes = np.abs(_sample(offsets, n, coverage))
+    alpha = float(np.quantile(sizes, coverage))
+    if alpha <= 0:
+        raise ValueError(f"offsets: at least {coverage:.1%} of {sizes.size} are 0, which gives no range; set alpha by hand")
+    share = np.arange(n % 2, n, 2) / n  # the free points of one half: 0 stays, and so does α
+    share = share[share > 0]
+    if share.size == 0:
+        return alpha, 0.0
+    wanted = np.quantile(sizes, share * coverage) / alpha
+    packing = np.linspace(0.0, _MAX_PACKING, 3001)
+    error = [np.sum((_packed(share, value) - wanted) ** 2) for value in packing]
+    return alpha, float(packing[int(np.argmin(error))]) / alpha
+
+
+def quantile_grid(
+    offsets: Real[Array | np.ndarray, "..."], n: int, *, coverage: Scalar = 0.999, uniform_share: Scalar = 0.1
+) -> Float[np.ndarray, "bins"]:
+    """Adaptive grid: n+1 points at the quantiles of a sample of targets, so that each interval holds an equal share.
+
+    Args:
+      offsets: targets of one box parameter or of several that share a grid; any shape, not all equal.
+      n: number of intervals; ≥ 1.
+      coverage: share of the targets inside the range, in (0, 1]; half of the rest lies beyond either end.
+      uniform_share: weight in (0, 1] of the uniform grid over the same range, mixed in to keep neighbours apart.
+
+    Returns:
+      A NumPy constant, in general not symmetric.
+
+    Raises:
+      ValueError: no targets, targets that are not finite or all equal, another argument out of range.
+    """
+    sample = _sample(offsets, n, coverage)
+    if not 0 < uniform_share <= 1:
+        raise ValueError(f"uniform_share: expected a number in (0, 1], got {uniform_share}")
+    tail = (1 - coverage) / 2
+    points = np.quantile(sample, np.linspace(tail, 1 - tail, n + 1))
+    even = np.linspace(points[0], points[-1], n + 1)
+    return _checked((1 - uniform_share) * points + uniform_share * even, "the targets hardly differ; use interval_grid")
+
+
+def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch bins"]:
+    """Labels with weight on the two grid points around each offset, so that their expectation is the offset.
+
+    Args:
+      offsets: targets in the unit of `grid`; clipped to its range.
+      grid: strictly increasing.
+
+    Returns:
+      Probabilities; all but two neighbours are exactly 0. METHOD: Sun et al., ICCV 2025.
+
+    Raises:
+      ValueError: `grid` has fewer than two points or, being a NumPy constant, does not increase.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(two_hot(jnp.array([0.25, 9.0]), uniform_grid(1, 2)))
+      [[0.   0.75 0.25]
+       [0.   0.   1.  ]]
+    """
+    if isinstance(grid, np.ndarray):
+        _checked(grid, "sort it and drop duplicates")
+    if grid.shape[0] < 2:
+        raise ValueError(f"grid: expected at least 2 points, got {grid.shape[0]}")
+    target, points = widen(offsets, jnp.asarray(grid, dtype=widen(offsets)[0].dtype))
+    target = jnp.clip(target, points[0], points[-1])[..., None]
+    # The share of each interval that lies below the target: 1 … 1 f 0 … 0. Its differences are the label, and all but
+    # the two beside f are differences of equal numbers, so they are exactly 0.
+    filled = jnp.clip((target - points[:-1]) / (points[1:] - points[:-1]), 0.0, 1.0)
+    edge = jnp.ones_like(target)
+    return narrow(jnp.concatenate([edge, filled], -1) - jnp.concatenate([filled, 0 * edge], -1), offsets)
+
+
+def expectation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[Array, "*batch"]:
+    """Mean position Σ p_i y_i of distributions over a grid: the decoded offset, in the unit of the grid.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(expectation(jnp.array([0.0, 0.75, 0.25]), uniform_grid(1, 2)))
+      0.25
+    """
+    (wide,) = widen(probabilities)
+    # A multiplication and a sum, not a matrix product: those may run in reduced precision on accelerators.
+    return narrow(jnp.sum(wide * jnp.asarray(grid, dtype=wide.dtype), axis=-1), probabilities)
+
+
+_MAX_PACKING = 30.0
+
+
+def _packed(share: np.ndarray, packing: float) -> np.ndarray:
+    """(e^{s·q} − 1)/(e^s − 1) for q in [0, 1]: its limit q for s → 0, and no overflow for large s."""
+    if packing < 1e-12:
+        return share
+    return np.exp(packing * (share - 1)) * np.expm1(-packing * share) / np.expm1(-packing)
+
+
+def _checked(grid: np.ndarray, fix: str) -> np.ndarray:
+    single = grid.astype(np.float32)
+    if not (np.all(np.isfinite(single)) and np.all(np.diff(single) >= np.finfo(np.float32).tiny)):
+        raise ValueError(f"grid: expected finite points that strictly increase in float32, got {grid}; {fix}")
+    return grid
+
+
+def _sample(offsets: Array | np.ndarray, n: int, coverage: Scalar) -> np.ndarray:
+    sample = np.asarray(offsets, dtype=np.float64).ravel()
+    if sample.size == 0 or not np.all(np.isfinite(sample)):
+        bad = int(np.sum(~np.isfinite(sample)))
+        raise ValueError(f"offsets: expected finite targets, got {sample.size} of which {bad} are not finite; drop those")
+    if n < 1:
+        raise ValueError(f"n: expected at least 1 interval, got {n}")
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage: expected a share in (0, 1], got {coverage}")
+    return sample

@@ -1,0 +1,33 @@
+"""Losses: pure functions of arrays, one unreduced value a box (or element); `reduce` does the averaging."""
+
+from ugs_jax.losses.classification import sigmoid_cross_entropy, sigmoid_focal
+from ugs_jax.losses.distance import dotd, nwd
+from ugs_jax.losses.distribution import distribution_focal
+from ugs_jax.losses.interval import entropy, entropy_gap, interval_cross_entropy, normalised_entropy
+from ugs_jax.losses.iou import ciou, diou, giou, iou_loss, log_iou
+from ugs_jax.losses.norm import l1, l2, smooth_l1
+from ugs_jax.losses.reduce import masked_count, masked_mean, masked_sum, masked_variance
+
+__all__ = [
+    "ciou",
+    "diou",
+    "distribution_focal",
+    "dotd",
+    "entropy",
+    "entropy_gap",
+    "giou",
+    "interval_cross_entropy",
+    "iou_loss",
+    "l1",
+    "l2",
+    "log_iou",
+    "masked_count",
+    "masked_mean",
+    "masked_sum",
+    "masked_variance",
+    "normalised_entropy",
+    "nwd",
+    "sigmoid_cross_entropy",
+    "sigmoid_focal",
+    "smooth_l1",
+]

@@ -1,0 +1,67 @@
+"""Losses on the distance between boxes in px, made for tiny objects: NWD and DotD.
+
+Unlike IoU they tell boxes that do not meet apart. At zero distance both have a kink; the gradient there is 0.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ugs_jax.boxes.format import xyxy_to_cxcywh
+from ugs_jax.numerics import Scalar, narrow, root, widen
+
+
+def nwd(
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, constant: Scalar = 12.8
+) -> Float[Array, "*#batch"]:
+    """1 − exp(−W/C), W the 2-Wasserstein distance of the boxes' Gaussians: W² = |Δc|² + (Δw² + Δh²)/4.
+
+    Args:
+      boxes: predicted, xyxy, px.
+      targets: xyxy, px.
+      constant: C in px, > 0; about the mean size of the objects (12.8 for AI-TOD).
+
+    Returns:
+      Unreduced loss in [0, 1). Wang et al., A Normalized Gaussian Wasserstein Distance, 2021, arXiv 2110.13389.
+
+    Raises:
+      ValueError: `constant` is not above 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(nwd(jnp.array([0.0, 0.0, 4.0, 4.0]), jnp.array([0.0, 0.0, 4.0, 4.0])))
+      0.0
+    """
+    if not constant > 0:
+        raise ValueError(f"constant: expected a length in px > 0, got {constant}")
+    difference = _difference(boxes, targets)
+    squares = jnp.square(difference[..., :2]) + jnp.square(difference[..., 2:] / 2)
+    return narrow(-jnp.expm1(-root(jnp.sum(squares, axis=-1)) / constant), boxes, targets)
+
+
+def dotd(
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, scale: Scalar = 12.7
+) -> Float[Array, "*#batch"]:
+    """1 − exp(−|Δc|/S), Δc the shift of the centres; sizes play no part.
+
+    Args:
+      boxes: predicted, xyxy, px.
+      targets: xyxy, px.
+      scale: S in px, > 0; about the mean size of the objects.
+
+    Returns:
+      Unreduced loss in [0, 1). Xu et al., Dot Distance for Tiny Object Detection, CVPR Workshops 2021.
+
+    Raises:
+      ValueError: `scale` is not above 0.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale: expected a length in px > 0, got {scale}")
+    shift = _difference(boxes, targets)[..., :2]
+    return narrow(-jnp.expm1(-root(jnp.sum(jnp.square(shift), axis=-1)) / scale), boxes, targets)
+
+
+def _difference(boxes: Array, targets: Array) -> Array:
+    """Differences of centre and sides, px; a reversed box enters with negative sides."""
+    a, b = widen(boxes, targets)
+    return xyxy_to_cxcywh(a) - xyxy_to_cxcywh(b)

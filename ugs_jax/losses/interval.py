@@ -1,0 +1,125 @@
+"""UGS on interval labels: cross entropy, and the entropies that uncertainty minimisation (UM) works on.
+
+Logits beyond ±1e30, infinities included, are clipped: no p · log p or label · log p becomes 0 · inf.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float
+
+from ugs_jax.labels import Grid, two_hot
+from ugs_jax.numerics import narrow, widen
+
+_LOGIT_LIMIT = 1e30
+
+
+def interval_cross_entropy(
+    logits: Float[Array, "*batch bins"], offsets: Float[Array, "*batch"], grid: Grid
+) -> Float[Array, "*batch"]:
+    """Cross entropy between predicted and two-hot interval labels; |∂/∂logit| ≤ 1 for boxes of any size.
+
+    Args:
+      logits: scores per grid point.
+      offsets: targets, in the unit of `grid` (strides or anchor sides); clipped to its range.
+      grid: strictly increasing label positions, from `labels.interval_grid`.
+
+    Returns:
+      Unreduced loss, L_CE of Sun et al., ICCV 2025.
+
+    Raises:
+      ValueError: `logits` and `grid` differ in their number of bins.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from ugs_jax.labels import interval_grid
+      >>> print(interval_cross_entropy(jnp.zeros(11), jnp.array(0.3), interval_grid(2, 1, 10)))  # log 11
+      2.3978953
+    """
+    _same_bins(logits, grid)
+    scores, targets = widen(logits, offsets)
+    return narrow(optax.softmax_cross_entropy(_bounded(scores), two_hot(targets, grid)), logits, offsets)
+
+
+def entropy(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
+    """Entropy H(p) = −Σ p log p of p = softmax(logits), in nats: L_UM in mode `entropy`. Sun et al., ICCV 2025.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(entropy(jnp.array([0.0, 0.0, -65504.0], dtype=jnp.float16)))  # log 2
+      0.6934
+    """
+    (scores,) = widen(logits)
+    return narrow(_entropy(_bounded(scores)), logits)
+
+
+def normalised_entropy(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
+    """Entropy over its largest value, H(p)/log(bins), in [0, 1]: the uncertainty of a prediction.
+
+    Raises:
+      ValueError: fewer than two bins, whose entropy is always 0.
+    """
+    bins = logits.shape[-1]
+    if bins < 2:
+        raise ValueError(f"logits: expected at least 2 bins on the last axis, got shape {logits.shape}")
+    (scores,) = widen(logits)
+    share = _entropy(_bounded(scores)) / math.log(bins)
+    # Rounding may exceed 1: cut the value without touching the gradient.
+    return narrow(share - jax.lax.stop_gradient(jnp.maximum(share - 1.0, 0.0)), logits)
+
+
+def entropy_gap(
+    logits: Float[Array, "*batch bins"], offsets: Float[Array, "*batch"], grid: Grid
+) -> Float[Array, "*batch"]:
+    """|H(p) − H(p*)|, p* the two-hot label: L_UM in mode `match`, after the first version of arXiv 2303.01803.
+
+    Cross entropy is least where p = p*, and there this is 0; the plain entropy instead pulls away from labels between
+    two grid points. The gradient where the entropies agree is 0.
+
+    Args:
+      logits: scores per grid point.
+      offsets: targets, in the unit of `grid`; clipped to its range.
+      grid: strictly increasing label positions.
+
+    Returns:
+      Unreduced loss, nats.
+
+    Raises:
+      ValueError: `logits` and `grid` differ in their number of bins.
+    """
+    _same_bins(logits, grid)
+    scores, targets = widen(logits, offsets)
+    label = two_hot(targets, grid)
+    positive = label > 0
+    label_entropy = -jnp.sum(jnp.where(positive, label * jnp.log(jnp.where(positive, label, 1.0)), 0.0), axis=-1)
+    return narrow(jnp.abs(_entropy(_bounded(scores)) - label_entropy), logits, offsets)
+
+
+@jax.custom_jvp
+def _entropy(logits: Array) -> Array:
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+@_entropy.defjvp
+def _entropy_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """∂H/∂z_i = −p_i (log p_i + H): one rounding where differentiating the sum would cancel p_i against p_i."""
+    (logits,), (direction,) = primals, tangents
+    log_p = jax.nn.log_softmax(logits)
+    value = _entropy(logits)
+    return value, -jnp.sum(jnp.exp(log_p) * (log_p + value[..., None]) * direction, axis=-1)
+
+
+def _bounded(logits: Array) -> Array:
+    return jnp.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT)
+
+
+def _same_bins(logits: Array, grid: Grid) -> None:
+    if logits.shape[-1:] != grid.shape:
+        raise ValueError(
+            f"logits: expected one score per grid point, got {logits.shape[-1]} scores for {grid.shape[0]} points; "
+            "give the head n+1 outputs a parameter"
+        )

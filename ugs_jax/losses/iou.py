@@ -1,0 +1,104 @@
+"""Losses on the overlap of predicted and target boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU.
+
+All take xyxy boxes in px and return one unreduced value a box. Values and gradients are finite for zero-area, identical,
+touching, disjoint, reversed and huge boxes; where two formulas meet (edges that coincide) the gradient is their mean.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ugs_jax.boxes.format import area, xyxy_to_cxcywh
+from ugs_jax.boxes.overlap import enclosing_box, iou, union
+from ugs_jax.numerics import SIDE_FLOOR, Scalar, narrow, ratio, widen
+
+
+def iou_loss(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """1 − IoU, in [0, 1]. Boxes that do not meet get no gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(iou_loss(jnp.array([0.0, 0.0, 4.0, 4.0]), jnp.array([1.0, 0.0, 5.0, 4.0])))
+      0.39999998
+    """
+    a, b = widen(boxes, targets)
+    return narrow(1.0 - iou(a, b), boxes, targets)
+
+
+def log_iou(
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, floor: Scalar = 1e-6
+) -> Float[Array, "*#batch"]:
+    """−ln IoU, the supplement's Eq. 7 (Sun et al., ICCV 2025; first in Yu et al., UnitBox, 2016).
+
+    Args:
+      boxes: predicted, xyxy, px.
+      targets: xyxy, px.
+      floor: IoU below this counts as this, in (0, 1); so boxes that do not meet cost −ln 1e-6 = 13.8, without gradient.
+
+    Returns:
+      Unreduced loss.
+
+    Raises:
+      ValueError: `floor` outside (0, 1).
+    """
+    if not 0 < floor < 1:
+        raise ValueError(f"floor: expected an IoU in (0, 1), got {floor}")
+    a, b = widen(boxes, targets)
+    return narrow(-jnp.log(jnp.maximum(iou(a, b), floor)), boxes, targets)
+
+
+def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """1 − IoU + (C − U)/C with enclosing area C and union U, in [0, 2]. Rezatofighi et al., CVPR 2019, arXiv 1902.09630.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(giou(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array([3.0, 0.0, 4.0, 1.0])))
+      1.5
+    """
+    a, b = widen(boxes, targets)
+    around = area(enclosing_box(a, b))
+    return narrow(1.0 - iou(a, b) + ratio(around - union(a, b), around), boxes, targets)
+
+
+def diou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2]. Zheng et al., AAAI 2020, arXiv 1911.08287."""
+    a, b = widen(boxes, targets)
+    return narrow(1.0 - iou(a, b) + _centre_penalty(a, b), boxes, targets)
+
+
+def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
+    """DIoU + αv with v = 4/π² · (Δ atan(w/h))², α = v/(1 − IoU + v + 1e-7). Zheng et al., AAAI 2020, arXiv 1911.08287.
+
+    As published, α is a constant for the gradient: this is therefore not the gradient of the value. Sides shorter than
+    `numerics.SIDE_FLOOR` px count as that long in v.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(ciou(jnp.array([0.0, 0.0, 4.0, 4.0]), jnp.array([0.0, 0.0, 4.0, 4.0])))
+      0.0
+    """
+    a, b = widen(boxes, targets)
+    overlap = iou(a, b)
+    aspect = _aspect_penalty(a, b)
+    alpha = jax.lax.stop_gradient(aspect / (1.0 - overlap + aspect + 1e-7))
+    return narrow(1.0 - overlap + _centre_penalty(a, b) + alpha * aspect, boxes, targets)
+
+
+def _centre_penalty(a: Array, b: Array) -> Array:
+    """ρ²/c²."""
+    shift = xyxy_to_cxcywh(a)[..., :2] - xyxy_to_cxcywh(b)[..., :2]
+    around = xyxy_to_cxcywh(enclosing_box(a, b))[..., 2:]
+    return ratio(jnp.sum(jnp.square(shift), axis=-1), jnp.sum(jnp.square(around), axis=-1))
+
+
+def _aspect_penalty(a: Array, b: Array) -> Array:
+    """v = 4/π² · (Δ atan(w/h))²."""
+    return (4 / math.pi**2) * jnp.square(_aspect_angle(a) - _aspect_angle(b))
+
+
+def _aspect_angle(boxes: Array) -> Array:
+    size = jnp.maximum(xyxy_to_cxcywh(boxes)[..., 2:], SIDE_FLOOR)
+    return jnp.arctan2(size[..., 0], size[..., 1])

@@ -1,0 +1,60 @@
+"""Sums and means over masked elements: the only place that averages.
+
+Under `jax.jit` with sharded inputs the sums run over the global arrays, so a mean over a mesh is global sum over global
+count. Results are at least float32, whatever comes in: a sum of a thousand float16 losses is not a float16 number.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+
+from ugs_jax.numerics import widen
+
+Axis = int | tuple[int, ...] | None
+
+
+def masked_sum(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+    """Sum of the values where `mask` holds; what lies elsewhere, NaN included, has no part in it or in its gradient.
+
+    Args:
+      values: unreduced.
+      mask: broadcasts against `values`.
+      axis: the axes to sum over; all by default.
+    """
+    (wide,) = widen(values)
+    return jnp.sum(jnp.where(mask, wide, 0.0), axis=axis)
+
+
+def masked_count(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+    """Number of values where `mask` holds."""
+    (wide,) = widen(values)
+    return jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, dtype=wide.dtype)
+
+
+def masked_mean(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+    """Mean of the values where `mask` holds; 0, with zero gradient, where it holds nowhere.
+
+    Args:
+      values: unreduced.
+      mask: broadcasts against `values`.
+      axis: the axes to average over; all by default.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])))
+      2.0
+    """
+    return masked_sum(values, mask, axis=axis) / jnp.maximum(masked_count(values, mask, axis=axis), 1.0)
+
+
+def masked_variance(
+    values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
+) -> Float[Array, "..."]:
+    """Population variance of the values where `mask` holds; 0 where it holds at most once.
+
+    The mean is taken off before squaring, so values far from 0 lose no digits.
+    """
+    (wide,) = widen(values)
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, keepdims=True, dtype=wide.dtype), 1.0)
+    mean = jnp.sum(jnp.where(mask, wide, 0.0), axis=axis, keepdims=True) / count
+    return masked_mean(jnp.square(jnp.where(mask, wide, mean) - mean), mask, axis=axis)
