@@ -1,0 +1,34 @@
+"""Colours that stay apart for colour-blind readers."""
+
+INK = "#1f2328"
+MUTED = "#6e7781"
+GRID = "#e4e7eb"
+
+# Okabe & Ito, Color Universal Design (2008), the ones dark enough for lines on white.
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[str | tuple[int, tuple[float, float]], ...] = ("-", (0, (5.0, 2.0)), (0, (1.5, 1.5)))
+
+# Bright enough for thin boxes on photographs; Okabe & Ito first, then Tol's bright and light schemes.
+BOXES = (
+    (86, 180, 233),
+    (240, 228, 66),
+    (255, 111, 60),
+    (0, 220, 160),
+    (238, 136, 200),
+    (255, 255, 255),
+    (255, 176, 0),
+    (120, 140, 255),
+    (170, 230, 90),
+    (200, 160, 120),
+)
+IGNORED = (150, 156, 164)
+
+
+def line_style(index: int) -> tuple[str, str | tuple[int, tuple[float, float]]]:
+    """Colour and dash of line `index`: six colours, then the same six dashed, then dotted."""
+    return LINES[index % len(LINES)], DASHES[index // len(LINES) % len(DASHES)]
+
+
+def box_color(label: int) -> tuple[int, int, int]:
+    """RGB of class `label`; repeats after ten classes."""
+    return BOXES[label % len(BOXES)]
