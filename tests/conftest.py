@@ -1,15 +1,17 @@
-"""What every test runs under: the CPU, a data set cache of its own, reproducible examples.
-
-Shapes and types of `ugs_jax` and `data_pipeline` are checked at run time: see `--jaxtyping-packages` in pyproject.toml.
-"""
+"""What every test runs under: the CPU, checked shapes, a data set cache of its own, reproducible examples."""
 
 import os
 from collections.abc import Iterator
 
 import hypothesis
+import jaxtyping
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports JAX
+
+# Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers of
+# pytest-xdist don't see the options of pyproject.toml early enough.
+jaxtyping.install_import_hook(["ugs_jax", "data_pipeline"], "beartype.beartype")
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50, print_blob=True)
