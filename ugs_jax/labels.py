@@ -1,4 +1,4 @@
-"""Interval labels: the grid a box parameter is predicted on, two-hot targets, expectations, and grids fitted to data."""
+"""Interval labels: grids that box parameters are predicted on, two-hot targets, expectations, grids fitted to data."""
 
 import math
 
@@ -66,7 +66,9 @@ def interval_grid(alpha: Scalar, beta: Scalar, n: int) -> Float[np.ndarray, "bin
     return _checked(np.sign(uniform) * alpha * _packed(np.abs(uniform), alpha * beta), f"lower beta={beta} or n={n}")
 
 
-def fit_interval_grid(offsets: Real[Array | np.ndarray, "..."], n: int, *, coverage: Scalar = 0.999) -> tuple[float, float]:
+def fit_interval_grid(
+    offsets: Real[Array | np.ndarray, "..."], n: int, *, coverage: Scalar = 0.999
+) -> tuple[float, float]:
     """Fit α and β of `interval_grid` to a sample of targets.
 
     α is the `coverage` quantile of |T|. β ≥ 0 brings the grid points closest, in least squares, to the quantiles of |T|
@@ -86,7 +88,9 @@ def fit_interval_grid(offsets: Real[Array | np.ndarray, "..."], n: int, *, cover
     sizes = np.abs(_sample(offsets, n, coverage))
     alpha = float(np.quantile(sizes, coverage))
     if alpha <= 0:
-        raise ValueError(f"offsets: at least {coverage:.1%} of {sizes.size} are 0, which gives no range; set alpha by hand")
+        raise ValueError(
+            f"offsets: {coverage:.1%} of {sizes.size} targets are 0, which gives no range; set alpha by hand"
+        )
     share = np.arange(n % 2, n, 2) / n  # the free points of one half: 0 stays, and so does α
     share = share[share > 0]
     if share.size == 0:
@@ -131,7 +135,7 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
       grid: strictly increasing.
 
     Returns:
-      Probabilities; all but two neighbours are exactly 0. METHOD: Sun et al., ICCV 2025.
+      Probabilities; all but two neighbours are exactly 0. Sun et al., ICCV 2025.
 
     Raises:
       ValueError: `grid` has fewer than two points or, being a NumPy constant, does not increase.
@@ -189,7 +193,7 @@ def _sample(offsets: Array | np.ndarray, n: int, coverage: Scalar) -> np.ndarray
     sample = np.asarray(offsets, dtype=np.float64).ravel()
     if sample.size == 0 or not np.all(np.isfinite(sample)):
         bad = int(np.sum(~np.isfinite(sample)))
-        raise ValueError(f"offsets: expected finite targets, got {sample.size} of which {bad} are not finite; drop those")
+        raise ValueError(f"offsets: expected finite targets, got {sample.size} with {bad} not finite; drop those")
     if n < 1:
         raise ValueError(f"n: expected at least 1 interval, got {n}")
     if not 0 < coverage <= 1:

@@ -16,7 +16,7 @@ COORDINATE_LIMIT = 1e9
 """Box coordinates are clipped to ± this many px, so that areas and their squares fit float32."""
 
 SIDE_FLOOR = 1e-3
-"""Smallest box side, in px, whose logarithm or aspect ratio is taken; shorter (or reversed) sides count as this long."""
+"""Smallest box side, in px, whose logarithm or aspect ratio is taken; shorter or reversed sides count as this long."""
 
 AREA_FLOOR = 1e-12
 """Smallest area or squared length, in px², that anything is divided by: its inverse cube still fits float32."""

@@ -19,7 +19,7 @@ class Kept(NamedTuple):
       valid: False for padding.
     """
 
-    index: Int[Array, "outputs"]
+    index: Int[Array, "outputs"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     valid: Bool[Array, "outputs"]
 
 
@@ -35,13 +35,14 @@ def non_maximum_suppression(
     """Keep each box unless a better one of its class, itself kept, overlaps it by more than `iou_threshold`.
 
     1. Greedy suppression is the unique solution of keep_i = no kept j before i with IoU_ij > t. Iterating that equation
-       from "all kept" settles at least one more leading box in each round, and in practice all of them in as many rounds
-       as the longest chain of suppressions: few.
+       from "all kept" settles at least one more leading box in each round, so n rounds always suffice; in practice it
+       takes as many as the longest chain of suppressions, which are few.
     2. Classes are compared, not shifted apart in coordinates, which would cost precision.
 
     Args:
       boxes: xyxy, px.
-      scores: rows with a score that is not above 0 (NaN included) are padding and never kept. Of equal scores the first wins.
+      scores: of equal ones the first row wins. Rows whose score is not above 0, NaN included, are padding: they are
+        never kept and suppress nothing.
       classes: class of each box.
       iou_threshold: in [0, 1].
       max_outputs: length of the result; may exceed n.

@@ -12,9 +12,7 @@ _LOGIT_LIMIT = 1e30
 _MISS_FLOOR = 1e-12
 
 
-def sigmoid_cross_entropy(
-    logits: Float[Array, "*#batch"], targets: Float[Array, "*#batch"]
-) -> Float[Array, "*#batch"]:
+def sigmoid_cross_entropy(logits: Float[Array, "*#batch"], targets: Float[Array, "*#batch"]) -> Float[Array, "*#batch"]:
     """−t log σ(z) − (1−t) log(1 − σ(z)), never by way of σ itself.
 
     Args:

@@ -1,7 +1,8 @@
 """Losses on the overlap of predicted and target boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU.
 
-All take xyxy boxes in px and return one unreduced value a box. Values and gradients are finite for zero-area, identical,
-touching, disjoint, reversed and huge boxes; where two formulas meet (edges that coincide) the gradient is their mean.
+All take xyxy boxes in px and return one unreduced value a box. Values and gradients are finite for zero-area,
+identical, touching, disjoint, reversed and huge boxes; where two formulas meet (edges that coincide) the gradient is
+their mean.
 """
 
 import math
@@ -51,7 +52,9 @@ def log_iou(
 
 
 def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """1 − IoU + (C − U)/C with enclosing area C and union U, in [0, 2]. Rezatofighi et al., CVPR 2019, arXiv 1902.09630.
+    """1 − IoU + (C − U)/C with enclosing area C and union U, in [0, 2].
+
+    Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, arXiv 1902.09630.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,13 +67,18 @@ def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
 
 def diou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2]. Zheng et al., AAAI 2020, arXiv 1911.08287."""
+    """1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2].
+
+    Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
+    """
     a, b = widen(boxes, targets)
     return narrow(1.0 - iou(a, b) + _centre_penalty(a, b), boxes, targets)
 
 
 def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """DIoU + αv with v = 4/π² · (Δ atan(w/h))², α = v/(1 − IoU + v + 1e-7). Zheng et al., AAAI 2020, arXiv 1911.08287.
+    """DIoU + αv with v = 4/π² · (Δ atan(w/h))², α = v/(1 − IoU + v + 1e-7).
+
+    Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
 
     As published, α is a constant for the gradient: this is therefore not the gradient of the value. Sides shorter than
     `numerics.SIDE_FLOOR` px count as that long in v.
@@ -88,14 +96,14 @@ def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
 
 def _centre_penalty(a: Array, b: Array) -> Array:
-    """ρ²/c²."""
+    """Squared centre distance over squared enclosing diagonal, ρ²/c²."""
     shift = xyxy_to_cxcywh(a)[..., :2] - xyxy_to_cxcywh(b)[..., :2]
     around = xyxy_to_cxcywh(enclosing_box(a, b))[..., 2:]
     return ratio(jnp.sum(jnp.square(shift), axis=-1), jnp.sum(jnp.square(around), axis=-1))
 
 
 def _aspect_penalty(a: Array, b: Array) -> Array:
-    """v = 4/π² · (Δ atan(w/h))²."""
+    """4/π² · (Δ atan(w/h))², called v in the paper."""
     return (4 / math.pi**2) * jnp.square(_aspect_angle(a) - _aspect_angle(b))
 
 

@@ -13,7 +13,9 @@ from ugs_jax.numerics import widen
 Axis = int | tuple[int, ...] | None
 
 
-def masked_sum(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+def masked_sum(
+    values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
+) -> Float[Array, "..."]:
     """Sum of the values where `mask` holds; what lies elsewhere, NaN included, has no part in it or in its gradient.
 
     Args:
@@ -25,13 +27,17 @@ def masked_sum(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, 
     return jnp.sum(jnp.where(mask, wide, 0.0), axis=axis)
 
 
-def masked_count(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+def masked_count(
+    values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
+) -> Float[Array, "..."]:
     """Number of values where `mask` holds."""
     (wide,) = widen(values)
     return jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, dtype=wide.dtype)
 
 
-def masked_mean(values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None) -> Float[Array, "..."]:
+def masked_mean(
+    values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
+) -> Float[Array, "..."]:
     """Mean of the values where `mask` holds; 0, with zero gradient, where it holds nowhere.
 
     Args:
