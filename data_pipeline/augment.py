@@ -1,0 +1,200 @@
+"""Augmentation of one training sample: what may happen to it, and the boxes that come out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data_pipeline.clipping import KeepRule, keep, visible_hulls
+from data_pipeline.colour import jitter_hsv
+from data_pipeline.geometry import (
+    Matrix,
+    mirror_x,
+    mirror_y,
+    perspective,
+    rotation,
+    scaling,
+    shearing,
+    sides,
+    translation,
+    warp_boxes,
+)
+from data_pipeline.letterbox import Letterbox, letterbox_of
+from data_pipeline.mosaic import TILES, mosaic_placement
+from data_pipeline.pictures import Pictures
+from data_pipeline.warp import covers, grey_canvas, paste
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training samples. Geometry is composed into one warp, so pixels are resampled once.
+
+    Attributes:
+      mosaic: probability of joining four images.
+      mixup: probability that a mosaic is blended with a second one, by Beta(32, 32).
+      hsv: gains of hue, saturation and value: factors are 1 + U(−gain, gain).
+      degrees: rotation U(−degrees, degrees).
+      translate: shift U(−translate, translate) of the output's width and height.
+      scale: zoom U(1 − scale, 1 + scale).
+      shear: U(−shear, shear), degrees, per axis.
+      perspective: largest relative change of size half an image away from the centre, per axis; at most 0.25.
+      flip_lr: probability of a left-right flip.
+      flip_ud: probability of an upside-down flip.
+      min_side: a box stays if both visible sides are longer than this, px of the output,
+      min_visible: and more than this share of its area is visible,
+      max_aspect: and its long side is under this many short sides. What remains visible of a box that does not stay
+        becomes an ignore region: it is neither object nor background.
+    """
+
+    mosaic: float = 1.0
+    mixup: float = 0.0
+    hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
+    degrees: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.5
+    shear: float = 0.0
+    perspective: float = 0.0
+    flip_lr: float = 0.5
+    flip_ud: float = 0.0
+    min_side: float = 2.0
+    min_visible: float = 0.1
+    max_aspect: float = 100.0
+
+    def __post_init__(self) -> None:
+        limits = dict.fromkeys(("mosaic", "mixup", "flip_lr", "flip_ud", "translate", "min_visible"), 1.0)
+        limits |= {"scale": 0.99, "perspective": 0.25, "shear": 80.0, "degrees": 180.0, "min_side": math.inf}
+        for name, most in limits.items():
+            if not 0.0 <= getattr(self, name) <= most:
+                raise ValueError(f"Augmentation.{name}: expected a number in [0, {most}], got {getattr(self, name)}")
+        if len(self.hsv) != 3 or not all(0.0 <= gain <= 1.0 for gain in self.hsv):
+            raise ValueError(f"Augmentation.hsv: expected three gains in [0, 1], got {self.hsv}")
+
+    @property
+    def keep_rule(self) -> KeepRule:
+        """Which boxes stay labels."""
+        return KeepRule(self.min_side, self.min_visible, self.max_aspect)
+
+    @classmethod
+    def none(cls) -> "Augmentation":
+        """Letterboxing only, and no box is taken away."""
+        zeros = dict.fromkeys(("mosaic", "translate", "scale", "flip_lr", "min_side", "min_visible"), 0.0)
+        return cls(hsv=(0.0, 0.0, 0.0), max_aspect=math.inf, **zeros)
+
+
+class Sample(NamedTuple):
+    """One unpadded sample.
+
+    Attributes:
+      image: uint8 [H, W, 3], RGB.
+      boxes: float64 [n, 4] xyxy px of `image`.
+      labels: int32 [n].
+      ignore: float64 [r, 4] xyxy px of `image`.
+      letterbox: from px of the stored image to px of `image`; (1, 0, 0) where there is no such map.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+    letterbox: Letterbox
+
+
+def letterboxed(pictures: Pictures, index: int) -> Sample:
+    """Image `index` as it is evaluated: letterboxed, no random change, all boxes."""
+    example = pictures.annotations(index)
+    fit = letterbox_of(example.height, example.width, pictures.size)
+    return draw(pictures, [(index, fit.matrix())], Augmentation.none().keep_rule)._replace(letterbox=fit)
+
+
+def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Image `index` as it is trained on; mosaic partners are drawn from all images with the sample's own generator."""
+    if rng.random() >= augmentation.mosaic:
+        sample = _single(pictures, index, augmentation, rng)
+    else:
+        sample = _mosaic(pictures, index, augmentation, rng)
+        if rng.random() < augmentation.mixup:
+            other = _mosaic(pictures, int(rng.integers(len(pictures))), augmentation, rng)
+            sample = mix(sample, other, float(rng.beta(32.0, 32.0)))
+    return sample._replace(image=jitter_hsv(sample.image, augmentation.hsv, rng))
+
+
+def random_warp(
+    augmentation: Augmentation, canvas: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
+) -> Matrix:
+    """Draws the warp from a canvas (height, width) to an output of `size` px.
+
+    In order: centre, perspective, rotation and zoom, shear, shift to the output, flips.
+    """
+    (canvas_height, canvas_width), (height, width), a = canvas, size, augmentation
+    tilt = rng.uniform(-a.perspective, a.perspective, 2) / (0.5 * width, 0.5 * height)
+    turn = rng.uniform(-a.degrees, a.degrees)
+    zoom = rng.uniform(1.0 - a.scale, 1.0 + a.scale)
+    shear_x, shear_y = rng.uniform(-a.shear, a.shear, 2)
+    shift_x, shift_y = 0.5 + rng.uniform(-a.translate, a.translate, 2)
+    flip_lr, flip_ud = rng.random(2) < (a.flip_lr, a.flip_ud)
+    matrix = perspective(*tilt) @ translation(-canvas_width / 2, -canvas_height / 2)
+    matrix = shearing(shear_x, shear_y) @ rotation(turn) @ scaling(zoom, zoom) @ matrix
+    matrix = translation(shift_x * width, shift_y * height) @ matrix
+    matrix = mirror_x(width) @ matrix if flip_lr else matrix
+    return mirror_y(height) @ matrix if flip_ud else matrix
+
+
+def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRule) -> Sample:
+    """Draws images with their boxes on grey.
+
+    Args:
+      pictures: source; only images that can be seen in the output are decoded.
+      placed: image indices and matrices from px of the stored image to px of the output.
+      rule: which boxes stay.
+    """
+    canvas = grey_canvas(pictures.size)
+    boxes, labels, ignore = [], [], []
+    for index, matrix in placed:
+        example = pictures.annotations(index)
+        if not covers(example.height, example.width, matrix, pictures.size):
+            continue
+        picture = pictures.picture(index)
+        paste(canvas, picture.image, matrix @ scaling(1.0 / picture.scale, 1.0 / picture.scale), picture.extent)
+        seen = visible_hulls(example.boxes, matrix, pictures.size)
+        stays, part = keep(warp_boxes(example.boxes, matrix), seen, rule)
+        regions = visible_hulls(example.ignore, matrix, pictures.size)
+        boxes.append(seen[stays])
+        labels.append(example.labels[stays])
+        ignore += [regions[(sides(regions) > 0.0).all(axis=1)], seen[part]]
+    return Sample(
+        image=canvas,
+        boxes=np.concatenate([np.zeros((0, 4)), *boxes]),
+        labels=np.concatenate([np.zeros(0, np.int32), *labels]),
+        ignore=np.concatenate([np.zeros((0, 4)), *ignore]),
+        letterbox=Letterbox(1.0, 0.0, 0.0),
+    )
+
+
+def mix(first: Sample, second: Sample, share: float) -> Sample:
+    """Blends two samples, `share` of the first; boxes and ignore regions of both count in full (MixUp)."""
+    return Sample(
+        image=cv2.addWeighted(first.image, share, second.image, 1.0 - share, 0.0),
+        boxes=np.concatenate([first.boxes, second.boxes]),
+        labels=np.concatenate([first.labels, second.labels]),
+        ignore=np.concatenate([first.ignore, second.ignore]),
+        letterbox=first.letterbox,
+    )
+
+
+def _single(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    example = pictures.annotations(index)
+    fit = letterbox_of(example.height, example.width, pictures.size).matrix()
+    warp = random_warp(augmentation, pictures.size, pictures.size, rng)
+    return draw(pictures, [(index, warp @ fit)], augmentation.keep_rule)
+
+
+def _mosaic(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    indices = [index, *rng.integers(len(pictures), size=TILES - 1).tolist()]
+    examples = [pictures.annotations(each) for each in indices]
+    placement = mosaic_placement([(each.height, each.width) for each in examples], pictures.size, rng)
+    height, width = pictures.size
+    warp = random_warp(augmentation, (2 * height, 2 * width), pictures.size, rng)
+    return draw(pictures, [(i, warp @ at) for i, at in zip(indices, placement, strict=True)], augmentation.keep_rule)

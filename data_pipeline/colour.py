@@ -1,0 +1,36 @@
+"""Random changes of hue, saturation and value, by 8-bit tables."""
+
+import cv2
+import numpy as np
+
+
+def jitter_hsv(image: np.ndarray, gains: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+    """Multiplies hue, saturation and value by 1 + U(−1, 1)·gain each.
+
+    Args:
+      image: uint8 [H, W, 3], RGB.
+      gains: for hue (which wraps around), saturation and value (which saturate).
+      rng: draws three numbers, whatever the gains.
+
+    Returns:
+      uint8 [H, W, 3], RGB.
+    """
+    hue, saturation, value = 1.0 + rng.uniform(-1.0, 1.0, 3) * gains
+    if not any(gains):
+        return image
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, hsv_tables(hue, saturation, value)), cv2.COLOR_HSV2RGB)
+
+
+def hsv_tables(hue: float, saturation: float, value: float) -> np.ndarray:
+    """Tables for factors on OpenCV's 8-bit HSV, where hue is in steps of 2° (mod 180): uint8 [1, 256, 3]."""
+    levels = np.arange(256)
+    table = np.stack(
+        [
+            np.round(levels * hue) % 180,
+            np.clip(np.round(levels * saturation), 0, 255),
+            np.clip(np.round(levels * value), 0, 255),
+        ],
+        axis=-1,
+    )
+    return table.astype(np.uint8)[None]

@@ -1,0 +1,91 @@
+"""Letterbox: an image scaled to fit a fixed size, aspect ratio kept, centred on grey, and boxes there and back."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data_pipeline.geometry import Matrix, scaling
+from data_pipeline.warp import grey_canvas, paste
+
+
+class Letterbox(NamedTuple):
+    """The exact map `batch_xy = original_xy * scale + pad`.
+
+    Attributes:
+      scale: output px per original px, the same along both axes.
+      pad_x: grey px to the left of the image.
+      pad_y: grey px above the image.
+    """
+
+    scale: float
+    pad_x: float
+    pad_y: float
+
+    def matrix(self) -> Matrix:
+        """From px of the original to px of the output."""
+        return np.array([[self.scale, 0.0, self.pad_x], [0.0, self.scale, self.pad_y], [0.0, 0.0, 1.0]])
+
+
+def letterbox_of(height: int, width: int, size: tuple[int, int]) -> Letterbox:
+    """Fits an image of height × width px into `size` (height, width) px; smaller images are enlarged.
+
+    The scale is rounded to float32, so that a batch's `letterbox` field holds it exactly, and the pads are whole
+    pixels, so that shrinking and padding resample once.
+    """
+    scale = float(np.float32(min(size[0] / height, size[1] / width)))
+    spare_y, spare_x = (max(0, out - round(side * scale)) for out, side in zip(size, (height, width), strict=True))
+    return Letterbox(scale, float(spare_x // 2), float(spare_y // 2))
+
+
+def shrink(image: np.ndarray, scale: float) -> np.ndarray:
+    """Scales an image down by area averaging; bilinear sampling would alias away small objects.
+
+    OpenCV gets the scale, not the rounded size: point (x, y) lands on (x·scale, y·scale) along both axes, and the
+    last row or column may be covered in part.
+
+    Args:
+      image: uint8 [h, w, 3].
+      scale: output px per input px; 1 or more returns the image as it is.
+
+    Returns:
+      uint8 [round(h·scale), round(w·scale), 3], at least one pixel a side.
+    """
+    if scale >= 1.0:
+        return image
+    height, width = image.shape[:2]
+    if min(round(height * scale), round(width * scale)) < 1:  # thinner than half a pixel
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Letterbox]:
+    """Letterboxes an image of any size.
+
+    Args:
+      image: uint8 [h, w, 3], RGB.
+      size: height and width of the output, px.
+
+    Returns:
+      uint8 [H, W, 3], filled with grey 114 around the image, and the map from the original to it.
+    """
+    box = letterbox_of(image.shape[0], image.shape[1], size)
+    canvas = grey_canvas(size)
+    shrunk = shrink(image, box.scale)
+    paste(canvas, shrunk, box.matrix() @ scaling(*(1.0 / min(1.0, box.scale),) * 2))
+    return canvas, box
+
+
+def unletterbox_boxes(boxes: np.ndarray, letterbox: np.ndarray | Letterbox) -> np.ndarray:
+    """Maps boxes of a letterboxed image back to the original.
+
+    Args:
+      boxes: [n, 4] xyxy, px of the letterboxed image.
+      letterbox: scale, pad_x, pad_y: a row of `Batch.letterbox`.
+
+    Returns:
+      float64 [n, 4] xyxy, px of the original, not clipped to it.
+    """
+    scale, pad_x, pad_y = (float(value) for value in letterbox)
+    return (boxes.astype(np.float64) - np.array([pad_x, pad_y, pad_x, pad_y])) / scale

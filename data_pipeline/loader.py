@@ -1,0 +1,217 @@
+"""Deterministic loading with Grain: random access by step, sharded per process, in threads or worker processes."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from data_pipeline.augment import Augmentation, augmented, letterboxed
+from data_pipeline.batch import Batch
+from data_pipeline.dataset import Dataset
+from data_pipeline.pictures import Pictures
+from data_pipeline.rows import Capacity, Row, make_row, padding_row, stack_rows
+
+if TYPE_CHECKING:
+    import grain
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How batches are made.
+
+    Attributes:
+      image_size: height and width of the images in a batch, px.
+      batch_size: images in a batch, over all processes.
+      max_boxes: boxes a row holds. Of more, a random subset stays (in evaluation: the first); the others become ignore
+        regions while there is room, and are counted.
+      max_ignore: ignore regions a row holds; of more, the largest stay.
+      workers: worker processes for training batches; 0 loads in this process. With them, a script needs the usual
+        `if __name__ == "__main__":`.
+      threads: loading threads in each of these processes; 0 loads in the caller's thread.
+      seed: of the order and the augmentation.
+      augmentation: of training batches.
+      cache_bytes: budget for decoded images kept in memory, over all worker processes; 0 decodes every time.
+    """
+
+    image_size: tuple[int, int] = (640, 640)
+    batch_size: int = 16
+    max_boxes: int = 300
+    max_ignore: int = 32
+    workers: int = 0
+    threads: int = 2
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    cache_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        positive = {name: getattr(self, name) for name in ("batch_size", "max_boxes", "max_ignore")}
+        positive |= {"image_size[0]": self.image_size[0], "image_size[1]": self.image_size[1]}
+        counts = {name: getattr(self, name) for name in ("workers", "threads", "cache_bytes", "seed")}
+        for least, values in ((1, positive), (0, counts)):
+            for name, value in values.items():
+                if value < least:
+                    raise ValueError(f"LoaderOptions.{name}: expected at least {least}, got {value}")
+
+    @property
+    def capacity(self) -> Capacity:
+        """Boxes and ignore regions a row holds."""
+        return Capacity(self.max_boxes, self.max_ignore)
+
+
+class TrainLoader:
+    """Endless training batches; which images, in which order and how augmented follows from the seed and the step.
+
+    Every epoch shuffles anew. Batches run on across the end of an epoch, so every image is seen once per
+    `len(dataset)` samples. Process p of n holds rows p, p + n, … of each global batch: their union does not depend
+    on n.
+
+    Attributes:
+      steps_per_epoch: whole batches in the data set, at least 1.
+      dropped_boxes: boxes beyond `max_boxes` in the batches that `batches` has given out.
+      dropped_regions: ignore regions beyond `max_ignore` in them.
+
+    Args:
+      dataset: at least one image.
+      options: how to make batches.
+      process_index: which process this is.
+      process_count: how many processes share a global batch.
+
+    Raises:
+      ValueError: an empty data set, or a batch size that the processes cannot share equally.
+    """
+
+    def __init__(
+        self, dataset: Dataset, options: LoaderOptions, process_index: int = 0, process_count: int = 1
+    ) -> None:
+        import grain
+
+        if len(dataset) == 0:
+            raise ValueError(f"{dataset.name}/{dataset.split}: expected at least one image, got none")
+        self.options = options
+        self.steps_per_epoch = max(1, len(dataset) // options.batch_size)
+        self.dropped_boxes = 0
+        self.dropped_regions = 0
+        local_size = _local_size(options.batch_size, process_index, process_count)
+        pictures = Pictures(dataset, options.image_size, options.cache_bytes // max(1, options.workers))
+        rows = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
+        rows = rows.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
+        self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
+
+    def batch_at(self, step: int) -> Batch:
+        """This process's part of the batch for `step`, by random access, in the caller's thread."""
+        return self._batches[step].batch
+
+    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+        """This process's part of all batches from `start_step` on, equal to `batch_at`; starts at once at any step.
+
+        Closing the iterator ends its threads and worker processes.
+        """
+        for row in _iterate(self._batches[start_step:], self.options.threads, self.options.workers):
+            self._count(row)
+            yield row.batch
+
+    def _count(self, row: Row) -> None:
+        boxes, regions = int(row.dropped_boxes.sum()), int(row.dropped_regions.sum())
+        if boxes and not self.dropped_boxes:
+            image_id = row.batch.image_id[np.argmax(row.dropped_boxes)]
+            _logger.warning(
+                "%d boxes of a batch do not fit (image %d): expected at most max_boxes=%d an image; they are ignored "
+                "or lost. Fix: raise max_boxes. Further ones are counted without a message.",
+                boxes, image_id, self.options.max_boxes,
+            )  # fmt: skip
+        self.dropped_boxes += boxes
+        self.dropped_regions += regions
+
+
+def eval_batches(
+    dataset: Dataset, options: LoaderOptions, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Letterboxed batches in order, once; rows that fill up the last one have `valid` False.
+
+    Loads in max(threads, workers) threads of this process: starting processes takes longer than most evaluations.
+
+    Args:
+      dataset: what to read.
+      options: how; augmentation, seed and cache do not matter.
+      process_index: which process this is.
+      process_count: how many processes share a global batch; all get the same number of batches.
+    """
+    import grain
+
+    local_size = _local_size(options.batch_size, process_index, process_count)
+    excess = sum(max(0, len(dataset.annotations(i).boxes) - options.max_boxes) for i in range(len(dataset)))
+    if excess:
+        _logger.warning(
+            "%s/%s: %d boxes do not fit: expected at most max_boxes=%d an image; they are ignored or lost in the "
+            "batches. Fix: raise max_boxes.", dataset.name, dataset.split, excess, options.max_boxes,
+        )  # fmt: skip
+    padded = -(-len(dataset) // options.batch_size) * options.batch_size
+    rows = grain.MapDataset.range(padded).map(
+        _EvaluationRow(Pictures(dataset, options.image_size, 0), options.capacity)
+    )
+    batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
+    for row in _iterate(batches, max(options.threads, options.workers), workers=0):
+        yield row.batch
+
+
+@dataclass(frozen=True)
+class _TrainingRow:
+    pictures: Pictures
+    augmentation: Augmentation
+    capacity: Capacity
+
+    def __call__(self, index: int, rng: np.random.Generator) -> Row:
+        example = self.pictures.annotations(index)
+        sample = augmented(self.pictures, index, self.augmentation, rng)
+        return make_row(sample, self.capacity, index, (example.height, example.width), rng)
+
+
+@dataclass(frozen=True)
+class _EvaluationRow:
+    pictures: Pictures
+    capacity: Capacity
+
+    def __call__(self, index: int) -> Row:
+        if index >= len(self.pictures):
+            return padding_row(self.pictures.size, self.capacity)
+        example = self.pictures.annotations(index)
+        return make_row(letterboxed(self.pictures, index), self.capacity, index, (example.height, example.width))
+
+
+def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise ValueError(
+            f"batch_size={batch_size}: expected a multiple of the {process_count} processes. "
+            f"Fix: use {-(-batch_size // process_count) * process_count}."
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index={process_index}: expected 0 <= process_index < {process_count}")
+    return batch_size // process_count
+
+
+def _iterate(batches: "grain.MapDataset[Row]", threads: int, workers: int) -> Iterator[Row]:
+    import grain
+
+    ready: Any = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    if workers:
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl's own main would parse
+        ready = ready.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2), worker_init_fn=_start_worker
+        )
+    iterator = iter(ready)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _start_worker(worker: int, workers: int) -> None:
+    cv2.setNumThreads(1)  # workers share the cores already; a thread pool in each would fight over them

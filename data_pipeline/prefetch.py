@@ -1,0 +1,62 @@
+"""Batches on the device before they are asked for."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from data_pipeline.batch import Batch
+
+if TYPE_CHECKING:
+    import jax
+
+
+def prefetch(
+    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None" = None, size: int = 2
+) -> Iterator[Batch]:
+    """Reads batches and copies them to the device in a background thread, up to `size` ahead of the consumer.
+
+    An exception in `batches` is raised where its batch would have come. When the consumer stops (the iterator is
+    closed, dropped or exhausted), the thread ends and `batches` is closed.
+
+    Args:
+      batches: NumPy batches; with several processes, this process's part of each.
+      sharding: of every array, along its leading axis; the default device without it.
+      size: batches ahead, at least 1.
+
+    Returns:
+      the same batches as jax Arrays; with several processes, the global batches.
+    """
+    if size < 1:
+        raise ValueError(f"prefetch size: expected at least 1, got {size}")
+    return _prefetched(batches, sharding, size)
+
+
+def _prefetched(batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None", size: int) -> Iterator[Batch]:
+    iterator = iter(batches)
+    end = object()
+
+    def load() -> Any:
+        batch = next(iterator, end)
+        return batch if batch is end else _to_device(batch, sharding)
+
+    # One thread, so the order is kept; a future carries an exception to the consumer.
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        pending = deque(pool.submit(load) for _ in range(size))
+        try:
+            while (batch := pending.popleft().result()) is not end:
+                pending.append(pool.submit(load))
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+
+def _to_device(batch: Batch, sharding: "jax.sharding.Sharding | None") -> Batch:
+    import jax
+
+    if sharding is None or sharding.is_fully_addressable:
+        return jax.device_put(batch, sharding)
+    return Batch(*(jax.make_array_from_process_local_data(sharding, array) for array in batch))
