@@ -1,0 +1,45 @@
+"""What runs say about themselves and each other, in Markdown and JSON."""
+
+from ugs_jax.report.comparison import (
+    Comparison,
+    Estimate,
+    MethodSummary,
+    compare,
+    comparison_table,
+    epochs_to_reach,
+    estimate,
+    table_of,
+)
+from ugs_jax.report.run_log import (
+    Metrics,
+    Row,
+    Run,
+    RunError,
+    group_by_name,
+    read_groups,
+    read_metrics,
+    read_run,
+    series,
+)
+from ugs_jax.report.run_report import write_report
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "MethodSummary",
+    "Metrics",
+    "Row",
+    "Run",
+    "RunError",
+    "compare",
+    "comparison_table",
+    "epochs_to_reach",
+    "estimate",
+    "group_by_name",
+    "read_groups",
+    "read_metrics",
+    "read_run",
+    "series",
+    "table_of",
+    "write_report",
+]

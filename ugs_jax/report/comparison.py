@@ -1,0 +1,182 @@
+"""Several methods side by side: mean, spread over seeds, and how early each reaches the baseline's best."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ugs_jax.report.run_log import Run, RunError, read_groups, series
+
+COLUMNS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_very_tiny": "very tiny",
+    "ap_tiny": "tiny",
+    "ap_small": "small",
+    "ap_medium": "medium",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over runs with its sample standard deviation; `spread` is None for a single run."""
+
+    mean: float
+    spread: float | None
+    count: int
+
+    def text(self, scale: float = 1.0, digits: int = 1) -> str:
+        """As `31.2 ± 0.4`, or `31.2` for a single run."""
+        mean = f"{self.mean * scale:.{digits}f}"
+        return mean if self.spread is None else f"{mean} ± {self.spread * scale:.{digits}f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSummary:
+    """What the runs of one method scored.
+
+    Attributes:
+      name: the method.
+      seeds: one per run.
+      scores: by key, at each run's epoch of best AP, in [0, 1]; a key that no run has a value for is left out.
+      reached: runs whose AP reached the target.
+      epochs_to_target: over all runs; None where one never reached it, for a mean over the rest would flatter. For
+        the baseline, the epoch of each run's own best.
+      times_earlier: the baseline's epochs over this method's; None where either is unknown.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: dict[str, Estimate]
+    reached: int
+    epochs_to_target: Estimate | None
+    times_earlier: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Methods against the first of them.
+
+    Attributes:
+      target: the baseline's best AP, mean over its seeds, in [0, 1].
+      methods: the baseline first.
+      epochs: the longest run of each method.
+    """
+
+    target: float
+    methods: tuple[MethodSummary, ...]
+    epochs: dict[str, float]
+
+    def json(self) -> dict[str, object]:
+        """Everything as plain values for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+
+def estimate(values: Iterable[float]) -> Estimate | None:
+    """Mean and sample standard deviation; no spread for one value, None for no value."""
+    values = list(values)
+    if not values:
+        return None
+    return Estimate(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
+    """Summarises the runs of each method against the first method.
+
+    Args:
+      runs: by method, the baseline first; from `read_groups`.
+
+    Raises:
+      RunError: for a run that was never scored.
+    """
+    for members in runs.values():
+        for run in members:
+            if run.best is None:
+                raise RunError(
+                    f"{run.folder}: expected a scored run, found no AP in its metrics; let it finish an epoch"
+                )
+    baseline = next(iter(runs))
+    target = statistics.fmean(_best(run)["ap"] for run in runs[baseline])
+    own_best = estimate(float(_best(run)["epoch"]) for run in runs[baseline])
+    methods = []
+    for name, members in runs.items():
+        reached = [epoch for epoch in (epochs_to_reach(run, target) for run in members) if epoch is not None]
+        epochs = own_best if name == baseline else estimate(reached) if len(reached) == len(members) else None
+        methods.append(
+            MethodSummary(
+                name=name,
+                seeds=tuple(run.seed for run in members),
+                scores=_scores(members),
+                reached=len(reached),
+                epochs_to_target=epochs,
+                times_earlier=own_best.mean / epochs.mean if own_best and epochs and epochs.mean > 0 else None,
+            )
+        )
+    length = {
+        name: max(float(run.metrics.evaluations[-1]["epoch"]) for run in members) for name, members in runs.items()
+    }
+    return Comparison(target, tuple(methods), length)
+
+
+def epochs_to_reach(run: Run, target: float, key: str = "ap") -> float | None:
+    """The epoch of the first evaluation with at least `target`, or None."""
+    epochs, values = series(run.metrics.evaluations, key)
+    return next((epoch for epoch, value in zip(epochs, values, strict=True) if value >= target), None)
+
+
+def comparison_table(groups: Mapping[str, Sequence[Path]]) -> str:
+    """A Markdown table of several methods, with seeds and spread.
+
+    Args:
+      groups: run folders by method, the baseline first.
+
+    Raises:
+      RunError: for runs that cannot be read or fairly compared.
+    """
+    return table_of(compare(read_groups(groups)))
+
+
+def table_of(comparison: Comparison) -> str:
+    """The comparison as a Markdown table with the definitions of its columns below."""
+    present = [key for key in COLUMNS if any(key in method.scores for method in comparison.methods)]
+    baseline = comparison.methods[0].name
+    header = ["method", "seeds", *(COLUMNS[key] for key in present), "epochs to baseline's best", "times earlier"]
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    for method in comparison.methods:
+        scores = [method.scores[key].text(100) if key in method.scores else "–" for key in present]
+        earlier = f"{method.times_earlier:.2f}" if method.times_earlier is not None else "–"
+        name = method.name.replace("|", "\\|")
+        lines.append(f"| {name} | {len(method.seeds)} | {' | '.join(scores)} | {_epochs_text(method)} | {earlier} |")
+    lines += ["", _definitions(comparison, baseline)]
+    return "\n".join(lines) + "\n"
+
+
+def _epochs_text(method: MethodSummary) -> str:
+    if method.epochs_to_target is not None:
+        return method.epochs_to_target.text(digits=1)
+    return f"reached by {method.reached} of {len(method.seeds)}"
+
+
+def _definitions(comparison: Comparison, baseline: str) -> str:
+    text = (
+        f"AP in %, each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
+        f"seeds, no spread for a single seed. Baseline: {baseline}, whose best AP is {comparison.target * 100:.1f} "
+        "(mean over its seeds); its epochs are those of each seed's own best, the other methods' those of the first "
+        "evaluation that reaches the baseline's best."
+    )
+    if len({round(epochs, 2) for epochs in comparison.epochs.values()}) > 1:
+        lengths = ", ".join(f"{name} {epochs:g}" for name, epochs in comparison.epochs.items())
+        text += f" **The runs differ in length** (epochs: {lengths})."
+    return text
+
+
+def _best(run: Run) -> dict[str, float]:
+    """The best evaluation of a run that has one; `compare` has checked."""
+    return run.best or {}
+
+
+def _scores(runs: Sequence[Run]) -> dict[str, Estimate]:
+    keys = dict.fromkeys(key for run in runs for key in _best(run) if key.startswith(("ap", "ar")))
+    estimates = {key: estimate(_best(run)[key] for run in runs if _best(run).get(key) is not None) for key in keys}
+    return {key: value for key, value in estimates.items() if value is not None}

@@ -1,0 +1,136 @@
+"""report.md: what a run was, what it scored and where its pictures are."""
+
+import json
+from pathlib import Path
+
+from ugs_jax.atomic import write_atomically
+from ugs_jax.report.run_log import Row, Run, read_run
+
+_SCORES = (
+    ("ap", "AP"),
+    ("ap50", "AP50"),
+    ("ap75", "AP75"),
+    ("ap_very_tiny", "AP very tiny"),
+    ("ap_tiny", "AP tiny"),
+    ("ap_small", "AP small"),
+    ("ap_medium", "AP medium"),
+    ("ap_coco_small", "AP COCO small"),
+    ("ap_coco_medium", "AP COCO medium"),
+    ("ap_coco_large", "AP COCO large"),
+    ("ar500", "AR, 500 detections"),
+)
+_PICTURES = (("curves.png", "Curves"), ("predictions.png", "Ground truth beside detections"))
+_NOT_IN_SUMMARY = ("command", "protocol", "classes")
+
+
+def write_report(run_folder: Path) -> Path:
+    """Writes `report.md` from what the run folder holds.
+
+    `config.json` may have a `command` and a `protocol` (the line of `Protocol.describe()`); the report says so where
+    they were not recorded. Pictures are linked where they exist.
+
+    Args:
+      run_folder: what `ugs train` wrote.
+
+    Returns:
+      The report's path.
+
+    Raises:
+      RunError: where configuration or metrics are missing or malformed; names file and line.
+    """
+    run = read_run(run_folder)
+    sections = [
+        _headline(run),
+        _scores_section(run),
+        _training_section(run),
+        _pictures_section(run),
+        _config_section(run),
+    ]
+    path = Path(run_folder) / "report.md"
+    write_atomically(path, ("\n\n".join(section for section in sections if section) + "\n").encode())
+    return path
+
+
+def _headline(run: Run) -> str:
+    command = run.config.get("command")
+    lines = [f"# {run.name}, seed {run.seed}", ""]
+    if run.best is not None:
+        ap50 = run.best.get("ap50")
+        also = f" (AP50 {_percent(ap50)})" if ap50 is not None else ""
+        lines.append(f"Best AP **{_percent(run.best['ap'])}**{also} at epoch {run.best['epoch']:g}.")
+    else:
+        lines.append("Not scored yet.")
+    lines += ["", "Run again with", "", f"    {command}"] if command else ["", "The command was not recorded."]
+    return "\n".join(lines)
+
+
+def _scores_section(run: Run) -> str:
+    best, last = run.best, run.last
+    if best is None or last is None:
+        return ""
+    rows = [(label, key) for key, label in _SCORES if key in best or key in last]
+    rows += [(f"AP {key[3:]}", key) for key in best if key.startswith("ap/")]
+    lines = [
+        "## Scores",
+        "",
+        f"| % | best (epoch {best['epoch']:g}) | last (epoch {last['epoch']:g}) |",
+        "|---|---:|---:|",
+        *(f"| {_cell(label)} | {_percent(best.get(key))} | {_percent(last.get(key))} |" for label, key in rows),
+        "",
+        f"Protocol: {run.config.get('protocol') or 'not recorded'}. A dash: no such objects in the validation split. "
+        "The best epoch was chosen on that split, so its score is an optimistic one.",
+    ]
+    return "\n".join(lines)
+
+
+def _training_section(run: Run) -> str:
+    if not run.metrics.train:
+        return ""
+    last = run.metrics.train[-1]
+    shown = {key: value for key, value in last.items() if key not in ("kind", "step", "epoch") and value is not None}
+    return "\n".join(
+        [
+            "## Training",
+            "",
+            f"{last['step']} steps, {last['epoch']:g} epochs. In the last logged step:",
+            "",
+            "| | |",
+            "|---|---:|",
+            *(f"| {_cell(key.replace('_', ' '))} | {_number(value)} |" for key, value in shown.items()),
+        ]
+    )
+
+
+def _pictures_section(run: Run) -> str:
+    found = [(file, title) for file, title in _PICTURES if (run.folder / file).is_file()]
+    return "\n\n".join(f"## {title}\n\n![{title}]({file})" for file, title in found)
+
+
+def _config_section(run: Run) -> str:
+    flat = _flatten({key: value for key, value in run.config.items() if key not in _NOT_IN_SUMMARY})
+    rows = [f"| {_cell(key)} | {_cell(value)} |" for key, value in flat.items()]
+    return "\n".join(
+        ["## Configuration", "", "| | |", "|---|---|", *rows, "", "All of it: [config.json](config.json)."]
+    )
+
+
+def _flatten(config: Row, prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.1f}"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
