@@ -9,8 +9,8 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports JAX
 
-# Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers of
-# pytest-xdist don't see the options of pyproject.toml early enough.
+# Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers
+# of pytest-xdist don't see the options of pyproject.toml early enough.
 jaxtyping.install_import_hook(["ugs_jax", "data_pipeline"], "beartype.beartype")
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)

@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = [(README.count("\n", 0, match.start()) + 2, match[1]) for match in re.finditer(r"```python\n(.*?)```", README, re.S)]
+BLOCKS = [
+    (README.count("\n", 0, match.start()) + 2, match[1]) for match in re.finditer(r"```python\n(.*?)```", README, re.S)
+]
 
 
 @pytest.mark.parametrize(("line", "code"), BLOCKS, ids=[f"line_{line}" for line, _ in BLOCKS])

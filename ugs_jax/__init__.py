@@ -6,9 +6,9 @@ The public modules, from the ground up:
 - `labels`: interval non-uniform grids, two-hot labels and their expectation;
 - `losses`: localization losses as pure, unreduced functions;
 - `refinement`: uncertainty-guided perturbation of features;
-- `detectors`, `training`, `evaluation`, `plotting`: a YOLOv5 that takes any localization objective, and what it
-  needs to learn
-  and to be scored.
+- `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
+  to be scored;
+- `plotting`, `report`: a run, or several side by side, as curves, tables and text.
 
 Each is imported when it is first used, so that `import ugs_jax` is quick and loads neither Flax nor the data stack:
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ugs_jax import losses as losses
     from ugs_jax import plotting as plotting
     from ugs_jax import refinement as refinement
+    from ugs_jax import report as report
     from ugs_jax import training as training
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "losses",
     "plotting",
     "refinement",
+    "report",
     "training",
 ]
 

@@ -1,0 +1,1 @@
+"""Experiments: one plain Python file a config, a benchmark or a figure; results with what it takes to repeat them."""
