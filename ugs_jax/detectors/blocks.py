@@ -1,0 +1,134 @@
+"""Building blocks of the YOLOv5 family as Flax NNX modules, channels last (NHWC)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+Initializer = Callable[..., Any]
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """Uniform initialiser on ±1/√fan_in, PyTorch's default for convolution kernels and biases alike.
+
+    Draws on the host: eager `jax.random` calls would compile a program for each of the many shapes of a network.
+    """
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        if isinstance(key, jax.core.Tracer):  # shapes are wanted, not values: `jax.eval_shape`
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+        draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        return jnp.asarray(draw.uniform(-bound, bound, shape), dtype)
+
+    return init
+
+
+def _pointwise(inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+    # A 1×1 convolution written as a matrix product: on a CPU its backward pass is about twice as fast.
+    return nnx.Linear(inputs, outputs, use_bias=False, kernel_init=fan_in_uniform(inputs), dtype=dtype, rngs=rngs)
+
+
+def _spatial(inputs: int, outputs: int, kernel: int, stride: int, padding: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=stride,
+        padding=((padding, padding), (padding, padding)),
+        use_bias=False,
+        kernel_init=fan_in_uniform(inputs * kernel * kernel),
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+class ConvNormAct(nnx.Module):
+    """Convolution without bias, batch normalisation (ε 1e-3, momentum 0.97), SiLU. `[B,H,W,inputs] → [B,H/s,W/s,outputs]`."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+        *,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.conv: nnx.Linear | nnx.Conv
+        if kernel == 1 and stride == 1:
+            self.conv = _pointwise(inputs, outputs, dtype, rngs)
+        else:
+            self.conv = _spatial(
+                inputs, outputs, kernel, stride, kernel // 2 if padding is None else padding, dtype, rngs
+            )
+        self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        return jax.nn.silu(self.norm(self.conv(x)))
+
+
+class Bottleneck(nnx.Module):
+    """1×1 then 3×3 convolution, with a residual connection where `shortcut` is set."""
+
+    def __init__(self, channels: int, shortcut: bool, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.reduce = ConvNormAct(channels, channels, 1, dtype=dtype, rngs=rngs)
+        self.mix = ConvNormAct(channels, channels, 3, dtype=dtype, rngs=rngs)
+        self.shortcut = shortcut
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        y = self.mix(self.reduce(x))
+        return x + y if self.shortcut else y
+
+
+class C3(nnx.Module):
+    """Cross-stage partial block: a chain of bottlenecks on half the channels beside a plain 1×1 path."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        repeats: int,
+        shortcut: bool = True,
+        *,
+        dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        hidden = outputs // 2
+        self.enter = ConvNormAct(inputs, hidden, dtype=dtype, rngs=rngs)
+        self.bypass = ConvNormAct(inputs, hidden, dtype=dtype, rngs=rngs)
+        self.merge = ConvNormAct(2 * hidden, outputs, dtype=dtype, rngs=rngs)
+        self.chain = nnx.List([Bottleneck(hidden, shortcut, dtype=dtype, rngs=rngs) for _ in range(repeats)])
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        y = self.enter(x)
+        for block in self.chain:
+            y = block(y)
+        return self.merge(jnp.concatenate([y, self.bypass(x)], axis=-1))
+
+
+class SPPF(nnx.Module):
+    """Spatial pyramid pooling: three chained 5×5 max-pools (receptive fields 5, 9, 13), concatenated."""
+
+    def __init__(self, inputs: int, outputs: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.reduce = ConvNormAct(inputs, inputs // 2, dtype=dtype, rngs=rngs)
+        self.merge = ConvNormAct(inputs * 2, outputs, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        pools = [self.reduce(x)]
+        for _ in range(3):
+            pools.append(nnx.max_pool(pools[-1], (5, 5), strides=(1, 1), padding="SAME"))
+        return self.merge(jnp.concatenate(pools, axis=-1))
+
+
+def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Nearest-neighbour doubling of both sides."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

@@ -1,0 +1,84 @@
+"""A detector as pure functions of plain dictionaries: what training and evaluation hold on to."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from ugs_jax.detectors.decode import Detections, Postprocess, detect
+from ugs_jax.detectors.localization import Localization
+from ugs_jax.detectors.yolov5 import Architecture, Level, Localizer, YOLOv5
+
+Tree = dict[str, Any]
+
+
+class Outputs(NamedTuple):
+    """Per level, finest first: what the network says, and the layer that localizes."""
+
+    levels: tuple[Level, ...]
+    localizers: tuple[Localizer, ...]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """YOLOv5 with any localization objective.
+
+    Attributes:
+      arch: the network; its `num_outputs` follows the objective.
+      localization: the objective.
+    """
+
+    arch: Architecture
+    localization: Localization
+
+    @cached_property
+    def _arch(self) -> Architecture:
+        return replace(self.arch, num_outputs=self.localization.num_outputs)
+
+    @cached_property
+    def _graph(self) -> Any:
+        shape = nnx.eval_shape(lambda: YOLOv5(self._arch, rngs=nnx.Rngs(0)))
+        return nnx.split(shape, nnx.Param, nnx.BatchStat)[0]
+
+    def init(self, seed: int) -> tuple[Tree, Tree]:
+        """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
+        model = YOLOv5(self._arch, rngs=nnx.Rngs(seed))
+        _, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+        return _plain(params), _plain(stats)
+
+    def apply(
+        self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], *, train: bool
+    ) -> tuple[Outputs, Tree]:
+        """Run the network; in training, normalise by the batch and return the new running statistics.
+
+        Args:
+          params: from `init`.
+          stats: from `init`.
+          images: 0…255; scaled to 0…1 here, on the device.
+          train: whether batch normalisation uses the batch.
+        """
+        model = nnx.merge(self._graph, params, stats)
+        model.train() if train else model.eval()
+        levels = model(images.astype(self._arch.dtype) / 255)
+        return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
+
+    def detect(
+        self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], options: Postprocess
+    ) -> Detections:
+        """Detections in px of `images`."""
+        outputs, _ = self.apply(params, stats, images, train=False)
+        return detect(outputs.levels, outputs.localizers, self.localization, self._arch, options)
+
+    def num_parameters(self) -> int:
+        """Trainable parameters."""
+        shapes = jax.eval_shape(lambda: self.init(0)[0])
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def _plain(state: Any) -> Tree:
+    return nnx.to_pure_dict(nnx.as_pure(state))
+
+

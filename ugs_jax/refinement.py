@@ -1,0 +1,77 @@
+"""Uncertainty-guided refinement (UR): perturb features along the gradient of the uncertainty loss.
+
+For every image and pyramid level, ε = ρ · ∇_P L_UM / ‖∇_P L_UM‖₂ with the gradient stopped; the localization layer then
+runs once more on P + ε and its loss is added. Training only. Sun et al., ICCV 2025; METHOD: the norm is taken over one
+image and level, which keeps ε independent of the batch size and of sharding.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from ugs_jax.numerics import Scalar, ratio, root
+
+RADIUS = 0.5
+"""ρ of the paper."""
+
+
+def perturbation(
+    uncertainty: Callable[[Array], Array], features: Float[Array, "b *cells c"], *, radius: Scalar = RADIUS
+) -> Float[Array, "b *cells c"]:
+    """ε for whole feature maps, one norm an image; zero for an image without any gradient.
+
+    Args:
+      uncertainty: from features to the scalar Σ L_UM over the positives of all images.
+      features: of one pyramid level, e.g. [B, h, w, C].
+      radius: ρ, length of ε.
+
+    Returns:
+      ε, detached, in the dtype of `features`.
+    """
+    gradient = _gradient(uncertainty, features)
+    length = root(jnp.sum(jnp.square(gradient), axis=tuple(range(1, features.ndim)), keepdims=True), floor=1e-30)
+    return (radius * ratio(gradient, length, floor=1e-30)).astype(features.dtype)
+
+
+def sparse_perturbation(
+    uncertainty: Callable[[Array], Array],
+    features: Float[Array, "b n c"],
+    cells: Int[Array, "b n"],
+    *,
+    radius: Scalar = RADIUS,
+) -> Float[Array, "b n c"]:
+    """ε at gathered cells, equal to `perturbation` of the whole map gathered there.
+
+    The gradient of L_UM is zero at every cell that was not gathered. A cell gathered more than once collects the
+    gradients of all its copies, so copies are summed first; the squared norm of the map is then Σ_i g_i · G_i over
+    copies i, with g_i the gradient of a copy and G_i that of its cell.
+
+    Args:
+      uncertainty: from gathered features to the scalar Σ L_UM; candidates that are not positive must not count.
+      features: gathered feature vectors of one pyramid level.
+      cells: which cell of the level each came from.
+      radius: ρ, length of ε over the map.
+
+    Returns:
+      ε, detached, in the dtype of `features`.
+    """
+    gradient = _gradient(uncertainty, features)
+    total = jax.vmap(_sum_copies)(gradient, cells)
+    length = root(jnp.sum(gradient * total, axis=(1, 2), keepdims=True), floor=1e-30)
+    return (radius * ratio(total, length, floor=1e-30)).astype(features.dtype)
+
+
+def _gradient(uncertainty: Callable[[Array], Array], features: Array) -> Array:
+    gradient = jax.grad(uncertainty)(jax.lax.stop_gradient(features))
+    return jax.lax.stop_gradient(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32)))
+
+
+def _sum_copies(gradient: Float[Array, "n c"], cells: Int[Array, "n"]) -> Float[Array, "n c"]:
+    order = jnp.argsort(cells)
+    ordered = cells[order]
+    first = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
+    group = jnp.zeros_like(cells).at[order].set(jnp.cumsum(first).astype(cells.dtype))
+    return jax.ops.segment_sum(gradient, group, num_segments=cells.shape[0])[group]
