@@ -1,7 +1,8 @@
 """Precision and singular points: the few guarded operations that boxes, labels and losses are written with.
 
 1. Everything is computed in at least float32 (`widen`) and handed back in the dtype that came in (`narrow`), saturated
-   at its largest number instead of overflowing to infinity.
+   at its largest number instead of overflowing to infinity. Gradients are cast back by JAX, without saturation: for
+   float16 inputs they are finite as long as their true value is below 65504, so keep parameters in float32.
 2. `ratio` and `root` are 0, with zero gradient, at their singular points. Selecting the result alone is not enough: the
    branch not taken would still contribute 0 · inf = NaN to the gradient, so the operand is replaced as well.
 """

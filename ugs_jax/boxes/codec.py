@@ -1,6 +1,6 @@
 """Boxes as offsets from anchors: centre shifts in the anchor's unit and logarithms of size ratios."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,7 +27,7 @@ class Anchors(NamedTuple):
     unit: Float[Array, "*batch 2"]
 
     @classmethod
-    def from_boxes(cls, boxes: Float[Array, "*batch 4"]) -> Self:
+    def from_boxes(cls, boxes: Float[Array, "*batch 4"]) -> "Anchors":
         """Anchors that are boxes (xyxy, px), with their sides (at least `SIDE_FLOOR`) as unit."""
         center, size = _center_size(boxes)
         center, size = narrow(center, boxes), narrow(size, boxes)

@@ -1,11 +1,13 @@
 """Box formats; inside the project every box is xyxy in px, x to the right, y down, edges continuous."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
-from ugs_jax.numerics import COORDINATE_LIMIT, narrow, widen
+from ugs_jax.numerics import COORDINATE_LIMIT, Scalar, narrow, widen
+
+ImageSize = Real[Array | np.ndarray, "... two"] | tuple[Scalar, Scalar]
 
 
 def cxcywh_to_xyxy(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
@@ -61,7 +63,7 @@ def area(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
     return narrow(jnp.maximum(x2 - x1, 0.0) * jnp.maximum(y2 - y1, 0.0), boxes)
 
 
-def clip_to_image(boxes: Float[Array, "*batch 4"], image_size: ArrayLike) -> Float[Array, "*batch 4"]:
+def clip_to_image(boxes: Float[Array, "*batch 4"], image_size: ImageSize) -> Float[Array, "*batch 4"]:
     """Move the corners that lie outside the image onto its border.
 
     Args:
@@ -79,7 +81,7 @@ def clip_to_image(boxes: Float[Array, "*batch 4"], image_size: ArrayLike) -> Flo
       >>> print(clip_to_image(jnp.array([-3.0, 2.0, 50.0, 60.0]), (40, 30)))
       [ 0.  2. 30. 40.]
     """
-    wide, size = widen(boxes, image_size)
+    wide, size = widen(boxes, jnp.asarray(image_size))
     if size.shape[-1:] != (2,):
         raise ValueError(f"image_size: expected (height, width) on the last axis, got shape {size.shape}")
     limit = jnp.concatenate([size[..., ::-1], size[..., ::-1]], axis=-1)
