@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_pipeline.clipping import KeepRule, keep, visible_hulls
+from data_pipeline.clipping import KeepRule, keep, warped_hulls
 from data_pipeline.colour import jitter_hsv
 from data_pipeline.geometry import (
     Matrix,
@@ -20,7 +20,6 @@ from data_pipeline.geometry import (
     shearing,
     sides,
     translation,
-    warp_boxes,
 )
 from data_pipeline.letterbox import Letterbox, letterbox_of
 from data_pipeline.mosaic import TILES, mosaic_placement
@@ -158,9 +157,9 @@ def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRul
             continue
         picture = pictures.picture(index)
         paste(canvas, picture.image, matrix @ scaling(1.0 / picture.scale, 1.0 / picture.scale), picture.extent)
-        seen = visible_hulls(example.boxes, matrix, pictures.size)
-        stays, part = keep(warp_boxes(example.boxes, matrix), seen, rule)
-        regions = visible_hulls(example.ignore, matrix, pictures.size)
+        hulls, seen = warped_hulls(example.boxes, matrix, pictures.size)
+        stays, part = keep(hulls, seen, rule)
+        _, regions = warped_hulls(example.ignore, matrix, pictures.size)
         boxes.append(seen[stays])
         labels.append(example.labels[stays])
         ignore += [regions[(sides(regions) > 0.0).all(axis=1)], seen[part]]

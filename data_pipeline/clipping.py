@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.geometry import Matrix, corners, is_axis_aligned, sides, warp_boxes, warp_quads
+from data_pipeline.geometry import Matrix, corners, is_axis_aligned, sides, warp_quads
 
 LEAST_VISIBLE_SIDE = 0.5  # px; a sliver thinner than this shows in no pixel and needs no ignore region
 
@@ -29,8 +29,8 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(boxes, 0.0, np.array([width, height, width, height], np.float64))
 
 
-def visible_hulls(boxes: np.ndarray, matrix: Matrix, size: tuple[int, int]) -> np.ndarray:
-    """Upright hulls of the visible parts of warped boxes.
+def warped_hulls(boxes: np.ndarray, matrix: Matrix, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Upright hulls of warped boxes and of their visible parts.
 
     A turned box is clipped as a quadrilateral: clipping its hull instead would reach beyond what is visible.
 
@@ -40,17 +40,19 @@ def visible_hulls(boxes: np.ndarray, matrix: Matrix, size: tuple[int, int]) -> n
       size: height and width of the output, px.
 
     Returns:
-      float64 [n, 4] xyxy px of the output; zero-sided when nothing is visible.
+      hulls of the boxes, float64 [n, 4] xyxy px of the output; of their visible parts, the same, zero-sided when
+      nothing is visible.
     """
-    if is_axis_aligned(matrix) or len(boxes) == 0:
-        return clip_boxes(warp_boxes(boxes, matrix), size)
     quads = warp_quads(boxes, matrix)
+    hulls = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+    if is_axis_aligned(matrix) or len(boxes) == 0:
+        return hulls, clip_boxes(hulls, size)
     image_corners = np.broadcast_to(corners(*size), (len(boxes), 4, 2))
     edge_points, edge_seen = _clip_edges(quads, np.array([size[1], size[0]], np.float64))
     points = np.concatenate([edge_points, image_corners], axis=1)
     seen = np.concatenate([edge_seen, _corners_inside(quads, image_corners)], axis=1)[..., None]
     low, high = np.where(seen, points, np.inf).min(axis=1), np.where(seen, points, -np.inf).max(axis=1)
-    return clip_boxes(np.where(seen.any(axis=1), np.concatenate([low, high], axis=1), 0.0), size)
+    return hulls, clip_boxes(np.where(seen.any(axis=1), np.concatenate([low, high], axis=1), 0.0), size)
 
 
 def keep(hulls: np.ndarray, seen: np.ndarray, rule: KeepRule) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +74,7 @@ def keep(hulls: np.ndarray, seen: np.ndarray, rule: KeepRule) -> tuple[np.ndarra
 
 
 def _clip_edges(quads: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Liang and Barsky (1984): the part of start + t·step, 0 ≤ t ≤ 1, with 0 ≤ x, y ≤ limit. Ends [n, 8, 2], seen [n, 8].
+    # Liang and Barsky (1984): the part of start + t·step, 0 ≤ t ≤ 1, inside [0, limit]. Ends [n, 8, 2], seen [n, 8].
     step = np.roll(quads, -1, axis=1) - quads
     moving = step != 0.0
     safe = np.where(moving, step, 1.0)

@@ -78,12 +78,6 @@ def warp_quads(boxes: np.ndarray, matrix: Matrix) -> np.ndarray:
     return warp_points(boxes.astype(np.float64)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), matrix)
 
 
-def warp_boxes(boxes: np.ndarray, matrix: Matrix) -> np.ndarray:
-    """Upright hulls of warped boxes: float64 [n, 4] xyxy px from [n, 4] xyxy px."""
-    quads = warp_quads(boxes, matrix)
-    return np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
-
-
 def sides(boxes: np.ndarray) -> np.ndarray:
     """Widths and heights [n, 2] px of boxes [n, 4] xyxy px."""
     return boxes[:, 2:] - boxes[:, :2]

@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from data_pipeline.augment import Augmentation, augmented, letterboxed
@@ -13,9 +11,7 @@ from data_pipeline.batch import Batch
 from data_pipeline.dataset import Dataset
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import Capacity, Row, make_row, padding_row, stack_rows
-
-if TYPE_CHECKING:
-    import grain
+from data_pipeline.stream import iterate
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +107,7 @@ class TrainLoader:
 
         Closing the iterator ends its threads and worker processes.
         """
-        for row in _iterate(self._batches[start_step:], self.options.threads, self.options.workers):
+        for row in iterate(self._batches[start_step:], self.options.threads, self.options.workers):
             self._count(row)
             yield row.batch
 
@@ -155,7 +151,7 @@ def eval_batches(
         _EvaluationRow(Pictures(dataset, options.image_size, 0), options.capacity)
     )
     batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
-    for row in _iterate(batches, max(options.threads, options.workers), workers=0):
+    for row in iterate(batches, max(options.threads, options.workers), workers=0):
         yield row.batch
 
 
@@ -192,26 +188,3 @@ def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index={process_index}: expected 0 <= process_index < {process_count}")
     return batch_size // process_count
-
-
-def _iterate(batches: "grain.MapDataset[Row]", threads: int, workers: int) -> Iterator[Row]:
-    import grain
-
-    ready: Any = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-    if workers:
-        from absl import flags
-
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl's own main would parse
-        ready = ready.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2), worker_init_fn=_start_worker
-        )
-    iterator = iter(ready)
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
-
-
-def _start_worker(worker: int, workers: int) -> None:
-    cv2.setNumThreads(1)  # workers share the cores already; a thread pool in each would fight over them

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data_pipeline.batch import Batch
 
@@ -34,17 +34,16 @@ def prefetch(
 
 def _prefetched(batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None", size: int) -> Iterator[Batch]:
     iterator = iter(batches)
-    end = object()
 
-    def load() -> Any:
-        batch = next(iterator, end)
-        return batch if batch is end else _to_device(batch, sharding)
+    def load() -> Batch | None:
+        batch = next(iterator, None)
+        return None if batch is None else _to_device(batch, sharding)
 
     # One thread, so the order is kept; a future carries an exception to the consumer.
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
         pending = deque(pool.submit(load) for _ in range(size))
         try:
-            while (batch := pending.popleft().result()) is not end:
+            while (batch := pending.popleft().result()) is not None:
                 pending.append(pool.submit(load))
                 yield batch
         finally:

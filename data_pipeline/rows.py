@@ -8,6 +8,7 @@ import numpy as np
 from data_pipeline.augment import Sample
 from data_pipeline.batch import Batch
 from data_pipeline.geometry import sides
+from data_pipeline.letterbox import Letterbox
 from data_pipeline.warp import grey_canvas
 
 
@@ -70,7 +71,8 @@ def make_row(
 
 def padding_row(size: tuple[int, int], capacity: Capacity) -> Row:
     """A grey row that counts for nothing: `valid` is False, `image_id` −1."""
-    nothing = Sample(grey_canvas(size), np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros((0, 4)), (1.0, 0.0, 0.0))
+    unity = Letterbox(1.0, 0.0, 0.0)
+    nothing = Sample(grey_canvas(size), np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros((0, 4)), unity)
     row = make_row(nothing, capacity, -1, size)
     return row._replace(batch=row.batch._replace(valid=np.asarray(False)))
 

@@ -56,7 +56,7 @@ def paste(canvas: np.ndarray, image: np.ndarray, matrix: Matrix, extent: tuple[f
     if is_axis_aligned(matrix):
         target[:] = drawn
     else:
-        np.copyto(target, drawn, where=_inside(quad, rows, columns)[..., None])
+        target[:] = cv2.copyTo(drawn, _inside(quad, rows, columns), target.copy())
 
 
 def _window(quad: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice]:
@@ -84,11 +84,19 @@ def _warp(image: np.ndarray, matrix: Matrix, size: tuple[int, ...]) -> np.ndarra
 
 
 def _inside(quad: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    # A convex shape covers one span of pixel centres in each row, bounded by its edges' half-planes a·x + b·y + c ≥ 0.
     x = np.arange(columns.start, columns.stop) + 0.5
-    y = np.arange(rows.start, rows.stop)[:, None] + 0.5
-    inside = np.ones((y.size, x.size), bool)
+    y = np.arange(rows.start, rows.stop) + 0.5
+    first, last = np.full(y.shape, -np.inf), np.full(y.shape, np.inf)
     following = np.roll(quad, -1, axis=0)
     turn = np.sign(np.sum(quad[:, 0] * following[:, 1] - quad[:, 1] * following[:, 0]))  # −1 after a flip
     for (x0, y0), (x1, y1) in zip(quad, following, strict=True):
-        inside &= turn * ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) >= 0.0
-    return inside
+        a, b = -turn * (y1 - y0), turn * (x1 - x0)
+        rest = b * (y - y0) - a * x0
+        if a > 0.0:
+            first = np.maximum(first, -rest / a)
+        elif a < 0.0:
+            last = np.minimum(last, -rest / a)
+        else:
+            last = np.where(rest >= 0.0, last, -np.inf)
+    return ((x >= first[:, None]) & (x < last[:, None])).astype(np.uint8)

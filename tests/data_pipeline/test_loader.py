@@ -176,7 +176,7 @@ def test_evaluation_reports_boxes_that_do_not_fit(caplog):
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_unreadable_image_names_its_file(threads):
-    with pytest.raises(DataError, match="2.png"):
+    with pytest.raises(DataError, match=r"2\.png"):
         list(eval_batches(dataset(broken=2), options(threads=threads)))
 
 

@@ -65,7 +65,7 @@ def test_the_meeting_point_is_in_the_middle_half_of_the_canvas(seed):
 @pytest.mark.parametrize("degrees", [0.0, 10.0])
 def test_rectangles_of_random_mosaics_are_found_again(degrees):
     pictures = four_pictures()
-    augmentation = Augmentation(hsv=(0, 0, 0), degrees=degrees, shear=degrees / 2)
+    augmentation = Augmentation(hsv=(0.0, 0.0, 0.0), degrees=degrees, shear=degrees / 2)
     checked = 0
     for seed in range(12):
         sample = augmented(pictures, seed % 4, augmentation, np.random.default_rng(seed))
