@@ -3,6 +3,7 @@
 import math
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -11,6 +12,7 @@ from ugs_jax.plotting.colors import IGNORED, box_color
 
 if typing.TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
 _SHORTEST_LONG_SIDE = 1280  # px; smaller images are enlarged by a whole factor
 _PAPER = (255, 255, 255)
@@ -133,9 +135,9 @@ def _cross_out(canvas: "Image", regions: np.ndarray) -> None:
 
 def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], title: str) -> "Image":
     """Swatches with names, wrapped to `width`, after a title."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font, line, swatch = ImageFont.load_default(size=18), 30, 16
+    font, line, swatch = _font(18), 30, 16
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places, x, y = [], 12.0, 6.0
     for text, color in ([(title, None)] if title else []) + list(entries):
@@ -155,13 +157,21 @@ def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], tit
 
 
 def _titles(panel_width: int, gap: int, titles: tuple[str, str]) -> "Image":
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     strip = _blank(2 * panel_width + gap, 34)
     for i, title in enumerate(titles):
         x = i * (panel_width + gap) + 4
-        ImageDraw.Draw(strip).text((x, 17), title, fill=_INK, font=ImageFont.load_default(size=20), anchor="lm")
+        ImageDraw.Draw(strip).text((x, 17), title, fill=_INK, font=_font(20), anchor="lm")
     return strip
+
+
+def _font(size: int) -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib and has letters of most scripts."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _blank(width: int, height: int) -> "Image":

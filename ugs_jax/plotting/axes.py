@@ -2,7 +2,7 @@
 
 import io
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ugs_jax.atomic import write_atomically
@@ -30,38 +30,43 @@ def style_axes(axes: "Axes", title: str, x_label: str = "epoch") -> None:
     axes.set_xlabel(x_label, fontsize=10.5, color=MUTED)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelsize=10, length=0)
+    axes.tick_params(which="both", colors=MUTED, labelsize=10, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
 
 
-def label_ends(axes: "Axes", labels: Sequence[EndLabel]) -> None:
+def add_axes(figure: "Figure", left: float, bottom: float, width: float, height: float) -> "Axes":
+    """Axes at a place given in inches, so that the room for labels beside them is known."""
+    figure_width, figure_height = figure.get_size_inches()
+    return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
+
+
+def label_width(texts: Iterable[str]) -> float:
+    """Inches that the longest of the labels needs with its connector, by the mean width of a character."""
+    return 0.4 + 0.0078 * LABEL_SIZE * max((len(text) for text in texts), default=0)
+
+
+def label_ends(figure: "Figure", axes: "Axes", labels: Sequence[EndLabel]) -> None:
     """Writes labels right of the axes at the height of their lines, moved apart where they would overlap.
 
     Call it last: it fixes the limits of the axes.
 
     Args:
+      figure: holds `axes`.
       axes: already has its lines.
       labels: one per line.
     """
-    if not labels:
-        return
     axes.set_xlim(axes.get_xlim())
     axes.set_ylim(axes.get_ylim())
-    figure = axes.get_figure(root=True)
-    assert figure is not None  # noqa: S101  # axes outside a figure cannot be drawn at all
-    figure.draw_without_rendering()
     to_fraction = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_fraction.transform((label.x, label.y))[1]) for label in labels]
-    height = axes.get_window_extent().height * 72 / figure.dpi
-    lines = [label.text.count("\n") + 1 for label in labels]
-    gaps = [1.25 * LABEL_SIZE * count / height for count in lines]
-    for label, y in zip(labels, spread(wanted, gaps), strict=True):
+    gap = 1.3 * LABEL_SIZE / 72 / (axes.get_position().height * float(figure.get_size_inches()[1]))
+    for label, y in zip(labels, spread(wanted, gap), strict=True):
         axes.annotate(
             label.text,
             xy=(label.x, label.y),
-            xytext=(1.03, y),
+            xytext=(1.05, y),
             textcoords="axes fraction",
             fontsize=LABEL_SIZE,
             color=label.color,
@@ -72,40 +77,45 @@ def label_ends(axes: "Axes", labels: Sequence[EndLabel]) -> None:
                 "color": label.color,
                 "linewidth": 0.7,
                 "alpha": 0.5,
-                "shrinkA": 0,
+                "relpos": (0, 0.5),
+                "shrinkA": 2,
                 "shrinkB": 2,
             },
         )
 
 
-def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Places intervals of the given sizes near the wanted centres without overlap, in the same order.
+def spread(wanted: Sequence[float], gap: float, high: float = 1.0) -> list[float]:
+    """Moves heights apart to at least `gap`, none above `high`, in the same order.
 
-    Neighbours that overlap form a block that is centred on the mean of what its members want, and blocks that
-    then overlap are merged (pool adjacent violators: the least-squares placement).
+    Neighbours that are too close form a block centred on the mean of what its members want, and blocks that then
+    touch are merged (pool adjacent violators: the least-squares placement).
 
     Args:
-      wanted: centres.
-      sizes: positive.
+      wanted: heights.
+      gap: least distance, positive.
+      high: upper end; where all do not fit below it, the lowest go below 0.
 
     Returns:
-      Centres, in the order given.
+      Heights, in the order given.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    blocks: list[tuple[list[int], float]] = []  # members bottom-up, and the block's bottom edge
+    blocks: list[tuple[int, float]] = []  # number of members, and the height of the lowest
     for i in order:
-        members, bottom = [i], wanted[i] - sizes[i] / 2
-        while blocks and blocks[-1][1] + sum(sizes[j] for j in blocks[-1][0]) > bottom:
-            members = blocks.pop()[0] + members
-            offsets = [sum(sizes[j] for j in members[:k]) + sizes[m] / 2 for k, m in enumerate(members)]
-            bottom = sum(wanted[m] - offset for m, offset in zip(members, offsets, strict=True)) / len(members)
-        blocks.append((members, bottom))
-    centres = [0.0] * len(wanted)
-    for members, bottom in blocks:
-        for i in members:
-            centres[i] = bottom + sizes[i] / 2
-            bottom += sizes[i]
-    return centres
+        count, lowest = 1, wanted[i]
+        while blocks and blocks[-1][1] + blocks[-1][0] * gap > lowest:
+            below, below_lowest = blocks.pop()
+            lowest = (below * below_lowest + count * (lowest - below * gap)) / (below + count)
+            count += below
+        blocks.append((count, lowest))
+    heights = [lowest + k * gap for count, lowest in blocks for k in range(count)]
+    limit = high
+    for k in reversed(range(len(heights))):
+        heights[k] = min(heights[k], limit)
+        limit = heights[k] - gap
+    placed = [0.0] * len(wanted)
+    for i, height in zip(order, heights, strict=True):
+        placed[i] = height
+    return placed
 
 
 def save(figure: "Figure", path: Path) -> Path:

@@ -4,8 +4,8 @@ INK = "#1f2328"
 MUTED = "#6e7781"
 GRID = "#e4e7eb"
 
-# Okabe & Ito, Color Universal Design (2008), the ones dark enough for lines on white.
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe & Ito, Color Universal Design (2008), those dark enough for lines on white; then two of Tol's muted scheme.
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 DASHES: tuple[str | tuple[int, tuple[float, float]], ...] = ("-", (0, (5.0, 2.0)), (0, (1.5, 1.5)))
 
 # Bright enough for thin boxes on photographs; Okabe & Ito first, then Tol's bright and light schemes.
@@ -25,7 +25,7 @@ IGNORED = (150, 156, 164)
 
 
 def line_style(index: int) -> tuple[str, str | tuple[int, tuple[float, float]]]:
-    """Colour and dash of line `index`: six colours, then the same six dashed, then dotted."""
+    """Colour and dash of line `index`: eight colours, then the same eight dashed, then dotted."""
     return LINES[index % len(LINES)], DASHES[index // len(LINES) % len(DASHES)]
 
 

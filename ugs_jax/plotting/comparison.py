@@ -1,18 +1,21 @@
 """Convergence of several methods, after Fig. 2 of the paper's supplement."""
 
-import itertools
 import statistics
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ugs_jax.plotting.axes import EndLabel, label_ends, save, style_axes
+from ugs_jax.plotting.axes import EndLabel, add_axes, label_ends, label_width, save, style_axes
 from ugs_jax.plotting.colors import INK, MUTED, line_style
 from ugs_jax.report.comparison import Comparison, MethodSummary, compare
 from ugs_jax.report.run_log import Run, read_groups, series
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_PLOT = (6.4, 4.6)  # inches
 
 
 class Curve(typing.NamedTuple):
@@ -27,7 +30,7 @@ class Curve(typing.NamedTuple):
 def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str = "Validation AP by epoch, %") -> Path:
     """Draws AP by epoch, a line for each method with a band from its lowest to its highest seed.
 
-    A dotted line marks the baseline's best AP, a dot where each method reaches it (mean over its seeds, if all do).
+    A dotted line marks the baseline's best AP, a dot where each method reaches it (the mean over its seeds, if all do).
 
     Args:
       groups: run folders by method, the baseline first.
@@ -45,8 +48,13 @@ def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str
 
     runs = read_groups(groups)
     comparison = compare(runs)
-    figure = Figure(figsize=(9.6, 5.6), dpi=120, layout="constrained")
-    _draw(figure.add_subplot(), runs, comparison, title)
+    labels = {method.name: _label(method, comparison.methods[0].name) for method in comparison.methods}
+    figure = Figure(figsize=(_PLOT[0] + 1.1 + label_width(labels.values()), _PLOT[1] + 1.45), dpi=120)
+    axes = add_axes(figure, 0.6, 0.9, *_PLOT)
+    _draw(figure, axes, runs, comparison, labels)
+    style_axes(axes, title)
+    note = "Band: lowest to highest seed. Dot: where the mean over seeds reaches the baseline's best, if all reach it."
+    figure.text(0.02, 0.02, note, fontsize=9.5, color=MUTED, va="bottom")
     return save(figure, path)
 
 
@@ -68,50 +76,38 @@ def _rounded(points: tuple[list[float], list[float]]) -> tuple[list[float], list
     return [round(epoch, 3) for epoch in points[0]], points[1]
 
 
-def _draw(axes: "Axes", runs: Mapping[str, Sequence[Run]], comparison: Comparison, title: str) -> None:
-    style_axes(axes, title)
+def _draw(
+    figure: "Figure", axes: "Axes", runs: Mapping[str, Sequence[Run]], comparison: Comparison, texts: Mapping[str, str]
+) -> None:
     target = comparison.target * 100
     baseline = comparison.methods[0].name
     axes.axhline(target, color=MUTED, linewidth=1, linestyle=(0, (1.5, 2)))
     labels = []
-    styles = itertools.chain([(INK, "-")], (line_style(i) for i in itertools.count()))
-    for method, (color, dash) in zip(comparison.methods, styles, strict=False):
+    for i, method in enumerate(comparison.methods):
+        color, dash = (INK, "-") if method.name == baseline else line_style(i - 1)
         curve = seed_curve(runs[method.name])
         mean, low, high = ([value * 100 for value in values] for values in curve[1:])
         axes.plot(curve.epochs, mean, color=color, linestyle=dash, linewidth=2.2, zorder=3)
         if len(method.seeds) > 1:
             axes.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
         if method.epochs_to_target is not None and method.name != baseline:
-            axes.plot(
-                method.epochs_to_target.mean, target, "o", color=color, markersize=7, markeredgecolor="white", zorder=4
-            )
-        labels.append(EndLabel(_label(method, baseline), curve.epochs[-1], mean[-1], color))
+            x = method.epochs_to_target.mean
+            axes.plot(x, target, "o", color=color, markersize=7, markeredgecolor="white", zorder=4)
+        if curve.epochs:
+            labels.append(EndLabel(texts[method.name], curve.epochs[-1], mean[-1], color))
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.annotate(
-        f"best of {baseline}: {target:.1f}",
-        (0, target),
-        xytext=(4, 4),
-        textcoords="offset points",
-        fontsize=10,
-        color=MUTED,
-    )
-    label_ends(axes, labels)
-    axes.get_figure(root=True).text(  # type: ignore[union-attr]
-        0.01,
-        -0.01,
-        "Band: lowest to highest seed. Dot: where the baseline's best is reached.",
-        fontsize=9.5,
-        color=MUTED,
-        va="top",
-    )
+    text = f"best of {baseline}: {target:.1f}"
+    axes.annotate(text, (0, target), xytext=(4, 4), textcoords="offset points", fontsize=10, color=MUTED)
+    label_ends(figure, axes, labels)
 
 
 def _label(method: MethodSummary, baseline: str) -> str:
-    seeds = f"{len(method.seeds)} seed{'s' if len(method.seeds) > 1 else ''}"
-    label = f"{method.name}, best {method.scores['ap'].text(100)} ({seeds})"
+    label = f"{method.name}: best {method.scores['ap'].text(100)} (n={len(method.seeds)})"
     if method.name == baseline:
         return label
     if method.times_earlier is None:
-        return f"{label}\nbaseline's best reached by {method.reached} of {len(method.seeds)}"
-    return f"{label}\nbaseline's best {method.times_earlier:.2f}× as early"
+        return f"{label}, {method.reached} of {len(method.seeds)} reach"
+    if method.times_earlier < 1:
+        return f"{label}, {1 / method.times_earlier:.2f}× later"
+    return f"{label}, {method.times_earlier:.2f}× earlier"

@@ -5,12 +5,13 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from ugs_jax.plotting.axes import EndLabel, label_ends, save, style_axes
+from ugs_jax.plotting.axes import EndLabel, add_axes, label_ends, save, style_axes
 from ugs_jax.plotting.colors import INK, line_style
-from ugs_jax.report.run_log import Row, Run, read_run, series
+from ugs_jax.report.run_log import Row, Run, RunError, read_run, series
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Panel(typing.NamedTuple):
@@ -40,10 +41,13 @@ PANELS = (
         },
         100,
     ),
-    Panel("Uncertainty of the boxes", "train", {"uncertainty": "mean"}),
-    Panel("Learning rate", "train", {"learning_rate": "rate"}),
-    Panel("Images per second", "train", {"images_per_second": "rate"}),
+    Panel("Uncertainty of the boxes", "train", {"uncertainty": "last"}),
+    Panel("Learning rate", "train", {"learning_rate": "last"}),
+    Panel("Images per second", "train", {"images_per_second": "last"}),
 )
+_PANEL = (5.6, 3.7)  # inches, with the room for labels
+_TITLE = 0.45  # inches
+_TITLE_FONT: dict[str, typing.Any] = {"fontsize": 15, "color": INK, "va": "top"}
 _SMOOTHED = frozenset({"Training loss", "Uncertainty of the boxes", "Images per second"})
 
 
@@ -64,12 +68,15 @@ def plot_run(run_folder: Path, path: Path | None = None) -> Path:
 
     run = read_run(run_folder)
     panels = [panel for panel in PANELS if any(series(_rows(run, panel), key)[0] for key in panel.names)]
-    columns = min(3, max(1, len(panels)))
-    rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(5.4 * columns, 3.7 * rows + 0.5), dpi=110, layout="constrained")
-    figure.suptitle(f"{run.name}, seed {run.seed}", x=0.01, ha="left", fontsize=15, color=INK)
+    if not panels:
+        raise RunError(f"{run.folder}: expected logged metrics, found none of those drawn; let the run log a step")
+    columns, rows = min(3, len(panels)), math.ceil(len(panels) / 3)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + _TITLE), dpi=110)
+    figure.text(0.1 / _PANEL[0], 1 - 0.12 / (_PANEL[1] + _TITLE), f"{run.name}, seed {run.seed}", **_TITLE_FONT)
     for i, panel in enumerate(panels):
-        _draw_panel(figure.add_subplot(rows, columns, i + 1), panel, _rows(run, panel))
+        left, bottom = _PANEL[0] * (i % columns) + 0.6, _PANEL[1] * (rows - 1 - i // columns) + 0.6
+        axes = add_axes(figure, left, bottom, _PANEL[0] - 2.5, _PANEL[1] - 1.05)
+        _draw_panel(figure, axes, panel, _rows(run, panel))
     return save(figure, Path(run_folder) / "curves.png" if path is None else path)
 
 
@@ -98,7 +105,7 @@ def _rows(run: Run, panel: Panel) -> tuple[Row, ...]:
     return run.metrics.train if panel.kind == "train" else run.metrics.evaluations
 
 
-def _draw_panel(axes: "Axes", panel: Panel, rows: Sequence[Row]) -> None:
+def _draw_panel(figure: "Figure", axes: "Axes", panel: Panel, rows: Sequence[Row]) -> None:
     style_axes(axes, panel.title)
     labels, drawn = [], []
     for i, (key, name) in enumerate(panel.names.items()):
@@ -118,7 +125,17 @@ def _draw_panel(axes: "Axes", panel: Panel, rows: Sequence[Row]) -> None:
             text = f"{name} {last:.1f}" if panel.kind == "eval" else f"{name} {last:.3g}"
             labels.append(EndLabel(text, epochs[-1], last, color))
     if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30 and panel.title == "Training loss":
-        axes.set_yscale("log")
+        _log_scale(axes)
     elif drawn and min(drawn) >= 0:
         axes.set_ylim(0, max(drawn) * 1.08 or 1)
-    label_ends(axes, labels)
+    label_ends(figure, axes, labels)
+
+
+def _log_scale(axes: "Axes") -> None:
+    """Logarithmic heights with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
