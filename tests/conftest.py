@@ -10,8 +10,10 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports JAX
 
 # Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers
-# of pytest-xdist don't see the options of pyproject.toml early enough.
-jaxtyping.install_import_hook(["ugs_jax", "data_pipeline"], "beartype.beartype")
+# of pytest-xdist don't see the options of pyproject.toml early enough. An int is a float, as it is for type checkers.
+jaxtyping.install_import_hook(
+    ["ugs_jax", "data_pipeline"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50, print_blob=True)
