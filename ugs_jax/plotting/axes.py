@@ -124,10 +124,13 @@ def save(figure: "Figure", path: Path) -> Path:
     Raises:
       ValueError: for another suffix.
     """
+    import matplotlib
+
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"{path}: expected a name ending in .png, .svg or .pdf, got {path.suffix!r}; rename it")
     buffer = io.BytesIO()
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    figure.savefig(buffer, format=path.suffix[1:], metadata=undated, facecolor="white")
+    with matplotlib.rc_context({"svg.hashsalt": "ugs_jax"}):  # the same figure gives the same file
+        figure.savefig(buffer, format=path.suffix[1:], metadata=undated, facecolor="white")
     write_atomically(path, buffer.getvalue())
     return path

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ugs_jax.report.run_log import Run, RunError, read_groups, series
+from ugs_jax.report.run_log import Row, Run, RunError, read_groups, series
 
 COLUMNS = {
     "ap": "AP",
@@ -196,7 +196,7 @@ def _definitions(comparison: Comparison, baseline: str) -> str:
     return text
 
 
-def _best(run: Run) -> dict[str, float]:
+def _best(run: Run) -> Row:
     """The best evaluation of a run that has one; `compare` has checked."""
     return run.best or {}
 
