@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from jaxtyping import Float64, Int32, UInt8
 
 from data_pipeline.clipping import KeepRule, keep, warped_hulls
 from data_pipeline.colour import jitter_hsv
@@ -87,17 +88,17 @@ class Sample(NamedTuple):
     """One unpadded sample.
 
     Attributes:
-      image: uint8 [H, W, 3], RGB.
-      boxes: float64 [n, 4] xyxy px of `image`.
-      labels: int32 [n].
-      ignore: float64 [r, 4] xyxy px of `image`.
+      image: RGB.
+      boxes: xyxy px of `image`.
+      labels: 0-based class index.
+      ignore: xyxy px of `image`.
       letterbox: from px of the stored image to px of `image`; (1, 0, 0) where there is no such map.
     """
 
-    image: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    ignore: np.ndarray
+    image: UInt8[np.ndarray, "H W 3"]
+    boxes: Float64[np.ndarray, "n 4"]
+    labels: Int32[np.ndarray, "n"]
+    ignore: Float64[np.ndarray, "r 4"]
     letterbox: Letterbox
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 
 from data_pipeline.geometry import Matrix, corners, is_axis_aligned, sides, warp_quads
 
@@ -23,13 +24,15 @@ class KeepRule(NamedTuple):
     max_aspect: float
 
 
-def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64[np.ndarray, "n 4"]:
     """Parts of boxes [n, 4] xyxy px inside an image of `size` (height, width); zero-sided when outside."""
     height, width = size
     return np.clip(boxes, 0.0, np.array([width, height, width, height], np.float64))
 
 
-def warped_hulls(boxes: np.ndarray, matrix: Matrix, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def warped_hulls(
+    boxes: Float[np.ndarray, "n 4"], matrix: Matrix, size: tuple[int, int]
+) -> tuple[Float64[np.ndarray, "n 4"], Float64[np.ndarray, "n 4"]]:
     """Upright hulls of warped boxes and of their visible parts.
 
     A turned box is clipped as a quadrilateral: clipping its hull instead would reach beyond what is visible.
@@ -55,7 +58,9 @@ def warped_hulls(boxes: np.ndarray, matrix: Matrix, size: tuple[int, int]) -> tu
     return hulls, clip_boxes(np.where(seen.any(axis=1), np.concatenate([low, high], axis=1), 0.0), size)
 
 
-def keep(hulls: np.ndarray, seen: np.ndarray, rule: KeepRule) -> tuple[np.ndarray, np.ndarray]:
+def keep(
+    hulls: Float64[np.ndarray, "n 4"], seen: Float64[np.ndarray, "n 4"], rule: KeepRule
+) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
     """Says which boxes stay labels, and which become ignore regions.
 
     Args:
@@ -73,8 +78,10 @@ def keep(hulls: np.ndarray, seen: np.ndarray, rule: KeepRule) -> tuple[np.ndarra
     return stays, ~stays & (short > LEAST_VISIBLE_SIDE)
 
 
-def _clip_edges(quads: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Liang and Barsky (1984): the part of start + t·step, 0 ≤ t ≤ 1, inside [0, limit]. Ends [n, 8, 2], seen [n, 8].
+def _clip_edges(
+    quads: Float64[np.ndarray, "n 4 2"], limit: Float64[np.ndarray, "2"]
+) -> tuple[Float64[np.ndarray, "n 8 2"], Bool[np.ndarray, "n 8"]]:
+    # Liang and Barsky (1984): the part of start + t·step, 0 ≤ t ≤ 1, inside [0, limit].
     step = np.roll(quads, -1, axis=1) - quads
     moving = step != 0.0
     safe = np.where(moving, step, 1.0)
@@ -87,7 +94,9 @@ def _clip_edges(quads: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate(ends, axis=1), np.concatenate([seen, seen], axis=1)
 
 
-def _corners_inside(quads: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _corners_inside(
+    quads: Float64[np.ndarray, "n 4 2"], points: Float64[np.ndarray, "n m 2"]
+) -> Bool[np.ndarray, "n m"]:
     # All four edges turn the same way around a point inside a convex quadrilateral, whichever way that is.
     start, step = quads[:, :, None], (np.roll(quads, -1, axis=1) - quads)[:, :, None]
     offset = points[:, None] - start

@@ -2,18 +2,21 @@
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 
-def jitter_hsv(image: np.ndarray, gains: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+def jitter_hsv(
+    image: UInt8[np.ndarray, "H W 3"], gains: tuple[float, float, float], rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W 3"]:
     """Multiplies hue, saturation and value by 1 + U(−1, 1)·gain each.
 
     Args:
-      image: uint8 [H, W, 3], RGB.
+      image: RGB.
       gains: for hue (which wraps around), saturation and value (which saturate).
       rng: draws three numbers, whatever the gains.
 
     Returns:
-      uint8 [H, W, 3], RGB.
+      RGB.
     """
     hue, saturation, value = 1.0 + rng.uniform(-1.0, 1.0, 3) * gains
     if not any(gains):
@@ -22,8 +25,8 @@ def jitter_hsv(image: np.ndarray, gains: tuple[float, float, float], rng: np.ran
     return cv2.cvtColor(cv2.LUT(hsv, hsv_tables(hue, saturation, value)), cv2.COLOR_HSV2RGB)
 
 
-def hsv_tables(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Tables for factors on OpenCV's 8-bit HSV, where hue is in steps of 2° (mod 180): uint8 [1, 256, 3]."""
+def hsv_tables(hue: float, saturation: float, value: float) -> UInt8[np.ndarray, "1 256 3"]:
+    """Tables for factors on OpenCV's 8-bit HSV, where hue is in steps of 2° (mod 180)."""
     levels = np.arange(256)
     table = np.stack(
         [

@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+from jaxtyping import Float, Float64
 
-Matrix = np.ndarray  # float64 [3, 3], maps (x, y, 1) px to homogeneous (x, y, w) px
+Matrix = Float64[np.ndarray, "3 3"]  # maps (x, y, 1) px to homogeneous (x, y, w) px
+Number = float | int
 
 
-def translation(x: float, y: float) -> Matrix:
+def translation(x: Number, y: Number) -> Matrix:
     """Moves points by (x, y) px."""
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
@@ -34,12 +36,12 @@ def perspective(x: float, y: float) -> Matrix:
     return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [x, y, 1.0]])
 
 
-def mirror_x(width: float) -> Matrix:
+def mirror_x(width: Number) -> Matrix:
     """Flips an image of the given width (px) left to right."""
     return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
-def mirror_y(height: float) -> Matrix:
+def mirror_y(height: Number) -> Matrix:
     """Flips an image of the given height (px) upside down."""
     return np.array([[1.0, 0.0, 0.0], [0.0, -1.0, height], [0.0, 0.0, 1.0]])
 
@@ -54,7 +56,7 @@ def pixel_index_matrix(matrix: Matrix) -> Matrix:
     return translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)
 
 
-def warp_points(points: np.ndarray, matrix: Matrix) -> np.ndarray:
+def warp_points(points: Float64[np.ndarray, "*batch 2"], matrix: Matrix) -> Float64[np.ndarray, "*batch 2"]:
     """Maps points.
 
     Args:
@@ -68,16 +70,16 @@ def warp_points(points: np.ndarray, matrix: Matrix) -> np.ndarray:
     return mapped / (points @ matrix[2, :2] + matrix[2, 2])[..., None]
 
 
-def corners(height: float, width: float) -> np.ndarray:
+def corners(height: Number, width: Number) -> Float64[np.ndarray, "4 2"]:
     """Corners of an image, clockwise on the screen from the origin: float64 [4, 2], px."""
     return np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
 
 
-def warp_quads(boxes: np.ndarray, matrix: Matrix) -> np.ndarray:
+def warp_quads(boxes: Float[np.ndarray, "n 4"], matrix: Matrix) -> Float64[np.ndarray, "n 4 2"]:
     """Warped corners of boxes [n, 4] xyxy px, in order around the box: float64 [n, 4, 2] px."""
     return warp_points(boxes.astype(np.float64)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), matrix)
 
 
-def sides(boxes: np.ndarray) -> np.ndarray:
-    """Widths and heights [n, 2] px of boxes [n, 4] xyxy px."""
+def sides(boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 2"]:
+    """Widths and heights, px, of boxes xyxy px."""
     return boxes[:, 2:] - boxes[:, :2]

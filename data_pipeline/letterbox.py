@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from jaxtyping import Float, Float64, UInt8
 
 from data_pipeline.geometry import Matrix, scaling
 from data_pipeline.warp import grey_canvas, paste
@@ -38,18 +39,18 @@ def letterbox_of(height: int, width: int, size: tuple[int, int]) -> Letterbox:
     return Letterbox(scale, float(spare_x // 2), float(spare_y // 2))
 
 
-def shrink(image: np.ndarray, scale: float) -> np.ndarray:
+def shrink(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "H W 3"]:
     """Scales an image down by area averaging; bilinear sampling would alias away small objects.
 
     OpenCV gets the scale, not the rounded size: point (x, y) lands on (x·scale, y·scale) along both axes, and the
     last row or column may be covered in part.
 
     Args:
-      image: uint8 [h, w, 3].
+      image: RGB.
       scale: output px per input px; 1 or more returns the image as it is.
 
     Returns:
-      uint8 [round(h·scale), round(w·scale), 3], at least one pixel a side.
+      RGB of round(h·scale) × round(w·scale) px, at least one pixel a side.
     """
     if scale >= 1.0:
         return image
@@ -60,15 +61,15 @@ def shrink(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Letterbox]:
+def letterbox(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H W 3"], Letterbox]:
     """Letterboxes an image of any size.
 
     Args:
-      image: uint8 [h, w, 3], RGB.
+      image: RGB.
       size: height and width of the output, px.
 
     Returns:
-      uint8 [H, W, 3], filled with grey 114 around the image, and the map from the original to it.
+      RGB, filled with grey 114 around the image, and the map from the original to it.
     """
     box = letterbox_of(image.shape[0], image.shape[1], size)
     canvas = grey_canvas(size)
@@ -77,15 +78,17 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Let
     return canvas, box
 
 
-def unletterbox_boxes(boxes: np.ndarray, letterbox: np.ndarray | Letterbox) -> np.ndarray:
+def unletterbox_boxes(
+    boxes: Float[np.ndarray, "n 4"], letterbox: Float[np.ndarray, "3"] | Letterbox
+) -> Float64[np.ndarray, "n 4"]:
     """Maps boxes of a letterboxed image back to the original.
 
     Args:
-      boxes: [n, 4] xyxy, px of the letterboxed image.
+      boxes: xyxy, px of the letterboxed image.
       letterbox: scale, pad_x, pad_y: a row of `Batch.letterbox`.
 
     Returns:
-      float64 [n, 4] xyxy, px of the original, not clipped to it.
+      xyxy, px of the original, not clipped to it.
     """
     scale, pad_x, pad_y = (float(value) for value in letterbox)
     return (boxes.astype(np.float64) - np.array([pad_x, pad_y, pad_x, pad_y])) / scale

@@ -4,6 +4,7 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
@@ -15,12 +16,12 @@ class Picture(NamedTuple):
     """Pixels at load resolution: shrunk to fit the output size, never enlarged.
 
     Attributes:
-      image: uint8 [h, w, 3], RGB, read-only.
+      image: RGB, read-only.
       scale: px of `image` per px of the stored image, at most 1.
       extent: height and width of the stored image in px of `image`; the shape of `image` is this rounded.
     """
 
-    image: np.ndarray
+    image: UInt8[np.ndarray, "h w 3"]
     scale: float
     extent: tuple[float, float]
 

@@ -4,9 +4,11 @@ import math
 
 import cv2
 import numpy as np
+from jaxtyping import Float64, UInt8
 
 from data_pipeline.geometry import (
     Matrix,
+    Number,
     corners,
     is_axis_aligned,
     pixel_index_matrix,
@@ -18,26 +20,31 @@ from data_pipeline.geometry import (
 GREY = 114  # of all padding: about the mean of natural images, so that a border is no strong edge
 
 
-def grey_canvas(size: tuple[int, int]) -> np.ndarray:
-    """A grey image: uint8 [H, W, 3] for `size` (height, width) px."""
+def grey_canvas(size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """A grey RGB image of `size` (height, width) px."""
     return np.full((*size, 3), GREY, np.uint8)
 
 
-def covers(height: float, width: float, matrix: Matrix, size: tuple[int, int]) -> bool:
+def covers(height: Number, width: Number, matrix: Matrix, size: tuple[int, int]) -> bool:
     """Whether any part of a warped image of height × width px may be seen in an output of `size` px."""
     quad = warp_points(corners(height, width), matrix)
     rows, columns = _window(quad, size)
     return rows.start < rows.stop and columns.start < columns.stop
 
 
-def paste(canvas: np.ndarray, image: np.ndarray, matrix: Matrix, extent: tuple[float, float] | None = None) -> None:
+def paste(
+    canvas: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "h w 3"],
+    matrix: Matrix,
+    extent: tuple[Number, Number] | None = None,
+) -> None:
     """Draws a warped image into the canvas, on exactly the pixels whose centres the image covers.
 
     Bilinear, after halving by area as often as the scale is under ½. Neighbours that share an edge leave no seam.
 
     Args:
-      canvas: uint8 [H, W, 3], changed in place.
-      image: uint8 [h, w, 3].
+      canvas: RGB, changed in place.
+      image: RGB.
       matrix: from px of `image` to px of `canvas`, both with continuous edges.
       extent: true height and width in px of `image`, where shrinking has rounded its shape; its shape by default.
     """
@@ -59,7 +66,7 @@ def paste(canvas: np.ndarray, image: np.ndarray, matrix: Matrix, extent: tuple[f
         target[:] = cv2.copyTo(drawn, _inside(quad, rows, columns), target.copy())
 
 
-def _window(quad: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(quad: Float64[np.ndarray, "4 2"], size: tuple[int, ...]) -> tuple[slice, slice]:
     # Pixel k is covered if its centre k + ½ is in [low, high).
     low = np.ceil(quad.min(axis=0) - 0.5)
     high = np.ceil(quad.max(axis=0) - 0.5)
@@ -72,7 +79,7 @@ def _is_whole_shift(matrix: Matrix) -> bool:
     return bool(np.array_equal(matrix, translation(*shift)) and np.array_equal(shift, np.round(shift)))
 
 
-def _warp(image: np.ndarray, matrix: Matrix, size: tuple[int, ...]) -> np.ndarray:
+def _warp(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix, size: tuple[int, ...]) -> UInt8[np.ndarray, "H W 3"]:
     while math.sqrt(abs(np.linalg.det(matrix[:2, :2]))) < 0.5 and min(image.shape[:2]) > 1:
         image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         matrix = matrix @ scaling(2.0, 2.0)
@@ -83,7 +90,7 @@ def _warp(image: np.ndarray, matrix: Matrix, size: tuple[int, ...]) -> np.ndarra
     return cv2.warpPerspective(image, index_matrix, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _inside(quad: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+def _inside(quad: Float64[np.ndarray, "4 2"], rows: slice, columns: slice) -> UInt8[np.ndarray, "H W"]:
     # A convex shape covers one span of pixel centres in each row, bounded by its edges' half-planes a·x + b·y + c ≥ 0.
     x = np.arange(columns.start, columns.stop) + 0.5
     y = np.arange(rows.start, rows.stop) + 0.5

@@ -55,7 +55,7 @@ def extent_of(image: np.ndarray) -> np.ndarray:
 def without(**changes):
     """No augmentation but the one under test."""
     return Augmentation(
-        **(dict.fromkeys(("mosaic", "translate", "scale", "flip_lr"), 0.0) | {"hsv": (0, 0, 0)} | changes)
+        **(dict.fromkeys(("mosaic", "translate", "scale", "flip_lr"), 0.0) | {"hsv": (0.0, 0.0, 0.0)} | changes)
     )
 
 
@@ -123,6 +123,18 @@ def test_zooming_far_out_averages_instead_of_aliasing():
     canvas = grey_canvas((64, 64))
     paste(canvas, stripes, np.diag([0.25, 0.25, 1.0]))
     assert np.all(np.abs(canvas.astype(int) - 64) <= 2)
+
+
+def test_a_turned_paste_draws_the_pixels_whose_centres_it_covers_and_no_others():
+    image = np.full((30, 50, 3), 240, np.uint8)
+    matrix = translation(41.3, 22.6) @ rotation(33.0) @ translation(-10.0, -5.0)
+    canvas = grey_canvas((70, 90))
+    paste(canvas, image, matrix)
+    y, x = np.mgrid[:70, :90] + 0.5
+    back = np.einsum("ij,jyx->iyx", np.linalg.inv(matrix), np.stack([x, y, np.ones_like(x)]))
+    inside = (back[0] >= 0) & (back[0] < 50) & (back[1] >= 0) & (back[1] < 30)
+    assert np.all(canvas[inside] == 240)
+    assert np.all(canvas[~inside] == 114)
 
 
 def test_a_flip_reverses_pixels_exactly():
@@ -285,7 +297,7 @@ def test_colour_agrees_with_hsv_arithmetic():
         ({"mosaic": 1.5}, r"Augmentation.mosaic: expected a number in \[0, 1.0\], got 1.5"),
         ({"scale": 1.0}, "Augmentation.scale"),
         ({"perspective": 0.5}, "Augmentation.perspective"),
-        ({"hsv": (0.1, 0.1)}, "expected three gains"),
+        ({"hsv": (0.1, 0.1, -2.0)}, "expected three gains"),
         ({"degrees": float("nan")}, "Augmentation.degrees"),
     ],
 )
