@@ -1,0 +1,176 @@
+"""Builds a split once, keeps it in a folder named by a fingerprint of its input, and opens it from there."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
+
+FORMAT_VERSION = 1
+SourceId = int | str
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """How to make one split.
+
+    Attributes:
+      name: of the data set, such as `coco_json`; a TFDS data set name.
+      split: `train` or `val`.
+      classes: class names.
+      category_ids: the class's identifier in the source, one per class.
+      fingerprint: from `fingerprint`, of everything that decides the content.
+      examples: yields the source's image id and the example, image ids counting from 0; adds to the counter, by
+        reason, what it drops or clips.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    fingerprint: str
+    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, Example]]]
+
+
+@dataclass
+class ArrayRecordImages:
+    """Encoded images of a TFDS folder, opened at the first read; pickles as the folder's name."""
+
+    folder: Path
+    split: str
+    _source: Any = field(default=None, repr=False, compare=False)
+
+    def __getitem__(self, index: int, /) -> bytes:
+        """Returns the bytes of encoded image `index`."""
+        if self._source is None:
+            from data_pipeline.builder import read_array_record
+
+            self._source = read_array_record(self.folder, self.split)
+        return bytes(self._source[index]["image"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "split": self.split, "_source": None}
+
+
+def fingerprint(*parts: object) -> str:
+    """Hashes anything with a stable `repr` to 16 hexadecimal digits."""
+    return hashlib.sha256(repr((FORMAT_VERSION, *parts)).encode()).hexdigest()[:16]
+
+
+def file_stamps(folder: Path, names: list[str]) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and modification time in ns of every file; -1 for a file that is not there."""
+
+    def stamp(name: str) -> tuple[str, int, int]:
+        try:
+            status = os.stat(folder / name)
+        except OSError:
+            return name, -1, -1
+        return name, status.st_size, status.st_mtime_ns
+
+    return [stamp(name) for name in names]
+
+
+def default_cache_dir() -> Path:
+    """The environment variable UGS_CACHE, or else `~/.cache/ugs_jax/datasets`."""
+    return Path(os.environ.get("UGS_CACHE") or Path.home() / ".cache" / "ugs_jax" / "datasets")
+
+
+def open_split(recipe: SplitRecipe, cache_dir: Path | None) -> Dataset:
+    """Opens a split from the cache, building it first where the cache has none for this fingerprint.
+
+    The build happens in a folder of its own that is renamed when complete, so that nobody reads half a data set, even
+    where a build was killed or several processes build at once.
+
+    Args:
+      recipe: what to build.
+      cache_dir: the folder of all built data sets; None for `default_cache_dir()`.
+
+    Raises:
+      DataError: from the recipe's input.
+    """
+    parent = (cache_dir or default_cache_dir()) / recipe.name
+    folder = parent / f"{recipe.split}-{recipe.fingerprint}"
+    if not folder.exists():
+        parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+        try:
+            _build(recipe, unfinished, folder)
+            _publish(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return _load(folder)
+
+
+def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
+    from data_pipeline.builder import write_array_record
+
+    print(f"{recipe.name}/{recipe.split}: building once, under {folder}", flush=True)
+    summary: Counter[str] = Counter()
+    annotations: list[Example] = []
+    source_ids: list[SourceId] = []
+
+    def noted() -> Iterator[Example]:
+        for source_id, example in recipe.examples(summary):
+            source_ids.append(source_id)
+            annotations.append(example._replace(image=b""))
+            yield example
+
+    records = write_array_record(recipe.name, recipe.split, noted(), unfinished)
+    shutil.rmtree(unfinished / "downloads", ignore_errors=True)
+    np.savez(unfinished / "annotations.npz", **tabulate(annotations)._asdict())  # type: ignore[arg-type]
+    description = {
+        "name": recipe.name,
+        "split": recipe.split,
+        "classes": recipe.classes,
+        "category_ids": recipe.category_ids,
+        "file_names": [example.file_name for example in annotations],
+        "source_ids": source_ids,
+        "summary": dict(sorted(summary.items())),
+        "records": str(records.relative_to(unfinished)),
+    }
+    (unfinished / "dataset.json").write_text(json.dumps(description))
+    for line in _report(recipe, annotations, summary):
+        print(line, flush=True)
+
+
+def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[str]) -> list[str]:
+    boxes = sum(len(example.boxes) for example in annotations)
+    regions = sum(len(example.ignore) for example in annotations)
+    title = f"{recipe.name}/{recipe.split}"
+    head = f"{title}: {len(annotations):,} images, {boxes:,} boxes, {regions:,} ignore regions"
+    return [head, *(f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items()))]
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    unfinished.chmod(0o755)  # mkdtemp makes it private
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # otherwise another process has built the same split meanwhile
+            raise
+
+
+def _load(folder: Path) -> Dataset:
+    description = json.loads((folder / "dataset.json").read_text())
+    with np.load(folder / "annotations.npz") as arrays:
+        table = AnnotationTable(**arrays)
+    return Dataset(
+        name=description["name"],
+        split=description["split"],
+        classes=tuple(description["classes"]),
+        file_names=tuple(description["file_names"]),
+        source_ids=tuple(description["source_ids"]),
+        category_ids=tuple(description["category_ids"]),
+        table=table,
+        images=ArrayRecordImages(folder / description["records"], description["split"]),
+        summary=description["summary"],
+    )
