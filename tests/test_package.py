@@ -17,6 +17,7 @@ import ugs_jax
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("ugs_jax", "data_pipeline", "experiments")
 HEAVY = ("cv2", "flax", "grain", "matplotlib", "orbax", "tensorflow", "tensorflow_datasets", "tyro")
 
 
@@ -25,6 +26,16 @@ def _modules_loaded_by(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(shown.stdout.split())
+
+
+def _imported_by(path: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        name.partition(".")[0]
+        for name in plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in ugs_jax.__all__ if not name.startswith("_")])
@@ -81,14 +92,28 @@ def test_types_are_marked_as_shipped():
 
 def test_the_top_level_is_as_designed():
     packages = {path.parent.name for path in ROOT.glob("*/*.py")}
-    assert packages == {"ugs_jax", "experiments", "data_pipeline", "tests"}
+    assert packages == {*PACKAGES, "tests"}
+
+
+def test_every_third_party_import_is_a_declared_dependency():
+    requirements = [*PYPROJECT["project"]["dependencies"]]
+    declared = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=,; ]", line)[0]).lower() for line in requirements}
+    providers = importlib.metadata.packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for name in _imported_by(path) - sys.stdlib_module_names - set(PACKAGES)
+        if not declared & {re.sub(r"[-_.]+", "-", provider).lower() for provider in providers.get(name, ())}
+    }
+    assert undeclared == set()
 
 
 def test_no_module_postpones_its_annotations():
     """Shapes in annotations are checked at run time, which postponed annotations would switch off."""
     postponed = [
         str(path.relative_to(ROOT))
-        for package in ("ugs_jax", "data_pipeline", "experiments", "tests")
+        for package in (*PACKAGES, "tests")
         for path in (ROOT / package).rglob("*.py")
         if re.search(r"^from __future__ import annotations", path.read_text(), re.MULTILINE)
     ]
