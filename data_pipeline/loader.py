@@ -1,7 +1,7 @@
 """Deterministic loading with Grain: random access by step, sharded per process, in threads or worker processes."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,7 +102,7 @@ class TrainLoader:
         """This process's part of the batch for `step`, by random access, in the caller's thread."""
         return self._batches[step].batch
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """This process's part of all batches from `start_step` on, equal to `batch_at`; starts at once at any step.
 
         Closing the iterator ends its threads and worker processes.
@@ -126,7 +126,7 @@ class TrainLoader:
 
 def eval_batches(
     dataset: Dataset, options: LoaderOptions, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Letterboxed batches in order, once; rows that fill up the last one have `valid` False.
 
     Loads in max(threads, workers) threads of this process: starting processes takes longer than most evaluations.

@@ -1,7 +1,7 @@
 """Batches on the device before they are asked for."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def prefetch(
     batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None" = None, size: int = 2
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Reads batches and copies them to the device in a background thread, up to `size` ahead of the consumer.
 
     An exception in `batches` is raised where its batch would have come. When the consumer stops (the iterator is
@@ -32,7 +32,9 @@ def prefetch(
     return _prefetched(batches, sharding, size)
 
 
-def _prefetched(batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None", size: int) -> Iterator[Batch]:
+def _prefetched(
+    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None", size: int
+) -> Generator[Batch, None, None]:
     iterator = iter(batches)
 
     def load() -> Batch | None:

@@ -1,6 +1,6 @@
 """Reading a Grain data set in threads and worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import grain
 
 
-def iterate(elements: "grain.MapDataset", threads: int, workers: int) -> Iterator[Any]:
+def iterate(elements: "grain.MapDataset", threads: int, workers: int) -> Generator[Any, None, None]:
     """Gives the elements in order; closing the iterator ends the threads and processes.
 
     Args:
