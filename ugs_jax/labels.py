@@ -9,7 +9,7 @@ from jaxtyping import Float, Real
 
 from ugs_jax.numerics import Scalar, narrow, widen
 
-Grid = Float[Array | np.ndarray, "bins"]
+Grid = Float[Array | np.ndarray, "points"]
 
 
 def uniform_grid(alpha: Scalar, n: int) -> Float[np.ndarray, "bins"]:
@@ -154,7 +154,8 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
     target = jnp.clip(target, points[0], points[-1])[..., None]
     # The share of each interval that lies below the target: 1 … 1 f 0 … 0. Its differences are the label, and all but
     # the two beside f are differences of equal numbers, so they are exactly 0.
-    filled = jnp.clip((target - points[:-1]) / (points[1:] - points[:-1]), 0.0, 1.0)
+    share = jnp.clip((target - points[:-1]) / (points[1:] - points[:-1]), 0.0, 1.0)
+    filled = jnp.where(target >= points[1:], 1.0, share)  # XLA may multiply by a reciprocal, so share can miss 1
     edge = jnp.ones_like(target)
     return narrow(jnp.concatenate([edge, filled], -1) - jnp.concatenate([filled, 0 * edge], -1), offsets)
 
@@ -162,14 +163,27 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
 def expectation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[Array, "*batch"]:
     """Mean position Σ p_i y_i of distributions over a grid: the decoded offset, in the unit of the grid.
 
+    Raises:
+      ValueError: `probabilities` and `grid` differ in their number of bins.
+
     Example:
       >>> import jax.numpy as jnp
       >>> print(expectation(jnp.array([0.0, 0.75, 0.25]), uniform_grid(1, 2)))
       0.25
     """
+    check_bins(probabilities, grid)
     (wide,) = widen(probabilities)
     # A multiplication and a sum, not a matrix product: those may run in reduced precision on accelerators.
     return narrow(jnp.sum(wide * jnp.asarray(grid, dtype=wide.dtype), axis=-1), probabilities)
+
+
+def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
+    """Raise ValueError unless `scores` (logits or probabilities) has one bin per grid point."""
+    if scores.shape[-1:] != grid.shape:
+        raise ValueError(
+            f"expected one score per grid point, got {scores.shape[-1]} scores for {grid.shape[0]} points; "
+            "give the head n+1 outputs a parameter"
+        )
 
 
 _MAX_PACKING = 30.0
@@ -183,9 +197,13 @@ def _packed(share: np.ndarray, packing: float) -> np.ndarray:
 
 
 def _checked(grid: np.ndarray, fix: str) -> np.ndarray:
-    single = grid.astype(np.float32)
-    if not (np.all(np.isfinite(single)) and np.all(np.diff(single) >= np.finfo(np.float32).tiny)):
-        raise ValueError(f"grid: expected finite points that strictly increase in float32, got {grid}; {fix}")
+    apart = np.diff(grid.astype(np.float32)) >= np.finfo(np.float32).tiny  # False for NaN as well
+    if not np.all(apart):
+        k = int(np.argmin(apart))
+        raise ValueError(
+            f"grid: expected finite points that strictly increase in float32, got point {k} at {grid[k]:g} "
+            f"before point {k + 1} at {grid[k + 1]:g}; {fix}"
+        )
     return grid
 
 

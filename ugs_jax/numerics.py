@@ -45,6 +45,11 @@ def narrow(value: Array, *like: ArrayLike) -> Array:
     return jnp.clip(value, -limit, limit).astype(dtype)
 
 
+def magnitude(value: Array) -> Array:
+    """Absolute value whose gradient at 0 is 0; that of `jnp.abs` is 1 there."""
+    return value * jnp.sign(value)
+
+
 def ratio(numerator: Array, denominator: Array, *, floor: float = AREA_FLOOR) -> Array:
     """Quotient; 0 with zero gradient where the denominator is not above `floor`."""
     regular = denominator > floor

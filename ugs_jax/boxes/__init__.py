@@ -3,6 +3,7 @@
 from ugs_jax.boxes.codec import Anchors, decode, encode
 from ugs_jax.boxes.format import (
     area,
+    center_and_sides,
     clip_to_image,
     corners,
     cxcywh_to_xyxy,
@@ -17,6 +18,7 @@ __all__ = [
     "Anchors",
     "Kept",
     "area",
+    "center_and_sides",
     "clip_to_image",
     "corners",
     "cxcywh_to_xyxy",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.boxes.format import corners
+from ugs_jax.boxes.format import center_and_sides
 from ugs_jax.numerics import SIDE_FLOOR, narrow, widen
 
 LOG_SIZE_LIMIT = 20.0
@@ -80,7 +80,5 @@ def decode(offsets: Float[Array, "*#batch 4"], anchors: Anchors) -> Float[Array,
 
 
 def _center_size(boxes: Array) -> tuple[Array, Array]:
-    x1, y1, x2, y2 = corners(boxes)
-    center = jnp.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=-1)
-    size = jnp.stack([x2 - x1, y2 - y1], axis=-1)
-    return center, jnp.maximum(size, SIDE_FLOOR)
+    center, sides = center_and_sides(boxes)
+    return center, jnp.maximum(sides, SIDE_FLOOR)

@@ -51,6 +51,12 @@ def corners(
     return wide[..., 0], wide[..., 1], wide[..., 2], wide[..., 3]
 
 
+def center_and_sides(boxes: Float[Array, "*batch 4"]) -> tuple[Float[Array, "*batch 2"], Float[Array, "*batch 2"]]:
+    """Centres (x, y) and sides (w, h) of xyxy boxes, px, computed from `corners`; a reversed box has negative sides."""
+    x1, y1, x2, y2 = corners(boxes)
+    return jnp.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=-1), jnp.stack([x2 - x1, y2 - y1], axis=-1)
+
+
 def area(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
     """Area of xyxy boxes, px²; a reversed box (x2 < x1 or y2 < y1) is empty.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.boxes.format import xyxy_to_cxcywh
+from ugs_jax.boxes.format import center_and_sides
 from ugs_jax.numerics import Scalar, narrow, root, widen
 
 
@@ -34,8 +34,8 @@ def nwd(
     """
     if not constant > 0:
         raise ValueError(f"constant: expected a length in px > 0, got {constant}")
-    difference = _difference(boxes, targets)
-    squares = jnp.square(difference[..., :2]) + jnp.square(difference[..., 2:] / 2)
+    shift, growth = _differences(boxes, targets)
+    squares = jnp.square(shift) + jnp.square(growth / 2)
     return narrow(-jnp.expm1(-root(jnp.sum(squares, axis=-1)) / constant), boxes, targets)
 
 
@@ -57,11 +57,11 @@ def dotd(
     """
     if not scale > 0:
         raise ValueError(f"scale: expected a length in px > 0, got {scale}")
-    shift = _difference(boxes, targets)[..., :2]
+    shift, _ = _differences(boxes, targets)
     return narrow(-jnp.expm1(-root(jnp.sum(jnp.square(shift), axis=-1)) / scale), boxes, targets)
 
 
-def _difference(boxes: Array, targets: Array) -> Array:
-    """Differences of centre and sides, px; a reversed box enters with negative sides."""
-    a, b = widen(boxes, targets)
-    return xyxy_to_cxcywh(a) - xyxy_to_cxcywh(b)
+def _differences(boxes: Array, targets: Array) -> tuple[Array, Array]:
+    """Differences of the centres and of the sides, px; a reversed box enters with negative sides."""
+    (center, sides), (target_center, target_sides) = (center_and_sides(wide) for wide in widen(boxes, targets))
+    return center - target_center, sides - target_sides

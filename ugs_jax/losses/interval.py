@@ -11,8 +11,8 @@ import optax
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.labels import Grid, two_hot
-from ugs_jax.numerics import narrow, widen
+from ugs_jax.labels import Grid, check_bins, two_hot
+from ugs_jax.numerics import magnitude, narrow, widen
 
 _LOGIT_LIMIT = 1e30
 
@@ -39,7 +39,7 @@ def interval_cross_entropy(
       >>> print(interval_cross_entropy(jnp.zeros(11), jnp.array(0.3), interval_grid(2, 1, 10)))  # log 11
       2.3978953
     """
-    _same_bins(logits, grid)
+    check_bins(logits, grid)
     scores, targets = widen(logits, offsets)
     return narrow(optax.softmax_cross_entropy(_bounded(scores), two_hot(targets, grid)), logits, offsets)
 
@@ -90,12 +90,12 @@ def entropy_gap(
     Raises:
       ValueError: `logits` and `grid` differ in their number of bins.
     """
-    _same_bins(logits, grid)
+    check_bins(logits, grid)
     scores, targets = widen(logits, offsets)
     label = two_hot(targets, grid)
     positive = label > 0
     label_entropy = -jnp.sum(jnp.where(positive, label * jnp.log(jnp.where(positive, label, 1.0)), 0.0), axis=-1)
-    return narrow(jnp.abs(_entropy(_bounded(scores)) - label_entropy), logits, offsets)
+    return narrow(magnitude(_entropy(_bounded(scores)) - label_entropy), logits, offsets)
 
 
 @jax.custom_jvp
@@ -115,11 +115,3 @@ def _entropy_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 def _bounded(logits: Array) -> Array:
     return jnp.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT)
-
-
-def _same_bins(logits: Array, grid: Grid) -> None:
-    if logits.shape[-1:] != grid.shape:
-        raise ValueError(
-            f"logits: expected one score per grid point, got {logits.shape[-1]} scores for {grid.shape[0]} points; "
-            "give the head n+1 outputs a parameter"
-        )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.boxes.format import area, xyxy_to_cxcywh
+from ugs_jax.boxes.format import area, center_and_sides
 from ugs_jax.boxes.overlap import enclosing_box, iou, union
 from ugs_jax.numerics import SIDE_FLOOR, Scalar, narrow, ratio, widen
 
@@ -97,8 +97,8 @@ def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
 def _centre_penalty(a: Array, b: Array) -> Array:
     """Squared centre distance over squared enclosing diagonal, ρ²/c²."""
-    shift = xyxy_to_cxcywh(a)[..., :2] - xyxy_to_cxcywh(b)[..., :2]
-    around = xyxy_to_cxcywh(enclosing_box(a, b))[..., 2:]
+    shift = center_and_sides(a)[0] - center_and_sides(b)[0]
+    around = center_and_sides(enclosing_box(a, b))[1]
     return ratio(jnp.sum(jnp.square(shift), axis=-1), jnp.sum(jnp.square(around), axis=-1))
 
 
@@ -108,5 +108,5 @@ def _aspect_penalty(a: Array, b: Array) -> Array:
 
 
 def _aspect_angle(boxes: Array) -> Array:
-    size = jnp.maximum(xyxy_to_cxcywh(boxes)[..., 2:], SIDE_FLOOR)
-    return jnp.arctan2(size[..., 0], size[..., 1])
+    sides = jnp.maximum(center_and_sides(boxes)[1], SIDE_FLOOR)
+    return jnp.arctan2(sides[..., 0], sides[..., 1])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.numerics import Scalar, narrow, widen
+from ugs_jax.numerics import Scalar, magnitude, narrow, widen
 
 
 def l1(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -> Float[Array, "*#batch"]:
@@ -22,7 +22,7 @@ def l1(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -
       >>> print(l1(jnp.array([1.0, 0.0, 0.0, -2.0]), jnp.zeros(4)))
       3.0
     """
-    return narrow(jnp.sum(jnp.abs(_difference(offsets, targets)), axis=-1), offsets, targets)
+    return narrow(jnp.sum(magnitude(_difference(offsets, targets)), axis=-1), offsets, targets)
 
 
 def l2(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -> Float[Array, "*#batch"]:
@@ -59,7 +59,7 @@ def smooth_l1(
     """
     if not beta > 0:
         raise ValueError(f"beta: expected a number > 0, got {beta}; use l1 for the limit 0")
-    size = jnp.abs(_difference(offsets, targets))
+    size = magnitude(_difference(offsets, targets))
     # Cutting the parabola's operand keeps its unused branch from overflowing.
     near = jnp.square(jnp.minimum(size, beta)) / (2 * beta)
     return narrow(jnp.sum(jnp.where(size < beta, near, size - beta / 2), axis=-1), offsets, targets)
