@@ -5,3 +5,4 @@ from data_pipeline.dataset import Dataset as Dataset
 from data_pipeline.dataset import Example as Example
 from data_pipeline.dataset import dataset_from_examples as dataset_from_examples
 from data_pipeline.errors import DataError as DataError
+from data_pipeline.tiny_scenes import TinyScenes as TinyScenes

@@ -125,7 +125,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
             yield example
 
     records = write_array_record(recipe.name, recipe.split, noted(), unfinished)
-    shutil.rmtree(unfinished / "downloads", ignore_errors=True)
+    shutil.rmtree(unfinished / "extracted", ignore_errors=True)  # TFDS's folder for downloads
     np.savez(unfinished / "annotations.npz", **tabulate(annotations)._asdict())  # type: ignore[arg-type]
     description = {
         "name": recipe.name,

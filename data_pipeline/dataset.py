@@ -78,8 +78,8 @@ class Dataset:
     name: str
     split: str
     classes: tuple[str, ...]
-    file_names: tuple[str, ...]
-    source_ids: tuple[int | str, ...]
+    file_names: tuple[str, ...] = field(repr=False)
+    source_ids: tuple[int | str, ...] = field(repr=False)
     category_ids: tuple[int, ...]
     table: AnnotationTable = field(repr=False)
     images: ImageSource = field(repr=False)

@@ -15,10 +15,12 @@ class Placed(NamedTuple):
 
     Attributes:
       box: xyxy in px of the final image, clipped to it.
+      window: rows and columns of that box on the canvas.
       area: of the whole outline, in canvas px, hidden parts and parts outside the image included.
     """
 
     box: tuple[float, float, float, float]
+    window: tuple[slice, slice]
     area: int
 
 
@@ -50,7 +52,8 @@ class Canvas:
         x0, y0 = there[1].start + left, there[0].start + top
         corners = (x0, y0, x0 + width, y0 + height)
         x0, y0, x1, y1 = (corner / SUPERSAMPLING for corner in corners)
-        return Placed((x0, y0, x1, y1), cv2.countNonZero(sprite.mask))
+        window = slice(corners[1], corners[3]), slice(corners[0], corners[2])
+        return Placed((x0, y0, x1, y1), window, cv2.countNonZero(sprite.mask))
 
     def occupied(self, x: float, y: float, side: float) -> float:
         """Fraction of a square around (x, y) that objects own already; 1 where its centre is outside the image."""
@@ -62,9 +65,9 @@ class Canvas:
         window = self.owner[top : round(y) + half, left : round(x) + half]
         return np.count_nonzero(window) / max(1, window.size)
 
-    def owned_areas(self, owners: int) -> np.ndarray:
-        """Canvas px still visible of each owner, int [owners]."""
-        return np.bincount(self.owner.ravel(), minlength=owners)
+    def visible(self, placed: Placed, owner: int) -> float:
+        """Fraction of a pasted sprite's outline that lies inside the image with nothing on top."""
+        return float(np.count_nonzero(self.owner[placed.window] == owner)) / placed.area
 
     def image(self) -> np.ndarray:
         """The picture at its final resolution, uint8 [H, W, 3]."""

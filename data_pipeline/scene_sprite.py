@@ -39,10 +39,10 @@ class Brush:
         self._pixels = np.zeros((height, width, 3), np.uint8)
         self._mask = np.zeros((height, width), np.uint8)
 
-    def polygon(self, points: Points, colour: Colour) -> None:
+    def polygon(self, points: Points | np.ndarray, colour: Colour) -> None:
         """Fills a convex polygon and adds it to the outline."""
         corners = np.asarray(points) @ self._matrix.T + self._centre - 0.5  # a pixel's centre is half a px inside it
-        fixed = np.round(corners * (1 << _FRACTION_BITS)).astype(np.int32)
+        fixed = np.rint(corners * (1 << _FRACTION_BITS)).astype(np.int32)
         cv2.fillConvexPoly(self._pixels, fixed, colour, cv2.LINE_8, _FRACTION_BITS)
         cv2.fillConvexPoly(self._mask, fixed, 255, cv2.LINE_8, _FRACTION_BITS)
 
@@ -55,7 +55,7 @@ class Brush:
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         """Fills an ellipse."""
-        self.polygon([(x + rx * c, y + ry * s) for c, s in _CIRCLE], colour)
+        self.polygon(_CIRCLE * (rx, ry) + (x, y), colour)
 
     def finish(self) -> Sprite:
         """Crops to what has been drawn."""
@@ -64,4 +64,4 @@ class Brush:
         return Sprite(self._pixels[window], self._mask[window])
 
 
-_CIRCLE = [(float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 12, endpoint=False)]
+_CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False)])

@@ -46,7 +46,9 @@ class SceneStatistics:
       class_share: share of all objects, by class name.
       median_size: median √(box area), px, by class name.
       scale_spread: standard deviation of ln size between images (altitude of the drone).
+      scale_by_crowding: how fast ln size falls with ln of the number of objects.
       size_spread: standard deviation of ln size within an image.
+      perspective: largest difference in ln size between the bottom and the top of an image.
       size_limits: smallest and largest √(box area), px.
       count_quantiles: objects per image at `QUANTILE_LEVELS`.
       reference_side: counts shrink with the area of images smaller than this side squared, px.
@@ -56,7 +58,9 @@ class SceneStatistics:
     class_share: dict[str, float]
     median_size: dict[str, float]
     scale_spread: float
+    scale_by_crowding: float
     size_spread: float
+    perspective: float
     size_limits: tuple[float, float]
     count_quantiles: tuple[float, ...]
     reference_side: float
@@ -77,13 +81,19 @@ class SceneStatistics:
         share = np.array(list(self.class_share.values()))
         return rng.choice(len(share), size=count, p=share / share.sum())
 
-    def draw_sizes(self, rng: np.random.Generator, labels: np.ndarray, largest: float) -> np.ndarray:
-        """Draws √(box area), px [count], log-normal around the class's median times one factor for the image."""
+    def draw_altitude(self, rng: np.random.Generator, count: int) -> float:
+        """Draws the image's common scale: log-normal, and smaller where there are many objects."""
+        crowding = np.log(max(count, 1) / self.count_quantiles[-3])  # the upper quartile holds the typical object
+        return float(np.exp(self.scale_spread * rng.standard_normal() - self.scale_by_crowding * crowding))
+
+    def draw_sizes(
+        self, rng: np.random.Generator, labels: np.ndarray, altitude: float, largest: float
+    ) -> np.ndarray:
+        """Draws √(box area), px [count], log-normal around the class's median times the image's scale."""
         median = np.array(list(self.median_size.values()))[labels]
-        altitude = self.scale_spread * rng.standard_normal()
-        within = self.size_spread * rng.standard_normal(len(labels))
+        within = np.exp(self.size_spread * rng.standard_normal(len(labels)))
         sizes: np.ndarray = np.clip(
-            median * np.exp(altitude + within), self.size_limits[0], min(self.size_limits[1], largest)
+            altitude * median * within, self.size_limits[0], min(self.size_limits[1], largest)
         )
         return sizes
 
@@ -92,8 +102,10 @@ FULL = SceneStatistics(
     class_share=CLASS_SHARE,
     median_size=MEDIAN_SQRT_AREA,
     # Of the variance 0.61 of ln size (from the quantiles), 0.11 lies between the classes' medians.
-    scale_spread=0.5,
-    size_spread=0.5,
+    scale_spread=0.55,
+    scale_by_crowding=0.3,
+    size_spread=0.25,
+    perspective=1.2,
     size_limits=(3.0, 240.0),
     count_quantiles=OBJECTS_PER_IMAGE_QUANTILES,
     reference_side=640.0,
@@ -104,7 +116,9 @@ LIGHT = SceneStatistics(
     class_share={"pedestrian": 0.3, "car": 0.5, "truck": 0.2},
     median_size={"pedestrian": 9.0, "car": 16.0, "truck": 22.0},
     scale_spread=0.18,
+    scale_by_crowding=0.0,
     size_spread=0.18,
+    perspective=0.3,
     size_limits=(5.0, 40.0),
     count_quantiles=(2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 24.0),
     reference_side=160.0,
