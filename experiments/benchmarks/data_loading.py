@@ -4,7 +4,7 @@
 
 takes about four minutes on two cores. The last line is JSON. `images_per_second_per_worker` is measured with one worker
 process, mosaic, 1360 × 765 px JPEGs of quality 95 and every image decoded every time;
-`workers_for_200_images_per_second` is extrapolated from it, as if workers on cores of their own didn't slow one another.
+`workers_for_200_images_per_second` is extrapolated from it, assuming that workers don't slow one another.
 Keys with `_cached` are the same with decoded images kept in memory, with `_single` without mosaic.
 `images_per_cpu_second` counts the processor time of one process without threads: on a machine that is busy with other
 work, it is the fairer figure.
@@ -131,7 +131,7 @@ def print_table(rates: dict[Case, Rate], settings: Settings, console: Console) -
     for heading in ("JPEGs", "mosaic", "decoded"):
         table.add_column(heading, no_wrap=True)
     for workers, threads in READERS:
-        by = f"{workers} workers" if workers else f"{threads} threads" if threads else "no thread"
+        by = f"{workers} proc." if workers else f"{threads} thr." if threads else "direct"
         table.add_column(by, justify="right")
     for name, mosaic, cached in dict.fromkeys(key[:3] for key in rates):
         cells = [f"{rates[name, mosaic, cached, *reader].wall:.0f}" for reader in READERS]

@@ -1,6 +1,9 @@
 """Loader: one stream of batches, whatever the start, the process count and the way it is read."""
 
 import logging
+import multiprocessing
+import threading
+import time
 from itertools import islice
 
 import cv2
@@ -66,12 +69,26 @@ def test_iteration_from_any_step_equals_random_access(threads):
             assert_equal(batch, loader.batch_at(step))
 
 
+def test_closing_the_batches_ends_their_threads():
+    before = set(threading.enumerate())
+    batches = TrainLoader(dataset(), options(threads=2)).batches()
+    next(batches)
+    assert set(threading.enumerate()) - before
+    batches.close()
+    deadline = time.monotonic() + 10.0
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not set(threading.enumerate()) - before
+
+
 def test_worker_processes_give_the_same_batches():
     loader = TrainLoader(dataset(), options(workers=2, threads=1, max_boxes=2))
     batches = loader.batches(2)
     for step in (2, 3, 4):
         assert_equal(next(batches), loader.batch_at(step))
+    assert multiprocessing.active_children()
     batches.close()
+    assert not multiprocessing.active_children()
     assert loader.dropped_boxes > 0
 
 
