@@ -1,0 +1,125 @@
+"""Any data set in COCO detection format: an annotation file and a folder of images per split."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.cache import SourceId, SplitRecipe, file_stamps, fingerprint, open_split
+from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.coco_parse import CocoFile, CocoImage, read_coco
+from data_pipeline.dataset import Dataset, Example
+from data_pipeline.errors import DataError
+from data_pipeline.images import decode_image, path_inside, read_image_file
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CocoJson:
+    """A data set in COCO detection format.
+
+    Categories become labels 0, 1, … in the order of their ids. Annotations with `iscrowd` become ignore regions. Boxes
+    with NaN, without area or wholly outside their image are dropped, boxes partly outside are clipped, annotations of
+    unlisted images and repeated entries are dropped; all are counted in a printed summary. Everything else that is wrong
+    (unreadable or missing images, unknown categories, sizes that differ from the image's) is a DataError.
+
+    Attributes:
+      train_images: folder to which the file names of `train_json` are relative.
+      train_json: annotations of the training split.
+      val_images: folder to which the file names of `val_json` are relative.
+      val_json: annotations of the validation split.
+    """
+
+    train_images: Path
+    train_json: Path
+    val_images: Path
+    val_json: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names from the training annotations; a label is an index into them.
+
+        Raises:
+          DataError: the training annotations cannot be read.
+        """
+        return self._read("train").classes
+
+    def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
+        """Opens a split, converting it once.
+
+        Args:
+          split: `train` or `val`.
+          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+
+        Raises:
+          ValueError: an unknown split.
+          DataError: input that cannot be used, by file and entry.
+        """
+        folder, path = self._paths(split)
+        content = self._read(split)
+        self._check_same_categories()
+
+        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example]]:
+            summary.update(content.summary)
+            for index, image in enumerate(content.images):
+                yield image.source_id, _example(index, image, folder, path, summary)
+
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        stamps = file_stamps(folder, [image.file_name for image in content.images])
+        recipe = SplitRecipe(
+            name="coco_json",
+            split=split,
+            classes=content.classes,
+            category_ids=content.category_ids,
+            fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
+            examples=examples,
+        )
+        return open_split(recipe, cache_dir)
+
+    def _paths(self, split: str) -> tuple[Path, Path]:
+        if split not in ("train", "val"):
+            raise ValueError(f"split: expected 'train' or 'val', got {split!r}.")
+        if split == "train":
+            return Path(self.train_images), Path(self.train_json)
+        return Path(self.val_images), Path(self.val_json)
+
+    def _read(self, split: str) -> CocoFile:
+        folder, path = self._paths(split)
+        return read_coco(path, folder)
+
+    def _check_same_categories(self) -> None:
+        train, val = self._read("train"), self._read("val")
+        ours = dict(zip(train.category_ids, train.classes, strict=True))
+        theirs = dict(zip(val.category_ids, val.classes, strict=True))
+        if ours != theirs:
+            raise DataError(
+                f"{self.val_json}: expected the categories of {self.train_json}, {ours}, got {theirs}. "
+                "Fix: list the same categories, ids and names, in both files."
+            )
+
+
+def _example(index: int, image: CocoImage, folder: Path, path: Path, summary: Counter[str]) -> Example:
+    data = read_image_file(path_inside(folder, image.file_name))
+    height, width = decode_image(data, str(folder / image.file_name)).shape[:2]
+    expected = (image.height or height, image.width or width)
+    if expected != (height, width):
+        raise DataError(
+            f"{folder / image.file_name}: expected {expected[1]} × {expected[0]} px as {path} says for image id "
+            f"{image.source_id!r}, got {width} × {height} px. Fix: correct 'width' and 'height', or restore the image "
+            "they were written for (a rotation kept only in EXIF has to be applied to the pixels)."
+        )
+    boxes, kept = clean_boxes(np.array(image.boxes, np.float64).reshape(-1, 4), height, width, summary)
+    return Example(
+        image=data,
+        boxes=boxes,
+        labels=np.array(image.labels, np.int32)[kept],
+        ignore=clean_regions(np.array(image.regions, np.float64).reshape(-1, 4), height, width, summary),
+        image_id=index,
+        file_name=image.file_name,
+        height=height,
+        width=width,
+    )

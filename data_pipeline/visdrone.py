@@ -1,0 +1,186 @@
+"""VisDrone-DET in its official folders: one text file of eight columns for each image."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipeline.cache import SourceId, SplitRecipe, file_stamps, fingerprint, open_split
+from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.dataset import Dataset, Example
+from data_pipeline.errors import DataError
+from data_pipeline.images import decode_image, read_image_file
+
+CLASSES = ("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor")
+COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
+
+_VERSION = 1
+_FOLDERS = {"train": "VisDrone2019-DET-train", "val": "VisDrone2019-DET-val", "test": "VisDrone2019-DET-test-dev"}
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_LAST_CATEGORY = 11  # others
+
+
+class Rows(NamedTuple):
+    """One annotation file.
+
+    Attributes:
+      boxes: float64 [n, 4] xyxy px as found.
+      labels: int32 [n], 0 to 9.
+      regions: float64 [r, 4] xyxy px: ignored regions, `others` and boxes with score 0.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class VisDrone:
+    """The VisDrone2019-DET data set as downloaded.
+
+    Ignored regions (category 0), `others` (category 11) and rows with score 0 become ignore regions: neither objects nor
+    background. Rows without area are dropped and counted. Rows of another form are a DataError with file and line.
+
+    Attributes:
+      root: folder that holds `VisDrone2019-DET-train` and its like, each with `images` and `annotations`.
+    """
+
+    root: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the ten classes; a label is an index into them, the official category minus one."""
+        return CLASSES
+
+    def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
+        """Opens a split, converting it once.
+
+        Args:
+          split: `train`, `val`, or `test` for test-dev.
+          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+
+        Raises:
+          ValueError: an unknown split.
+          DataError: input that cannot be used, by file and line.
+        """
+        if split not in _FOLDERS:
+            raise ValueError(f"split: expected one of {tuple(_FOLDERS)}, got {split!r}.")
+        folder = Path(self.root) / _FOLDERS[split]
+        images = _pair(folder)
+
+        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example]]:
+            parsed = {path: read_rows(_annotation_of(folder, path)) for path in images}  # all, before any image
+            for index, path in enumerate(images):
+                yield path.stem, _example(index, path, parsed[path], summary)
+
+        names = [f"images/{path.name}" for path in images] + [f"annotations/{path.stem}.txt" for path in images]
+        recipe = SplitRecipe(
+            name="visdrone",
+            split=split,
+            classes=CLASSES,
+            category_ids=tuple(range(1, len(CLASSES) + 1)),
+            fingerprint=fingerprint("visdrone", _VERSION, split, file_stamps(folder, names)),
+            examples=examples,
+        )
+        return open_split(recipe, cache_dir)
+
+
+def read_rows(path: Path) -> Rows:
+    """Reads one annotation file.
+
+    Raises:
+      DataError: a row that does not have eight numbers or has an unknown category, by file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected a text file, got other bytes. Fix: copy it again from its source.") from error
+    boxes: list[list[float]] = []
+    labels: list[int] = []
+    regions: list[list[float]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        left, top, width, height, score, category = _row(f"{path}:{number}", line)
+        corners = [left, top, left + width, top + height]
+        if category in (0, _LAST_CATEGORY) or score == 0:
+            regions.append(corners)
+        else:
+            boxes.append(corners)
+            labels.append(int(category) - 1)
+    return Rows(_table(boxes), np.array(labels, np.int32), _table(regions))
+
+
+def _row(where: str, line: str) -> list[float]:
+    """The first six columns of a row; some official rows end in a comma."""
+    cells = line.strip().removesuffix(",").split(",")
+    if len(cells) != len(COLUMNS):
+        raise DataError(
+            f"{where}: expected {len(COLUMNS)} columns, {','.join(COLUMNS)}, got {len(cells)} in {line.strip()!r}. "
+            "Fix: correct the row."
+        )
+    values = []
+    for name, cell in zip(COLUMNS, cells, strict=True):
+        try:
+            values.append(float(cell))
+        except ValueError as error:
+            raise DataError(f"{where}: expected a number for {name}, got {cell!r}. Fix: correct the row.") from error
+    category, score = values[5], values[4]
+    if category not in range(_LAST_CATEGORY + 1):
+        raise DataError(
+            f"{where}: expected a category from 0 (ignored region) to {_LAST_CATEGORY} (others), got {cells[5]}. "
+            "Fix: correct the row; for other classes use COCO format."
+        )
+    if not math.isfinite(score):
+        raise DataError(f"{where}: expected the score 0 or 1, got {cells[4]}. Fix: correct the row.")
+    return values[:6]
+
+
+def _pair(folder: Path) -> list[Path]:
+    """The images of a split, sorted by name, each of which has its annotation file and the reverse."""
+    for part in ("images", "annotations"):
+        if not (folder / part).is_dir():
+            raise DataError(
+                f"{folder / part}: expected a folder, found none. Fix: unpack the official archive so that "
+                f"{folder.name} holds 'images' and 'annotations'."
+            )
+    images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in _SUFFIXES)
+    named = {path.stem for path in images}
+    annotated = {path.stem for path in (folder / "annotations").glob("*.txt")}
+    for stem in sorted(named ^ annotated)[:1]:
+        found, absent = ("image", "annotation file") if stem in named else ("annotation file", "image")
+        raise DataError(
+            f"{folder}: expected an image and an annotation file for {stem!r}, got an {found} and no {absent} "
+            f"({len(named ^ annotated)} such). Fix: unpack the official archive again, or remove what has no partner."
+        )
+    if not images:
+        raise DataError(f"{folder / 'images'}: expected images, found none. Fix: unpack the official archive again.")
+    return images
+
+
+def _annotation_of(folder: Path, image: Path) -> Path:
+    return folder / "annotations" / f"{image.stem}.txt"
+
+
+def _table(corners: list[list[float]]) -> np.ndarray:
+    return np.array(corners, np.float64).reshape(-1, 4)
+
+
+def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example:
+    data = read_image_file(path)
+    height, width = decode_image(data, str(path)).shape[:2]
+    boxes, kept = clean_boxes(rows.boxes, height, width, summary)
+    return Example(
+        image=data,
+        boxes=boxes,
+        labels=rows.labels[kept],
+        ignore=clean_regions(rows.regions, height, width, summary),
+        image_id=index,
+        file_name=path.name,
+        height=height,
+        width=width,
+    )
