@@ -1,25 +1,29 @@
-"""Reading a Grain data set in threads and worker processes."""
+"""Reading batches of a Grain data set in threads and worker processes."""
 
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
+
+from data_pipeline.batch import Batch
+from data_pipeline.rows import Row
 
 if TYPE_CHECKING:
     import grain
 
 
-def iterate(elements: "grain.MapDataset", threads: int, workers: int) -> Generator[Any, None, None]:
-    """Gives the elements in order; closing the iterator ends the threads and processes.
+def iterate(batches: "grain.MapDataset", threads: int, workers: int) -> Generator[Row, None, None]:
+    """Gives batches of rows in order; closing the iterator ends the threads and processes.
 
     Args:
-      elements: random access; has to pickle if there are workers.
+      batches: random access; has to pickle if there are workers.
       threads: reading threads in each process; 0 reads in the caller's thread.
       workers: processes; 0 reads in this one.
     """
     import grain
 
-    ready: Any = elements.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    ready: Any = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
         from absl import flags
 
@@ -30,9 +34,14 @@ def iterate(elements: "grain.MapDataset", threads: int, workers: int) -> Generat
         )
     iterator = iter(ready)
     try:
-        yield from iterator
+        yield from map(_owned, iterator) if workers else iterator
     finally:
         iterator.close()
+
+
+def _owned(row: Row) -> Row:
+    # What comes from a worker lies in shared memory, which Python reports as leaked if a batch is alive at exit.
+    return Row(Batch(*map(np.array, row.batch)), np.array(row.dropped_boxes), np.array(row.dropped_regions))
 
 
 def _start_worker(worker: int, workers: int) -> None:

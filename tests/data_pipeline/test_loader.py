@@ -85,7 +85,9 @@ def test_worker_processes_give_the_same_batches():
     loader = TrainLoader(dataset(), options(workers=2, threads=1, max_boxes=2))
     batches = loader.batches(2)
     for step in (2, 3, 4):
-        assert_equal(next(batches), loader.batch_at(step))
+        batch = next(batches)
+        assert_equal(batch, loader.batch_at(step))
+        assert all(type(array) is np.ndarray for array in batch)  # not shared memory, which a worker could take away
     assert multiprocessing.active_children()
     batches.close()
     assert not multiprocessing.active_children()
