@@ -17,7 +17,7 @@ from data_pipeline.dataset import Example
 Record = tuple[int, dict[str, Any]]
 
 
-class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Writes one split of annotated images; the record number is the image id.
 
     Boxes are kept in px rather than as `tfds.features.BBox`, whose normalised float32 would not give them back exactly.

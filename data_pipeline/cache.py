@@ -71,7 +71,7 @@ def file_stamps(folder: Path, names: list[str]) -> list[tuple[str, int, int]]:
 
     def stamp(name: str) -> tuple[str, int, int]:
         try:
-            status = os.stat(folder / name)
+            status = (folder / name).stat()
         except OSError:
             return name, -1, -1
         return name, status.st_size, status.st_mtime_ns
@@ -126,7 +126,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
 
     records = write_array_record(recipe.name, recipe.split, noted(), unfinished)
     shutil.rmtree(unfinished / "extracted", ignore_errors=True)  # TFDS's folder for downloads
-    np.savez(unfinished / "annotations.npz", **tabulate(annotations)._asdict())  # type: ignore[arg-type]
+    np.savez(unfinished / "annotations.npz", **tabulate(annotations)._asdict())
     description = {
         "name": recipe.name,
         "split": recipe.split,

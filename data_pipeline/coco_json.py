@@ -24,8 +24,8 @@ class CocoJson:
 
     Categories become labels 0, 1, … in the order of their ids. Annotations with `iscrowd` become ignore regions. Boxes
     with NaN, without area or wholly outside their image are dropped, boxes partly outside are clipped, annotations of
-    unlisted images and repeated entries are dropped; all are counted in a printed summary. Everything else that is wrong
-    (unreadable or missing images, unknown categories, sizes that differ from the image's) is a DataError.
+    unlisted images and repeated entries are dropped; all are counted in a printed summary. Everything else that is
+    wrong (unreadable or missing images, unknown categories, sizes that differ from the image's) is a DataError.
 
     Attributes:
       train_images: folder to which the file names of `train_json` are relative.

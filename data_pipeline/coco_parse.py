@@ -86,14 +86,17 @@ def _load_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}:{error.colno}: expected JSON, got: {error.msg}. Fix: repair or export the file again."
+            f"{path}:{error.lineno}:{error.colno}: expected JSON, got: {error.msg}. "
+            "Fix: repair the file, or export it again."
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected JSON in UTF-8, got a byte that is none at {error.start}. Fix: save the file as UTF-8."
         ) from error
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file, got {error.strerror}. Fix: check its permissions.") from error
+        raise DataError(
+            f"{path}: expected a readable file, got {error.strerror}. Fix: check its permissions."
+        ) from error
 
 
 def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
@@ -113,23 +116,22 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     return categories
 
 
-def _images(
-    path: Path, entries: list[Any], image_folder: Path, summary: Counter[str]
-) -> dict[int | str, CocoImage]:
+def _images(path: Path, entries: list[Any], image_folder: Path, summary: Counter[str]) -> dict[int | str, CocoImage]:
     images: dict[int | str, CocoImage] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: images[{position}]"
         key, name = _fields(where, entry, "id", "file_name")
         if not (_is_whole(key) or isinstance(key, str)) or not isinstance(name, str):
             raise DataError(
-                f"{where}: expected 'id' to be a whole number or a text and 'file_name' a text, got {key!r} and {name!r}. "
+                f"{where}: expected a whole number or a text for 'id' and a text for 'file_name', "
+                f"got {key!r} and {name!r}. "
                 "Fix: correct the entry."
             )
         try:
             path_inside(image_folder, name)
         except DataError as error:
             raise DataError(f"{where} (id {key!r}): {error}") from error
-        image = CocoImage(key, name, *(_side(where, entry, side) for side in ("height", "width")))
+        image = CocoImage(key, name, height=_side(where, entry, "height"), width=_side(where, entry, "width"))
         if key not in images:
             images[key] = image
         elif images[key] == image:
@@ -192,7 +194,9 @@ def _fields(where: str, entry: Any, *names: str) -> list[Any]:
 def _side(where: str, entry: dict[str, Any], name: str) -> int | None:
     value = entry.get(name)
     if value is not None and (not _is_whole(value) or value <= 0):
-        raise DataError(f"{where}: expected {name!r} to be a positive whole number of px, got {value!r}. Fix: correct it.")
+        raise DataError(
+            f"{where}: expected {name!r} to be a positive whole number of px, got {value!r}. Fix: correct it."
+        )
     return None if value is None else int(value)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Example(NamedTuple):
     width: int
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Anything that gives encoded image i; has to pickle if worker processes are used."""
 

@@ -49,7 +49,8 @@ def read_image_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(
-            f"{path}: expected an image file, found none. Fix: restore the file, or remove the image from the annotations."
+            f"{path}: expected an image file, found none. "
+            "Fix: restore the file, or remove the image from the annotations."
         ) from error
     except OSError as error:
         raise DataError(
@@ -79,7 +80,8 @@ def _to_uint8(stored: np.ndarray, name: str) -> np.ndarray:
     if stored.dtype == np.uint16:
         return ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
     raise DataError(
-        f"{name}: expected 8- or 16-bit unsigned samples, got {stored.dtype}. Fix: convert the image to 8-bit PNG or JPEG."
+        f"{name}: expected 8- or 16-bit unsigned samples, got {stored.dtype}. "
+        "Fix: convert the image to 8-bit PNG or JPEG."
     )
 
 

@@ -141,13 +141,27 @@ def _markings(pixels: np.ndarray, rng: np.random.Generator, road: Road) -> None:
     paint = np.array([205, 205, 198]) * rng.uniform(0.75, 1.1)
     steps = np.diff(road.centre, axis=0)
     for start, step in zip(road.centre[:-1], steps, strict=True):
-        _quad(pixels, start + step / 2, float(np.hypot(*step)) * 0.45, road.width * 0.025, float(np.arctan2(*step[::-1])), paint)
+        _quad(
+            pixels,
+            start + step / 2,
+            float(np.hypot(*step)) * 0.45,
+            road.width * 0.025,
+            float(np.arctan2(*step[::-1])),
+            paint,
+        )
     if rng.uniform() < 0.5:  # a zebra crossing
         here = int(rng.integers(4, _CURVE_POINTS - 5))
         angle = float(np.arctan2(*steps[here][::-1]))
         across = np.array([-np.sin(angle), np.cos(angle)])
         for offset in np.arange(-0.42, 0.43, 0.14):
-            _quad(pixels, road.centre[here] + across * offset * road.width, road.width * 0.3, road.width * 0.06, angle, paint)
+            _quad(
+                pixels,
+                road.centre[here] + across * offset * road.width,
+                road.width * 0.3,
+                road.width * 0.06,
+                angle,
+                paint,
+            )
 
 
 def _distractor(pixels: np.ndarray, rng: np.random.Generator, unit: float) -> None:

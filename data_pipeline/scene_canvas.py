@@ -30,7 +30,7 @@ class Canvas:
     def __init__(self, pixels: np.ndarray) -> None:
         """Starts from a painted background, uint8 [H, W, 3]."""
         self.pixels = pixels
-        self.owner = np.zeros(pixels.shape[:2], np.int32)
+        self.owner: np.ndarray = np.zeros(pixels.shape[:2], np.int32)
 
     def shade(self, sprite: Sprite, x: float, y: float, strength: float) -> None:
         """Darkens the ground under the outline of a sprite centred at (x, y) by the fraction `strength`."""

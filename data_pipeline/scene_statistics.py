@@ -47,6 +47,7 @@ class SceneStatistics:
       median_size: median √(box area), px, by class name.
       scale_spread: standard deviation of ln size between images (altitude of the drone).
       scale_by_crowding: how fast ln size falls with ln of the number of objects.
+      crowded_count: number of objects at which that leaves the medians as they are.
       size_spread: standard deviation of ln size within an image.
       perspective: largest difference in ln size between the bottom and the top of an image.
       size_limits: smallest and largest √(box area), px.
@@ -59,6 +60,7 @@ class SceneStatistics:
     median_size: dict[str, float]
     scale_spread: float
     scale_by_crowding: float
+    crowded_count: float
     size_spread: float
     perspective: float
     size_limits: tuple[float, float]
@@ -83,18 +85,14 @@ class SceneStatistics:
 
     def draw_altitude(self, rng: np.random.Generator, count: int) -> float:
         """Draws the image's common scale: log-normal, and smaller where there are many objects."""
-        crowding = np.log(max(count, 1) / self.count_quantiles[-3])  # the upper quartile holds the typical object
+        crowding = np.log(max(count, 1) / self.crowded_count)
         return float(np.exp(self.scale_spread * rng.standard_normal() - self.scale_by_crowding * crowding))
 
-    def draw_sizes(
-        self, rng: np.random.Generator, labels: np.ndarray, altitude: float, largest: float
-    ) -> np.ndarray:
+    def draw_sizes(self, rng: np.random.Generator, labels: np.ndarray, altitude: float, largest: float) -> np.ndarray:
         """Draws √(box area), px [count], log-normal around the class's median times the image's scale."""
         median = np.array(list(self.median_size.values()))[labels]
         within = np.exp(self.size_spread * rng.standard_normal(len(labels)))
-        sizes: np.ndarray = np.clip(
-            altitude * median * within, self.size_limits[0], min(self.size_limits[1], largest)
-        )
+        sizes: np.ndarray = np.clip(altitude * median * within, self.size_limits[0], min(self.size_limits[1], largest))
         return sizes
 
 
@@ -102,8 +100,10 @@ FULL = SceneStatistics(
     class_share=CLASS_SHARE,
     median_size=MEDIAN_SQRT_AREA,
     # Of the variance 0.61 of ln size (from the quantiles), 0.11 lies between the classes' medians.
-    scale_spread=0.55,
+    scale_spread=0.65,
+    # More objects than the typical object has around it: crowded scenes turn large objects away for lack of room.
     scale_by_crowding=0.3,
+    crowded_count=160.0,
     size_spread=0.25,
     perspective=1.2,
     size_limits=(3.0, 240.0),
@@ -117,6 +117,7 @@ LIGHT = SceneStatistics(
     median_size={"pedestrian": 9.0, "car": 16.0, "truck": 22.0},
     scale_spread=0.18,
     scale_by_crowding=0.0,
+    crowded_count=1.0,
     size_spread=0.18,
     perspective=0.3,
     size_limits=(5.0, 40.0),

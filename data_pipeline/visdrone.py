@@ -42,8 +42,8 @@ class Rows(NamedTuple):
 class VisDrone:
     """The VisDrone2019-DET data set as downloaded.
 
-    Ignored regions (category 0), `others` (category 11) and rows with score 0 become ignore regions: neither objects nor
-    background. Rows without area are dropped and counted. Rows of another form are a DataError with file and line.
+    Ignored regions (category 0), `others` (category 11) and rows with score 0 become ignore regions: neither objects
+    nor background. Rows without area are dropped and counted. Rows of another form are a DataError with file and line.
 
     Attributes:
       root: folder that holds `VisDrone2019-DET-train` and its like, each with `images` and `annotations`.
@@ -98,7 +98,9 @@ def read_rows(path: Path) -> Rows:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected a text file, got other bytes. Fix: copy it again from its source.") from error
+        raise DataError(
+            f"{path}: expected a text file, got other bytes. Fix: copy it again from its source."
+        ) from error
     boxes: list[list[float]] = []
     labels: list[int] = []
     regions: list[list[float]] = []
