@@ -1,8 +1,9 @@
 """Random access to annotated images: encoded bytes from a source, annotations from arrays held in memory."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.file_names)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: SupportsIndex) -> Example:
         """Reads image `index` with its annotations; the image stays encoded.
 
         Raises:
@@ -98,13 +99,13 @@ class Dataset:
         example = self.annotations(index)
         return example._replace(image=self.images[example.image_id])
 
-    def annotations(self, index: int) -> Example:
+    def annotations(self, index: SupportsIndex) -> Example:
         """Gives the annotations of image `index` without touching the disk; `image` is `b""`.
 
         Raises:
           IndexError: `index` is outside [0, len).
         """
-        index = int(index)
+        index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"image index {index}: expected 0 <= index < {len(self)} in {self.name}/{self.split}")
         table = self.table
