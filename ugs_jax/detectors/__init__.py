@@ -1,0 +1,51 @@
+"""Detectors: YOLOv5 that takes any localization objective, and the objectives, which any other detector can use.
+
+`Detector` ties the parts together; `localization` is the seam; `assignment`, `sparse`, `decode` and `anchors` are pure
+functions around it.
+"""
+
+from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
+from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
+from ugs_jax.detectors.decode import Detections, Postprocess, detect
+from ugs_jax.detectors.detector import Detector, Outputs
+from ugs_jax.detectors.localization import (
+    Distribution,
+    Grid,
+    Interval,
+    Localization,
+    Refinement,
+    Regression,
+    Terms,
+    Uncertainty,
+)
+from ugs_jax.detectors.sparse import gather, localize
+from ugs_jax.detectors.yolov5 import COCO_ANCHORS, Architecture, Level, Localizer
+
+__all__ = [
+    "COCO_ANCHORS",
+    "Architecture",
+    "Candidates",
+    "Detections",
+    "Detector",
+    "Distribution",
+    "Grid",
+    "Interval",
+    "Level",
+    "Localization",
+    "Localizer",
+    "Outputs",
+    "Postprocess",
+    "Refinement",
+    "Regression",
+    "Terms",
+    "Uncertainty",
+    "assign",
+    "background",
+    "best_possible_recall",
+    "candidate_anchors",
+    "detect",
+    "fit_anchors",
+    "gather",
+    "learnable",
+    "localize",
+]

@@ -47,9 +47,7 @@ def fit_anchors(
     return tuple(tuple((float(w), float(h)) for w, h in level) for level in split)
 
 
-def best_possible_recall(
-    sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, ratio_limit: float = 4.0
-) -> float:
+def best_possible_recall(sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, ratio_limit: float = 4.0) -> float:
     """Share of boxes with at least one anchor within `ratio_limit` in both sides: the recall that training can reach.
 
     Args:

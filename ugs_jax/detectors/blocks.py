@@ -49,7 +49,7 @@ def _spatial(inputs: int, outputs: int, kernel: int, stride: int, padding: int, 
 
 
 class ConvNormAct(nnx.Module):
-    """Convolution without bias, batch normalisation (ε 1e-3, momentum 0.97), SiLU. `[B,H,W,inputs] → [B,H/s,W/s,outputs]`."""
+    """Convolution without bias, batch normalisation (ε 1e-3, momentum 0.97), SiLU."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class ConvNormAct(nnx.Module):
         self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """`[B,H,W,inputs]` → `[B,⌈H/stride⌉,⌈W/stride⌉,outputs]`."""
         return jax.nn.silu(self.norm(self.conv(x)))
 
 
@@ -84,6 +85,7 @@ class Bottleneck(nnx.Module):
         self.shortcut = shortcut
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """`[B,H,W,channels]` → the same shape."""
         y = self.mix(self.reduce(x))
         return x + y if self.shortcut else y
 
@@ -108,6 +110,7 @@ class C3(nnx.Module):
         self.chain = nnx.List([Bottleneck(hidden, shortcut, dtype=dtype, rngs=rngs) for _ in range(repeats)])
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        """`[B,H,W,inputs]` → `[B,H,W,outputs]`."""
         y = self.enter(x)
         for block in self.chain:
             y = block(y)
@@ -122,6 +125,7 @@ class SPPF(nnx.Module):
         self.merge = ConvNormAct(inputs * 2, outputs, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        """`[B,H,W,inputs]` → `[B,H,W,outputs]`."""
         pools = [self.reduce(x)]
         for _ in range(3):
             pools.append(nnx.max_pool(pools[-1], (5, 5), strides=(1, 1), padding="SAME"))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, UInt8
 
 from ugs_jax.detectors.decode import Detections, Postprocess, detect
 from ugs_jax.detectors.localization import Localization
@@ -46,12 +46,9 @@ class Detector:
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
         model = YOLOv5(self._arch, rngs=nnx.Rngs(seed))
-        _, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-        return _plain(params), _plain(stats)
+        return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
-    def apply(
-        self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], *, train: bool
-    ) -> tuple[Outputs, Tree]:
+    def apply(self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], *, train: bool) -> tuple[Outputs, Tree]:
         """Run the network; in training, normalise by the batch and return the new running statistics.
 
         Args:
@@ -61,13 +58,14 @@ class Detector:
           train: whether batch normalisation uses the batch.
         """
         model = nnx.merge(self._graph, params, stats)
-        model.train() if train else model.eval()
+        if train:
+            model.train()
+        else:
+            model.eval()
         levels = model(images.astype(self._arch.dtype) / 255)
         return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
 
-    def detect(
-        self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], options: Postprocess
-    ) -> Detections:
+    def detect(self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], options: Postprocess) -> Detections:
         """Detections in px of `images`."""
         outputs, _ = self.apply(params, stats, images, train=False)
         return detect(outputs.levels, outputs.localizers, self.localization, self._arch, options)
@@ -80,5 +78,3 @@ class Detector:
 
 def _plain(state: Any) -> Tree:
     return nnx.to_pure_dict(nnx.as_pure(state))
-
-

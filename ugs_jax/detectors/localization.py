@@ -6,7 +6,7 @@ is a small immutable object that any detector can use; nothing here knows of net
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ class Refinement:
     weight: float = 0.1
 
 
+@runtime_checkable
 class Localization(Protocol):
     """What a detector needs of its localization objective."""
 
@@ -102,9 +103,7 @@ class Regression:
         half = jnp.square(gate[..., 2:]) * anchors.size / 2
         return jnp.concatenate([center - half, center + half], axis=-1)
 
-    def loss(
-        self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
-    ) -> Terms:
+    def loss(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Terms:
         """Raw outputs against target boxes (xyxy px), one value a positive."""
         decoded = self.decode(raw, anchors)
         if self.space == "boxes":

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from ugs_jax.detectors.yolov5 import Localizer
 
 
-def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b *n *rest"]:
+def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b ..."]:
     """Values at flat cell indices (row · width + column) of every image's map."""
     b, h, w, *rest = values.shape
     flat = values.reshape(b, h * w, *rest)

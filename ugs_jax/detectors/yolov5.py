@@ -5,15 +5,17 @@ apart as a `Localizer`, because its width belongs to the localization objective 
 apply it at a few cells only (`sparse.py`).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, fan_in_uniform, upsample
+from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, Initializer, fan_in_uniform, upsample
 
 Size = Literal["p", "n", "s", "m", "l", "x"]
 AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
@@ -98,9 +100,8 @@ class _Backbone(nnx.Module):
         c, n, kw = arch.channels, arch.repeats, {"dtype": arch.dtype, "rngs": rngs}
         self.stem = ConvNormAct(3, c(64), 6, 2, 2, **kw)
         widths = (64, 128, 256, 512, 1024)
-        stages = zip(widths, widths[1:], (3, 6, 9, 3), strict=False)
         downs, blocks = [], []
-        for before, after, depth in stages:
+        for (before, after), depth in zip(itertools.pairwise(widths), (3, 6, 9, 3), strict=True):
             downs.append(ConvNormAct(c(before), c(after), 3, 2, **kw))
             blocks.append(C3(c(after), c(after), n(depth), **kw))
         self.downs, self.blocks = nnx.List(downs), nnx.List(blocks)
@@ -124,7 +125,7 @@ class _Neck(nnx.Module):
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
             laterals.append(ConvNormAct(c(coarse), c(fine), **kw))
             tops.append(C3(2 * c(fine), c(fine), n(1 if fine == 128 else 3), shortcut=False, **kw))
-        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+        for fine, coarse in itertools.pairwise(widths):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(C3(2 * c(fine), c(coarse), n(3), shortcut=False, **kw))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
@@ -146,25 +147,32 @@ class _Head(nnx.Module):
 
     def __init__(self, arch: Architecture, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
         self.anchors, self.classes, self.outputs = anchors, arch.classes, arch.num_outputs
-        init = fan_in_uniform(width)
-        self.score = nnx.Linear(
-            width, anchors * (1 + arch.classes), kernel_init=init, bias_init=init, dtype=arch.dtype, rngs=rngs
-        )
+        draw = fan_in_uniform(width)
         # Start near the share of cells that hold an object (8 objects in 640² px) and near equal class odds.
-        prior = jnp.zeros((anchors, 1 + arch.classes)).at[:, 0].set(math.log(8 / (640 / stride) ** 2))
-        prior = prior.at[:, 1:].set(math.log(0.6 / (arch.classes - 0.99999)))
-        self.score.bias[...] = self.score.bias[...] + prior.reshape(-1)
-        self.localize = nnx.Linear(
-            width, anchors * arch.num_outputs, kernel_init=init, bias_init=init, dtype=arch.dtype, rngs=rngs
-        )
+        prior = np.full((anchors, 1 + arch.classes), math.log(0.6 / (arch.classes - 0.99999)))
+        prior[:, 0] = math.log(8 / (640 / stride) ** 2)
+
+        def draw_score_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+            return draw(key, shape, dtype) + jnp.asarray(prior.reshape(shape), dtype)
+
+        self.score = _linear(width, anchors * (1 + arch.classes), draw, draw_score_bias, arch.dtype, rngs)
+        self.localize = _linear(width, anchors * arch.num_outputs, draw, draw, arch.dtype, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         scores = self.score(x).astype(jnp.float32).reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
 
     def localizer(self) -> Localizer:
-        kernel = self.localize.kernel[...].reshape(-1, self.anchors, self.outputs)
-        return Localizer(kernel, self.localize.bias[...].reshape(self.anchors, self.outputs))
+        """The parameters of the layer that localizes."""
+        kernel, bias = self.localize.kernel, cast("nnx.Param[Array]", self.localize.bias)
+        shape = (self.anchors, self.outputs)
+        return Localizer(kernel[...].reshape(-1, *shape), bias[...].reshape(shape))
+
+
+def _linear(
+    inputs: int, outputs: int, kernel: Initializer, bias: Initializer, dtype: Any, rngs: nnx.Rngs
+) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=kernel, bias_init=bias, dtype=dtype, rngs=rngs)
 
 
 class YOLOv5(nnx.Module):
@@ -182,6 +190,18 @@ class YOLOv5(nnx.Module):
         )
 
     def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Level, ...]:
+        """Run the network.
+
+        Raises:
+          ValueError: height or width is no multiple of 32, which the levels could not be joined at.
+        """
+        height, width = images.shape[1:3]
+        if height % 32 or width % 32:
+            fit = tuple(math.ceil(side / 32) * 32 for side in (height, width))
+            raise ValueError(
+                f"images: expected height and width that are multiples of 32, got {height}×{width}; "
+                f"letterbox or pad them, for instance to {fit[0]}×{fit[1]}"
+            )
         maps = self.backbone(images)
         maps = self.neck(maps[1:] if self.skip_p2 else maps)
         return tuple(head(x) for head, x in zip(self.heads, maps, strict=True))
