@@ -70,9 +70,9 @@ def texture(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for cell, strength in ((32, 11.0), (12, 6.5), (4, 5.0), (1, 3.5)):
         grid = rng.standard_normal((height // cell + 2, width // cell + 2), dtype=np.float32)
         noise += (strength * rng.uniform(0.5, 1.3)) * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-    gain = np.clip(128.0 + noise, 0, 255).astype(np.uint8)
-    large = cv2.resize(gain, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return cv2.multiply(pixels, cv2.cvtColor(large, cv2.COLOR_GRAY2RGB), scale=1 / 128.0)
+    mottle = cv2.convertScaleAbs(np.maximum(noise + 128.0, 0))
+    large = cv2.resize(mottle, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cv2.addWeighted(pixels, 1.0, cv2.cvtColor(large, cv2.COLOR_GRAY2RGB), 1.0, -128.0)
 
 
 def _quad(

@@ -6,7 +6,15 @@ import numpy as np
 
 from data_pipeline.scene_sprite import Brush, Colour, Sprite
 
-_PAINTS = ((235, 235, 232), (200, 203, 205), (45, 47, 52), (110, 115, 120), (170, 30, 30), (35, 65, 140), (205, 190, 150))
+_PAINTS = (
+    (235, 235, 232),
+    (200, 203, 205),
+    (45, 47, 52),
+    (110, 115, 120),
+    (170, 30, 30),
+    (35, 65, 140),
+    (205, 190, 150),
+)
 _PAINT_SHARE = (0.3, 0.2, 0.18, 0.14, 0.08, 0.07, 0.03)
 _CLOTHES = ((30, 30, 38), (60, 60, 75), (225, 225, 220), (180, 40, 45), (40, 70, 150), (200, 160, 60), (90, 130, 90))
 _AWNINGS = ((40, 90, 190), (200, 50, 50), (70, 150, 80), (220, 170, 60))
@@ -26,10 +34,9 @@ def draw_object(name: str, rng: np.random.Generator, size: float, heading: float
     shortest, longest, upright, draw = _KINDS[name]
     length = rng.uniform(shortest, longest)  # over width
     matrix = np.diag([1.0, length]) if upright else _ground_map(heading, tilt) @ np.diag([length, 1.0])
-    extent = np.abs(matrix).sum(1)
-    brush = Brush(matrix * (size / np.sqrt(extent[0] * extent[1])))
+    brush = Brush(matrix)
     draw(brush, rng)
-    return brush.finish()
+    return brush.finish(size)
 
 
 def _ground_map(heading: float, tilt: float) -> np.ndarray:

@@ -129,12 +129,12 @@ def _tree(canvas: Canvas, rng: np.random.Generator, unit: float, owner: int) -> 
     canvas_height, canvas_width = canvas.owner.shape
     x, y, radius = rng.uniform(0, canvas_width), rng.uniform(0, canvas_height), unit * rng.uniform(0.3, 0.8)
     green = np.array([58, 84, 42]) * rng.uniform(0.6, 1.35) + rng.normal(0, 6, 3)
-    brush = Brush(np.eye(2) * radius * 2.6)
+    brush = Brush(np.eye(2))
     for _ in range(10):  # leaves: from the dark ones below to the bright ones on top
         cx, cy = rng.normal(0, 0.16, 2).clip(-0.33, 0.33)
         leaf = rng.uniform(0.08, 0.16)
         brush.ellipse(cx, cy, leaf, leaf, tuple((green * rng.uniform(0.7, 1.3)).tolist()))
-    tree = brush.finish()
+    tree = brush.finish(2.0 * radius)
     canvas.shade(tree, x + 0.3 * radius, y + 0.3 * radius, 0.35)
     canvas.paste(tree, x, y, owner)
 

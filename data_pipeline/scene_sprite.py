@@ -24,44 +24,53 @@ class Sprite(NamedTuple):
 
 
 class Brush:
-    """Draws shapes given in an object's own frame, x and y in [-0.5, 0.5], through a linear map to pixels."""
+    """Collects shapes given in an object's own frame and draws them at the size asked for."""
 
     def __init__(self, matrix: np.ndarray) -> None:
-        """Prepares an empty patch.
+        """Starts with nothing.
 
         Args:
-          matrix: float [2, 2], object frame to px.
+          matrix: float [2, 2], object frame to image axes, up to scale.
         """
         self._matrix = matrix
-        reach = np.abs(matrix).sum(1) * 0.5
-        self._centre = np.ceil(reach) + 2
-        width, height = (2 * self._centre + 1).astype(int)
-        self._pixels = np.zeros((height, width, 3), np.uint8)
-        self._mask = np.zeros((height, width), np.uint8)
+        self._shapes: list[np.ndarray] = []
+        self._colours: list[Colour] = []
 
     def polygon(self, points: Points | np.ndarray, colour: Colour) -> None:
-        """Fills a convex polygon and adds it to the outline."""
-        corners = np.asarray(points) @ self._matrix.T + self._centre - 0.5  # a pixel's centre is half a px inside it
-        fixed = np.rint(corners * (1 << _FRACTION_BITS)).astype(np.int32)
-        cv2.fillConvexPoly(self._pixels, fixed, colour, cv2.LINE_8, _FRACTION_BITS)
-        cv2.fillConvexPoly(self._mask, fixed, 255, cv2.LINE_8, _FRACTION_BITS)
+        """Adds a convex polygon, on top of the shapes before it."""
+        self._shapes.append(np.asarray(points))
+        self._colours.append(colour)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, corner: float = 0.0) -> None:
-        """Fills an axis-parallel rectangle of the object frame whose corners are cut by the fraction `corner`."""
+        """Adds an axis-parallel rectangle of the object frame whose corners are cut by the fraction `corner`."""
         cx, cy = corner * (x1 - x0), corner * (y1 - y0)
         points = [(x0 + cx, y0), (x1 - cx, y0), (x1, y0 + cy), (x1, y1 - cy)]
         points += [(x1 - cx, y1), (x0 + cx, y1), (x0, y1 - cy), (x0, y0 + cy)]
         self.polygon(points, colour)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
-        """Fills an ellipse."""
+        """Adds an ellipse."""
         self.polygon(_CIRCLE * (rx, ry) + (x, y), colour)
 
-    def finish(self) -> Sprite:
-        """Crops to what has been drawn."""
-        x, y, width, height = cv2.boundingRect(self._mask)
+    def finish(self, size: float) -> Sprite:
+        """Draws the shapes, scaled so that the square root of their box's area is `size` px."""
+        corners = np.concatenate(self._shapes) @ self._matrix.T
+        low, high = corners.min(0), corners.max(0)
+        scale = size / np.sqrt((high - low).prod())
+        width, height = np.ceil((high - low) * scale).astype(int).tolist()
+        pixels = np.zeros((height + 3, width + 3, 3), np.uint8)
+        mask = np.zeros((height + 3, width + 3), np.uint8)
+        # A pixel's centre is half a px inside it; one px of margin all around.
+        fixed = np.rint(((corners - low) * scale + 0.5) * (1 << _FRACTION_BITS)).astype(np.int32)
+        start = 0
+        for shape, colour in zip(self._shapes, self._colours, strict=True):
+            outline = fixed[start : start + len(shape)]
+            start += len(shape)
+            cv2.fillConvexPoly(pixels, outline, colour, cv2.LINE_8, _FRACTION_BITS)
+            cv2.fillConvexPoly(mask, outline, 255, cv2.LINE_8, _FRACTION_BITS)
+        x, y, width, height = cv2.boundingRect(mask)
         window = slice(y, y + height), slice(x, x + width)
-        return Sprite(self._pixels[window], self._mask[window])
+        return Sprite(pixels[window], mask[window])
 
 
 _CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False)])

@@ -103,7 +103,7 @@ FULL = SceneStatistics(
     scale_spread=0.65,
     # More objects than the typical object has around it: crowded scenes turn large objects away for lack of room.
     scale_by_crowding=0.3,
-    crowded_count=160.0,
+    crowded_count=130.0,
     size_spread=0.25,
     perspective=1.2,
     size_limits=(3.0, 240.0),

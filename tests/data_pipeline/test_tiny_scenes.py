@@ -66,13 +66,11 @@ def test_the_box_of_an_object_is_its_extent_in_the_image(name, size):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_objects_have_the_size_asked_for(name):
-    drawn = []
-    for index in range(60):
+    for index in range(10):
         rng = np.random.default_rng(index)
         sprite = draw_object(name, rng, 90.0, heading=rng.uniform(0, 6.28), tilt=0.8)
-        drawn.append(np.sqrt(sprite.mask.size))
-    # Cut corners and legs apart take a few percent off the rectangle.
-    assert np.median(drawn) == pytest.approx(90.0, rel=0.12)
+        # Filling an outline rounds each side outwards by up to 2 px, of the 40 px or more that it has.
+        assert np.sqrt(sprite.mask.size) == pytest.approx(90.0, rel=0.04)
 
 
 def test_an_object_covered_by_another_is_visible_to_the_uncovered_part():
@@ -81,7 +79,7 @@ def test_an_object_covered_by_another_is_visible_to_the_uncovered_part():
     placed = canvas.paste(sprite, 96, 96, owner=1)
     assert placed is not None
     assert canvas.visible(placed, 1) == 1.0
-    height, width = sprite.mask.shape
+    width = sprite.mask.shape[1]
     canvas.paste(sprite, 96 + width / 2, 96, owner=2)
     assert canvas.visible(placed, 1) == pytest.approx(0.5, abs=0.02)
 
