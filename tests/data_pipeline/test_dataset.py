@@ -1,5 +1,6 @@
 """The random-access data set and the cache it comes from."""
 
+import concurrent.futures
 import dataclasses
 import os
 import pickle
@@ -216,3 +217,10 @@ def test_a_data_set_of_no_examples_is_empty():
     dataset = dataset_from_examples([], ("cat",))
     assert isinstance(dataset, Dataset)
     assert len(dataset) == 0
+
+
+def test_threads_may_read_a_freshly_opened_data_set_at_once(tmp_path):
+    dataset = open_split(recipe(), tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda turn: dataset[turn % 4].image, range(200)))
+    assert read == [EXAMPLES[turn % 4].image for turn in range(200)]
