@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import vq
 
 from ugs_jax.detectors.yolov5 import AnchorSizes
 
@@ -41,10 +41,23 @@ def fit_anchors(
         points = np.concatenate([points + shift for shift in np.linspace(-0.5, 0.5, count)])
     start = points[np.argsort(points.sum(1), kind="stable")[np.linspace(0, len(points) - 1, count).astype(int)]]
     start = start + np.random.default_rng(seed).normal(scale=1e-3, size=start.shape)  # no two equal
-    centers, _ = kmeans2(points, start, minit="matrix", missing="warn")
-    fitted = np.exp(centers[np.argsort(centers.sum(1), kind="stable")]).round(1)
-    split = fitted.reshape(levels, per_level, 2)
+    centers = _cluster(points, start)
+    fitted = np.exp(centers[np.argsort(centers.sum(1), kind="stable")])
+    split = np.maximum(fitted.round(1), 0.1).reshape(levels, per_level, 2)
     return tuple(tuple((float(w), float(h)) for w, h in level) for level in split)
+
+
+def _cluster(points: np.ndarray, centers: np.ndarray, rounds: int = 100) -> np.ndarray:
+    """Lloyd's algorithm from given centres; a centre without points stays where it is."""
+    for _ in range(rounds):
+        nearest, _ = vq(points, centers)
+        counts = np.bincount(nearest, minlength=len(centers))
+        sums = np.stack([np.bincount(nearest, axis, minlength=len(centers)) for axis in points.T], axis=-1)
+        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centers)
+        if np.array_equal(moved, centers):
+            break
+        centers = moved
+    return centers
 
 
 def best_possible_recall(sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, ratio_limit: float = 4.0) -> float:

@@ -9,6 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ugs_jax.boxes import Anchors, pairwise_coverage, xyxy_to_cxcywh
 from ugs_jax.numerics import SIDE_FLOOR
 
+Boxes = Float[Array | np.ndarray, "b m 4"]
+Regions = Float[Array | np.ndarray, "b r 4"]
+
 
 class Candidates(NamedTuple):
     """For every box, the three cells of one level that may learn it: its own and its two nearest neighbours.
@@ -25,8 +28,8 @@ class Candidates(NamedTuple):
 
 
 def assign(
-    boxes: Float[Array, "b m 4"],
-    mask: Bool[Array, "b m"],
+    boxes: Boxes,
+    mask: Bool[Array | np.ndarray, "b m"],
     sizes: Float[np.ndarray, "a 2"],
     *,
     stride: int,
@@ -35,63 +38,84 @@ def assign(
 ) -> Candidates:
     """YOLOv5's assignment: anchors by side ratio; the box's own cell, and the nearest one in each direction.
 
-    An anchor is positive if neither side is `ratio_limit` times longer or shorter than the box's. A box may be learned
-    by several anchors and levels; its centre lies within (−1, 1) strides of the centre of each of its cells.
+    An anchor is positive if neither side is `ratio_limit` times longer or shorter than the box's. The nearest cell in
+    a direction takes part if it lies in the map and the centre is not just as far from its other neighbour; as
+    published, the first column and row take no box whose centre is exactly 1 stride from the edge. A box may be
+    learned by several anchors and levels. If its centre lies in the image, it is within (−1, 1) strides of the centres
+    of all its cells; a centre outside is learned by the border cell.
 
     Args:
       boxes: xyxy px.
-      mask: which rows hold a box to learn.
+      mask: which rows hold a box to learn; the others are never positive.
       sizes: anchor sides of this level (w, h), px.
       stride: px a cell.
       shape: rows and columns of the level.
       ratio_limit: the published 4.
     """
     rows, columns = shape
-    cxcywh = xyxy_to_cxcywh(boxes)
+    cxcywh = xyxy_to_cxcywh(jnp.asarray(boxes))
     position = cxcywh[..., :2] / stride  # in cells
     limit = jnp.array([columns, rows])
-    own = jnp.clip(jnp.floor(position), 0, limit - 1).astype(jnp.int32)
-    fraction = position - own
-    step = jnp.where(fraction < 0.5, -1, 1) * (fraction != 0.5)
-    column_step = jnp.stack([step[..., 0], jnp.zeros_like(step[..., 0])], axis=-1)
-    cells = jnp.stack([own, own + column_step, own + step - column_step], axis=-2)  # [b, m, 3, (column, row)]
-    inside = jnp.all((cells >= 0) & (cells < limit), axis=-1)
-    moved = jnp.stack([jnp.ones_like(step[..., 0], bool), step[..., 0] != 0, step[..., 1] != 0], axis=-1)
+    own = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, limit - 1)
+    before = (position - own < 0.5) & (position > 1)
+    after = (position - own > 0.5) & (limit - position > 1)
+    step = after.astype(jnp.int32) - before.astype(jnp.int32)  # towards the nearest neighbour; 0 if there is none
+    along_x, along_y = step * jnp.array([1, 0]), step * jnp.array([0, 1])
+    cells = jnp.stack([own, own + along_x, own + along_y], axis=-2)  # [b, m, 3, (column, row)]
+    exists = jnp.concatenate([jnp.ones_like(step[..., :1], bool), step != 0], axis=-1)
     side_ratio = jnp.maximum(cxcywh[..., None, 2:], SIDE_FLOOR) / sizes  # [b, m, a, 2]
     fits = jnp.all(jnp.maximum(side_ratio, 1 / side_ratio) < ratio_limit, axis=-1)
-    positive = mask[..., None, None] & (inside & moved)[..., None] & fits[:, :, None, :]
+    positive = jnp.asarray(mask)[..., None, None] & exists[..., None] & fits[:, :, None, :]
     cell = jnp.where(jnp.any(positive, axis=-1), cells[..., 1] * columns + cells[..., 0], 0)
-    return Candidates(cell, (cells + 0.5) * float(stride), positive)
+    return Candidates(cell, (cells.astype(position.dtype) + 0.5) * stride, positive)
 
 
 def candidate_anchors(candidates: Candidates, sizes: Float[np.ndarray, "a 2"], *, stride: int) -> Anchors:
     """The anchor behind every candidate, [B, M, 3, A]: offsets of the centre count in strides."""
     shape = (*candidates.positive.shape, 2)
     center = jnp.broadcast_to(candidates.center[..., None, :], shape)
-    return Anchors(center, jnp.broadcast_to(jnp.asarray(sizes, center.dtype), shape), jnp.full(shape, float(stride)))
+    size = jnp.broadcast_to(jnp.asarray(sizes, center.dtype), shape)
+    return Anchors(center, size, jnp.full_like(center, stride))
 
 
 def learnable(
-    boxes: Float[Array, "b m 4"],
-    mask: Bool[Array, "b m"],
-    regions: Float[Array, "b r 4"],
-    region_mask: Bool[Array, "b r"],
+    boxes: Boxes,
+    mask: Bool[Array | np.ndarray, "b m"],
+    regions: Regions,
+    region_mask: Bool[Array | np.ndarray, "b r"],
     *,
     coverage: float = 0.5,
 ) -> Bool[Array, "b m"]:
-    """Which boxes are positives: those not covered to `coverage` or more of their area by one ignore region."""
-    covered = jnp.where(region_mask[:, None, :], pairwise_coverage(boxes, regions), 0.0)
-    return mask & ~jnp.any(covered >= coverage, axis=-1)
+    """Which boxes are positives: those not covered to `coverage` or more of their area by one ignore region.
+
+    Args:
+      boxes: xyxy px.
+      mask: which rows hold a box.
+      regions: xyxy px.
+      region_mask: which rows hold an ignore region.
+      coverage: share of a box's area, in (0, 1].
+    """
+    covered = pairwise_coverage(jnp.asarray(boxes), jnp.asarray(regions)) >= coverage
+    return jnp.asarray(mask) & ~jnp.any(covered & jnp.asarray(region_mask)[:, None, :], axis=-1)
 
 
 def background(
-    regions: Float[Array, "b r 4"], region_mask: Bool[Array, "b r"], *, stride: int, shape: tuple[int, int]
+    regions: Regions, region_mask: Bool[Array | np.ndarray, "b r"], *, stride: int, shape: tuple[int, int]
 ) -> Bool[Array, "b cells"]:
-    """Which cells may count as background: those whose centre lies in no ignore region."""
+    """Which cells may count as background: those that no ignore region reaches into.
+
+    Not only those whose centre is in none: an ignored object smaller than a cell is not background at any level.
+
+    Args:
+      regions: xyxy px.
+      region_mask: which rows hold an ignore region.
+      stride: px a cell.
+      shape: rows and columns of the level.
+    """
     rows, columns = shape
-    x = (jnp.arange(columns) + 0.5) * stride
-    y = (jnp.arange(rows) + 0.5) * stride
-    in_x = (x >= regions[..., None, 0]) & (x < regions[..., None, 2]) & region_mask[..., None]  # [b, r, columns]
-    in_y = (y >= regions[..., None, 1]) & (y < regions[..., None, 3])
+    edges, active = jnp.asarray(regions)[..., None], jnp.asarray(region_mask)[..., None]
+    left, top = jnp.arange(columns) * stride, jnp.arange(rows) * stride
+    in_x = (left + stride > edges[..., 0, :]) & (left < edges[..., 2, :]) & active  # [b, r, columns]
+    in_y = (top + stride > edges[..., 1, :]) & (top < edges[..., 3, :])
     ignored = jnp.any(in_y[..., :, None] & in_x[..., None, :], axis=1)
     return ~ignored.reshape(regions.shape[0], rows * columns)

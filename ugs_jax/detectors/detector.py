@@ -5,6 +5,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, UInt8
 
@@ -13,6 +15,7 @@ from ugs_jax.detectors.localization import Localization
 from ugs_jax.detectors.yolov5 import Architecture, Level, Localizer, YOLOv5
 
 Tree = dict[str, Any]
+Images = UInt8[Array | np.ndarray, "b h w 3"]
 
 
 class Outputs(NamedTuple):
@@ -39,16 +42,19 @@ class Detector:
         return replace(self.arch, num_outputs=self.localization.num_outputs)
 
     @cached_property
+    def _shape(self) -> YOLOv5:
+        return nnx.eval_shape(lambda: YOLOv5(self._arch, rngs=_SameKey()))
+
+    @cached_property
     def _graph(self) -> Any:
-        shape = nnx.eval_shape(lambda: YOLOv5(self._arch, rngs=nnx.Rngs(0)))
-        return nnx.split(shape, nnx.Param, nnx.BatchStat)[0]
+        return nnx.split(self._shape, nnx.Param, nnx.BatchStat)[0]
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
         model = YOLOv5(self._arch, rngs=nnx.Rngs(seed))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
-    def apply(self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], *, train: bool) -> tuple[Outputs, Tree]:
+    def apply(self, params: Tree, stats: Tree, images: Images, *, train: bool) -> tuple[Outputs, Tree]:
         """Run the network; in training, normalise by the batch and return the new running statistics.
 
         Args:
@@ -56,24 +62,36 @@ class Detector:
           stats: from `init`.
           images: 0…255; scaled to 0…1 here, on the device.
           train: whether batch normalisation uses the batch.
+
+        Raises:
+          ValueError: a side of the images is no multiple of 32.
         """
         model = nnx.merge(self._graph, params, stats)
         if train:
             model.train()
         else:
             model.eval()
-        levels = model(images.astype(self._arch.dtype) / 255)
+        levels = model(jnp.asarray(images, self._arch.dtype) / 255)
         return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
 
-    def detect(self, params: Tree, stats: Tree, images: UInt8[Array, "b h w 3"], options: Postprocess) -> Detections:
+    def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:
         """Detections in px of `images`."""
         outputs, _ = self.apply(params, stats, images, train=False)
         return detect(outputs.levels, outputs.localizers, self.localization, self._arch, options)
 
     def num_parameters(self) -> int:
         """Trainable parameters."""
-        shapes = jax.eval_shape(lambda: self.init(0)[0])
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shape, nnx.Param)))
+
+
+class _SameKey(nnx.Rngs):
+    """One key for every draw: enough for shapes, and many times quicker to trace than a count of draws."""
+
+    def __init__(self) -> None:
+        pass
+
+    def params(self) -> Array:
+        return jax.random.key(0)
 
 
 def _plain(state: Any) -> Tree:

@@ -85,6 +85,10 @@ class Regression:
     box_loss: BoxLoss = losses.ciou
     space: Literal["boxes", "offsets"] = "boxes"
 
+    def __post_init__(self) -> None:
+        if self.space not in ("boxes", "offsets"):
+            raise ValueError(f"Regression.space: expected 'boxes' or 'offsets', got {self.space!r}")
+
     @property
     def num_outputs(self) -> int:
         """Channels an anchor."""
@@ -97,8 +101,7 @@ class Regression:
 
     def decode(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Raw outputs to boxes, xyxy px."""
-        (wide,) = widen(raw)
-        gate = 2 * jax.nn.sigmoid(wide)
+        gate = 2 * jax.nn.sigmoid(_split(raw, 1)[..., 0])
         center = anchors.center + (gate[..., :2] - 1) * anchors.unit
         half = jnp.square(gate[..., 2:]) * anchors.size / 2
         return jnp.concatenate([center - half, center + half], axis=-1)
@@ -137,6 +140,10 @@ class Distribution:
     box_loss: BoxLoss = losses.ciou
     box_weight: float = 1.0
     dfl_weight: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise ValueError(f"Distribution.bins: expected at least 2 support points, got {self.bins}")
 
     @property
     def num_outputs(self) -> int:
@@ -226,7 +233,8 @@ class Interval:
             raise ValueError(
                 f"Interval: expected center and size grids of the same n, got {self.center.n} and {self.size.n}"
             )
-        self.center.points(), self.size.points()
+        for grid in (self.center, self.size):
+            grid.points()  # raises ValueError for settings out of range
 
     @property
     def num_outputs(self) -> int:
@@ -271,6 +279,7 @@ class Interval:
 
 
 def _split(raw: Array, bins: int) -> Array:
+    """[..., 4 · bins] → [..., 4, bins] in at least float32."""
     if raw.shape[-1] != 4 * bins:
         raise ValueError(f"raw outputs: expected 4 × {bins} channels on the last axis, got shape {raw.shape}")
     (wide,) = widen(raw)

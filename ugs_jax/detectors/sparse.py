@@ -19,5 +19,6 @@ def localize(localizer: Localizer, features: Float[Array, "*n c"]) -> Float[Arra
     """Localization logits of every anchor at gathered features; the same function makes the dense map."""
     kernel = localizer.kernel.astype(features.dtype)
     c, a, k = kernel.shape
-    raw = features @ kernel.reshape(c, a * k)
-    return raw.reshape(*features.shape[:-1], a, k).astype(localizer.bias.dtype) + localizer.bias
+    # Half-precision factors, but sums and logits in the precision of the parameters.
+    raw = jnp.matmul(features, kernel.reshape(c, a * k), preferred_element_type=localizer.bias.dtype)
+    return raw.reshape(*features.shape[:-1], a, k) + localizer.bias
