@@ -1,0 +1,40 @@
+"""Training: an experiment as a value, one pure step, the loop around it."""
+
+from ugs_jax.training.checkpoint import Checkpoints
+from ugs_jax.training.config import Ema, Experiment, Network, build_detector
+from ugs_jax.training.evaluate import evaluate, jit_detect
+from ugs_jax.training.loop import NonFiniteError, Result, load_for_inference, train
+from ugs_jax.training.objective import Gains, objective
+from ugs_jax.training.optimizer import SGD, AdamW, Schedule
+from ugs_jax.training.run_folder import RunFolder, read_experiment
+from ugs_jax.training.serialize import from_json, to_json
+from ugs_jax.training.state import TrainState, create_state
+from ugs_jax.training.step import data_mesh, jit_step, make_step
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Checkpoints",
+    "Ema",
+    "Experiment",
+    "Gains",
+    "Network",
+    "NonFiniteError",
+    "Result",
+    "RunFolder",
+    "Schedule",
+    "TrainState",
+    "build_detector",
+    "create_state",
+    "data_mesh",
+    "evaluate",
+    "from_json",
+    "jit_detect",
+    "jit_step",
+    "load_for_inference",
+    "make_step",
+    "objective",
+    "read_experiment",
+    "to_json",
+    "train",
+]

@@ -1,0 +1,109 @@
+"""An experiment as one immutable value: data, detector, objective, optimizer, schedule."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipeline import CocoJson, Dataset, LoaderOptions, TinyScenes, VisDrone
+from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, fit_anchors
+from ugs_jax.detectors.yolov5 import AnchorSizes, Architecture, Size
+from ugs_jax.training.objective import Gains
+from ugs_jax.training.optimizer import SGD, AdamW
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which detector.
+
+    Attributes:
+      size: p (ours, for CPUs), n, s, m, l or x.
+      p2: adds the stride-4 level, which small objects need.
+      anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
+      dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
+    """
+
+    size: Size = "n"
+    p2: bool = True
+    anchors: AnchorSizes | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Exponential moving average of parameters and batch statistics, which is what is scored.
+
+    Attributes:
+      decay: final decay a step.
+      ramp: steps over which it gets there: decay · (1 − e^(−step/ramp)).
+    """
+
+    decay: float = 0.9999
+    ramp: float = 2000.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a run depends on.
+
+    Attributes:
+      name: of the method, under which runs with different seeds are compared.
+      data: the data set.
+      localization: the objective: `Regression`, `Distribution` (DFL) or `Interval` (UGS).
+      network: the detector.
+      loader: batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by `seed`.
+      gains: weights of the loss terms.
+      optimizer: `AdamW` or `SGD`, with its schedule.
+      ema: averaging of parameters.
+      postprocess: from outputs to detections, for scoring.
+      epochs: passes over the training images.
+      evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+      log_every: steps between two rows of the log; the only times the host waits for the device.
+      seed: of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
+    """
+
+    name: str
+    data: TinyScenes | CocoJson | VisDrone
+    localization: Regression | Distribution | Interval = field(default_factory=Interval)
+    network: Network = field(default_factory=Network)
+    loader: LoaderOptions = field(default_factory=LoaderOptions)
+    gains: Gains = field(default_factory=Gains)
+    optimizer: AdamW | SGD = field(default_factory=AdamW)
+    ema: Ema = field(default_factory=Ema)
+    postprocess: Postprocess = field(default_factory=Postprocess)
+    epochs: int = 100
+    evaluate_every: int = 1
+    log_every: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "evaluate_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Experiment.{name}: expected at least 1, got {getattr(self, name)}")
+        if any(side % 32 for side in self.loader.image_size):
+            raise ValueError(
+                f"loader.image_size: expected height and width that are multiples of 32 (the coarsest stride), "
+                f"got {self.loader.image_size}; try {tuple(-(-side // 32) * 32 for side in self.loader.image_size)}"
+            )
+
+
+def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
+    """The experiment's detector, with anchors fitted to the training boxes at the network's input size."""
+    network = experiment.network
+    anchors = network.anchors
+    if anchors is None:
+        anchors = fit_anchors(input_sizes(dataset, experiment.loader.image_size), levels=4 if network.p2 else 3)
+    dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
+    arch = Architecture(network.size, network.p2, len(dataset.classes), anchors, dtype=dtype)
+    return Detector(arch, experiment.localization)
+
+
+def input_sizes(dataset: Dataset, image_size: tuple[int, int]) -> np.ndarray:
+    """Sides [n, 2] (w, h) of all boxes in px of the letterboxed images."""
+    sides = []
+    for i in range(len(dataset)):
+        example = dataset.annotations(i)
+        scale = min(image_size[0] / example.height, image_size[1] / example.width)
+        sides.append((example.boxes[:, 2:] - example.boxes[:, :2]) * scale)
+    return np.concatenate([np.zeros((0, 2)), *sides])

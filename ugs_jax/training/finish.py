@@ -1,0 +1,42 @@
+"""What a finished run leaves: predictions beside the truth, curves, report."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from data_pipeline import Dataset, LoaderOptions
+from ugs_jax.evaluation import SheetRow, write_contact_sheet
+from ugs_jax.plotting import plot_run
+from ugs_jax.report import write_report
+from ugs_jax.training.evaluate import Detect, detections
+from ugs_jax.training.state import TrainState
+
+_IMAGES = 6
+
+
+def finish_run(
+    folder: Path, detect: Detect, state: TrainState, dataset: Dataset, options: LoaderOptions, mesh: Mesh
+) -> Path:
+    """Write `predictions.png`, `curves.png` and `report.md`; returns the report's path."""
+    rows: list[SheetRow] = []
+    batches = detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)
+    for found, batch in islice(batches, -(-_IMAGES // options.batch_size)):
+        for i in np.flatnonzero(batch.valid)[: _IMAGES - len(rows)]:
+            seen, truth = found.valid[i], batch.mask[i]
+            rows.append(
+                SheetRow(
+                    image=batch.images[i],
+                    truth_boxes=batch.boxes[i][truth],
+                    truth_labels=batch.labels[i][truth],
+                    ignore=batch.ignore[i][batch.ignore_mask[i]],
+                    boxes=found.boxes[i][seen],
+                    labels=found.classes[i][seen],
+                    scores=found.scores[i][seen],
+                )
+            )
+    batches.close()
+    write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
+    plot_run(folder)
+    return write_report(folder)

@@ -1,0 +1,144 @@
+"""The training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from data_pipeline import Batch
+from ugs_jax import losses
+from ugs_jax.boxes import Anchors
+from ugs_jax.detectors import (
+    Architecture,
+    Candidates,
+    Level,
+    Localization,
+    Localizer,
+    Outputs,
+    Terms,
+    assign,
+    background,
+    candidate_anchors,
+    gather,
+    learnable,
+    localize,
+)
+from ugs_jax.refinement import sparse_perturbation
+
+_LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Weights of the terms. With a mean over positives (box, classes) or cells (objectness) a level, summed over levels.
+
+    Attributes:
+      box: of the localization loss.
+      objectness: of the objectness loss.
+      classes: of the class loss.
+      quality: share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
+      ratio_limit: side ratio up to which an anchor may learn a box.
+    """
+
+    box: float = 0.05
+    objectness: float = 1.0
+    classes: float = 0.5
+    quality: float = 1.0
+    ratio_limit: float = 4.0
+
+
+def objective(
+    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, gains: Gains
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Loss of a batch and its parts, all means over the whole (global) batch.
+
+    Args:
+      outputs: of the network in training mode.
+      batch: boxes, labels, ignore regions; `images` are not looked at.
+      localization: the objective of the boxes.
+      arch: anchors and strides.
+      gains: weights.
+
+    Returns:
+      The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
+      loss, uncertainty (mean over positives), positives (anchors that learn a box, an image).
+    """
+    mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
+    weights = _LEVEL_WEIGHTS[len(arch.strides)]
+    sums = {name: jnp.zeros(()) for name in ("box", "objectness", "classes", "uncertainty", "positives")}
+    parts: dict[str, Array] = {}
+    for level, localizer, sizes, stride, weight in zip(
+        outputs.levels, outputs.localizers, arch.anchors, arch.strides, weights, strict=True
+    ):
+        shape = level.objectness.shape[1:3]
+        anchor_sizes = np.asarray(sizes, np.float32)
+        found = assign(
+            batch.boxes, mask, anchor_sizes, stride=stride, shape=shape, ratio_limit=gains.ratio_limit
+        )
+        anchors = candidate_anchors(found, anchor_sizes, stride=stride)
+        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
+        terms = localization_terms(level, localizer, localization, found, anchors, targets)
+        quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
+        empty = background(batch.ignore, batch.ignore_mask, stride=stride, shape=shape)
+        sums["box"] += gains.box * losses.masked_mean(terms.loss, found.positive)
+        sums["objectness"] += gains.objectness * weight * _objectness_loss(level, found, quality, empty)
+        sums["classes"] += gains.classes * _class_loss(level, found, batch.labels)
+        sums["uncertainty"] += losses.masked_sum(terms.uncertainty, found.positive)
+        sums["positives"] += jnp.sum(found.positive)
+        for name, part in terms.parts.items():
+            parts[name] = parts.get(name, jnp.zeros(())) + losses.masked_mean(part, found.positive)
+    loss = sums["box"] + sums["objectness"] + sums["classes"]
+    sums["uncertainty"] /= jnp.maximum(sums["positives"], 1)
+    sums["positives"] /= batch.boxes.shape[0]
+    return loss, {"loss": loss, **sums, **parts}
+
+
+def localization_terms(
+    level: Level,
+    localizer: Localizer,
+    localization: Localization,
+    found: Candidates,
+    anchors: Anchors,
+    targets: Float[Array, "b m 3 a 4"],
+) -> Terms:
+    """Localization loss at the candidates of one level; with UR, plus γ times the loss at perturbed features."""
+    features = gather(level.features, found.cell)  # [b, m, 3, c]
+    terms = localization.loss(localize(localizer, features), anchors, targets)
+    refinement = localization.refinement
+    if refinement is None:
+        return terms
+    b, m, k, c = features.shape
+    frozen = jax.lax.stop_gradient(localizer)
+
+    def uncertainty(flat: Array) -> Array:
+        raw = localize(frozen, flat.reshape(b, m, k, c))
+        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), found.positive)
+
+    shift = sparse_perturbation(
+        uncertainty, features.reshape(b, m * k, c), found.cell.reshape(b, m * k), radius=refinement.radius
+    )
+    moved = localization.loss(localize(localizer, features + shift.reshape(features.shape)), anchors, targets)
+    parts = {**terms.parts, "refinement": moved.loss}
+    return terms._replace(loss=terms.loss + refinement.weight * moved.loss, parts=parts)
+
+
+def _objectness_loss(level: Level, found: Candidates, quality: Array, empty: Array) -> Array:
+    """Mean over cells and anchors that are positive or background; of boxes that share one, the best decides."""
+    b, h, w, a = level.objectness.shape
+    row = jnp.arange(b)[:, None, None]
+    target = jnp.zeros((b, h * w, a), quality.dtype)
+    # Positives are marked by −1 + quality above the background's −1, so that one scatter serves target and mask.
+    marked = (target - 1).at[row, found.cell].max(jnp.where(found.positive, jax.lax.stop_gradient(quality), -1.0))
+    target = jnp.maximum(marked, 0)
+    counts = empty[..., None] | (marked >= 0)
+    logits = level.objectness.reshape(b, h * w, a)
+    return losses.masked_mean(losses.sigmoid_cross_entropy(logits, target), counts)
+
+
+def _class_loss(level: Level, found: Candidates, labels: Array) -> Array:
+    logits = gather(level.classes, found.cell)  # [b, m, 3, a, n]
+    goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
+    loss = losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape))
+    return losses.masked_mean(loss, found.positive[..., None])

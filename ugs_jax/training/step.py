@@ -1,0 +1,80 @@
+"""One training step: a pure function of state and batch, jitted with donated state over a mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from data_pipeline import Batch
+from ugs_jax.detectors import Detector
+from ugs_jax.training.config import Ema
+from ugs_jax.training.objective import Gains, objective
+from ugs_jax.training.state import NO_BAD_STEP, TrainState
+
+Metrics = dict[str, Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def data_mesh(devices: int | None = None) -> Mesh:
+    """All devices (or the first `devices`) along one axis, `data`."""
+    count = devices or jax.device_count()
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+
+
+def make_step(
+    detector: Detector,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    gains: Gains,
+    ema: Ema,
+) -> Step:
+    """The step as a pure function, not jitted; `jit_step` does that."""
+
+    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
+        outputs, stats = detector.apply(params, stats, batch.images, train=True)
+        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
+        return loss, (stats, metrics)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        gradient, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state.stats, batch)
+        norm = optax.global_norm(gradient)
+        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+            gradient,
+            state.opt_state,
+            state.params,
+            grad=gradient,
+            value=metrics["loss"],
+            uncertainty=metrics["uncertainty"],
+        )
+        params = optax.apply_updates(state.params, updates)
+        count = state.step + 1
+        decay = ema.decay * (1 - jnp.exp(-count / ema.ramp))
+        average = lambda old, new: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)  # noqa: E731
+        advanced = (
+            params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats)
+        )  # fmt: skip
+        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        bad_step = jnp.where((state.bad_step == NO_BAD_STEP) & ~good, state.step, state.bad_step)
+        kept = jax.tree.map(lambda new, old: jnp.where(bad_step == NO_BAD_STEP, new, old), advanced, tuple(
+            (state.params, state.stats, state.opt_state, state.ema_params, state.ema_stats)
+        ))  # fmt: skip
+        metrics = {
+            **metrics, "gradient_norm": norm, "learning_rate": learning_rate(state.step), "bad_step": bad_step
+        }  # fmt: skip
+        return TrainState(count, bad_step, *kept), metrics
+
+    return step
+
+
+def jit_step(step: Step, mesh: Mesh) -> Step:
+    """Compile for a mesh: the state replicated and donated, batches split along `data`.
+
+    Batch statistics and every mean in the loss are global over the mesh.
+    """
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    return jax.jit(step, donate_argnums=0, in_shardings=(whole, split), out_shardings=(whole, whole))
