@@ -113,8 +113,8 @@ FULL = SceneStatistics(
 )
 
 LIGHT = SceneStatistics(
-    class_share={"pedestrian": 0.3, "car": 0.5, "truck": 0.2},
-    median_size={"pedestrian": 9.0, "car": 16.0, "truck": 22.0},
+    class_share={"pedestrian": 0.35, "car": 0.65},
+    median_size={"pedestrian": 9.0, "car": 16.0},
     scale_spread=0.18,
     scale_by_crowding=0.0,
     crowded_count=1.0,

@@ -24,7 +24,7 @@ class TinyScenes:
     """Procedural aerial scenes with small objects.
 
     `full` has the ten classes of VisDrone with its object sizes, aspect ratios, class shares and crowding; `light` has
-    three classes, most objects between 6 and 32 px and about eight of them an image, so that a small network learns it
+    two classes, most objects between 6 and 32 px and about eight of them an image, so that a small network learns it
     on a CPU within minutes. Image i of a split depends on `seed`, the split and i alone.
 
     Attributes:

@@ -161,7 +161,7 @@ def test_light_scenes_hold_few_small_objects_of_each_class(light_scenes):
     labels = np.concatenate([scene.labels for scene in light_scenes])
     assert ((sizes >= 6) & (sizes <= 32)).mean() > 0.9
     assert 5 <= np.median([len(scene.boxes) for scene in light_scenes]) <= 12
-    assert (np.bincount(labels, minlength=3) / len(labels) > 0.12).all()
+    assert (np.bincount(labels, minlength=2) / len(labels) > 0.25).all()
 
 
 def test_images_vary_in_brightness_and_are_neither_black_nor_white(light_scenes):
@@ -203,7 +203,7 @@ def test_number_of_opencv_threads_does_not_matter(small):
 def test_opened_splits_hold_the_rendered_scenes(small, tmp_path):
     train, val = small.open("train", tmp_path), small.open("val", tmp_path)
     assert (len(train), len(val)) == (5, 3)
-    assert train.classes == small.classes == ("pedestrian", "car", "truck")
+    assert train.classes == small.classes == ("pedestrian", "car")
     expected = small.example("train", 4)
     assert train[4].image == expected.image
     np.testing.assert_array_equal(train[4].boxes, expected.boxes)

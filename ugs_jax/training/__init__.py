@@ -1,11 +1,13 @@
 """Training: an experiment as a value, one pure step, the loop around it."""
 
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Ema, Experiment, Network, build_detector
+from ugs_jax.training.config import Ema, Experiment, Network, anchors_for, build_detector, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
-from ugs_jax.training.loop import NonFiniteError, Result, load_for_inference, train
+from ugs_jax.training.inference import load_for_inference
+from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule
+from ugs_jax.training.predict import predict_files
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
 from ugs_jax.training.state import TrainState, create_state
@@ -24,9 +26,11 @@ __all__ = [
     "RunFolder",
     "Schedule",
     "TrainState",
+    "anchors_for",
     "build_detector",
     "create_state",
     "data_mesh",
+    "detector_with",
     "evaluate",
     "from_json",
     "jit_detect",
@@ -34,6 +38,7 @@ __all__ = [
     "load_for_inference",
     "make_step",
     "objective",
+    "predict_files",
     "read_experiment",
     "to_json",
     "train",

@@ -24,17 +24,23 @@ class Checkpoints:
         self._managers = {name: self._manager(name) for name in ("last", "best")}
 
     def save(self, step: int, state: TrainState, *, best: bool) -> None:
-        """Save as `last`, and as `best` too if it is; returns before the files are written."""
+        """Save as `last`, and as `best` too if it is; returns before the files are written.
+
+        A step that is saved already stays as it is: a run resumed from there has only come by again.
+        """
         for name, manager in self._managers.items():
-            if name == "last" or best:
+            if (name == "last" or best) and step not in manager.all_steps():
                 manager.save(step, args=ocp.args.StandardSave(state), force=True)
 
     def restore(self, which: str, like: TrainState) -> TrainState:
         """Read `last` or `best` into the shapes, types and shardings of `like`.
 
         Raises:
+          ValueError: neither `last` nor `best`.
           FileNotFoundError: no such checkpoint.
         """
+        if which not in self._managers:
+            raise ValueError(f"expected a checkpoint among {', '.join(self._managers)}; got {which!r}")
         manager = self._managers[which]
         step = manager.latest_step()
         if step is None:

@@ -42,6 +42,14 @@ class Ema:
     decay: float = 0.9999
     ramp: float = 2000.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(
+                f"Ema.decay: expected a number in [0, 1), got {self.decay}; 0 scores the parameters themselves"
+            )
+        if not self.ramp > 0:
+            raise ValueError(f"Ema.ramp: expected a positive number of steps, got {self.ramp}")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -90,13 +98,21 @@ class Experiment:
 
 def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
     """The experiment's detector, with anchors fitted to the training boxes at the network's input size."""
+    return detector_with(experiment, anchors_for(experiment, dataset), len(dataset.classes))
+
+
+def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> Detector:
+    """The experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
     network = experiment.network
-    anchors = network.anchors
-    if anchors is None:
-        anchors = fit_anchors(input_sizes(dataset, experiment.loader.image_size), levels=4 if network.p2 else 3)
     dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
-    arch = Architecture(network.size, network.p2, len(dataset.classes), anchors, dtype=dtype)
-    return Detector(arch, experiment.localization)
+    return Detector(Architecture(network.size, network.p2, classes, anchors, dtype=dtype), experiment.localization)
+
+
+def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
+    """The anchors of the config, or else those fitted to the data set."""
+    if experiment.network.anchors is not None:
+        return experiment.network.anchors
+    return fit_anchors(input_sizes(dataset, experiment.loader.image_size), levels=4 if experiment.network.p2 else 3)
 
 
 def input_sizes(dataset: Dataset, image_size: tuple[int, int]) -> np.ndarray:

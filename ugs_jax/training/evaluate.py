@@ -1,10 +1,11 @@
 """Score a detector on a data set: jitted detection, COCO scoring on the host."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -27,12 +28,19 @@ def jit_detect(detector: Detector, options: Postprocess, mesh: Mesh) -> Detect:
 
 def detections(
     detect: Detect, params: Any, stats: Any, dataset: Dataset, options: LoaderOptions, mesh: Mesh
-) -> Iterator[tuple[Detections, Batch]]:
+) -> Generator[tuple[Detections, Batch], None, None]:
     """Detections of every batch, as NumPy arrays, with the batch they were made on."""
-    sharding = NamedSharding(mesh, P("data"))
-    for batch in prefetch(eval_batches(dataset, options), sharding):
-        found = detect(params, stats, batch.images)
-        yield jax.tree.map(np.asarray, jax.device_get(found)), jax.tree.map(np.asarray, jax.device_get(batch))
+    on_host: deque[Batch] = deque()  # batches on their way through the device, which need not come back from there
+
+    def noted() -> Iterator[Batch]:
+        for batch in eval_batches(dataset, options):
+            on_host.append(batch)
+            yield batch
+
+    with closing(prefetch(noted(), NamedSharding(mesh, P("data")))) as batches:
+        for batch in batches:
+            found = jax.device_get(detect(params, stats, batch.images))
+            yield found, on_host.popleft()
 
 
 def evaluate(

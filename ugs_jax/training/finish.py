@@ -1,5 +1,6 @@
 """What a finished run leaves: predictions beside the truth, curves, report."""
 
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -21,22 +22,21 @@ def finish_run(
 ) -> Path:
     """Write `predictions.png`, `curves.png` and `report.md`; returns the report's path."""
     rows: list[SheetRow] = []
-    batches = detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)
-    for found, batch in islice(batches, -(-_IMAGES // options.batch_size)):
-        for i in np.flatnonzero(batch.valid)[: _IMAGES - len(rows)]:
-            seen, truth = found.valid[i], batch.mask[i]
-            rows.append(
-                SheetRow(
-                    image=batch.images[i],
-                    truth_boxes=batch.boxes[i][truth],
-                    truth_labels=batch.labels[i][truth],
-                    ignore=batch.ignore[i][batch.ignore_mask[i]],
-                    boxes=found.boxes[i][seen],
-                    labels=found.classes[i][seen],
-                    scores=found.scores[i][seen],
+    with closing(detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)) as batches:
+        for found, batch in islice(batches, -(-_IMAGES // options.batch_size)):
+            for i in np.flatnonzero(batch.valid)[: _IMAGES - len(rows)]:
+                seen, truth = np.asarray(found.valid[i]), batch.mask[i]
+                rows.append(
+                    SheetRow(
+                        image=batch.images[i],
+                        truth_boxes=batch.boxes[i][truth],
+                        truth_labels=batch.labels[i][truth],
+                        ignore=batch.ignore[i][batch.ignore_mask[i]],
+                        boxes=np.asarray(found.boxes[i][seen]),
+                        labels=np.asarray(found.classes[i][seen]),
+                        scores=np.asarray(found.scores[i][seen]),
+                    )
                 )
-            )
-    batches.close()
     write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
     plot_run(folder)
     return write_report(folder)

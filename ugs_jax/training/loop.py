@@ -1,7 +1,8 @@
 """The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
 
+import io
 import sys
-import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,19 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from data_pipeline import Batch, Dataset, LoaderOptions, TrainLoader, prefetch
+from data_pipeline import Batch, TrainLoader, prefetch
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Detector
 from ugs_jax.evaluation import CocoScorer
+from ugs_jax.report import read_metrics
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment, build_detector
+from ugs_jax.training.config import Experiment, anchors_for, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
+from ugs_jax.training.finish import finish_run
 from ugs_jax.training.progress import Progress
 from ugs_jax.training.run_folder import RunFolder
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 from ugs_jax.training.step import Metrics, data_mesh, jit_step, make_step
+from ugs_jax.training.stopwatch import Stopwatch
 
 
 class NonFiniteError(FloatingPointError):
@@ -68,22 +71,24 @@ def train(
       FileExistsError, ValueError: see `RunFolder.begin`.
     """
     run = RunFolder(folder)
-    run.begin(experiment, command or " ".join(["ugs", *sys.argv[1:]]), resume=resume)
-    training = _Training(experiment, run, cache_dir)
-    try:
-        return training.run(resume, stop_after)
-    finally:
-        training.close()
+    run.check(experiment, resume=resume)
+    with closing(_Training(experiment, run, cache_dir)) as training:
+        run.begin(
+            experiment, command or " ".join(["ugs", *sys.argv[1:]]), training.detector.arch.anchors, resume=resume
+        )
+        return training.run(stop_after)
 
 
 class _Training:
     def __init__(self, experiment: Experiment, run: RunFolder, cache_dir: Path | None) -> None:
         self.experiment, self.folder = experiment, run
-        self.train_data, self.val_data = (experiment.data.open(split, cache_dir) for split in ("train", "val"))
-        self.options = replace(experiment.loader, seed=experiment.seed)
-        self.loader = TrainLoader(self.train_data, self.options, jax.process_index(), jax.process_count())
-        self.detector = build_detector(experiment, self.train_data)
         self.mesh = data_mesh()
+        _check_batch_size(experiment.loader.batch_size, self.mesh)
+        train_data, self.val_data = (experiment.data.open(split, cache_dir) for split in ("train", "val"))
+        self.options = replace(experiment.loader, seed=experiment.seed)
+        self.loader = TrainLoader(train_data, self.options, jax.process_index(), jax.process_count())
+        anchors = run.read_anchors() or anchors_for(experiment, train_data)
+        self.detector = detector_with(experiment, anchors, len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)
         self.optimizer = experiment.optimizer.build(learning_rate)
@@ -91,6 +96,7 @@ class _Training:
         self.step = jit_step(step, self.mesh)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
+        self.stopwatch = Stopwatch(self.options.batch_size)
         self.checkpoints = Checkpoints(run.checkpoints)
         self.best: dict[str, float | None] = {}
         self.last: dict[str, float | None] = {}
@@ -99,16 +105,15 @@ class _Training:
         self.checkpoints.close()
         self.folder.close()
 
-    def run(self, resume: bool, stop_after: int | None) -> Result:
+    def run(self, stop_after: int | None) -> Result:
         state = jax.device_put(
             create_state(self.detector, self.optimizer, self.experiment.seed), NamedSharding(self.mesh, P())
         )
-        start = 0
-        if resume and self.checkpoints.step("last") is not None:
+        if self.checkpoints.step("last") is not None:
             state = self.checkpoints.restore("last", state)
-            start = int(state.step)
-            self.folder.cut_metrics(start)
-            self._recall_scores()
+        start = int(state.step)
+        self.folder.cut_metrics(start)
+        self._recall_scores()
         end = min(self.total, stop_after) if stop_after is not None else self.total
         with Progress(self.experiment.name, start, self.total, self.options.batch_size) as progress:
             state = self._steps(state, start, end, progress)
@@ -118,44 +123,51 @@ class _Training:
 
     def _steps(self, state: TrainState, start: int, end: int, progress: Progress) -> TrainState:
         pending: list[Metrics] = []
-        clock, waited = time.perf_counter(), 0.0
         batches = prefetch(self.loader.batches(start), NamedSharding(self.mesh, P("data")))
-        for step in range(start, end):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            state, metrics = self.step(state, batch)
-            pending.append(metrics)
-            count = step + 1
-            evaluating = self._evaluates(count)
-            if len(pending) >= self.experiment.log_every or evaluating or count == end:
-                rows = jax.device_get(pending)
-                self._stop_if_bad(rows, count, state)
-                seconds = time.perf_counter() - clock
-                self._log(count, rows, seconds, waited)
-                progress.advance(count, float(rows[-1]["loss"]))
-                pending, waited = [], 0.0
-                if evaluating:
-                    self._evaluate(count, state, progress)
-                elif count == end:
-                    self.checkpoints.save(count, state, best=False)
-                clock = time.perf_counter()
-        batches.close()
+        with closing(batches):
+            for count in range(start + 1, end + 1):
+                with self.stopwatch.waiting():
+                    batch = next(batches)
+                state, metrics = self.step(state, batch)
+                pending.append(metrics)
+                self._time(metrics)
+                evaluating = self._evaluates(count)
+                # Rows end at the same steps whether or not the run was interrupted.
+                if count % self.experiment.log_every == 0 or evaluating or count == end:
+                    self._log(count, pending, state, progress)
+                    pending = []
+                    if evaluating:
+                        self._evaluate(count, state, progress)
+                    elif count == end:
+                        self.checkpoints.save(count, state, best=False)
+                    self.stopwatch.start()
         return state
+
+    def _time(self, metrics: Metrics) -> None:
+        if self.stopwatch.running:
+            self.stopwatch.count()
+        else:
+            jax.block_until_ready(metrics)  # the first step, which compiles, is over
+            self.stopwatch.start()
 
     def _evaluates(self, count: int) -> bool:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
 
-    def _log(self, count: int, rows: list[Metrics], seconds: float, waited: float) -> None:
+    def _log(self, count: int, pending: list[Metrics], state: TrainState, progress: Progress) -> None:
+        """Wait for the steps since the last row, stop if one was bad, and write their means."""
+        rows = jax.device_get(pending)
+        self._stop_if_bad(rows, count, state)
         values: dict[str, Any] = {
-            name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "bad_step"
+            name: float(np.mean([row[name] for row in rows], dtype=np.float64))
+            for name in rows[0]
+            if name != "bad_step"
         }
         values["learning_rate"] = float(rows[-1]["learning_rate"])
-        values["images_per_second"] = len(rows) * self.options.batch_size / seconds
-        values["host_wait_share"] = waited / seconds
+        values |= self.stopwatch.read()
         values["dropped_boxes"] = self.loader.dropped_boxes
         self.folder.write("train", count, count / self.loader.steps_per_epoch, values)
+        progress.advance(count, float(rows[-1]["loss"]))
 
     def _evaluate(self, count: int, state: TrainState, progress: Progress) -> None:
         self.last = evaluate(
@@ -169,11 +181,11 @@ class _Training:
         self.checkpoints.save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
-        from ugs_jax.report import read_metrics
-
+        if not self.folder.metrics_file.exists():
+            return
         for row in read_metrics(self.folder.path).evaluations:
-            self.last = dict(row)
-            if not self.best or (row["ap"] or 0.0) > (self.best["ap"] or 0.0):
+            self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
+            if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
                 self.best = self.last
 
     def _stop_if_bad(self, rows: list[Metrics], count: int, state: TrainState) -> None:
@@ -181,56 +193,32 @@ class _Training:
         if step == NO_BAD_STEP:
             return
         row = rows[step - (count - len(rows))]
-        names = [name for name, value in row.items() if not np.isfinite(value)] or ["the gradient"]
+        names = [name.replace("_", " ") for name, value in row.items() if not np.isfinite(value)]
         file = self.folder.path / f"non_finite_batch_step_{step}.npz"
         write_atomically(file, _npz(self.loader.batch_at(step)))
         # Parameters are those before the bad step; count from there, so that a resumed run meets the batch again.
-        self.checkpoints.save(step, state._replace(step=np.int32(step), bad_step=np.int32(NO_BAD_STEP)), best=False)
+        counters = jax.device_put((np.int32(step), np.int32(NO_BAD_STEP)), NamedSharding(self.mesh, P()))
+        self.checkpoints.save(step, state._replace(step=counters[0], bad_step=counters[1]), best=False)
         raise NonFiniteError(
-            f"step {step}: expected finite numbers, but {', '.join(names)} is not. The batch is in {file}, the last good "
-            "state is the run's last checkpoint; look for extreme boxes, or lower the learning rate and --resume"
+            f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}. The batch is in {file}, "
+            "the last good state is the run's last checkpoint; look for extreme boxes in the batch, or train again in "
+            "another folder with a lower learning rate or stronger clipping"
         )
 
     def _report(self, state: TrainState) -> None:
-        from ugs_jax.training.finish import finish_run
-
         best = self.checkpoints.restore("best", state) if self.checkpoints.step("best") is not None else state
         finish_run(self.folder.path, self.detect, best, self.val_data, self.options, self.mesh)
 
 
-def load_for_inference(
-    folder: Path, experiment: Experiment, dataset: Dataset, options: LoaderOptions, which: str = "best"
-) -> tuple[Detector, TrainState, Mesh]:
-    """Detector and state of a finished run.
-
-    Args:
-      folder: the run.
-      experiment: its config.
-      dataset: its training data, for the anchors.
-      options: its loader options.
-      which: `best` or `last`.
-
-    Raises:
-      FileNotFoundError: no such checkpoint.
-    """
-    detector = build_detector(experiment, dataset)
-    steps = max(1, len(dataset) // options.batch_size)
-    schedule = experiment.optimizer.schedule.build(steps, steps * experiment.epochs)
-    like = jax.eval_shape(lambda: create_state(detector, experiment.optimizer.build(schedule), 0))
-    mesh = data_mesh()
-    sharded = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, P())), like
-    )
-    checkpoints = Checkpoints(RunFolder(folder).checkpoints)
-    try:
-        return detector, checkpoints.restore(which, sharded), mesh
-    finally:
-        checkpoints.close()
+def _check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    if batch_size % mesh.size:
+        raise ValueError(
+            f"loader.batch_size: expected a multiple of the {mesh.size} devices, got {batch_size}; "
+            f"try {-(-batch_size // mesh.size) * mesh.size}"
+        )
 
 
 def _npz(batch: Batch) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **batch._asdict())
     return buffer.getvalue()

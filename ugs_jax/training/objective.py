@@ -32,7 +32,7 @@ _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 @dataclass(frozen=True)
 class Gains:
-    """Weights of the terms. With a mean over positives (box, classes) or cells (objectness) a level, summed over levels.
+    """Weights of the terms, each a mean over positives (box, classes) or cells (objectness), summed over levels.
 
     Attributes:
       box: of the localization loss.
@@ -72,19 +72,19 @@ def objective(
     for level, localizer, sizes, stride, weight in zip(
         outputs.levels, outputs.localizers, arch.anchors, arch.strides, weights, strict=True
     ):
-        shape = level.objectness.shape[1:3]
+        _, rows, columns, _ = level.objectness.shape
         anchor_sizes = np.asarray(sizes, np.float32)
         found = assign(
-            batch.boxes, mask, anchor_sizes, stride=stride, shape=shape, ratio_limit=gains.ratio_limit
+            batch.boxes, mask, anchor_sizes, stride=stride, shape=(rows, columns), ratio_limit=gains.ratio_limit
         )
         anchors = candidate_anchors(found, anchor_sizes, stride=stride)
         targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
         terms = localization_terms(level, localizer, localization, found, anchors, targets)
         quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
-        empty = background(batch.ignore, batch.ignore_mask, stride=stride, shape=shape)
+        empty = background(batch.ignore, batch.ignore_mask, stride=stride, shape=(rows, columns))
         sums["box"] += gains.box * losses.masked_mean(terms.loss, found.positive)
         sums["objectness"] += gains.objectness * weight * _objectness_loss(level, found, quality, empty)
-        sums["classes"] += gains.classes * _class_loss(level, found, batch.labels)
+        sums["classes"] += gains.classes * _class_loss(level, found, jnp.asarray(batch.labels))
         sums["uncertainty"] += losses.masked_sum(terms.uncertainty, found.positive)
         sums["positives"] += jnp.sum(found.positive)
         for name, part in terms.parts.items():

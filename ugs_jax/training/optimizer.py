@@ -1,4 +1,4 @@
-"""Optimizers as values: warm-up, cosine schedule, weight decay on kernels only, gradient clipping, a stabilizer last."""
+"""Optimizers as values: warm-up, cosine schedule, gradient clipping, weight decay on kernels only."""
 
 from dataclasses import dataclass
 from typing import Any

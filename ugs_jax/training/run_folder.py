@@ -2,10 +2,12 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ugs_jax.atomic import write_atomically
+from ugs_jax.detectors.yolov5 import AnchorSizes
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
 from ugs_jax.report import read_metrics
 from ugs_jax.training.config import Experiment
@@ -33,27 +35,47 @@ class RunFolder:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
-    def begin(self, experiment: Experiment, command: str, *, resume: bool) -> None:
-        """Make the folder and write `config.json`, or check that the one there is of this experiment.
+    def check(self, experiment: Experiment, *, resume: bool) -> None:
+        """Look whether the experiment may be trained here, before anything costs time.
 
         Raises:
-          FileExistsError: a run is there already and `resume` is not set.
-          ValueError: the run there has another config.
+          FileExistsError: a run is there already and `resume` is not set, or there are remains of one.
+          ValueError: the run there has another config; names the fields.
         """
-        file = self.path / "config.json"
-        config = to_json(experiment)
-        if file.exists():
-            if not resume:
+        if not self._config_file.exists():
+            left = [path for path in (self.metrics_file, *self.checkpoints.glob("*/[0-9]*")) if path.exists()]
+            if left:
                 raise FileExistsError(
-                    f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
+                    f"{self.path}: expected no run or a whole one, found {left[0].name} without a config.json; "
+                    "choose another --folder"
                 )
-            there = json.loads(file.read_text())["experiment"]
-            if there != json.loads(json.dumps(config)):
-                names = [name for name in config if there.get(name) != json.loads(json.dumps(config[name]))]
-                raise ValueError(
-                    f"{file}: expected the config of the run to be resumed, but {', '.join(names)} differ; "
-                    "use the original settings or another --folder"
-                )
+            return
+        if not resume:
+            raise FileExistsError(
+                f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
+            )
+        there = self._read_config().get("experiment")
+        differences = list(_differences(there, json.loads(json.dumps(to_json(experiment)))))
+        if differences:
+            raise ValueError(
+                f"{self._config_file}: expected the config of the run to be resumed, but {'; '.join(differences)}. "
+                "Use the original settings or another --folder"
+            )
+
+    def begin(self, experiment: Experiment, command: str, anchors: AnchorSizes, *, resume: bool) -> None:
+        """Make the folder and write `config.json`, or check that the one there is of this experiment.
+
+        Args:
+          experiment: what will be trained.
+          command: how.
+          anchors: of the detector, given or fitted; kept so that the run can be used without its data set.
+          resume: continue a run that is there.
+
+        Raises:
+          FileExistsError, ValueError: see `check`.
+        """
+        self.check(experiment, resume=resume)
+        if self._config_file.exists():
             return
         summary = {
             "name": experiment.name,
@@ -63,13 +85,43 @@ class RunFolder:
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
             "network": f"YOLOv5{experiment.network.size}{'-P2' if experiment.network.p2 else ''}",
+            "anchors": anchors,
             "epochs": experiment.epochs,
             "batch_size": experiment.loader.batch_size,
             "protocol": DEFAULT_PROTOCOL.describe(),
             "command": command,
-            "experiment": config,
+            "experiment": to_json(experiment),
         }
-        write_atomically(file, json.dumps(summary, indent=1).encode())
+        write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
+
+    def read_anchors(self) -> AnchorSizes | None:
+        """Anchors the run was begun with; None where it has not been, or by a version that did not keep them.
+
+        Raises:
+          ValueError: anchors that are no positive (w, h) for every level.
+        """
+        anchors = self._read_config().get("anchors") if self._config_file.exists() else None
+        if anchors is None:
+            return None
+        try:
+            read = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
+        except (TypeError, ValueError) as error:
+            raise self._bad_anchors(anchors) from error
+        if not all(side > 0 and math.isfinite(side) for level in read for pair in level for side in pair):
+            raise self._bad_anchors(anchors)
+        return read
+
+    def read_classes(self) -> tuple[str, ...]:
+        """Class names the run was begun with.
+
+        Raises:
+          FileNotFoundError: the folder holds no run.
+          ValueError: the config has none.
+        """
+        classes = self._read_config().get("classes")
+        if not isinstance(classes, list) or not classes:
+            raise ValueError(f'{self._config_file}: expected "classes", a list of names, got {classes!r}')
+        return tuple(str(name) for name in classes)
 
     def cut_metrics(self, step: int) -> None:
         """Drop rows after `step`: a resumed run writes them again."""
@@ -92,6 +144,29 @@ class RunFolder:
         if self._events is not None:
             self._events.close()
 
+    @property
+    def _config_file(self) -> Path:
+        return self.path / "config.json"
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            config = json.loads(self._config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path}: expected a run folder with a config.json, found none; give what `ugs train` wrote"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self._config_file}:{error.lineno}: expected JSON, got {error.msg}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{self._config_file}: expected a JSON object, got {type(config).__name__}")
+        return config
+
+    def _bad_anchors(self, anchors: Any) -> ValueError:
+        return ValueError(
+            f'{self._config_file}: expected "anchors", a list of (width, height) in px for every level, got '
+            f"{anchors!r}; restore the file"
+        )
+
     def _writer(self) -> Any:
         if self._events is None:
             from tensorboardX import SummaryWriter
@@ -107,13 +182,20 @@ def read_experiment(path: Path) -> Experiment:
       FileNotFoundError: the folder holds no run.
       ValueError: a config that this version cannot read.
     """
-    file = path / "config.json"
-    if not file.exists():
-        raise FileNotFoundError(f"{path}: expected a run folder with a config.json, found none; give what `ugs train` wrote")
-    experiment = from_json(json.loads(file.read_text()).get("experiment"), str(file))
+    run = RunFolder(path)
+    experiment = from_json(run._read_config().get("experiment"), str(run._config_file))
     if not isinstance(experiment, Experiment):
-        raise ValueError(f'{file}: expected an "experiment", got {type(experiment).__name__}')
+        raise ValueError(f'{run._config_file}: expected an "experiment", got {type(experiment).__name__}')
     return experiment
+
+
+def _differences(there: Any, now: Any, name: str = "") -> Iterator[str]:
+    """`field.of.field: old there, new now` for all that differs between two JSON values."""
+    if isinstance(there, dict) and isinstance(now, dict) and there.get("type") == now.get("type"):
+        for key in dict.fromkeys([*there, *now]):
+            yield from _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif there != now:
+        yield f"{name or 'experiment'} is {json.dumps(there)} there and {json.dumps(now)} here"
 
 
 def _number(value: Any) -> float | int | None:

@@ -20,7 +20,7 @@ from ugs_jax.training.config import Ema, Experiment, Network
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule
 
-_TYPES: dict[str, type] = {
+KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, LoaderOptions, Augmentation, TinyScenes, CocoJson,
@@ -42,7 +42,9 @@ def to_json(value: Any) -> Any:
         return {"type": type(value).__name__, **fields}
     if callable(value):
         if id(value) not in _LOSS_NAMES:
-            raise ValueError(f"{value!r}: expected a loss of ugs_jax.losses, got another function; it has no name to save")
+            raise ValueError(
+                f"{value!r}: expected a loss of ugs_jax.losses, got another function; it has no name to save"
+            )
         return {"loss": _LOSS_NAMES[id(value)]}
     if isinstance(value, Path):
         return {"path": str(value)}
@@ -67,13 +69,22 @@ def from_json(value: Any, where: str = "config") -> Any:
         return _known(_LOSSES, value["loss"], f"{where}: a loss")
     if set(value) == {"path"}:
         return Path(value["path"])
-    kind = _known(_TYPES, value.get("type"), f'{where}: a "type"')
+    kind = _known(KNOWN_TYPES, value.get("type"), f'{where}: a "type"')
     names = {f.name for f in dataclasses.fields(kind)}
     arguments = {name: item for name, item in value.items() if name != "type"}
     for name in arguments:
         if name not in names:
             raise ValueError(f"{where}.{name}: no such field of {kind.__name__}{suggestion(name, names)}")
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in arguments and _is_required(f)]
+    if missing:
+        raise ValueError(
+            f"{where}: expected all fields of {kind.__name__}, but {', '.join(missing)} are missing; add them"
+        )
     return kind(**{name: from_json(item, f"{where}.{name}") for name, item in arguments.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def suggestion(name: str, known: Any) -> str:

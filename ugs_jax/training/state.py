@@ -18,8 +18,8 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: steps taken.
-      bad_step: first step whose loss or gradient was not finite, −1 while there is none. From then on nothing else
-        changes, so parameters stay the last good ones until the host looks.
+      bad_step: first step whose loss, gradient or update was not finite, −1 while there is none. From then on nothing
+        else changes, so parameters stay the last good ones until the host looks.
       params: parameters.
       stats: running batch statistics.
       opt_state: of the optax chain.

@@ -42,7 +42,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state.stats, batch)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
             state.opt_state,
@@ -55,18 +55,17 @@ def make_step(
         count = state.step + 1
         decay = ema.decay * (1 - jnp.exp(-count / ema.ramp))
         average = lambda old, new: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)  # noqa: E731
-        advanced = (
-            params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats)
-        )  # fmt: skip
-        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        bad_step = jnp.where((state.bad_step == NO_BAD_STEP) & ~good, state.step, state.bad_step)
-        kept = jax.tree.map(lambda new, old: jnp.where(bad_step == NO_BAD_STEP, new, old), advanced, tuple(
-            (state.params, state.stats, state.opt_state, state.ema_params, state.ema_stats)
-        ))  # fmt: skip
+        advanced = (params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats))
         metrics = {
-            **metrics, "gradient_norm": norm, "learning_rate": learning_rate(state.step), "bad_step": bad_step
-        }  # fmt: skip
-        return TrainState(count, bad_step, *kept), metrics
+            **metrics,
+            "gradient_norm": norm,
+            "update_norm": optax.tree.norm(updates),
+            "learning_rate": learning_rate(state.step),
+        }
+        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & jnp.isfinite(metrics["update_norm"])
+        bad_step = jnp.where((state.bad_step == NO_BAD_STEP) & ~good, state.step, state.bad_step)
+        kept = jax.tree.map(lambda new, old: jnp.where(bad_step == NO_BAD_STEP, new, old), advanced, tuple(state[2:]))
+        return TrainState(count, bad_step, *kept), {**metrics, "bad_step": bad_step}
 
     return step
 

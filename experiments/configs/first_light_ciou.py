@@ -1,0 +1,28 @@
+"""The baseline of the first run: CIoU regression on light synthetic scenes, minutes on a laptop CPU, no download.
+
+`ugs train first_light_ciou`, or beside UGS: `ugs compare`.
+"""
+
+from data_pipeline import Augmentation, LoaderOptions, TinyScenes
+from ugs_jax.detectors import Postprocess, Regression
+from ugs_jax.training import AdamW, Ema, Experiment, Gains, Network, Schedule
+
+experiment = Experiment(
+    name="CIoU",
+    data=TinyScenes(variant="light", image_size=(160, 160), train_images=512, val_images=128),
+    localization=Regression(),
+    network=Network(size="p", p2=True),
+    loader=LoaderOptions(
+        image_size=(160, 160),
+        batch_size=8,
+        max_boxes=48,
+        max_ignore=8,
+        augmentation=Augmentation(mosaic=0.0, scale=0.2, flip_ud=0.5),
+    ),
+    gains=Gains(box=1.0, objectness=4.0, classes=1.0, ratio_limit=2.5),
+    optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
+    ema=Ema(decay=0.99, ramp=100.0),
+    postprocess=Postprocess(candidates=300, max_detections=100),
+    epochs=10,
+    evaluate_every=2,
+)

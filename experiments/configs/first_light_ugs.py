@@ -1,0 +1,8 @@
+"""The default experiment: the baseline with UGS instead of CIoU. `ugs train`, or beside its baseline: `ugs compare`."""
+
+from dataclasses import replace
+
+from experiments.configs.first_light_ciou import experiment as baseline
+from ugs_jax.detectors import Interval
+
+experiment = replace(baseline, name="UGS", localization=Interval())

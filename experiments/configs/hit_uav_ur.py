@@ -1,0 +1,8 @@
+"""UGS, whole: CE + IN + UM + uncertainty-guided refinement (UR), on HIT-UAV."""
+
+from dataclasses import replace
+
+from experiments.configs.hit_uav_ciou import experiment as baseline
+from ugs_jax.detectors import Interval, Uncertainty
+
+experiment = replace(baseline, name="UGS: CE + IN + UM + UR", localization=Interval(um=Uncertainty("match")))

@@ -1,0 +1,52 @@
+"""A trained detector read back from its run folder; needs no data set."""
+
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ugs_jax.detectors import Detector
+from ugs_jax.training.checkpoint import Checkpoints
+from ugs_jax.training.config import Experiment, build_detector, detector_with
+from ugs_jax.training.run_folder import RunFolder, read_experiment
+from ugs_jax.training.state import TrainState, create_state
+from ugs_jax.training.step import data_mesh
+
+
+def load_for_inference(
+    folder: Path, experiment: Experiment | None = None, which: str = "best"
+) -> tuple[Detector, TrainState, Mesh]:
+    """Detector and state of a run, which was scored with the averages `ema_params` and `ema_stats`.
+
+    Anchors and classes come from the run's `config.json`; only for a run without them is the data set opened.
+
+    Args:
+      folder: the run.
+      experiment: its config, if that has been read already.
+      which: `best` or `last`.
+
+    Raises:
+      FileNotFoundError: no such run or checkpoint.
+      ValueError: a config that this version cannot read.
+    """
+    run = RunFolder(folder)
+    experiment = experiment or read_experiment(folder)
+    anchors = run.read_anchors()
+    if anchors is None:
+        detector = build_detector(experiment, experiment.data.open("train"))
+    else:
+        detector = detector_with(experiment, anchors, len(run.read_classes()))
+    # The schedule has no state of its own, so any will do to know the shapes.
+    optimizer = experiment.optimizer.build(lambda _: 0.0)
+    like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
+    mesh = data_mesh()
+    whole = NamedSharding(mesh, P())
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), like)
+    if not run.checkpoints.is_dir():
+        raise FileNotFoundError(f"{run.checkpoints}: expected checkpoints, found none; train the run first")
+    checkpoints = Checkpoints(run.checkpoints)
+    try:
+        return detector, checkpoints.restore(which, like), mesh
+    finally:
+        checkpoints.close()
