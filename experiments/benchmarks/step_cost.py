@@ -1,0 +1,271 @@
+"""What a training step with UGS costs over one with CIoU: time and peak memory, interleaved in one process.
+
+    python -m experiments.benchmarks.step_cost
+
+takes about three minutes on two cores, most of it compilation. Both steps are the ones that `ugs train` runs, with donated
+state, on the same batches; only the localization objective differs: `Interval()` as it comes (CE on the IN grid, UM, UR)
+against `Regression(ciou)`. The last line is JSON.
+
+`time_ratio` is the ratio of the median step times, UGS over CIoU. The two take turns and swap who goes first, so that
+drift of the machine hits both; `time_ratio_interval` is its 95 % bootstrap interval, `time_ratio_quartiles` the quartiles
+of the ratios within a turn. `processor_time_ratio` is the same of the processor time of this process, the fairer figure
+on a machine that is busy with other work (on an accelerator it says nothing about the device).
+
+`memory_ratio` compares what the compiled programs need on the device: arguments + outputs + temporaries − aliased.
+Where the backend counts, `device_peak_ratio` compares its high-water mark after UGS, run last, to that after CIoU alone:
+it can only be ≥ 1.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes, TrainLoader
+from ugs_jax import losses
+from ugs_jax.detectors import Distribution, Interval, Regression
+from ugs_jax.detectors.yolov5 import Size
+from ugs_jax.training import (
+    Experiment,
+    Network,
+    TrainState,
+    build_detector,
+    create_state,
+    data_mesh,
+    jit_step,
+    make_step,
+)
+
+Objective = Regression | Distribution | Interval
+MEBIBYTE = 2.0**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+      size: of the YOLOv5.
+      p2: adds the stride-4 level.
+      image_size: height and width, px; by default 640 640 on an accelerator and 256 320 on a CPU.
+      batch_size: images a step; by default 16 on an accelerator and 4 on a CPU.
+      max_boxes: rows for boxes in the padded batch, the size of everything that localization touches.
+      dtype: of the network's computation.
+      repeats: steps of each method that are timed.
+      warmup: steps of each method before.
+      batches: different batches that the steps cycle through.
+      seed: of parameters and data.
+    """
+
+    size: Size = "n"
+    p2: bool = True
+    image_size: tuple[int, int] | None = None
+    batch_size: int | None = None
+    max_boxes: int = 300
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    repeats: int = 40
+    warmup: int = 3
+    batches: int = 4
+    seed: int = 0
+
+    def resolved(self) -> "Settings":
+        """The same with the defaults of this machine filled in."""
+        on_cpu = jax.default_backend() == "cpu"
+        return dataclasses.replace(
+            self,
+            image_size=self.image_size or ((256, 320) if on_cpu else (640, 640)),
+            batch_size=self.batch_size or (4 if on_cpu else 16),
+        )
+
+
+class Program(NamedTuple):
+    """One method, ready to run.
+
+    Attributes:
+      step: compiled.
+      state: before the next step; donated to it.
+      bytes: of device memory by kind, and `peak`, their sum less what is aliased.
+    """
+
+    step: Any
+    state: TrainState
+    bytes: dict[str, int]
+
+
+class Times(NamedTuple):
+    """Seconds of every timed step: passed, and of this process's processor time."""
+
+    wall: list[float]
+    processor: list[float]
+
+
+def compile_step(localization: Objective, dataset: Dataset, settings: Settings, batch: Batch) -> Program:
+    """Builds and compiles the training step of an objective."""
+    experiment = Experiment(
+        name="step cost",
+        data=TinyScenes(),
+        localization=localization,
+        network=Network(settings.size, settings.p2, dtype=settings.dtype),
+        loader=_loader_options(settings),
+    )
+    detector = build_detector(experiment, dataset)
+    learning_rate = experiment.optimizer.schedule.build(100, 10000)
+    optimizer, mesh = experiment.optimizer.build(learning_rate), data_mesh(1)
+    state = jax.device_put(create_state(detector, optimizer, settings.seed), NamedSharding(mesh, P()))
+    step = jit_step(make_step(detector, optimizer, learning_rate, experiment.gains, experiment.ema), mesh)
+    compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    analysis = compiled.memory_analysis()
+    names = ("argument", "output", "temp", "alias")
+    sizes = {name: int(getattr(analysis, f"{name}_size_in_bytes")) for name in names}
+    peak = sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]
+    return Program(compiled, state, {**sizes, "peak": peak})
+
+
+def make_batches(settings: Settings) -> tuple[Dataset, list[Batch]]:
+    """Crowded synthetic scenes with mosaic, on the device."""
+    options = _loader_options(settings)
+    count = max(options.batch_size, 8)
+    data = TinyScenes("full", options.image_size, train_images=count, val_images=1, seed=settings.seed)
+    dataset = data.open("train")
+    loader = TrainLoader(dataset, options)
+    return dataset, [jax.device_put(loader.batch_at(i)) for i in range(settings.batches)]
+
+
+def interleave(programs: Sequence[Program], batches: Sequence[Batch], settings: Settings) -> list[Times]:
+    """Times the programs in turns; in every other turn in reverse order."""
+    states = [program.state for program in programs]
+    times = [Times([], []) for _ in programs]
+    for turn in range(settings.warmup + settings.repeats):
+        batch = batches[turn % len(batches)]
+        order = range(len(programs)) if turn % 2 else reversed(range(len(programs)))
+        for i in order:
+            wall, processor = time.perf_counter(), time.process_time()
+            states[i], _ = jax.block_until_ready(programs[i].step(states[i], batch))
+            if turn >= settings.warmup:
+                times[i].wall.append(time.perf_counter() - wall)
+                times[i].processor.append(time.process_time() - processor)
+    return times
+
+
+def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> tuple[float, list[float]]:
+    """Median of `above` over that of `below`, and its 95 % interval over bootstrapped turns."""
+    pairs = np.array([above, below])
+    rng = np.random.default_rng(0)
+    drawn = pairs[:, rng.integers(0, pairs.shape[1], (2000, pairs.shape[1]))]
+    medians = np.median(drawn, axis=-1)
+    middle = np.median(pairs, axis=-1)
+    return float(middle[0] / middle[1]), [float(x) for x in np.quantile(medians[0] / medians[1], [0.025, 0.975])]
+
+
+def device_peak() -> int | None:
+    """The backend's high-water mark of device memory in bytes, if it counts."""
+    stats = jax.local_devices()[0].memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
+
+
+def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[Program], list[Times]]:
+    """Runs everything; returns the result, the programs and their times, CIoU first."""
+    with console.status("batches") as status:
+        dataset, batches = make_batches(settings)
+        programs: list[Program] = []
+        peaks: list[int | None] = []
+        for name, localization in (("CIoU", Regression(losses.ciou)), ("UGS", Interval())):
+            status.update(f"compiling {name}")
+            program = compile_step(localization, dataset, settings, batches[0])
+            state, _ = jax.block_until_ready(program.step(program.state, batches[0]))
+            programs.append(program._replace(state=state))
+            peaks.append(device_peak())
+        status.update("timing")
+        times = interleave(programs, batches, settings)
+    baseline, ugs = times
+    time_ratio, time_interval = ratio_of_medians(ugs.wall, baseline.wall)
+    processor_ratio, processor_interval = ratio_of_medians(ugs.processor, baseline.processor)
+    pairwise = np.array(ugs.wall) / np.array(baseline.wall)
+    positives = [int(np.sum(batch.mask)) for batch in batches]
+    result: dict[str, Any] = {
+        "benchmark": "step_cost",
+        "time_ratio": round(time_ratio, 4),
+        "memory_ratio": round(programs[1].bytes["peak"] / programs[0].bytes["peak"], 4),
+        "time_ratio_interval": _rounded(time_interval),
+        "time_ratio_quartiles": _rounded(np.quantile(pairwise, [0.25, 0.75])),
+        "processor_time_ratio": round(processor_ratio, 4),
+        "processor_time_ratio_interval": _rounded(processor_interval),
+        "median_seconds": {"ciou": _median(baseline.wall), "ugs": _median(ugs.wall)},
+        "median_processor_seconds": {"ciou": _median(baseline.processor), "ugs": _median(ugs.processor)},
+        "memory_bytes": {"ciou": programs[0].bytes, "ugs": programs[1].bytes},
+        "boxes_per_batch": positives,
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        **dataclasses.asdict(settings),
+    }
+    before, after = peaks
+    if before is not None and after is not None:
+        result["device_peak_ratio"] = round(after / before, 4)
+        result["device_peak_bytes"] = {"ciou": before, "ugs": after}
+    return result, programs, times
+
+
+def print_table(programs: Sequence[Program], times: Sequence[Times], settings: Settings, console: Console) -> None:
+    """One row a method."""
+    height, width = settings.image_size or (0, 0)
+    network = f"{settings.size}{'-P2' if settings.p2 else ''}, {height} x {width}, batch {settings.batch_size}"
+    table = Table(title=f"training step, {network}, {settings.max_boxes} boxes")
+    for heading in ("objective", "median ms", "quartiles ms", "processor ms", "temporaries MiB", "peak MiB"):
+        table.add_column(heading, justify="left" if heading == "objective" else "right")
+    for name, program, time_ in zip(("CIoU", "UGS"), programs, times, strict=True):
+        low, middle, high = np.quantile(time_.wall, [0.25, 0.5, 0.75]) * 1e3
+        table.add_row(
+            name,
+            f"{middle:.1f}",
+            f"{low:.1f} to {high:.1f}",
+            f"{_median(time_.processor) * 1e3:.0f}",
+            f"{program.bytes['temp'] / MEBIBYTE:.2f}",
+            f"{program.bytes['peak'] / MEBIBYTE:.2f}",
+        )
+    console.print(table)
+
+
+def _loader_options(settings: Settings) -> LoaderOptions:
+    resolved = settings.resolved()
+    assert resolved.image_size is not None
+    assert resolved.batch_size is not None
+    return LoaderOptions(
+        image_size=resolved.image_size,
+        batch_size=resolved.batch_size,
+        max_boxes=settings.max_boxes,
+        threads=0,
+        seed=settings.seed,
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(float(np.median(values)), 5)
+
+
+def _rounded(values: Sequence[float] | np.ndarray) -> list[float]:
+    return [round(float(x), 4) for x in values]
+
+
+def main(settings: Settings) -> None:
+    """Measures, prints the table and, last, one line of JSON."""
+    settings = settings.resolved()
+    console = Console()
+    result, programs, times = measure(settings, console)
+    print_table(programs, times, settings, console)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
