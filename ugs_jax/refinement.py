@@ -73,5 +73,5 @@ def _sum_copies(gradient: Float[Array, "n c"], cells: Int[Array, "n"]) -> Float[
     order = jnp.argsort(cells)
     ordered = cells[order]
     first = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
-    group = jnp.zeros_like(cells).at[order].set(jnp.cumsum(first).astype(cells.dtype))
+    group = jnp.zeros(cells.shape, jnp.int32).at[order].set(jnp.cumsum(first, dtype=jnp.int32))
     return jax.ops.segment_sum(gradient, group, num_segments=cells.shape[0])[group]

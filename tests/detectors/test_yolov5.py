@@ -1,5 +1,6 @@
 """The network: sizes of the published family, parity with its outputs, what it refuses."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.compiling import QUICKLY
 from tests.reference import torch_state_dict
 from ugs_jax.boxes import Anchors, xyxy_to_cxcywh
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Interval, Regression, localize
@@ -121,7 +123,7 @@ def test_outputs_equal_those_of_the_published_network(published):
     assert jax.tree.map(np.shape, (params, stats)) == jax.tree.map(np.shape, detector.init(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == want["param_count"]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
     def run(images):  # in 0…1, which `Detector.apply` would make of bytes
         graph = nnx.split(YOLOv5(detector.arch, rngs=nnx.Rngs(0)), nnx.Param, nnx.BatchStat)[0]
         network = nnx.merge(graph, params, stats)

@@ -1,0 +1,85 @@
+"""Anchors fitted to sizes: good enough for the assignment, deterministic, sensible for degenerate data."""
+
+import numpy as np
+import pytest
+
+from ugs_jax.detectors import COCO_ANCHORS, best_possible_recall, fit_anchors
+
+
+def aerial(count=5000, seed=0):
+    """Sides of mostly small objects, log-normal with aspect ratios up to about 4."""
+    rng = np.random.default_rng(seed)
+    area, aspect = rng.normal(np.log(16), 0.7, count), rng.normal(0, 0.35, count)
+    return np.exp(np.stack([area + aspect, area - aspect], -1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+def test_nearly_all_boxes_have_an_anchor(levels):
+    assert best_possible_recall(aerial(), fit_anchors(aerial(), levels=levels)) >= 0.98
+
+
+def test_anchors_follow_the_data_better_than_the_published_ones():
+    sizes = aerial() / 3
+    assert best_possible_recall(sizes, fit_anchors(sizes, levels=3)) > best_possible_recall(sizes, COCO_ANCHORS) + 0.1
+
+
+def test_anchors_are_sorted_by_area_and_dealt_out_evenly():
+    anchors = fit_anchors(aerial(), levels=4, per_level=2)
+    assert [len(level) for level in anchors] == [2] * 4
+    areas = [w * h for level in anchors for w, h in level]
+    assert areas == sorted(areas)
+
+
+def test_the_same_data_and_seed_give_the_same_anchors():
+    assert fit_anchors(aerial(), levels=3) == fit_anchors(aerial().copy(), levels=3)
+
+
+def test_separate_clusters_are_found():
+    centers = np.array([[4, 4], [10, 20], [40, 30]], np.float64)
+    sizes = np.repeat(centers, 50, axis=0) * np.exp(np.random.default_rng(0).normal(0, 0.01, (150, 2)))
+    (anchors,) = fit_anchors(sizes, levels=1)
+    np.testing.assert_allclose(anchors, centers, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        np.array([[8.0, 6.0]]),
+        np.array([[8.0, 6.0]] * 500),
+        np.array([[8.0, 6.0]] * 500 + [[300.0, 200.0]]),
+        np.array([[2.0, 2.0], [9000.0, 9000.0]]),
+        np.array([[8.0, 6.0], [np.nan, 3.0], [np.inf, 3.0], [0.0, 5.0], [-3.0, -3.0], [0.5, 4.0]]),
+    ],
+    ids=["one box", "all the same", "one outlier", "two extremes", "rows to leave out"],
+)
+def test_degenerate_sizes_give_usable_anchors(sizes):
+    anchors = np.array(fit_anchors(sizes, levels=3))
+    assert anchors.shape == (3, 3, 2)
+    assert np.all(np.isfinite(anchors))
+    assert np.all(anchors > 0)
+    kept = sizes[np.all(np.isfinite(sizes) & (sizes >= 2), axis=-1)]
+    assert best_possible_recall(kept, fit_anchors(sizes, levels=3)) == 1.0
+
+
+def test_too_few_sizes_give_anchors_that_differ():
+    anchors = [pair for level in fit_anchors(np.array([[20.0, 10.0]]), levels=3) for pair in level]
+    assert len(set(anchors)) == 9
+
+
+def test_anchors_of_tiny_boxes_are_not_rounded_to_nothing():
+    anchors = np.array(fit_anchors(np.full((20, 2), 0.02), levels=3, min_side=0.01))
+    assert np.all(anchors == 0.1)
+
+
+@pytest.mark.parametrize("sizes", [np.zeros((0, 2)), np.ones((5, 2)), np.full((5, 2), np.nan)])
+def test_no_usable_box_is_an_error_that_says_so(sizes):
+    with pytest.raises(ValueError, match=r"both sides >= 2.0 px .* got none; use larger images, or give `anchors`"):
+        fit_anchors(sizes, levels=3)
+
+
+def test_recall_counts_boxes_within_the_limit_in_both_sides():
+    anchors = (((10.0, 10.0),),)
+    sizes = np.array([[10.0, 10.0], [39.0, 2.6], [41.0, 10.0], [10.0, 2.4], [0.0, 10.0], [np.nan, 10.0]])
+    assert best_possible_recall(sizes, anchors) == pytest.approx(2 / 6)
+    assert best_possible_recall(sizes[:4], anchors, ratio_limit=5.0) == 1.0
+    assert best_possible_recall(sizes[:0], anchors) == 1.0

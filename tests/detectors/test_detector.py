@@ -1,0 +1,113 @@
+"""The detector as pure functions of plain dictionaries."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.compiling import QUICKLY
+from ugs_jax.detectors import Architecture, Detector, Distribution, Interval, Postprocess, Regression, detect
+
+ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))
+ARCH = Architecture("p", False, 3, ANCHORS)
+OPTIONS = Postprocess(score_threshold=0.0, candidates=50, max_detections=20)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(ARCH, Interval())
+
+
+@pytest.fixture(scope="module")
+def variables(detector):
+    return detector.init(0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8)
+
+
+def leaves(tree):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_variables_are_plain_dictionaries_of_float32(variables):
+    for tree in variables:
+        assert all(
+            isinstance(key, jax.tree_util.DictKey) for path, _ in jax.tree.leaves_with_path(tree) for key in path
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+
+
+def test_num_parameters_counts_what_init_makes(detector, variables):
+    assert detector.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables[0]))
+
+
+@pytest.mark.parametrize("other", [Regression(), Distribution()])
+def test_objectives_share_their_initial_weights_but_for_the_localizers(variables, other):
+    params, stats = Detector(ARCH, other).init(0)
+    ours, theirs = leaves(variables[0]), leaves(params)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert np.array_equal(ours[name], theirs[name]) == ("localize" not in name), name
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stats, variables[1])), strict=True))
+
+
+def test_another_seed_gives_other_weights(detector, variables):
+    ours, theirs = leaves(variables[0]), leaves(detector.init(1)[0])
+    drawn = [name for name in ours if "kernel" in name or "score" in name]
+    assert not any(np.array_equal(ours[name], theirs[name]) for name in drawn)
+
+
+def test_scores_start_near_the_share_of_cells_with_an_object(detector, variables):
+    """About 8 objects in 640² px, as published; the classes start at 0.6 over their number."""
+    for index, stride in enumerate(ARCH.strides):
+        bias = np.asarray(variables[0]["heads"][index]["score"]["bias"]).reshape(3, 4)
+        reach = 1 / np.sqrt(variables[0]["heads"][index]["score"]["kernel"].shape[0])
+        np.testing.assert_allclose(bias[:, 0], np.log(8 * stride**2 / 640**2), atol=reach)
+        np.testing.assert_allclose(bias[:, 1:], np.log(0.6 / 2), atol=reach + 1e-4)
+
+
+def test_training_moves_the_statistics_and_use_leaves_them(detector, variables, images):
+    params, stats = variables
+    run = jax.jit(detector.apply, static_argnames="train", compiler_options=QUICKLY)
+    outputs, moved = run(params, stats, images, train=True)
+    assert jax.tree.structure(moved) == jax.tree.structure(stats)
+    assert not any(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (moved, stats)), strict=True))
+    for level, stride in zip(outputs.levels, ARCH.strides, strict=True):
+        rows, columns = 64 // stride, 96 // stride
+        assert level.features.shape[:3] == (2, rows, columns)
+        assert level.objectness.shape == (2, rows, columns, 3)
+        assert level.classes.shape == (2, rows, columns, 3, 3)
+        assert np.all(np.isfinite(level.classes))
+
+
+def test_detections_are_those_of_its_outputs_and_compile_once(detector, variables, images):
+    traced = []
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def both(params, stats, images):
+        traced.append(images.shape)
+        outputs, kept = detector.apply(params, stats, images, train=False)
+        assert kept is stats
+        direct = detect(*outputs, detector.localization, detector.arch, OPTIONS)
+        return detector.detect(params, stats, images, OPTIONS), direct
+
+    got, want = both(*variables, images)
+    assert got.boxes.shape == (2, 20, 4)
+    assert np.all(got.valid[:, 0])
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    both(*variables, images[::-1].copy())
+    assert len(traced) == 1
+
+
+def test_half_precision_keeps_scores_parameters_and_statistics_in_float32(variables, images):
+    half = Detector(Architecture("p", False, 3, ANCHORS, dtype=jnp.bfloat16), Interval())
+    outputs, stats = jax.eval_shape(lambda p, s: half.apply(p, s, images, train=True), *variables)
+    assert {level.features.dtype for level in outputs.levels} == {jnp.dtype("bfloat16")}
+    rest = [(level.objectness, level.classes) for level in outputs.levels], outputs.localizers, stats
+    assert {leaf.dtype for leaf in jax.tree.leaves(rest)} == {jnp.dtype("float32")}
+    assert jax.tree.map(jnp.shape, stats) == jax.tree.map(jnp.shape, variables[1])
