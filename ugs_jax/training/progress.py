@@ -1,7 +1,7 @@
 """A live progress bar with rate, time left, loss and AP; silent on all processes but the first."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -29,7 +29,7 @@ class Progress:
         self._task = self._bar.add_task(name, total=total, completed=start, status="compiling")
         self._loss, self._scores = "", ""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         self._bar.start()
         return self
 
