@@ -2,18 +2,18 @@
 
     python -m experiments.benchmarks.step_cost
 
-takes about three minutes on two cores, most of it compilation. Both steps are the ones that `ugs train` runs, with donated
-state, on the same batches; only the localization objective differs: `Interval()` as it comes (CE on the IN grid, UM, UR)
-against `Regression(ciou)`. The last line is JSON.
+takes about three minutes on two idle cores, most of it compilation. Both steps are the ones that `ugs train` runs, with
+donated state, on the same batches; only the localization objective differs: `Interval()` as it comes (CE on the IN
+grid, UM, UR) against `Regression(ciou)`. The last line is JSON.
 
 `time_ratio` is the ratio of the median step times, UGS over CIoU. The two take turns and swap who goes first, so that
-drift of the machine hits both; `time_ratio_interval` is its 95 % bootstrap interval, `time_ratio_quartiles` the quartiles
-of the ratios within a turn. `processor_time_ratio` is the same of the processor time of this process, the fairer figure
-on a machine that is busy with other work (on an accelerator it says nothing about the device).
+drift of the machine hits both; `time_ratio_interval` is its 95 % bootstrap interval, `time_ratio_quartiles` holds the
+quartiles of the ratios within a turn. `processor_time_ratio` is the same of the processor time of this process, the
+fairer figure on a machine that is busy with other work (on an accelerator it says nothing about the device).
 
 `memory_ratio` compares what the compiled programs need on the device: arguments + outputs + temporaries − aliased.
-Where the backend counts, `device_peak_ratio` compares its high-water mark after UGS, run last, to that after CIoU alone:
-it can only be ≥ 1.
+Where the backend counts, `device_peak_ratio` compares its high-water mark after UGS, run last, to that after CIoU
+alone: it can only be ≥ 1.
 """
 
 import dataclasses
@@ -81,12 +81,8 @@ class Settings:
 
     def resolved(self) -> "Settings":
         """The same with the defaults of this machine filled in."""
-        on_cpu = jax.default_backend() == "cpu"
-        return dataclasses.replace(
-            self,
-            image_size=self.image_size or ((256, 320) if on_cpu else (640, 640)),
-            batch_size=self.batch_size or (4 if on_cpu else 16),
-        )
+        options = _loader_options(self)
+        return dataclasses.replace(self, image_size=options.image_size, batch_size=options.batch_size)
 
 
 class Program(NamedTuple):
@@ -238,12 +234,10 @@ def print_table(programs: Sequence[Program], times: Sequence[Times], settings: S
 
 
 def _loader_options(settings: Settings) -> LoaderOptions:
-    resolved = settings.resolved()
-    assert resolved.image_size is not None
-    assert resolved.batch_size is not None
+    on_cpu = jax.default_backend() == "cpu"
     return LoaderOptions(
-        image_size=resolved.image_size,
-        batch_size=resolved.batch_size,
+        image_size=settings.image_size or ((256, 320) if on_cpu else (640, 640)),
+        batch_size=settings.batch_size or (4 if on_cpu else 16),
         max_boxes=settings.max_boxes,
         threads=0,
         seed=settings.seed,

@@ -1,0 +1,308 @@
+"""Variance of the localization gradient by object size during training: smooth L1, CIoU, L2 and DFL over UGS.
+
+    python -m experiments.benchmarks.gradient_variance
+
+takes about a quarter of an hour on two idle cores. The last line is JSON; `variance_ratio_lt32` is the measure below
+for boxes under 32 px, smooth L1 over UGS: above 1, UGS is the quieter one.
+
+What is measured. Every method is trained from the same initial weights (layers of equal shape) on the same batches.
+Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken twice, from the
+boxes of one size in either half of the batch: G_A and G_B, with respect to all parameters that the methods share, which
+is every layer but the one that localizes. As the halves are independent draws, v = ½‖G_A − G_B‖² estimates without bias
+the variance (trace of the covariance) of such a gradient, and s = ⟨G_A, G_B⟩ the squared norm of its mean. A size is
+√area in px of the network's input.
+
+What is normalised how. A loss times a constant has the same optimum and, under Adam, the same steps, but a different
+variance: the variance alone says nothing. Three measures do not change with the gain:
+
+1. `relative`: Σv / Σs over the probes, noise over signal. It is the gradient noise scale (McCandlish et al.,
+   arXiv 1812.06162) of the localization gradient of one size of boxes. This is what `variance_ratio_*` reports, chosen
+   before any number was seen: it is the only one that no weight can buy, neither a gain nor a weight that depends on
+   the size of a box, and it is what decides how many images a trustworthy step needs.
+2. `equal_total`: Σv over Σ(v + s) of the gradient of all boxes: gains such that both methods send the same localization
+   gradient, in mean square, through training. Near 1 by construction where almost all boxes are small.
+3. `equal_large`: Σv over Σ(v + s) of boxes of 32 px and more: gains such that large boxes pull equally hard. A weight
+   that depends on size changes it.
+
+`raw` (Σv at the gain of the config) is in the table for whoever wants to see what scaling does. Not measured is the
+gradient per box at the features: its mean is, up to a matrix, the gradient of the localization layer's bias, which
+training drives to 0 within some steps, so that a relative variance there divides by nothing.
+
+Intervals are 95 % bootstraps over the probes of all seeds. UR's perturbation has its length over the boxes probed.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from jaxtyping import Array
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import Augmentation, Batch, LoaderOptions, TinyScenes, TrainLoader
+from ugs_jax import losses
+from ugs_jax.atomic import write_atomically
+from ugs_jax.cli import load_config
+from ugs_jax.detectors import Distribution, Interval, Regression
+from ugs_jax.training import Experiment, Network, build_detector, objective
+
+METHODS: dict[str, Regression | Distribution | Interval] = {
+    "ugs": Interval(),
+    "smooth_l1": Regression(losses.smooth_l1, space="offsets"),
+    "ciou": Regression(losses.ciou),
+    "l2": Regression(losses.l2, space="offsets"),
+    "dfl": Distribution(),
+}
+SIZES = {
+    "lt32": (0.0, 32.0),
+    "0_8": (0.0, 8.0),
+    "8_16": (8.0, 16.0),
+    "16_32": (16.0, 32.0),
+    "32_64": (32.0, 64.0),
+    "ge32": (32.0, np.inf),
+    "all": (0.0, np.inf),
+}
+BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights of box, objectness, classes
+Probes = dict[str, np.ndarray]  # by size: [probes, 2], v and s
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+      steps: training steps of every method.
+      probe_every: steps between probes.
+      seeds: of initial weights, order and augmentation.
+      methods: among ugs, smooth_l1, ciou, l2, dfl; the first is what the others are divided by.
+      experiment: name or Python file of a config, whose data, network, loader, gains and optimizer are used (and its
+        localization for `ugs`, if that is an `Interval`); by default light tiny scenes and the pico network.
+      image_size: height and width of the tiny scenes, px.
+      batch_size: images a step.
+      output: file for every probe, as JSON.
+    """
+
+    steps: int = 200
+    probe_every: int = 10
+    seeds: tuple[int, ...] = (0,)
+    methods: tuple[str, ...] = ("ugs", "smooth_l1", "ciou", "l2", "dfl")
+    experiment: str | None = None
+    image_size: tuple[int, int] = (128, 128)
+    batch_size: int = 16
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses unknown methods and a batch that has no two halves."""
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or len(self.methods) < 2:
+            raise ValueError(f"methods: expected two or more of {', '.join(METHODS)}, got {', '.join(self.methods)}")
+        if self.batch_size % 2:
+            raise ValueError(f"batch_size: expected an even number, for two halves, got {self.batch_size}")
+
+
+def base_experiment(settings: Settings) -> Experiment:
+    """What all methods have in common."""
+    if settings.experiment is not None:
+        return load_config(settings.experiment)
+    return Experiment(
+        name="gradient variance",
+        data=TinyScenes("light", settings.image_size, train_images=256, val_images=1),
+        network=Network("p", p2=True),
+        loader=LoaderOptions(
+            image_size=settings.image_size,
+            batch_size=settings.batch_size,
+            max_boxes=32,
+            max_ignore=4,
+            threads=0,
+            augmentation=Augmentation(mosaic=0.5, translate=0.1, scale=0.3),
+        ),
+    )
+
+
+def restricted(batch: Batch, low: float, high: float, half: int) -> Batch:
+    """The batch with only the boxes of one size in one half of its images."""
+    sides = np.asarray(batch.boxes[..., 2:] - batch.boxes[..., :2], np.float64)
+    size = np.sqrt(np.maximum(sides, 0).prod(-1))
+    middle = len(batch.mask) // 2
+    rows = np.arange(len(batch.mask)) // middle == half
+    return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high) & rows[:, None])
+
+
+def shared(gradient: Any) -> Array:
+    """All of a gradient but that of the layers that localize, as one vector; equally long for every method."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    kept = [leaf.ravel() for path, leaf in leaves if "localize" not in jax.tree_util.keystr(path)]
+    return jnp.concatenate(kept)
+
+
+def probe(vector: Callable[[Batch], np.ndarray], batch: Batch) -> dict[str, tuple[float, float]]:
+    """The pair (v, s) by size; sizes that one of the halves has no box of are left out."""
+    found = {}
+    for name, (low, high) in SIZES.items():
+        halves = [restricted(batch, low, high, half) for half in (0, 1)]
+        if all(half.mask.any() for half in halves):
+            a, b = (np.asarray(vector(half), np.float64) for half in halves)
+            found[name] = (0.5 * float(np.sum((a - b) ** 2)), float(a @ b))
+    return found
+
+
+def run_method(
+    experiment: Experiment, settings: Settings, tell: Callable[[str], None]
+) -> list[dict[str, tuple[float, float]]]:
+    """Trains one method with probes on the way."""
+    dataset = experiment.data.open("train")
+    loader = TrainLoader(dataset, replace(experiment.loader, seed=experiment.seed))
+    detector = build_detector(experiment, dataset)
+    schedule = experiment.optimizer.schedule.build(loader.steps_per_epoch, settings.steps)
+    optimizer = optax.with_extra_args_support(experiment.optimizer.build(schedule))
+    params, stats = detector.init(experiment.seed)
+    opt_state = optimizer.init(params)
+
+    @jax.jit
+    def gradient(params: Any, stats: Any, batch: Batch, weights: Array) -> tuple[Any, tuple[Any, dict[str, Array]]]:
+        def loss(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+            outputs, new_stats = detector.apply(params, stats, batch.images, train=True)
+            _, parts = objective(outputs, batch, detector.localization, detector.arch, experiment.gains)
+            terms = jnp.stack([parts["box"], parts["objectness"], parts["classes"]])
+            return jnp.sum(weights * terms), (new_stats, parts)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    @jax.jit
+    def advance(params: Any, opt_state: Any, direction: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
+        more = {"value": parts["loss"], "uncertainty": parts["uncertainty"]}
+        updates, opt_state = optimizer.update(direction, opt_state, params, grad=direction, **more)
+        return optax.apply_updates(params, updates), opt_state
+
+    flat, probes = jax.jit(shared), []
+    for step in range(settings.steps):
+        batch = loader.batch_at(step)
+        if step % settings.probe_every == 0:
+            held = params, stats
+
+            def vector(half: Batch, held: tuple[Any, Any] = held) -> np.ndarray:
+                return np.asarray(flat(gradient(*held, half, BOX_ONLY)[0]))
+
+            probes.append(probe(vector, batch))
+        direction, (stats, parts) = gradient(params, stats, batch, EVERYTHING)
+        params, opt_state = advance(params, opt_state, direction, parts)
+        if step % settings.probe_every == 0:
+            tell(f"{experiment.name}, seed {experiment.seed}: step {step}, loss {float(parts['loss']):.3f}")
+    return probes
+
+
+def collect(runs: list[list[dict[str, tuple[float, float]]]]) -> Probes:
+    """Probes of all seeds by size, NaN where there was no box."""
+    rows = [row for probes in runs for row in probes]
+    nothing = (np.nan, np.nan)
+    return {name: np.array([row.get(name, nothing) for row in rows]) for name in SIZES}
+
+
+def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
+    """The four measures by size, from some of the probes."""
+    total = {name: np.nansum(values[rows], axis=0) for name, values in probes.items()}
+    result: dict[str, dict[str, float]] = {}
+    for name, (noise, signal) in total.items():
+        result[name] = {
+            "relative": noise / signal if signal > 0 else np.nan,
+            "equal_total": _over(noise, total["all"].sum()),
+            "equal_large": _over(noise, total["ge32"].sum()),
+            "raw": noise,
+        }
+    return result
+
+
+def compare(numerator: Probes, denominator: Probes, draws: int = 1000) -> dict[str, dict[str, list[float | None]]]:
+    """Ratios of all measures, as [ratio, low, high], by size; probes are resampled in pairs, as batches are equal."""
+    count = len(numerator["all"])
+    rng = np.random.default_rng(0)
+    samples = [np.arange(count), *rng.integers(0, count, (draws, count))]
+    pairs = [(measures(numerator, rows), measures(denominator, rows)) for rows in samples]
+    result: dict[str, dict[str, list[float | None]]] = {}
+    for name in SIZES:
+        result[name] = {}
+        for measure in ("relative", "equal_total", "equal_large", "raw"):
+            ratios = np.array([_over(above[name][measure], below[name][measure]) for above, below in pairs])
+            finite = ratios[1:][np.isfinite(ratios[1:])]
+            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+            result[name][measure] = [_number(ratios[0]), _number(low), _number(high)]
+    return result
+
+
+def print_tables(probes: dict[str, Probes], ratios: dict[str, Any], settings: Settings, console: Console) -> None:
+    """One table of the reported measure by size, one of all measures under 32 px."""
+    base = settings.methods[0]
+    table = Table(title=f"relative variance of the localization gradient, over that of {base} [95 %]")
+    table.add_column("method")
+    for name in SIZES:
+        table.add_column(name, justify="right")
+    own = {name: measures(values, np.arange(len(values["all"]))) for name, values in probes.items()}
+    table.add_row(f"{base} itself", *(f"{own[base][name]['relative']:.2f}" for name in SIZES))
+    for method, by_size in ratios.items():
+        table.add_row(method, *(_cell(by_size[name]["relative"]) for name in SIZES))
+    console.print(table)
+    table = Table(title=f"boxes under 32 px, over {base} [95 %]")
+    for heading in ("method", "relative", "equal_total", "equal_large", "raw"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method, by_size in ratios.items():
+        table.add_row(method, *(_cell(value) for value in by_size["lt32"].values()))
+    console.print(table)
+
+
+def _over(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _cell(values: list[float | None]) -> str:
+    middle, low, high = ("-" if value is None else f"{value:.2f}" for value in values)
+    return f"{middle} [{low}, {high}]"
+
+
+def main(settings: Settings) -> None:
+    """Trains, prints the tables and, last, one line of JSON."""
+    console = Console(width=150)
+    base = base_experiment(settings)
+    probes: dict[str, Probes] = {}
+    with console.status("") as status:
+        for method in settings.methods:
+            runs = []
+            for seed in settings.seeds:
+                localization = METHODS[method]
+                if method == "ugs" and isinstance(base.localization, Interval):
+                    localization = base.localization
+                experiment = replace(base, name=method, localization=localization, seed=seed)
+                runs.append(run_method(experiment, settings, status.update))
+            probes[method] = collect(runs)
+    first, *others = settings.methods
+    ratios = {method: compare(probes[method], probes[first]) for method in others}
+    print_tables(probes, ratios, settings, console)
+    if settings.output is not None:
+        rows = {method: {name: values.tolist() for name, values in by.items()} for method, by in probes.items()}
+        write_atomically(settings.output, json.dumps({"settings": _plain(settings), "probes": rows}).encode())
+    result: dict[str, Any] = {"benchmark": "gradient_variance"}
+    reported = "smooth_l1" if "smooth_l1" in ratios else others[0]
+    for name in SIZES:
+        middle, low, high = ratios[reported][name]["relative"]
+        result[f"variance_ratio_{name}"], result[f"variance_ratio_{name}_interval"] = middle, [low, high]
+    result |= {"reported": f"{reported} over {first}", "normalisation": "relative: noise over signal", "ratios": ratios}
+    print(json.dumps({**result, **_plain(settings), "device": jax.devices()[0].device_kind, "cores": os.cpu_count()}))
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

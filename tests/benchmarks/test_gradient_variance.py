@@ -1,0 +1,102 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline import Batch
+from experiments.benchmarks.gradient_variance import SIZES, Settings, compare, measures, probe, restricted, shared
+
+ROOT = Path(__file__).parents[2]
+
+
+def batch_of(boxes):
+    boxes = np.asarray(boxes, np.float32)
+    fields = dict.fromkeys(Batch._fields, np.zeros(0, np.float32))
+    return Batch(**{**fields, "boxes": boxes, "mask": boxes[..., 2] > 0})
+
+
+def random_probes(seed):
+    rng = np.random.default_rng(seed)
+    return {name: np.stack([rng.uniform(1, 2, 20), rng.uniform(0.5, 1, 20)], axis=1) for name in SIZES}
+
+
+def test_a_restricted_batch_has_the_boxes_of_one_size_in_one_half():
+    batch = batch_of([[[0, 0, 4, 16], [0, 0, 40, 40], [0, 0, 0, 0]], [[5, 5, 12, 12], [9, 9, 18, 17], [0, 0, 0, 0]]])
+    assert restricted(batch, 0, 32, 0).mask.tolist() == [[True, False, False], [False, False, False]]
+    assert restricted(batch, 8, 32, 1).mask.tolist() == [[False, False, False], [False, True, False]]
+    assert restricted(batch, 32, np.inf, 0).mask.tolist() == [[False, True, False], [False, False, False]]
+
+
+def test_halves_estimate_variance_and_squared_mean_without_bias():
+    rng = np.random.default_rng(0)
+    mean, deviation = np.array([3.0, -1.0]), 0.5
+    batch = batch_of([[[0, 0, 10, 10]], [[0, 0, 10, 10]]])
+    found = [probe(lambda _: rng.normal(mean, deviation), batch)["lt32"] for _ in range(4000)]
+    # Standard errors: of v = ½‖G_A − G_B‖² σ²·√2/√4000 = 0.006, of s √(2σ²|m|² + 2σ⁴)/√4000 = 0.036; five of them.
+    noise, signal = np.mean(found, axis=0)
+    assert noise == pytest.approx(2 * deviation**2, abs=0.03)
+    assert signal == pytest.approx(mean @ mean, abs=0.18)
+
+
+def test_sizes_without_boxes_in_a_half_are_left_out():
+    batch = batch_of([[[0, 0, 10, 10]], [[0, 0, 40, 40]]])
+    assert set(probe(lambda _: np.ones(2), batch)) == {"all"}
+
+
+def test_no_gain_changes_the_measures_but_the_raw_one():
+    probes, rows = random_probes(0), np.arange(20)
+    louder = {name: 49.0 * values for name, values in probes.items()}  # gradients times 7
+    for name, own in measures(probes, rows).items():
+        other = measures(louder, rows)[name]
+        for measure in ("relative", "equal_total", "equal_large"):
+            assert other[measure] == pytest.approx(own[measure], rel=1e-12)
+        assert other["raw"] == pytest.approx(49 * own["raw"], rel=1e-12)
+
+
+def test_no_weight_by_size_changes_the_relative_measure():
+    probes, rows = random_probes(1), np.arange(20)
+    weighted = {name: (i + 1.0) * values for i, (name, values) in enumerate(probes.items())}
+    for name, own in measures(probes, rows).items():
+        assert measures(weighted, rows)[name]["relative"] == pytest.approx(own["relative"], rel=1e-12)
+
+
+def test_a_method_compared_with_itself_has_the_ratio_one():
+    probes = random_probes(2)
+    for by_measure in compare(probes, probes, draws=10).values():
+        assert all(values == [1.0, 1.0, 1.0] for values in by_measure.values())
+
+
+def test_the_shared_gradient_leaves_out_what_localizes():
+    gradient = {
+        "head": {"localize": {"kernel": np.ones(5)}, "score": {"kernel": np.full((2, 2), 2.0)}},
+        "x": np.ones(1),
+    }
+    np.testing.assert_array_equal(shared(gradient), [2, 2, 2, 2, 1])
+
+
+def test_unknown_methods_and_odd_batches_are_refused():
+    with pytest.raises(ValueError, match="methods: expected two or more of ugs"):
+        Settings(methods=("ugs", "smoothl1"))
+    with pytest.raises(ValueError, match="batch_size: expected an even number"):
+        Settings(batch_size=3)
+
+
+@pytest.mark.slow
+def test_the_last_line_of_the_benchmark_is_json_with_the_ratio_under_32_px():
+    arguments = "--steps 2 --probe-every 1 --image-size 64 64 --batch-size 4 --methods ugs smooth_l1"
+    run = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmarks.gradient_variance", *arguments.split()],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["reported"] == "smooth_l1 over ugs"
+    assert result["ratios"]["smooth_l1"]["lt32"]["raw"][0] > 0
+    assert "variance_ratio_lt32" in result

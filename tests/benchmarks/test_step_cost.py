@@ -1,0 +1,62 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.benchmarks.step_cost import Program, Settings, interleave, ratio_of_medians
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():
+    rng = np.random.default_rng(0)
+    below = 1.0 + 0.05 * rng.random(50)
+    above = 1.5 * below
+    above[3] = 1000.0
+    ratio, (low, high) = ratio_of_medians(above.tolist(), below.tolist())
+    assert low <= ratio <= high
+    np.testing.assert_allclose(ratio, 1.5, rtol=0.01)  # the one outlier shifts the median by one rank of 5 % / 50
+    assert high < 1.55
+
+
+def test_equal_times_have_the_ratio_one():
+    assert ratio_of_medians([2.0, 3.0, 4.0], [2.0, 3.0, 4.0]) == (1.0, [1.0, 1.0])
+
+
+def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
+    calls = []
+
+    def program(name):
+        def step(state, batch):
+            calls.append((name, int(state), batch))
+            return state + 1, {}
+
+        return Program(step, jnp.zeros((), jnp.int32), {})
+
+    times = interleave([program("a"), program("b")], [10, 20], Settings(warmup=1, repeats=2))
+    assert calls == [("b", 0, 10), ("a", 0, 10), ("a", 1, 20), ("b", 1, 20), ("b", 2, 10), ("a", 2, 10)]
+    assert [len(kind) for one in times for kind in one] == [2, 2, 2, 2]
+
+
+@pytest.mark.slow
+def test_the_last_line_of_the_benchmark_is_json_with_both_ratios():
+    arguments = "--size p --no-p2 --image-size 64 64 --batch-size 2 --max-boxes 8 --repeats 2 --warmup 1 --batches 1"
+    run = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmarks.step_cost", *arguments.split()],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["time_ratio"] > 0
+    assert result["memory_bytes"]["ugs"]["peak"] / result["memory_bytes"]["ciou"]["peak"] == pytest.approx(
+        result["memory_ratio"], abs=1e-4
+    )
+    assert result["memory_ratio"] > 1  # wider localization layers: parameters, optimizer and averages
