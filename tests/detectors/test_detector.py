@@ -111,3 +111,11 @@ def test_half_precision_keeps_scores_parameters_and_statistics_in_float32(variab
     rest = [(level.objectness, level.classes) for level in outputs.levels], outputs.localizers, stats
     assert {leaf.dtype for leaf in jax.tree.leaves(rest)} == {jnp.dtype("float32")}
     assert jax.tree.map(jnp.shape, stats) == jax.tree.map(jnp.shape, variables[1])
+
+
+@pytest.mark.parametrize(("height", "width", "fit"), [(64, 80, "64×96"), (48, 64, "64×64"), (1, 33, "32×64")])
+def test_images_that_the_levels_cannot_divide_are_refused_with_the_size_to_pad_to(
+    detector, variables, height, width, fit
+):
+    with pytest.raises(ValueError, match=f"multiples of 32, got {height}×{width}; letterbox or pad .* to {fit}"):
+        detector.apply(*variables, np.zeros((1, height, width, 3), np.uint8), train=False)
