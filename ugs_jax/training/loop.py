@@ -156,7 +156,7 @@ class _Training:
 
     def _log(self, count: int, pending: list[Metrics], state: TrainState, progress: Progress) -> None:
         """Wait for the steps since the last row, stop if one was bad, and write their means."""
-        rows = jax.device_get(pending)
+        rows: list[dict[str, Any]] = jax.device_get(pending)
         self._stop_if_bad(rows, count, state)
         values: dict[str, Any] = {
             name: float(np.mean([row[name] for row in rows], dtype=np.float64))
@@ -188,7 +188,7 @@ class _Training:
             if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
                 self.best = self.last
 
-    def _stop_if_bad(self, rows: list[Metrics], count: int, state: TrainState) -> None:
+    def _stop_if_bad(self, rows: list[dict[str, Any]], count: int, state: TrainState) -> None:
         step = int(rows[-1]["bad_step"])
         if step == NO_BAD_STEP:
             return

@@ -1,0 +1,224 @@
+"""The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
+
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import TrainLoader, eval_batches
+from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from ugs_jax.detectors import Postprocess
+from ugs_jax.training import (
+    AdamW,
+    NonFiniteError,
+    Schedule,
+    inference,
+    jit_detect,
+    load_for_inference,
+    loop,
+    read_experiment,
+    train,
+)
+
+EXPERIMENT = toy_experiment()
+STEPS = 6  # 12 images in batches of 4, 2 epochs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    """The toy network in place of YOLOv5, and programs compiled once for all runs here."""
+    compiled = {}
+
+    def once(make):
+        def jitted(*arguments):
+            key = (make.__name__, arguments[0] if make is jit_detect else None)
+            return compiled.setdefault(key, make(*arguments))
+
+        return jitted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "detector_with", toy_detector_with)
+        patch.setattr(inference, "detector_with", toy_detector_with)
+        patch.setattr(loop, "jit_detect", once(loop.jit_detect))
+        patch.setattr(loop, "jit_step", once(loop.jit_step))
+        yield compiled
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return SimpleNamespace(folder=folder, result=train(EXPERIMENT, folder))
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A run stopped in its second epoch, after step 4 of 3 a epoch."""
+    folder = tmp_path_factory.mktemp("half") / "run"
+    train(EXPERIMENT, folder, stop_after=4)
+    return folder
+
+
+def test_a_run_folder_holds_config_metrics_events_checkpoints_pictures_and_report(whole):
+    names = {path.name for path in whole.folder.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "predictions.png", "report.md"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert {path.name for path in (whole.folder / "checkpoints").iterdir()} == {"best", "last"}
+    assert read_experiment(whole.folder) == EXPERIMENT
+
+
+def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
+    assert [row["step"] for row in rows(whole.folder, "train")] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in rows(whole.folder, "eval")] == [3, 6]
+    assert {"loss", "box", "objectness", "classes", "uncertainty", "learning_rate", "images_per_second"} <= set(
+        rows(whole.folder, "train")[0]
+    )
+
+
+def test_the_step_that_compiles_has_no_rate(whole):
+    rates = [row["images_per_second"] for row in rows(whole.folder, "train")]
+    assert rates[0] is None
+    assert all(rate > 0 for rate in rates[1:])
+
+
+def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_bit(whole, half, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    assert not (folder / "report.md").exists()
+    resumed = train(EXPERIMENT, folder, resume=True)
+    assert bits(resumed.state) == bits(whole.result.state)
+    for kind in ("train", "eval"):
+        timing = ("images_per_second", "host_wait_share", "dropped_boxes")
+        kept = [
+            [{k: v for k, v in row.items() if k not in timing} for row in rows(run, kind)]
+            for run in (folder, whole.folder)
+        ]
+        assert kept[0] == kept[1]
+    assert (resumed.best, resumed.last) == (whole.result.best, whole.result.last)
+    assert (folder / "report.md").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over_with_clean_metrics(half, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    shutil.rmtree(folder / "checkpoints")
+    train(EXPERIMENT, folder, resume=True, stop_after=1)
+    assert [row["step"] for row in rows(folder, "train")] == [1]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(whole):
+    with pytest.raises(FileExistsError, match="continue it with --resume"):
+        train(EXPERIMENT, whole.folder)
+
+
+def test_remains_of_a_run_are_not_mixed_into_a_new_one(half, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileExistsError, match=r"found metrics\.jsonl without a config\.json"):
+        train(EXPERIMENT, folder)
+
+
+def test_resuming_with_another_config_names_the_field(whole):
+    changed = replace(EXPERIMENT, optimizer=AdamW(Schedule(0.02, warmup_epochs=0.5)))
+    with pytest.raises(ValueError, match=r"optimizer\.schedule\.learning_rate is 0\.01 there and 0\.02 here"):
+        train(changed, whole.folder, resume=True)
+
+
+@pytest.fixture(scope="module")
+def exploded(tmp_path_factory, toy):
+    """A run whose learning rate overflows float32 in the warm-up, and what was raised."""
+    toy.clear()
+    folder = tmp_path_factory.mktemp("exploded") / "run"
+    experiment = toy_experiment(optimizer=AdamW(Schedule(1e30, warmup_epochs=1)), log_every=2)
+    with pytest.raises(NonFiniteError) as caught:
+        train(experiment, folder)
+    toy.clear()
+    return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment)
+
+
+def test_a_non_finite_step_stops_the_run_and_is_named(exploded):
+    step = int(str(exploded.error).split()[1].rstrip(":"))
+    assert 0 <= step < STEPS
+    assert "non-finite" in str(exploded.error)
+    assert (exploded.folder / f"non_finite_batch_step_{step}.npz").exists()
+
+
+def test_the_offending_batch_is_saved(exploded):
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    data = exploded.experiment.data.open("train")
+    want = TrainLoader(data, exploded.experiment.loader).batch_at(int(file.stem.split("_")[-1]))
+    with np.load(file) as saved:
+        for name, value in want._asdict().items():
+            np.testing.assert_array_equal(saved[name], value, err_msg=name)
+
+
+def test_the_last_good_state_can_be_restored_after_a_non_finite_step(exploded):
+    _, state, _ = load_for_inference(exploded.folder, which="last")
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    assert int(state.step) == int(file.stem.split("_")[-1])
+    assert int(state.bad_step) == -1
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def test_inference_needs_no_data_set_and_gives_the_detections_of_the_run(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    data = EXPERIMENT.data.open("val")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(EXPERIMENT.data), "open", lambda *_: pytest.fail("opened the data set"))
+        detector, best, mesh = load_for_inference(folder)
+        _, last, _ = load_for_inference(folder, EXPERIMENT, which="last")
+    scores = [row["ap"] or 0.0 for row in rows(folder, "eval")]
+    assert int(best.step) == 3 * (1 + int(np.argmax(scores)))
+    assert bits(last) == bits(whole.result.state)
+    images = next(eval_batches(data, EXPERIMENT.loader)).images
+    detect = jit_detect(detector, EXPERIMENT.postprocess, mesh)
+    want = detect(whole.result.state.ema_params, whole.result.state.ema_stats, images)
+    assert bits(detect(last.ema_params, last.ema_stats, images)) == bits(want)
+    assert np.any(want.valid)
+
+
+def test_a_run_without_kept_anchors_has_them_fitted_again(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    fitted = config.pop("anchors")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "build_detector", build_toy)
+        detector, *_ = load_for_inference(folder)
+    assert json.loads(json.dumps(detector.arch.anchors)) == fitted
+
+
+def build_toy(experiment, dataset):
+    from ugs_jax.training import anchors_for
+
+    return toy_detector_with(experiment, anchors_for(experiment, dataset), len(dataset.classes))
+
+
+@pytest.mark.parametrize("anchors", ["big", [[[1, 2, 3]]], [[[0, 4]]]])
+def test_damaged_anchors_are_named(anchors, whole, tmp_path):
+    config = json.loads((whole.folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"anchors": anchors}))
+    with pytest.raises(ValueError, match=r'expected "anchors", a list of \(width, height\)'):
+        load_for_inference(tmp_path)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a run folder with a config"):
+        load_for_inference(tmp_path)
+
+
+def test_a_run_that_detects_nothing_is_scored_and_reported(tmp_path, toy):
+    toy.clear()
+    blind = toy_experiment(epochs=1, postprocess=Postprocess(score_threshold=1.0, candidates=50, max_detections=20))
+    result = train(blind, tmp_path / "run")
+    toy.clear()
+    assert result.last["ap"] == 0
+    assert (tmp_path / "run" / "report.md").exists()
+    assert (tmp_path / "run" / "predictions.png").exists()

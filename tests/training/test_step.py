@@ -1,0 +1,139 @@
+"""One step: donated, compiled once, without hidden transfers; averaging; bad steps; several devices."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from data_pipeline import TrainLoader, prefetch
+from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
+from ugs_jax.training import create_state, data_mesh, jit_step, make_step
+
+ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
+
+
+def build(devices=1):
+    """The toy detector's step over the first devices, and how to make its first state."""
+    experiment = toy_experiment()
+    detector = toy_detector_with(experiment, ANCHORS, 3)
+    rate = experiment.optimizer.schedule.build(3, 6)
+    optimizer = experiment.optimizer.build(rate)
+    mesh = data_mesh(devices)
+    step = jit_step(make_step(detector, optimizer, rate, experiment.gains, experiment.ema), mesh)
+    state = lambda: jax.device_put(create_state(detector, optimizer, 0), NamedSharding(mesh, P()))  # noqa: E731
+    return SimpleNamespace(experiment=experiment, mesh=mesh, step=step, state=state)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return build()
+
+
+def on(mesh, batch):
+    return jax.device_put(batch, NamedSharding(mesh, P("data")))
+
+
+def test_steps_after_the_second_neither_compile_nor_transfer_behind_the_back(built):
+    compilations = []
+
+    def note(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compilations.append(event)
+
+    loader = TrainLoader(built.experiment.data.open("train"), built.experiment.loader)
+    batches = prefetch(loader.batches(), NamedSharding(built.mesh, P("data")))
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        with closing(batches):
+            state, pending = built.state(), []
+            for _ in range(2):
+                state, _ = built.step(state, next(batches))
+            before, programs = len(compilations), built.step._cache_size()
+            with jax.transfer_guard("disallow"):
+                for _ in range(4):
+                    state, metrics = built.step(state, next(batches))
+                    pending.append(metrics)
+                rows = jax.device_get(pending)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert all(isinstance(value, jax.Array) for metrics in pending for value in metrics.values())
+    assert len(compilations) == before > 0
+    assert built.step._cache_size() == programs == 1
+    assert [int(row["bad_step"]) for row in rows] == [-1] * 4
+
+
+def test_a_hidden_transfer_would_have_been_caught(built):
+    with (
+        jax.transfer_guard("disallow"),
+        pytest.raises(Exception, match="Disallowed host-to-device"),  # jaxlib's XlaRuntimeError
+    ):
+        jnp.zeros(3) + np.ones(3, np.float32)
+
+
+def test_the_state_is_donated(built):
+    before = built.state()
+    after, _ = built.step(before, on(built.mesh, random_batch(4)))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.opt_state, before.ema_params)))
+    assert int(after.step) == 1
+
+
+def test_averages_follow_the_ramped_decay(built):
+    state = built.state()
+    ema = jax.device_get((state.ema_params, state.ema_stats))
+    for count in range(1, 4):
+        state, _ = built.step(state, on(built.mesh, random_batch(4, seed=count)))
+        decay = 0.9 * (1 - np.exp(-count / 2.0))
+        now = jax.device_get((state.params, state.stats))
+        ema = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, ema, now)
+        for got, want in zip(jax.tree.leaves((state.ema_params, state.ema_stats)), jax.tree.leaves(ema), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_after_a_bad_step_nothing_but_the_count_changes(built):
+    state = built.state()
+    state, _ = built.step(state, on(built.mesh, random_batch(4)))
+    poisoned = state._replace(params=jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), state.params))
+    before = bits(jax.tree.map(jnp.copy, poisoned)[2:])
+    poisoned, metrics = built.step(poisoned, on(built.mesh, random_batch(4)))
+    assert not np.isfinite(metrics["loss"])
+    assert int(metrics["bad_step"]) == 1
+    poisoned, metrics = built.step(poisoned, on(built.mesh, random_batch(4, seed=5)))
+    assert int(metrics["bad_step"]) == 1  # the first
+    assert int(poisoned.step) == 3
+    assert bits(poisoned[2:]) == before
+
+
+def test_several_devices_take_the_step_of_one():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parents[2]
+    code = "from tests.training.test_step import print_losses; print_losses()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(two, one, rtol=1e-5)  # sums in another order, over three steps
+    assert len({round(loss, 3) for loss in one}) == 3
+
+
+def print_losses():
+    """Losses of three steps on one device and on two; image 0 alone has boxes, so that the shards are unlike."""
+    losses = []
+    for devices in (1, 2):
+        built = build(devices)
+        state, found = built.state(), []
+        for seed in range(3):
+            batch = random_batch(4, seed=seed)
+            batch.mask[1:] = False
+            state, metrics = built.step(state, on(built.mesh, batch))
+            found.append(float(metrics["loss"]))
+        losses.append(found)
+    print(json.dumps(losses))

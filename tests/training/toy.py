@@ -1,0 +1,106 @@
+"""A detector of a few layers with the real one's interface, so that training programs compile in seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipeline import Batch, LoaderOptions, TinyScenes
+from ugs_jax.detectors import Detector, Level, Localization, Localizer, Outputs, Postprocess, Regression
+from ugs_jax.detectors.decode import detect
+from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with
+
+CHANNELS = 6
+
+
+@dataclass(frozen=True)
+class ToyDetector(Detector):
+    """Every level sees the mean colour of its cells through one layer; running statistics are the images' mean."""
+
+    def init(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape, scale=0.3), jnp.float32)  # noqa: E731
+        outputs, anchors = self.localization.num_outputs, len(self.arch.anchors[0])
+        level = lambda: {  # noqa: E731
+            "features": {"kernel": draw(3, CHANNELS), "bias": draw(CHANNELS)},
+            "scores": {"kernel": draw(CHANNELS, anchors * (1 + self.arch.classes)), "bias": draw(1)},
+            "localizer": {"kernel": draw(CHANNELS, anchors, outputs), "bias": jnp.zeros((anchors, outputs))},
+        }
+        return {f"level{i}": level() for i in range(len(self.arch.strides))}, {"mean": jnp.zeros(3)}
+
+    def apply(self, params, stats, images, *, train):
+        pixels = jnp.asarray(images, jnp.float32) / 255
+        mean = 0.9 * stats["mean"] + 0.1 * jnp.mean(pixels, axis=(0, 1, 2)) if train else stats["mean"]
+        pixels = pixels - mean
+        levels, localizers = [], []
+        for name, stride in zip(sorted(params), self.arch.strides, strict=True):
+            b, h, w, _ = pixels.shape
+            cells = pixels.reshape(b, h // stride, stride, w // stride, stride, 3).mean((2, 4))
+            layer = params[name]
+            features = jax.nn.silu(cells @ layer["features"]["kernel"] + layer["features"]["bias"])
+            scores = (features @ layer["scores"]["kernel"] + layer["scores"]["bias"]).reshape(*cells.shape[:3], 3, -1)
+            levels.append(Level(features, scores[..., 0], scores[..., 1:]))
+            localizers.append(Localizer(**layer["localizer"]))
+        return Outputs(tuple(levels), tuple(localizers)), {"mean": mean}
+
+    def detect(self, params, stats, images, options):
+        outputs, _ = self.apply(params, stats, images, train=False)
+        return detect(outputs.levels, outputs.localizers, self.localization, self.arch, options)
+
+
+def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:
+    real = detector_with(experiment, anchors, classes)
+    return ToyDetector(real.arch, real.localization)
+
+
+def toy_experiment(localization: Localization | None = None, **changes: Any) -> Experiment:
+    """12 images in batches of 4, 2 epochs; an evaluation after each."""
+    options = {
+        "name": "toy",
+        "data": TinyScenes(train_images=12, val_images=4, image_size=(64, 64)),
+        "localization": localization or Regression(),
+        "network": Network("p", p2=False),
+        "loader": LoaderOptions(image_size=(64, 64), batch_size=4, max_boxes=8, max_ignore=3, threads=0),
+        "optimizer": AdamW(Schedule(0.01, warmup_epochs=0.5)),
+        "ema": Ema(0.9, ramp=2.0),
+        "postprocess": Postprocess(candidates=50, max_detections=20),
+        "epochs": 2,
+        "log_every": 1,
+    }
+    return Experiment(**(options | changes))
+
+
+def random_batch(size: int = 2, boxes: int = 6, regions: int = 2, side: int = 64, seed: int = 0) -> Batch:
+    """Boxes of 4–24 px, the last row of each image padding; no ignore regions."""
+    rng = np.random.default_rng(seed)
+    corner, sides = rng.uniform(0, side - 24, (size, boxes, 2)), rng.uniform(4, 24, (size, boxes, 2))
+    mask = np.ones((size, boxes), bool)
+    mask[:, -1] = False
+    xyxy = np.where(mask[..., None], np.concatenate([corner, corner + sides], -1), 0).astype(np.float32)
+    return Batch(
+        images=rng.integers(0, 256, (size, side, side, 3), np.uint8),
+        boxes=xyxy,
+        labels=np.where(mask, rng.integers(0, 3, (size, boxes)), 0).astype(np.int32),
+        mask=mask,
+        ignore=np.zeros((size, regions, 4), np.float32),
+        ignore_mask=np.zeros((size, regions), bool),
+        image_id=np.arange(size, dtype=np.int32),
+        original_size=np.full((size, 2), side, np.int32),
+        letterbox=np.tile(np.float32([1, 0, 0]), (size, 1)),
+        valid=np.ones(size, bool),
+    )
+
+
+def bits(tree: Any) -> list[tuple[Any, bytes]]:
+    """Every array of a pytree to the bit."""
+    return [(path, np.asarray(leaf).tobytes()) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    import json
+
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
