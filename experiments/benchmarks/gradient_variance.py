@@ -28,7 +28,8 @@ variance: the variance alone says nothing. Three measures do not change with the
 gradient per box at the features: its mean is, up to a matrix, the gradient of the localization layer's bias, which
 training drives to 0 within some steps, so that a relative variance there divides by nothing.
 
-Intervals are 95 % bootstraps over the probes of all seeds. UR's perturbation has its length over the boxes probed.
+Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
+either method, or no interval) is null and needs more probes or larger batches. UR's perturbation has its length over the boxes probed.
 """
 
 import json
@@ -232,7 +233,7 @@ def compare(numerator: Probes, denominator: Probes, draws: int = 1000) -> dict[s
         for measure in ("relative", "equal_total", "equal_large", "raw"):
             ratios = np.array([_over(above[name][measure], below[name][measure]) for above, below in pairs])
             finite = ratios[1:][np.isfinite(ratios[1:])]
-            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) > 0.95 * draws else (np.nan, np.nan)
             result[name][measure] = [_number(ratios[0]), _number(low), _number(high)]
     return result
 
