@@ -29,7 +29,8 @@ gradient per box at the features: its mean is, up to a matrix, the gradient of t
 training drives to 0 within some steps, so that a relative variance there divides by nothing.
 
 Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
-either method, or no interval) is null and needs more probes or larger batches. UR's perturbation has its length over the boxes probed.
+either method, or no interval) is null and needs more probes or larger batches.
+UR's perturbation has its length over the boxes probed.
 """
 
 import json
