@@ -121,7 +121,7 @@ LIGHT = SceneStatistics(
     size_spread=0.18,
     perspective=0.3,
     size_limits=(5.0, 40.0),
-    count_quantiles=(2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 24.0),
+    count_quantiles=(4.0, 6.0, 10.0, 14.0, 19.0, 26.0, 32.0),
     reference_side=160.0,
     far_crowds=0.0,
 )

@@ -160,7 +160,7 @@ def test_light_scenes_hold_few_small_objects_of_each_class(light_scenes):
     sizes, _ = sizes_and_aspects(light_scenes)
     labels = np.concatenate([scene.labels for scene in light_scenes])
     assert ((sizes >= 6) & (sizes <= 32)).mean() > 0.9
-    assert 5 <= np.median([len(scene.boxes) for scene in light_scenes]) <= 12
+    assert 9 <= np.median([len(scene.boxes) for scene in light_scenes]) <= 18
     assert (np.bincount(labels, minlength=2) / len(labels) > 0.25).all()
 
 

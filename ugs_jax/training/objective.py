@@ -1,8 +1,6 @@
 """The training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,90 +103,25 @@ def localization_terms(
     anchors: Anchors,
     targets: Float[Array, "b m 3 a 4"],
 ) -> Terms:
-    """Localization loss at the candidates of one level; with UR, plus γ times the loss at perturbed features.
-
-    Exact at positives, in values and gradients; elsewhere 0 or the term of a candidate that learns nothing. Most
-    candidates are padding, so cells with a positive are sorted to the front and blocks without any are skipped.
-    """
-    queue = _Queue(found)
-    features = queue.split(gather(level.features, found.cell))  # [blocks, b, size, c]
-    anchors, targets = jax.tree.map(queue.split, (anchors, targets))
+    """Localization loss at the candidates of one level; with UR, plus γ times the loss at perturbed features."""
+    features = gather(level.features, found.cell)  # [b, m, 3, c]
+    terms = localization.loss(localize(localizer, features), anchors, targets)
     refinement = localization.refinement
+    if refinement is None:
+        return terms
+    b, m, k, c = features.shape
+    frozen = jax.lax.stop_gradient(localizer)
 
-    def terms(features: Array, shift: Array, anchors: Anchors, targets: Array) -> Terms:
-        here = localization.loss(localize(localizer, features), anchors, targets)
-        if refinement is None:
-            return here
-        moved = localization.loss(localize(localizer, features + shift), anchors, targets)
-        parts = {**here.parts, "refinement": moved.loss}
-        return here._replace(loss=here.loss + refinement.weight * moved.loss, parts=parts)
+    def uncertainty(flat: Array) -> Array:
+        raw = localize(frozen, flat.reshape(b, m, k, c))
+        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), found.positive)
 
-    shift = jnp.zeros((len(features), 0))
-    if refinement is not None:
-        blocks, b, size, c = features.shape
-        positive, frozen = queue.split(found.positive) & queue.used, jax.lax.stop_gradient(localizer)
-
-        def um(features: Array, positive: Array, anchors: Anchors, targets: Array) -> Array:
-            value = localization.uncertainty_loss(localize(frozen, features), anchors, targets)
-            return losses.masked_sum(value, positive)
-
-        def uncertainty(flat: Array) -> Array:
-            moved = jnp.moveaxis(flat.reshape(b, blocks, size, c), 1, 0)
-            return jnp.sum(queue.over_blocks(um, moved, positive, anchors, targets))
-
-        flat = jnp.moveaxis(features, 0, 1).reshape(b, blocks * size, c)
-        cells = jnp.moveaxis(queue.split(found.cell), 0, 1).reshape(b, blocks * size)
-        shift = sparse_perturbation(uncertainty, flat, cells, radius=refinement.radius)
-        shift = jnp.moveaxis(shift.reshape(b, blocks, size, c), 1, 0)
-    return jax.tree.map(queue.join, queue.over_blocks(terms, features, shift, anchors, targets))
-
-
-class _Queue:
-    """The candidate cells of a level in blocks, those with a positive first: a static shape, a cost that is not."""
-
-    def __init__(self, found: Candidates, block: int = 128) -> None:
-        self.shape = found.cell.shape
-        b, m, k = self.shape
-        self.blocks = -(-m * k // block)
-        self.size = -(-m * k // self.blocks)  # the most even division into that many blocks
-        active = jnp.any(found.positive, axis=-1).reshape(b, m * k)
-        order = jnp.argsort(~active, axis=1)
-        self.place = jnp.argsort(order, axis=1)
-        padding = self.blocks * self.size - m * k
-        # Padding repeats a candidate, whose anchors are regular numbers; `used` is False there, `join` drops it.
-        self.order = jnp.pad(order, ((0, 0), (0, padding)), mode="edge")
-        starts = jnp.arange(self.blocks) * self.size
-        self.used = (starts[:, None] + jnp.arange(self.size) < m * k)[:, None, :, None]
-        self.busy = starts < jnp.max(jnp.sum(active, axis=1))
-
-    def split(self, values: Array) -> Array:
-        """[b, m, 3, …] → [blocks, b, size, …]."""
-        b, m, k = self.shape
-        rest = values.shape[3:]
-        index = self.order.reshape(b, -1, *(1 for _ in rest))
-        taken = jnp.take_along_axis(values.reshape(b, m * k, *rest), index, axis=1)
-        return jnp.moveaxis(taken.reshape(b, self.blocks, self.size, *rest), 1, 0)
-
-    def join(self, values: Array) -> Array:
-        """[blocks, b, size, …] → [b, m, 3, …]."""
-        rest = values.shape[3:]
-        flat = jnp.moveaxis(values, 0, 1).reshape(self.shape[0], self.blocks * self.size, *rest)
-        index = self.place.reshape(*self.place.shape, *(1 for _ in rest))
-        return jnp.take_along_axis(flat, index, axis=1).reshape(*self.shape, *rest)
-
-    def over_blocks(self, function: Callable[..., Any], *operands: Any) -> Any:
-        """The function of every block, 0 for those without a positive; in the backward pass it is computed again."""
-        result = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], operands))
-        remade = jax.checkpoint(function, prevent_cse=False)
-
-        def nothing(*_: Any) -> Any:
-            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
-
-        def visit(_: None, block: tuple[Array, Any]) -> tuple[None, Any]:
-            busy, rest = block
-            return None, jax.lax.cond(busy, remade, nothing, *rest)
-
-        return jax.lax.scan(visit, None, (self.busy, operands))[1]
+    shift = sparse_perturbation(
+        uncertainty, features.reshape(b, m * k, c), found.cell.reshape(b, m * k), radius=refinement.radius
+    )
+    moved = localization.loss(localize(localizer, features + shift.reshape(features.shape)), anchors, targets)
+    parts = {**terms.parts, "refinement": moved.loss}
+    return terms._replace(loss=terms.loss + refinement.weight * moved.loss, parts=parts)
 
 
 def _objectness_loss(level: Level, found: Candidates, quality: Array, empty: Array) -> Array:
