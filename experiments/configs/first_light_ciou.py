@@ -24,6 +24,6 @@ experiment = Experiment(
     optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
     ema=Ema(decay=0.99, ramp=100.0),
     postprocess=Postprocess(candidates=300, max_detections=100),
-    epochs=8,
+    epochs=6,
     evaluate_every=2,
 )
