@@ -138,7 +138,8 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
         runs = []
         for seed in seeds:
             for name in configs:
-                experiment = _with_overrides(replace(load_config(name), seed=seed), overrides, "ugs compare … --").experiment
+                seeded = replace(load_config(name), seed=seed)
+                experiment = _with_overrides(seeded, overrides, "ugs compare … --").experiment
                 run = _run_folder(folder, experiment)
                 if not (resume and (run / "report.md").exists()):
                     train(experiment, run, resume=resume and run.exists())
@@ -218,12 +219,12 @@ def _predict_images(
       which: checkpoint.
     """
     from ugs_jax.evaluation import write_predictions
-    from ugs_jax.training import load_for_inference, predict_files, read_experiment
+    from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
 
     experiment = read_experiment(run)
     detector, state, _ = load_for_inference(run, experiment, which=which)
     found = predict_files(detector, state, experiment, images)
-    print(f"boxes: {write_predictions(output, found, experiment.data.classes, threshold)}")
+    print(f"boxes: {write_predictions(output, found, RunFolder(run).read_classes(), threshold)}")
 
 
 def _print_scores(scores: dict[str, float | None], title: str) -> None:
@@ -262,12 +263,13 @@ def _explain_keyword(error: TypeError) -> str:
 
     from ugs_jax.training import serialize
 
-    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    kind = serialize.KNOWN_TYPES.get(match[1]) if match else None
-    if match is None or kind is None:
+    match = re.search(r"(?:(\w+)\.__init__\(\) )?got an unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
         return str(error)
-    fields = [f.name for f in dataclasses.fields(kind)]
-    return f"{match[1]} has no field {match[2]!r}{serialize.suggestion(match[2], fields)}"
+    known = serialize.KNOWN_TYPES
+    kinds = [known[match[1]]] if match[1] in known else list(known.values())
+    fields = {f.name for kind in kinds for f in dataclasses.fields(kind)}
+    return f"{match[1] or 'the config'} has no field {match[2]!r}{serialize.suggestion(match[2], fields)}"
 
 
 def _suggest(name: str, known: Any) -> str:

@@ -1,0 +1,102 @@
+"""The `ugs` command: its manual, its errors, and a whole run from training to pictures."""
+
+import json
+
+import pytest
+
+from ugs_jax.cli import load_config, main
+
+TINY = [
+    "--data.image-size",
+    "64",
+    "64",
+    "--data.train-images",
+    "8",
+    "--data.val-images",
+    "4",
+    "--loader.image-size",
+    "64",
+    "64",
+    "--loader.batch-size",
+    "4",
+    "--loader.threads",
+    "0",
+    "--epochs",
+    "1",
+    "--postprocess.candidates",
+    "50",
+]
+
+
+def test_without_arguments_it_prints_the_manual(capsys):
+    assert main([]) == 0
+    manual = capsys.readouterr().out
+    assert all(word in manual for word in ("ugs train", "ugs compare", "ugs eval", "ugs predict", "first_light_ugs"))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "first_light_ug"], "did you mean 'first_light_ugs'"),
+        (["train", "nowhere.py"], "nowhere.py: expected a Python file"),
+        (["eval", "nowhere"], "nowhere: expected a run folder"),
+        (["predict", "nowhere", "image.png"], "nowhere: expected a run folder"),
+    ],
+)
+def test_a_wrong_word_is_an_error_that_names_it_and_the_right_one(words, hint, capsys):
+    assert main(words) != 0
+    assert hint in capsys.readouterr().err
+
+
+def test_a_misspelt_override_is_refused_with_the_right_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "first_light_ugs", "--optimizer.wieght-decay", "0"])
+    assert "--optimizer.weight-decay" in capsys.readouterr().err
+
+
+def test_a_misspelt_field_of_a_config_file_is_refused_with_the_right_name(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from data_pipeline import TinyScenes\nfrom ugs_jax.training import Experiment\n"
+        "experiment = Experiment(name='mine', data=TinyScenes(), epohcs=3)\n"
+    )
+    with pytest.raises(ValueError, match="no field 'epohcs'; did you mean 'epochs'"):
+        load_config(str(file))
+
+
+def test_a_config_file_without_an_experiment_is_refused(tmp_path):
+    file = tmp_path / "empty.py"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"expected `experiment = Experiment\(…\)`"):
+        load_config(str(file))
+
+
+@pytest.mark.parametrize("name", ["first_light_ciou", "first_light_ugs", "hit_uav_ciou", "hit_uav_dfl", "hit_uav_ur"])
+def test_our_configs_load(name):
+    assert load_config(name).loader.augmentation.flip_ud == 0.5
+
+
+@pytest.mark.slow
+def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]) == 0
+    run = tmp_path / "runs" / "UGS-seed0"
+    for name in ("config.json", "metrics.jsonl", "curves.png", "predictions.png", "report.md"):
+        assert (run / name).stat().st_size > 0
+    assert (tmp_path / "runs" / "comparison.png").exists()
+    assert "UGS" in (tmp_path / "runs" / "comparison.md").read_text()
+    trained = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    assert main(["eval", str(run)]) == 0
+    scores = json.loads((run / "evaluation_best.json").read_text())
+    assert scores["ap"] == pytest.approx(next(row["ap"] for row in trained if row["kind"] == "eval"), abs=1e-9)
+    assert "IoU 0.50:0.05:0.95" in scores["protocol"]
+
+    assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0
+    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert entry["file"] == "predictions.png"
+    assert (tmp_path / "found" / entry["picture"]).exists()
+
+    assert main(["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]) == 1
+    assert "--resume" in capsys.readouterr().err
