@@ -7,24 +7,9 @@ import pytest
 from ugs_jax.cli import load_config, main
 
 TINY = [
-    "--data.image-size",
-    "64",
-    "64",
-    "--data.train-images",
-    "8",
-    "--data.val-images",
-    "4",
-    "--loader.image-size",
-    "64",
-    "64",
-    "--loader.batch-size",
-    "4",
-    "--loader.threads",
-    "0",
-    "--epochs",
-    "1",
-    "--postprocess.candidates",
-    "50",
+    *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
+    *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
+    *("--epochs", "1", "--postprocess.candidates", "50"),
 ]
 
 
