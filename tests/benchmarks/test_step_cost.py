@@ -45,7 +45,7 @@ def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
 
 @pytest.mark.slow
 def test_the_last_line_of_the_benchmark_is_json_with_both_ratios():
-    arguments = "--size p --no-p2 --image-size 64 64 --batch-size 2 --max-boxes 8 --repeats 2 --warmup 1 --batches 1"
+    arguments = "--size p --no-p2 --image-size 128 128 --batch-size 2 --max-boxes 8 --repeats 2 --warmup 1 --batches 1"
     run = subprocess.run(
         [sys.executable, "-m", "experiments.benchmarks.step_cost", *arguments.split()],
         cwd=ROOT,
