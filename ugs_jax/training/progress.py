@@ -17,13 +17,13 @@ class Progress:
     """
 
     def __init__(self, name: str, start: int, total: int, batch_size: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         self._batch_size = batch_size
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
+            TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
             disable=jax.process_index() != 0, refresh_per_second=2,
         )  # fmt: skip
         self._task = self._bar.add_task(name, total=total, completed=start, status="compiling")
