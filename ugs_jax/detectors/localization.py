@@ -19,8 +19,6 @@ from ugs_jax.labels import expectation, interval_grid, uniform_grid
 from ugs_jax.numerics import widen
 
 BoxLoss = Callable[[Array, Array], Array]
-OFFSET_LIMITS = (-1.0, 1.0)
-"""Cells a positive's centre can lie from its cell's centre: own cell or one of the two nearest (`assignment.py`)."""
 
 
 class Terms(NamedTuple):
