@@ -6,11 +6,12 @@ takes about a quarter of an hour on two idle cores. The last line is JSON; `vari
 for boxes under 32 px, smooth L1 over UGS: above 1, UGS is the quieter one.
 
 What is measured. Every method is trained from the same initial weights (layers of equal shape) on the same batches.
-Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken twice, from the
-boxes of one size in either half of the batch: G_A and G_B, with respect to all parameters that the methods share, which
-is every layer but the one that localizes. As the halves are independent draws, v = ½‖G_A − G_B‖² estimates without bias
-the variance (trace of the covariance) of such a gradient, and s = ⟨G_A, G_B⟩ the squared norm of its mean. A size is
-√area in px of the network's input.
+Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken from the boxes of
+one size in each of the next `groups` batches: G_1 … G_K, with respect to all parameters that the methods share, which
+is every layer but the one that localizes. As the batches are different draws of images, the sample variance
+v = Σ‖G_k − Ḡ‖²/(K−1) estimates without bias the variance (trace of the covariance) of such a gradient, and the mean
+product of two different ones, s = ‖Ḡ‖² − v/K, the squared norm of its mean. A size is √area in px of the network's
+input.
 
 What is normalised how. A loss times a constant has the same optimum and, under Adam, the same steps, but a different
 variance: the variance alone says nothing. Three measures do not change with the gain:
@@ -29,7 +30,7 @@ gradient per box at the features: its mean is, up to a matrix, the gradient of t
 training drives to 0 within some steps, so that a relative variance there divides by nothing.
 
 Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
-either method, or no interval) is null and needs more probes or larger batches.
+either method, or no interval) is null and needs more groups, probes or larger batches.
 UR's perturbation has its length over the boxes probed.
 """
 
@@ -63,15 +64,7 @@ METHODS: dict[str, Regression | Distribution | Interval] = {
     "l2": Regression(losses.l2, space="offsets"),
     "dfl": Distribution(),
 }
-SIZES = {
-    "lt32": (0.0, 32.0),
-    "0_8": (0.0, 8.0),
-    "8_16": (8.0, 16.0),
-    "16_32": (16.0, 32.0),
-    "32_64": (32.0, 64.0),
-    "ge32": (32.0, np.inf),
-    "all": (0.0, np.inf),
-}
+SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}
 BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights of box, objectness, classes
 Probes = dict[str, np.ndarray]  # by size: [probes, 2], v and s
 
@@ -84,6 +77,7 @@ class Settings:
       steps: training steps of every method.
       probe_every: steps between probes.
       seeds: of initial weights, order and augmentation.
+      groups: batches of `batch_size` that a probe takes its gradients from.
       methods: among ugs, smooth_l1, ciou, l2, dfl; the first is what the others are divided by.
       experiment: name or Python file of a config, whose data, network, loader, gains and optimizer are used (and its
         localization for `ugs`, if that is an `Interval`); by default light tiny scenes and the pico network.
@@ -93,21 +87,22 @@ class Settings:
     """
 
     steps: int = 200
-    probe_every: int = 10
+    probe_every: int = 40
+    groups: int = 16
     seeds: tuple[int, ...] = (0,)
     methods: tuple[str, ...] = ("ugs", "smooth_l1", "ciou", "l2", "dfl")
     experiment: str | None = None
     image_size: tuple[int, int] = (128, 128)
-    batch_size: int = 16
+    batch_size: int = 8
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuses unknown methods and a batch that has no two halves."""
+        """Refuses unknown methods and probes that have no variance."""
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown or len(self.methods) < 2:
             raise ValueError(f"methods: expected two or more of {', '.join(METHODS)}, got {', '.join(self.methods)}")
-        if self.batch_size % 2:
-            raise ValueError(f"batch_size: expected an even number, for two halves, got {self.batch_size}")
+        if self.groups < 2:
+            raise ValueError(f"groups: expected at least 2, of which to take a variance, got {self.groups}")
 
 
 def base_experiment(settings: Settings) -> Experiment:
@@ -129,13 +124,11 @@ def base_experiment(settings: Settings) -> Experiment:
     )
 
 
-def restricted(batch: Batch, low: float, high: float, half: int) -> Batch:
-    """The batch with only the boxes of one size in one half of its images."""
+def restricted(batch: Batch, low: float, high: float) -> Batch:
+    """The batch with only the boxes of one size."""
     sides = np.asarray(batch.boxes[..., 2:] - batch.boxes[..., :2], np.float64)
     size = np.sqrt(np.maximum(sides, 0).prod(-1))
-    middle = len(batch.mask) // 2
-    rows = np.arange(len(batch.mask)) // middle == half
-    return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high) & rows[:, None])
+    return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high))
 
 
 def shared(gradient: Any) -> Array:
@@ -145,14 +138,16 @@ def shared(gradient: Any) -> Array:
     return jnp.concatenate(kept)
 
 
-def probe(vector: Callable[[Batch], np.ndarray], batch: Batch) -> dict[str, tuple[float, float]]:
-    """The pair (v, s) by size; sizes that one of the halves has no box of are left out."""
+def probe(vector: Callable[[Batch], np.ndarray], batches: list[Batch]) -> dict[str, tuple[float, float]]:
+    """The pair (v, s) by size, of the batches that have a box of it; sizes that fewer than two have are left out."""
     found = {}
     for name, (low, high) in SIZES.items():
-        halves = [restricted(batch, low, high, half) for half in (0, 1)]
-        if all(half.mask.any() for half in halves):
-            a, b = (np.asarray(vector(half), np.float64) for half in halves)
-            found[name] = (0.5 * float(np.sum((a - b) ** 2)), float(a @ b))
+        groups = [group for group in (restricted(batch, low, high) for batch in batches) if group.mask.any()]
+        if len(groups) > 1:
+            gradients = np.stack([np.asarray(vector(group), np.float64) for group in groups])
+            mean = gradients.mean(axis=0)
+            noise = float(np.sum((gradients - mean) ** 2)) / (len(groups) - 1)
+            found[name] = noise, float(mean @ mean) - noise / len(groups)
     return found
 
 
@@ -190,10 +185,10 @@ def run_method(
         if step % settings.probe_every == 0:
             held = params, stats
 
-            def vector(half: Batch, held: tuple[Any, Any] = held) -> np.ndarray:
-                return np.asarray(flat(gradient(*held, half, BOX_ONLY)[0]))
+            def vector(group: Batch, held: tuple[Any, Any] = held) -> np.ndarray:
+                return np.asarray(flat(gradient(*held, group, BOX_ONLY)[0]))
 
-            probes.append(probe(vector, batch))
+            probes.append(probe(vector, [loader.batch_at(step + k) for k in range(settings.groups)]))
         direction, (stats, parts) = gradient(params, stats, batch, EVERYTHING)
         params, opt_state = advance(params, opt_state, direction, parts)
         if step % settings.probe_every == 0:

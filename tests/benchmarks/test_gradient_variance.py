@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import subprocess
@@ -24,27 +25,37 @@ def random_probes(seed):
     return {name: np.stack([rng.uniform(1, 2, 20), rng.uniform(0.5, 1, 20)], axis=1) for name in SIZES}
 
 
-def test_a_restricted_batch_has_the_boxes_of_one_size_in_one_half():
+def test_a_restricted_batch_has_the_boxes_of_one_size():
     batch = batch_of([[[0, 0, 4, 16], [0, 0, 40, 40], [0, 0, 0, 0]], [[5, 5, 12, 12], [9, 9, 18, 17], [0, 0, 0, 0]]])
-    assert restricted(batch, 0, 32, 0).mask.tolist() == [[True, False, False], [False, False, False]]
-    assert restricted(batch, 8, 32, 1).mask.tolist() == [[False, False, False], [False, True, False]]
-    assert restricted(batch, 32, np.inf, 0).mask.tolist() == [[False, True, False], [False, False, False]]
+    assert restricted(batch, 0, 32).mask.tolist() == [[True, False, False], [True, True, False]]
+    assert restricted(batch, 8, 32).mask.tolist() == [[True, False, False], [False, True, False]]
+    assert restricted(batch, 32, np.inf).mask.tolist() == [[False, True, False], [False, False, False]]
 
 
-def test_halves_estimate_variance_and_squared_mean_without_bias():
+def test_groups_estimate_variance_and_squared_mean_without_bias():
     rng = np.random.default_rng(0)
-    mean, deviation = np.array([3.0, -1.0]), 0.5
-    batch = batch_of([[[0, 0, 10, 10]], [[0, 0, 10, 10]]])
-    found = [probe(lambda _: rng.normal(mean, deviation), batch)["lt32"] for _ in range(4000)]
-    # Standard errors: of v = ½‖G_A − G_B‖² σ²·√2/√4000 = 0.006, of s √(2σ²|m|² + 2σ⁴)/√4000 = 0.036; five of them.
+    mean, deviation, count = np.array([3.0, -1.0]), 0.5, 4
+    batches = [batch_of([[[0, 0, 10, 10]]])] * count
+    found = [probe(lambda _: rng.normal(mean, deviation), batches)["lt32"] for _ in range(2000)]
+    # Standard errors: of v 2σ²/√(3 · 2000) = 0.0065, of s about 2σ|m|/√(4 · 2000) = 0.035; five of them.
     noise, signal = np.mean(found, axis=0)
-    assert noise == pytest.approx(2 * deviation**2, abs=0.03)
+    assert noise == pytest.approx(2 * deviation**2, abs=0.033)
     assert signal == pytest.approx(mean @ mean, abs=0.18)
 
 
-def test_sizes_without_boxes_in_a_half_are_left_out():
-    batch = batch_of([[[0, 0, 10, 10]], [[0, 0, 40, 40]]])
-    assert set(probe(lambda _: np.ones(2), batch)) == {"all"}
+def test_variance_and_squared_mean_equal_the_pairwise_definitions():
+    rng = np.random.default_rng(1)
+    gradients = rng.normal(1, 1, (3, 5))
+    draws = itertools.cycle(gradients)
+    noise, signal = probe(lambda _: next(draws), [batch_of([[[0, 0, 40, 40]]])] * 3)["ge32"]
+    pairs = [(gradients[i], gradients[j]) for i in range(3) for j in range(i)]
+    assert noise == pytest.approx(np.mean([0.5 * np.sum((a - b) ** 2) for a, b in pairs]), rel=1e-12)
+    assert signal == pytest.approx(np.mean([a @ b for a, b in pairs]), rel=1e-12)
+
+
+def test_sizes_that_only_one_group_has_are_left_out():
+    batches = [batch_of([[[0, 0, 10, 10]]]), batch_of([[[0, 0, 40, 40]]])]
+    assert set(probe(lambda _: np.ones(2), batches)) == {"all"}
 
 
 def test_no_gain_changes_the_measures_but_the_raw_one():
@@ -78,16 +89,16 @@ def test_the_shared_gradient_leaves_out_what_localizes():
     np.testing.assert_array_equal(shared(gradient), [2, 2, 2, 2, 1])
 
 
-def test_unknown_methods_and_odd_batches_are_refused():
+def test_unknown_methods_and_a_single_group_are_refused():
     with pytest.raises(ValueError, match="methods: expected two or more of ugs"):
         Settings(methods=("ugs", "smoothl1"))
-    with pytest.raises(ValueError, match="batch_size: expected an even number"):
-        Settings(batch_size=3)
+    with pytest.raises(ValueError, match="groups: expected at least 2"):
+        Settings(groups=1)
 
 
 @pytest.mark.slow
 def test_the_last_line_of_the_benchmark_is_json_with_the_ratio_under_32_px():
-    arguments = "--steps 2 --probe-every 1 --image-size 64 64 --batch-size 4 --methods ugs smooth_l1"
+    arguments = "--steps 2 --probe-every 1 --groups 3 --image-size 64 64 --batch-size 2 --methods ugs smooth_l1"
     run = subprocess.run(
         [sys.executable, "-m", "experiments.benchmarks.gradient_variance", *arguments.split()],
         cwd=ROOT,

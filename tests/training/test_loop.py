@@ -183,25 +183,7 @@ def test_inference_needs_no_data_set_and_gives_the_detections_of_the_run(whole, 
     assert np.any(want.valid)
 
 
-def test_a_run_without_kept_anchors_has_them_fitted_again(whole, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(whole.folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    fitted = config.pop("anchors")
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "build_detector", build_toy)
-        detector, *_ = load_for_inference(folder)
-    assert json.loads(json.dumps(detector.arch.anchors)) == fitted
-
-
-def build_toy(experiment, dataset):
-    from ugs_jax.training import anchors_for
-
-    return toy_detector_with(experiment, anchors_for(experiment, dataset), len(dataset.classes))
-
-
-@pytest.mark.parametrize("anchors", ["big", [[[1, 2, 3]]], [[[0, 4]]]])
+@pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])
 def test_damaged_anchors_are_named(anchors, whole, tmp_path):
     config = json.loads((whole.folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"anchors": anchors}))

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from ugs_jax.detectors import Detector
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment, build_detector, detector_with
+from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.state import TrainState, create_state
 from ugs_jax.training.step import data_mesh
@@ -19,7 +19,7 @@ def load_for_inference(
 ) -> tuple[Detector, TrainState, Mesh]:
     """Detector and state of a run, which was scored with the averages `ema_params` and `ema_stats`.
 
-    Anchors and classes come from the run's `config.json`; only for a run without them is the data set opened.
+    Anchors and classes come from the run's `config.json`.
 
     Args:
       folder: the run.
@@ -32,11 +32,7 @@ def load_for_inference(
     """
     run = RunFolder(folder)
     experiment = experiment or read_experiment(folder)
-    anchors = run.read_anchors()
-    if anchors is None:
-        detector = build_detector(experiment, experiment.data.open("train"))
-    else:
-        detector = detector_with(experiment, anchors, len(run.read_classes()))
+    detector = detector_with(experiment, run.read_anchors(), len(run.read_classes()))
     # The schedule has no state of its own, so any will do to know the shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))

@@ -87,7 +87,7 @@ class _Training:
         train_data, self.val_data = (experiment.data.open(split, cache_dir) for split in ("train", "val"))
         self.options = replace(experiment.loader, seed=experiment.seed)
         self.loader = TrainLoader(train_data, self.options, jax.process_index(), jax.process_count())
-        anchors = run.read_anchors() or anchors_for(experiment, train_data)
+        anchors = run.read_anchors() if run.begun else anchors_for(experiment, train_data)
         self.detector = detector_with(experiment, anchors, len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)

@@ -1,5 +1,7 @@
 """The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
 
+import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -42,7 +44,7 @@ class RunFolder:
           FileExistsError: a run is there already and `resume` is not set, or there are remains of one.
           ValueError: the run there has another config; names the fields.
         """
-        if not self._config_file.exists():
+        if not self.begun:
             left = [path for path in (self.metrics_file, *self.checkpoints.glob("*/[0-9]*")) if path.exists()]
             if left:
                 raise FileExistsError(
@@ -75,7 +77,7 @@ class RunFolder:
           FileExistsError, ValueError: see `check`.
         """
         self.check(experiment, resume=resume)
-        if self._config_file.exists():
+        if self.begun:
             return
         summary = {
             "name": experiment.name,
@@ -94,15 +96,19 @@ class RunFolder:
         }
         write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
 
-    def read_anchors(self) -> AnchorSizes | None:
-        """Anchors the run was begun with; None where it has not been, or by a version that did not keep them.
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self._config_file.exists()
+
+    def read_anchors(self) -> AnchorSizes:
+        """Anchors the run was begun with.
 
         Raises:
+          FileNotFoundError: the folder holds no run.
           ValueError: anchors that are no positive (w, h) for every level.
         """
-        anchors = self._read_config().get("anchors") if self._config_file.exists() else None
-        if anchors is None:
-            return None
+        anchors = self._read_config().get("anchors")
         try:
             read = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
         except (TypeError, ValueError) as error:
@@ -205,6 +211,15 @@ def _number(value: Any) -> float | int | None:
 
 
 def _describe_data(experiment: Experiment) -> str:
-    data = to_json(experiment.data)
-    kind = data.pop("type")
-    return f"{kind}({', '.join(f'{k}={v}' for k, v in data.items() if not isinstance(v, dict))})"
+    """The data set's settings, with files by name and content: equal on two machines, different for two data sets."""
+    data = experiment.data
+    settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
+
+
+def _describe_setting(value: Any) -> str:
+    if not isinstance(value, Path):
+        return str(value)
+    if not value.is_file():
+        return value.name
+    return f"{value.name} {hashlib.sha256(value.read_bytes()).hexdigest()[:12]}"
