@@ -20,7 +20,7 @@ experiment = Experiment(
         # So short a run learns most from pictures as they are.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.1), translate=0.0, scale=0.0, flip_ud=0.5),
     ),
-    gains=Gains(box=1.0, objectness=4.0, classes=1.0, ratio_limit=2.5),
+    gains=Gains(ratio_limit=2.5),
     optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
     ema=Ema(decay=0.99, ramp=100.0),
     postprocess=Postprocess(candidates=300, max_detections=100),

@@ -27,15 +27,15 @@ experiment = Experiment(
     network=Network(size="p", p2=True),
     loader=LoaderOptions(
         image_size=(256, 320),
-        batch_size=8,
+        batch_size=4,
         max_boxes=64,
         max_ignore=16,
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.2), translate=0.05, scale=0.1, flip_ud=0.5),
     ),
-    gains=Gains(box=1.0, objectness=4.0, classes=1.0, ratio_limit=2.5),
+    gains=Gains(ratio_limit=2.5),
     optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
     ema=Ema(decay=0.99, ramp=100.0),
     postprocess=Postprocess(candidates=500, max_detections=300),
-    epochs=60,
+    epochs=12,
     evaluate_every=2,
 )

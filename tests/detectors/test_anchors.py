@@ -13,31 +13,46 @@ def aerial(count=5000, seed=0):
     return np.exp(np.stack([area + aspect, area - aspect], -1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("levels", [3, 4])
-def test_nearly_all_boxes_have_an_anchor(levels):
-    assert best_possible_recall(aerial(), fit_anchors(aerial(), levels=levels)) >= 0.98
+P3_TO_P5, P2_TO_P5 = (8, 16, 32), (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize("strides", [P3_TO_P5, P2_TO_P5])
+def test_nearly_all_boxes_have_an_anchor(strides):
+    assert best_possible_recall(aerial(), fit_anchors(aerial(), strides=strides)) >= 0.98
 
 
 def test_anchors_follow_the_data_better_than_the_published_ones():
     sizes = aerial() / 3
-    assert best_possible_recall(sizes, fit_anchors(sizes, levels=3)) > best_possible_recall(sizes, COCO_ANCHORS) + 0.1
+    assert (
+        best_possible_recall(sizes, fit_anchors(sizes, strides=P3_TO_P5))
+        > best_possible_recall(sizes, COCO_ANCHORS) + 0.1
+    )
 
 
-def test_anchors_are_sorted_by_area_and_dealt_out_evenly():
-    anchors = fit_anchors(aerial(), levels=4, per_level=2)
-    assert [len(level) for level in anchors] == [2] * 4
-    areas = [w * h for level in anchors for w, h in level]
-    assert areas == sorted(areas)
+def test_anchors_lie_on_the_level_that_suits_their_size():
+    """√area under 4 strides, and on all but the finest not under 4 strides of the level before."""
+    anchors = np.array(fit_anchors(aerial(), strides=P2_TO_P5, per_level=2))
+    assert anchors.shape == (4, 2, 2)
+    size = np.sqrt(anchors.prod(axis=-1))
+    assert np.all(size[:3] < 4 * np.array(P2_TO_P5[:3])[:, None])
+    assert np.all(size[1:] >= 4 * np.array(P2_TO_P5[:3])[:, None] * 0.999)  # rounded to 0.1 px
+    assert np.all(np.diff(size.ravel()) > 0)
+
+
+def test_a_level_without_boxes_gets_squares_of_its_own_size():
+    finest, *coarser = fit_anchors(np.array([[5.0, 9.0], [6.0, 6.0], [9.0, 8.0]] * 20), strides=P2_TO_P5)
+    assert max(max(pair) for pair in finest) < 16
+    assert coarser == [((16, 16), (22, 22), (28, 28)), ((32, 32), (44, 44), (56, 56)), ((64, 64), (88, 88), (112, 112))]
 
 
 def test_the_same_data_and_seed_give_the_same_anchors():
-    assert fit_anchors(aerial(), levels=3) == fit_anchors(aerial().copy(), levels=3)
+    assert fit_anchors(aerial(), strides=P3_TO_P5) == fit_anchors(aerial().copy(), strides=P3_TO_P5)
 
 
 def test_separate_clusters_are_found():
     centers = np.array([[4, 4], [10, 20], [40, 30]], np.float64)
     sizes = np.repeat(centers, 50, axis=0) * np.exp(np.random.default_rng(0).normal(0, 0.01, (150, 2)))
-    (anchors,) = fit_anchors(sizes, levels=1)
+    (anchors,) = fit_anchors(sizes, strides=(8,))
     np.testing.assert_allclose(anchors, centers, rtol=0.02)
 
 
@@ -53,28 +68,28 @@ def test_separate_clusters_are_found():
     ids=["one box", "all the same", "one outlier", "two extremes", "rows to leave out"],
 )
 def test_degenerate_sizes_give_usable_anchors(sizes):
-    anchors = np.array(fit_anchors(sizes, levels=3))
+    anchors = np.array(fit_anchors(sizes, strides=P3_TO_P5))
     assert anchors.shape == (3, 3, 2)
     assert np.all(np.isfinite(anchors))
     assert np.all(anchors > 0)
     kept = sizes[np.all(np.isfinite(sizes) & (sizes >= 2), axis=-1)]
-    assert best_possible_recall(kept, fit_anchors(sizes, levels=3)) == 1.0
+    assert best_possible_recall(kept, fit_anchors(sizes, strides=P3_TO_P5)) == 1.0
 
 
 def test_too_few_sizes_give_anchors_that_differ():
-    anchors = [pair for level in fit_anchors(np.array([[20.0, 10.0]]), levels=3) for pair in level]
+    anchors = [pair for level in fit_anchors(np.array([[20.0, 10.0]]), strides=P3_TO_P5) for pair in level]
     assert len(set(anchors)) == 9
 
 
 def test_anchors_of_tiny_boxes_are_not_rounded_to_nothing():
-    anchors = np.array(fit_anchors(np.full((20, 2), 0.02), levels=3, min_side=0.01))
+    anchors = np.array(fit_anchors(np.full((20, 2), 0.02), strides=(8,), min_side=0.01))
     assert np.all(anchors == 0.1)
 
 
 @pytest.mark.parametrize("sizes", [np.zeros((0, 2)), np.ones((5, 2)), np.full((5, 2), np.nan)])
 def test_no_usable_box_is_an_error_that_says_so(sizes):
     with pytest.raises(ValueError, match=r"both sides >= 2.0 px .* got none; use larger images, or give `anchors`"):
-        fit_anchors(sizes, levels=3)
+        fit_anchors(sizes, strides=P3_TO_P5)
 
 
 def test_recall_counts_boxes_within_the_limit_in_both_sides():

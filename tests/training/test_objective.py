@@ -63,15 +63,14 @@ def cross_entropy(logit, target):
 
 def by_loops(outputs, batch):
     """Box, objectness and class loss from dense maps of targets, cell by cell."""
-    total = dict.fromkeys(("box", "objectness", "classes", "positives"), 0.0)
-    weights = (4.0, 1.0, 0.4)
+    objectness, weights = 0.0, (4.0, 1.0, 0.4)
+    box_losses, class_losses = [], []
     for level, localizer, sizes, stride, weight in zip(
         outputs.levels, outputs.localizers, ANCHORS, ARCH.strides, weights, strict=True
     ):
         features, objectness, classes = (np.asarray(part, np.float64) for part in level)
         b, h, w, a = objectness.shape
         goal = np.zeros((b, h, w, a))
-        box_losses, class_losses = [], []
         for i in range(b):
             for j in np.flatnonzero(batch.mask[i]):
                 box = batch.boxes[i, j].tolist()
@@ -86,11 +85,13 @@ def by_loops(outputs, batch):
                         cross_entropy(classes[i, row, column, k, n], n == batch.labels[i, j]) for n in range(3)
                     ]
         cells = [cross_entropy(objectness[index], goal[index]) for index in np.ndindex(goal.shape)]
-        total["box"] += GAINS.box * mean(box_losses)
-        total["objectness"] += GAINS.objectness * weight * mean(cells)
-        total["classes"] += GAINS.classes * mean(class_losses)
-        total["positives"] += len(box_losses) / b
-    return total
+        objectness += GAINS.objectness * weight * mean(cells)
+    return {
+        "box": GAINS.box * mean(box_losses),
+        "objectness": objectness,
+        "classes": GAINS.classes * mean(class_losses),
+        "positives": len(box_losses) / b,
+    }
 
 
 def mean(values):

@@ -1,5 +1,7 @@
 """Anchors fitted to the sizes of a data set's boxes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 from scipy.cluster.vq import vq
@@ -8,22 +10,33 @@ from ugs_jax.detectors.yolov5 import AnchorSizes
 
 
 def fit_anchors(
-    sizes: Float[np.ndarray, "n 2"], *, levels: int, per_level: int = 3, seed: int = 0, min_side: float = 2.0
+    sizes: Float[np.ndarray, "n 2"],
+    *,
+    strides: Sequence[int],
+    per_level: int = 3,
+    reach: float = 4.0,
+    seed: int = 0,
+    min_side: float = 2.0,
 ) -> AnchorSizes:
-    """Cluster log sides by k-means, sort by area, deal out evenly from the finest level to the coarsest.
+    """Cluster log sides by k-means on every level, of the boxes whose size suits its stride.
+
+    A box belongs to the finest level with √area < `reach` · stride, else to the coarsest: the levels of the published
+    COCO anchors lie so. Clustering all boxes at once and dealing the clusters out evenly, as YOLOv5 does, hands tiny
+    anchors to coarse levels where objects are small. A level without boxes gets squares of 2 to 3.5 strides.
 
     Distances between logarithms are what the assignment thresholds (a ratio of sides), so clusters in that space
     need no genetic search after them. Too few distinct sizes give repeated anchors a spread of their own.
 
     Args:
       sizes: box sides (w, h) in px of the network's input; boxes with a side below `min_side` are left out.
-      levels: pyramid levels.
+      strides: px a cell of every level, finest first.
       per_level: anchors a cell.
+      reach: √area up to which a level takes boxes, strides.
       seed: of the clustering; the result is deterministic.
       min_side: px.
 
     Returns:
-      Per level, finest first, `per_level` pairs (w, h) in px, rounded to 0.1.
+      Per level, finest first, `per_level` pairs (w, h) in px by area, rounded to 0.1.
 
     Raises:
       ValueError: no box is left.
@@ -35,16 +48,24 @@ def fit_anchors(
             f"anchors: expected boxes with both sides >= {min_side} px in the network's input, got none; "
             "use larger images, or give `anchors` by hand"
         )
-    count = levels * per_level
+    level = np.searchsorted(reach * np.asarray(strides[:-1]), np.sqrt(sides.prod(axis=1)), side="right")
+    return tuple(
+        _fit_level(sides[level == i], per_level, stride, np.random.default_rng((seed, i)))
+        for i, stride in enumerate(strides)
+    )
+
+
+def _fit_level(sides: np.ndarray, count: int, stride: int, rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    if not len(sides):
+        return tuple((float(side), float(side)) for side in (stride * np.linspace(2, 3.5, count)).round(1))
     points = np.log(sides)
     if len(np.unique(points, axis=0)) < count:
         points = np.concatenate([points + shift for shift in np.linspace(-0.5, 0.5, count)])
     start = points[np.argsort(points.sum(1), kind="stable")[np.linspace(0, len(points) - 1, count).astype(int)]]
-    start = start + np.random.default_rng(seed).normal(scale=1e-3, size=start.shape)  # no two equal
+    start = start + rng.normal(scale=1e-3, size=start.shape)  # no two equal
     centers = _cluster(points, start)
     fitted = np.exp(centers[np.argsort(centers.sum(1), kind="stable")])
-    split = np.maximum(fitted.round(1), 0.1).reshape(levels, per_level, 2)
-    return tuple(tuple((float(w), float(h)) for w, h in level) for level in split)
+    return tuple((float(w), float(h)) for w, h in np.maximum(fitted.round(1), 0.1))
 
 
 def _cluster(points: np.ndarray, centers: np.ndarray, rounds: int = 100) -> np.ndarray:

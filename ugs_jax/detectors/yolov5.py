@@ -37,6 +37,11 @@ COCO_ANCHORS: AnchorSizes = (
 """The published anchors (width, height in px at 640²) of P3, P4 and P5."""
 
 
+def pyramid_strides(p2: bool) -> tuple[int, ...]:
+    """Pixels a cell for the levels P3 to P5, or P2 to P5."""
+    return (4, 8, 16, 32) if p2 else (8, 16, 32)
+
+
 class Level(NamedTuple):
     """What the network says at one pyramid level of `h`×`w` cells, `a` anchors a cell."""
 
@@ -84,7 +89,7 @@ class Architecture:
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels a cell for every level, finest first."""
-        return (4, 8, 16, 32) if self.p2 else (8, 16, 32)
+        return pyramid_strides(self.p2)
 
     def channels(self, base: int) -> int:
         """Width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipeline import CocoJson, Dataset, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, fit_anchors
-from ugs_jax.detectors.yolov5 import AnchorSizes, Architecture, Size
+from ugs_jax.detectors.yolov5 import AnchorSizes, Architecture, Size, pyramid_strides
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW
 
@@ -112,7 +112,8 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     """The anchors of the config, or else those fitted to the data set."""
     if experiment.network.anchors is not None:
         return experiment.network.anchors
-    return fit_anchors(input_sizes(dataset, experiment.loader.image_size), levels=4 if experiment.network.p2 else 3)
+    sizes = input_sizes(dataset, experiment.loader.image_size)
+    return fit_anchors(sizes, strides=pyramid_strides(experiment.network.p2))
 
 
 def input_sizes(dataset: Dataset, image_size: tuple[int, int]) -> np.ndarray:

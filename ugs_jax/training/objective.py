@@ -32,7 +32,11 @@ _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 @dataclass(frozen=True)
 class Gains:
-    """Weights of the terms, each a mean over positives (box, classes) or cells (objectness), summed over levels.
+    """Weights of the terms.
+
+    Box and class loss are means over the positives of all levels, so that every positive weighs the same. (YOLOv5 adds
+    up the means of the levels: a level with two positives pulls as hard as one with two hundred.) Objectness is the
+    mean over the cells of a level, summed over levels with YOLOv5's weights.
 
     Attributes:
       box: of the localization loss.
@@ -42,9 +46,9 @@ class Gains:
       ratio_limit: side ratio up to which an anchor may learn a box.
     """
 
-    box: float = 0.05
+    box: float = 1.0
     objectness: float = 1.0
-    classes: float = 0.5
+    classes: float = 1.0
     quality: float = 1.0
     ratio_limit: float = 4.0
 
@@ -66,11 +70,11 @@ def objective(
       loss, uncertainty (mean over positives), positives (anchors that learn a box, an image).
     """
     mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
-    weights = _LEVEL_WEIGHTS[len(arch.strides)]
-    sums = {name: jnp.zeros(()) for name in ("box", "objectness", "classes", "uncertainty", "positives")}
-    parts: dict[str, Array] = {}
-    for level, localizer, sizes, stride, weight in zip(
-        outputs.levels, outputs.localizers, arch.anchors, arch.strides, weights, strict=True
+    cell_weights = _LEVEL_WEIGHTS[len(arch.strides)]
+    objectness = positives = jnp.zeros(())
+    sums: dict[str, Array] = {}
+    for level, localizer, sizes, stride, cell_weight in zip(
+        outputs.levels, outputs.localizers, arch.anchors, arch.strides, cell_weights, strict=True
     ):
         _, rows, columns, _ = level.objectness.shape
         anchor_sizes = np.asarray(sizes, np.float32)
@@ -82,17 +86,17 @@ def objective(
         terms = localization_terms(level, localizer, localization, found, anchors, targets)
         quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
         empty = background(batch.ignore, batch.ignore_mask, stride=stride, shape=(rows, columns))
-        sums["box"] += gains.box * losses.masked_mean(terms.loss, found.positive)
-        sums["objectness"] += gains.objectness * weight * _objectness_loss(level, found, quality, empty)
-        sums["classes"] += gains.classes * _class_loss(level, found, jnp.asarray(batch.labels))
-        sums["uncertainty"] += losses.masked_sum(terms.uncertainty, found.positive)
-        sums["positives"] += jnp.sum(found.positive)
-        for name, part in terms.parts.items():
-            parts[name] = parts.get(name, jnp.zeros(())) + losses.masked_mean(part, found.positive)
-    loss = sums["box"] + sums["objectness"] + sums["classes"]
-    sums["uncertainty"] /= jnp.maximum(sums["positives"], 1)
-    sums["positives"] /= batch.boxes.shape[0]
-    return loss, {"loss": loss, **sums, **parts}
+        objectness += gains.objectness * cell_weight * _objectness_loss(level, found, quality, empty)
+        positives += jnp.sum(found.positive)
+        class_loss = _class_loss(level, found, jnp.asarray(batch.labels))
+        named = {"box": terms.loss, "classes": class_loss, "uncertainty": terms.uncertainty, **terms.parts}
+        for name, values in named.items():
+            sums[name] = sums.get(name, jnp.zeros(())) + losses.masked_sum(values, found.positive)
+    means = {name: value / jnp.maximum(positives, 1) for name, value in sums.items()}
+    means["box"] *= gains.box
+    means["classes"] *= gains.classes
+    loss = means["box"] + objectness + means["classes"]
+    return loss, {"loss": loss, "objectness": objectness, "positives": positives / batch.boxes.shape[0], **means}
 
 
 def localization_terms(
@@ -137,8 +141,8 @@ def _objectness_loss(level: Level, found: Candidates, quality: Array, empty: Arr
     return losses.masked_mean(losses.sigmoid_cross_entropy(logits, target), counts)
 
 
-def _class_loss(level: Level, found: Candidates, labels: Array) -> Array:
+def _class_loss(level: Level, found: Candidates, labels: Array) -> Float[Array, "b m 3 a"]:
+    """Mean over the classes, for every candidate."""
     logits = gather(level.classes, found.cell)  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
-    loss = losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape))
-    return losses.masked_mean(loss, found.positive[..., None])
+    return jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
