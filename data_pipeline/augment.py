@@ -36,6 +36,8 @@ class Augmentation:
       mosaic: probability of joining four images.
       mixup: probability that a mosaic is blended with a second one, by Beta(32, 32).
       hsv: gains of hue, saturation and value: factors are 1 + U(−gain, gain).
+      invert: probability of the negative. For thermal images, where an object is warmer or colder than the ground by
+        the hour of the day.
       degrees: rotation U(−degrees, degrees).
       translate: shift U(−translate, translate) of the output's width and height.
       scale: zoom U(1 − scale, 1 + scale).
@@ -52,6 +54,7 @@ class Augmentation:
     mosaic: float = 1.0
     mixup: float = 0.0
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
+    invert: float = 0.0
     degrees: float = 0.0
     translate: float = 0.1
     scale: float = 0.5
@@ -64,7 +67,7 @@ class Augmentation:
     max_aspect: float = 100.0
 
     def __post_init__(self) -> None:
-        limits = dict.fromkeys(("mosaic", "mixup", "flip_lr", "flip_ud", "translate", "min_visible"), 1.0)
+        limits = dict.fromkeys(("mosaic", "mixup", "invert", "flip_lr", "flip_ud", "translate", "min_visible"), 1.0)
         limits |= {"scale": 0.99, "perspective": 0.25, "shear": 80.0, "degrees": 180.0, "min_side": math.inf}
         for name, most in limits.items():
             if not 0.0 <= getattr(self, name) <= most:
@@ -118,7 +121,8 @@ def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: n
         if rng.random() < augmentation.mixup:
             other = _mosaic(pictures, int(rng.integers(len(pictures))), augmentation, rng)
             sample = mix(sample, other, float(rng.beta(32.0, 32.0)))
-    return sample._replace(image=jitter_hsv(sample.image, augmentation.hsv, rng))
+    image = jitter_hsv(sample.image, augmentation.hsv, rng)
+    return sample._replace(image=np.invert(image) if rng.random() < augmentation.invert else image)
 
 
 def random_warp(
