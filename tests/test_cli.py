@@ -73,6 +73,9 @@ def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
     assert "UGS" in (tmp_path / "runs" / "comparison.md").read_text()
     trained = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
+    assert main(["compare", str(run), "--folder", "again"]) == 0
+    assert (tmp_path / "again" / "comparison.md").read_text() == (tmp_path / "runs" / "comparison.md").read_text()
+
     assert main(["eval", str(run)]) == 0
     scores = json.loads((run / "evaluation_best.json").read_text())
     assert scores["ap"] == pytest.approx(next(row["ap"] for row in trained if row["kind"] == "eval"), abs=1e-9)

@@ -125,28 +125,36 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
     ) -> None:
         """Train each config with each seed on the same batches, then draw AP by epoch and write a table.
 
-        Fields after `--` override every config: `ugs compare A B -- --epochs 5`.
+        Fields after `--` override every config: `ugs compare A B -- --epochs 5`. Runs that are trained already, here
+        or elsewhere, are compared by naming their folders.
 
         Args:
-          configs: names or Python files, the baseline first.
+          configs: names, Python files or folders of finished runs, the baseline first.
           seeds: each config is trained once with each.
           folder: holds the runs, comparison.png, comparison.md and comparison.json.
           resume: keep finished runs in the folder and continue interrupted ones.
         """
         from ugs_jax.training import train
 
-        runs = []
+        runs = [(place, Path(name)) for place, name in enumerate(configs) if _is_run(name)]
         for seed in seeds:
-            for name in configs:
+            for place, name in enumerate(configs):
+                if _is_run(name):
+                    continue
                 seeded = replace(load_config(name), seed=seed)
                 experiment = _with_overrides(seeded, overrides, "ugs compare … --").experiment
                 run = _run_folder(folder, experiment)
                 if not (resume and (run / "report.md").exists()):
                     train(experiment, run, resume=resume and run.exists())
-                runs.append(run)
-        _write_comparison(runs, folder)
+                runs.append((place, run))
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_comparison([run for _, run in sorted(runs, key=lambda pair: pair[0])], folder)
 
     return compare
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / "config.json").is_file()
 
 
 def _write_comparison(runs: Sequence[Path], folder: Path) -> None:

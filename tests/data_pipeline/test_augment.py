@@ -291,6 +291,18 @@ def test_colour_agrees_with_hsv_arithmetic():
     np.testing.assert_allclose(jittered, [value, value * (1 - saturation), value * (1 - saturation)], atol=2.0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_negatives_come_as_often_as_asked_and_nothing_else_changes(share):
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    pictures = pictures_of(example(image), size=(32, 32))
+    samples = [augmented(pictures, 0, without(invert=share), np.random.default_rng(seed)) for seed in range(200)]
+    plain = letterboxed(pictures, 0).image
+    negative = [np.array_equal(sample.image, 255 - plain) for sample in samples]
+    assert all(same or np.array_equal(sample.image, plain) for same, sample in zip(negative, samples, strict=True))
+    assert np.mean(negative) == pytest.approx(share, abs=0.15 if 0 < share < 1 else 0)  # four standard errors
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
