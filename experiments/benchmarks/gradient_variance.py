@@ -6,28 +6,30 @@ takes about a quarter of an hour on two idle cores. The last line is JSON; `vari
 for boxes under 32 px, smooth L1 over UGS: above 1, UGS is the quieter one.
 
 What is measured. Every method is trained from the same initial weights (layers of equal shape) on the same batches.
-Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken from the boxes of
-one size in each of the next `groups` batches: G_1 … G_K, with respect to all parameters that the methods share, which
-is every layer but the one that localizes. As the batches are different draws of images, the sample variance
-v = Σ‖G_k − Ḡ‖²/(K−1) estimates without bias the variance (trace of the covariance) of such a gradient, and the mean
-product of two different ones, s = ‖Ḡ‖² − v/K, the squared norm of its mean. A size is √area in px of the network's
-input.
+Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken over the next
+`groups` batches, in two ways. A size is √area in px of the network's input.
+
+- Of single boxes: the norm of the gradient of a box's loss by the features it is localized from, μ and σ over boxes.
+- Of batches, from the boxes of one size in each: G_1 … G_K, with respect to all parameters that the methods share,
+  which is every layer but the one that localizes. v = Σ‖G_k − Ḡ‖²/(K−1) estimates without bias the variance (trace of
+  the covariance) of such a gradient, and the mean product of two different ones, s = ‖Ḡ‖² − v/K, the squared norm of
+  its mean.
 
 What is normalised how. A loss times a constant has the same optimum and, under Adam, the same steps, but a different
-variance: the variance alone says nothing. Three measures do not change with the gain:
+variance: the variance alone says nothing. Four measures do not change with the gain:
 
-1. `relative`: Σv / Σs over the probes, noise over signal. It is the gradient noise scale (McCandlish et al.,
-   arXiv 1812.06162) of the localization gradient of one size of boxes. This is what `variance_ratio_*` reports, chosen
-   before any number was seen: it is the only one that no weight can buy, neither a gain nor a weight that depends on
-   the size of a box, and it is what decides how many images a trustworthy step needs.
-2. `equal_total`: Σv over Σ(v + s) of the gradient of all boxes: gains such that both methods send the same localization
+1. `between_boxes`: σ²/μ², mean over the probes: how unequally the boxes of one size pull. A few boxes whose gradient is
+   many times the others' are what the paper calls instability. This is what `variance_ratio_*` reports.
+2. `relative`: Σv / Σs over the probes, noise over signal. It is the gradient noise scale (McCandlish et al.,
+   arXiv 1812.06162) of the localization gradient of one size of boxes; neither a gain nor a weight that depends on the
+   size of a box can buy it, and it decides how many images a trustworthy step needs.
+3. `equal_total`: Σv over Σ(v + s) of the gradient of all boxes: gains such that both methods send the same localization
    gradient, in mean square, through training. Near 1 by construction where almost all boxes are small.
-3. `equal_large`: Σv over Σ(v + s) of boxes of 32 px and more: gains such that large boxes pull equally hard. A weight
+4. `equal_large`: Σv over Σ(v + s) of boxes of 32 px and more: gains such that large boxes pull equally hard. A weight
    that depends on size changes it.
 
-`raw` (Σv at the gain of the config) is in the table for whoever wants to see what scaling does. Not measured is the
-gradient per box at the features: its mean is, up to a matrix, the gradient of the localization layer's bias, which
-training drives to 0 within some steps, so that a relative variance there divides by nothing.
+`raw` (Σv at the gain of the config) is in the table for whoever wants to see what scaling does. First `relative` was
+reported, and undefined for want of probes; `between_boxes` took its place before either of them had a value.
 
 Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
 either method, or no interval) is null and needs more groups, probes or larger batches.
@@ -38,6 +40,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,18 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import Augmentation, Batch, LoaderOptions, TinyScenes, TrainLoader
+from experiments.benchmarks.gradient_statistics import (
+    MEASURES,
+    SIZES,
+    Probes,
+    Spread,
+    box_norms,
+    collect,
+    compare,
+    measures,
+    probe,
+    shared,
+)
 from ugs_jax import losses
 from ugs_jax.atomic import write_atomically
 from ugs_jax.cli import load_config
@@ -64,9 +79,7 @@ METHODS: dict[str, Regression | Distribution | Interval] = {
     "l2": Regression(losses.l2, space="offsets"),
     "dfl": Distribution(),
 }
-SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}
 BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights of box, objectness, classes
-Probes = dict[str, np.ndarray]  # by size: [probes, 2], v and s
 
 
 @dataclass(frozen=True)
@@ -124,36 +137,7 @@ def base_experiment(settings: Settings) -> Experiment:
     )
 
 
-def restricted(batch: Batch, low: float, high: float) -> Batch:
-    """The batch with only the boxes of one size."""
-    sides = np.asarray(batch.boxes[..., 2:] - batch.boxes[..., :2], np.float64)
-    size = np.sqrt(np.maximum(sides, 0).prod(-1))
-    return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high))
-
-
-def shared(gradient: Any) -> Array:
-    """All of a gradient but that of the layers that localize, as one vector; equally long for every method."""
-    leaves = jax.tree_util.tree_leaves_with_path(gradient)
-    kept = [leaf.ravel() for path, leaf in leaves if "localize" not in jax.tree_util.keystr(path)]
-    return jnp.concatenate(kept)
-
-
-def probe(vector: Callable[[Batch], np.ndarray], batches: list[Batch]) -> dict[str, tuple[float, float]]:
-    """The pair (v, s) by size, of the batches that have a box of it; sizes that fewer than two have are left out."""
-    found = {}
-    for name, (low, high) in SIZES.items():
-        groups = [group for group in (restricted(batch, low, high) for batch in batches) if group.mask.any()]
-        if len(groups) > 1:
-            gradients = np.stack([np.asarray(vector(group), np.float64) for group in groups])
-            mean = gradients.mean(axis=0)
-            noise = float(np.sum((gradients - mean) ** 2)) / (len(groups) - 1)
-            found[name] = noise, float(mean @ mean) - noise / len(groups)
-    return found
-
-
-def run_method(
-    experiment: Experiment, settings: Settings, tell: Callable[[str], None]
-) -> list[dict[str, tuple[float, float]]]:
+def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str], None]) -> list[dict[str, Spread]]:
     """Trains one method with probes on the way."""
     dataset = experiment.data.open("train")
     loader = TrainLoader(dataset, replace(experiment.loader, seed=experiment.seed))
@@ -174,6 +158,11 @@ def run_method(
         return jax.grad(loss, has_aux=True)(params)
 
     @jax.jit
+    def norms(params: Any, stats: Any, batch: Batch) -> Array:
+        outputs, _ = detector.apply(params, stats, batch.images, train=True)
+        return box_norms(outputs, batch, detector.localization, detector.arch, experiment.gains.ratio_limit)
+
+    @jax.jit
     def advance(params: Any, opt_state: Any, direction: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
         more = {"value": parts["loss"], "uncertainty": parts["uncertainty"]}
         updates, opt_state = optimizer.update(direction, opt_state, params, grad=direction, **more)
@@ -188,7 +177,8 @@ def run_method(
             def vector(group: Batch, held: tuple[Any, Any] = held) -> np.ndarray:
                 return np.asarray(flat(gradient(*held, group, BOX_ONLY)[0]))
 
-            probes.append(probe(vector, [loader.batch_at(step + k) for k in range(settings.groups)]))
+            batches = [loader.batch_at(step + k) for k in range(settings.groups)]
+            probes.append(probe(vector, partial(norms, *held), batches))
         direction, (stats, parts) = gradient(params, stats, batch, EVERYTHING)
         params, opt_state = advance(params, opt_state, direction, parts)
         if step % settings.probe_every == 0:
@@ -196,70 +186,24 @@ def run_method(
     return probes
 
 
-def collect(runs: list[list[dict[str, tuple[float, float]]]]) -> Probes:
-    """Probes of all seeds by size, NaN where there was no box."""
-    rows = [row for probes in runs for row in probes]
-    nothing = (np.nan, np.nan)
-    return {name: np.array([row.get(name, nothing) for row in rows]) for name in SIZES}
-
-
-def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
-    """The four measures by size, from some of the probes."""
-    total = {name: np.nansum(values[rows], axis=0) for name, values in probes.items()}
-    result: dict[str, dict[str, float]] = {}
-    for name, (noise, signal) in total.items():
-        result[name] = {
-            "relative": noise / signal if signal > 0 else np.nan,
-            "equal_total": _over(noise, total["all"].sum()),
-            "equal_large": _over(noise, total["ge32"].sum()),
-            "raw": noise,
-        }
-    return result
-
-
-def compare(numerator: Probes, denominator: Probes, draws: int = 1000) -> dict[str, dict[str, list[float | None]]]:
-    """Ratios of all measures, as [ratio, low, high], by size; probes are resampled in pairs, as batches are equal."""
-    count = len(numerator["all"])
-    rng = np.random.default_rng(0)
-    samples = [np.arange(count), *rng.integers(0, count, (draws, count))]
-    pairs = [(measures(numerator, rows), measures(denominator, rows)) for rows in samples]
-    result: dict[str, dict[str, list[float | None]]] = {}
-    for name in SIZES:
-        result[name] = {}
-        for measure in ("relative", "equal_total", "equal_large", "raw"):
-            ratios = np.array([_over(above[name][measure], below[name][measure]) for above, below in pairs])
-            finite = ratios[1:][np.isfinite(ratios[1:])]
-            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) > 0.95 * draws else (np.nan, np.nan)
-            result[name][measure] = [_number(ratios[0]), _number(low), _number(high)]
-    return result
-
-
 def print_tables(probes: dict[str, Probes], ratios: dict[str, Any], settings: Settings, console: Console) -> None:
-    """One table of the reported measure by size, one of all measures under 32 px."""
+    """Tables of the first two measures by size, and of all measures under 32 px."""
     base = settings.methods[0]
-    table = Table(title=f"relative variance of the localization gradient, over that of {base} [95 %]")
-    table.add_column("method")
-    for name in SIZES:
-        table.add_column(name, justify="right")
     own = {name: measures(values, np.arange(len(values["all"]))) for name, values in probes.items()}
-    table.add_row(f"{base} itself", *(f"{own[base][name]['relative']:.2f}" for name in SIZES))
-    for method, by_size in ratios.items():
-        table.add_row(method, *(_cell(by_size[name]["relative"]) for name in SIZES))
-    console.print(table)
+    for measure in ("between_boxes", "relative"):
+        table = Table(title=f"{measure}, over that of {base} [95 %]")
+        for heading in ("method", *SIZES):
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        table.add_row(f"{base} itself", *(f"{own[base][name][measure]:.2f}" for name in SIZES))
+        for method, by_size in ratios.items():
+            table.add_row(method, *(_cell(by_size[name][measure]) for name in SIZES))
+        console.print(table)
     table = Table(title=f"boxes under 32 px, over {base} [95 %]")
-    for heading in ("method", "relative", "equal_total", "equal_large", "raw"):
+    for heading in ("method", *MEASURES):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method, by_size in ratios.items():
         table.add_row(method, *(_cell(value) for value in by_size["lt32"].values()))
     console.print(table)
-
-
-def _over(above: float, below: float) -> float:
-    return float(above / below) if below > 0 else float("nan")
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def _cell(values: list[float | None]) -> str:
@@ -291,9 +235,13 @@ def main(settings: Settings) -> None:
     result: dict[str, Any] = {"benchmark": "gradient_variance"}
     reported = "smooth_l1" if "smooth_l1" in ratios else others[0]
     for name in SIZES:
-        middle, low, high = ratios[reported][name]["relative"]
+        middle, low, high = ratios[reported][name]["between_boxes"]
         result[f"variance_ratio_{name}"], result[f"variance_ratio_{name}_interval"] = middle, [low, high]
-    result |= {"reported": f"{reported} over {first}", "normalisation": "relative: noise over signal", "ratios": ratios}
+    result |= {
+        "reported": f"{reported} over {first}",
+        "normalisation": "between_boxes: variance over squared mean of the norms of single boxes' gradients",
+        "ratios": ratios,
+    }
     print(json.dumps({**result, **_plain(settings), "device": jax.devices()[0].device_kind, "cores": os.cpu_count()}))
 
 

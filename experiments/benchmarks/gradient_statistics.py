@@ -1,0 +1,169 @@
+"""Statistics of localization gradients: between batches, between boxes, and their ratios with intervals."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from data_pipeline import Batch
+from ugs_jax import losses
+from ugs_jax.boxes import Anchors
+from ugs_jax.detectors import (
+    Candidates,
+    Localization,
+    Localizer,
+    Outputs,
+    assign,
+    candidate_anchors,
+    gather,
+    learnable,
+    localize,
+)
+from ugs_jax.detectors.yolov5 import Architecture
+
+SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}
+MEASURES = ("between_boxes", "relative", "equal_total", "equal_large", "raw")
+
+
+class Spread(NamedTuple):
+    """What one probe found for boxes of one size.
+
+    Attributes:
+      noise: v, variance of the gradient between batches.
+      signal: s, squared norm of its mean.
+      inequality: (σ/μ)² of the norms of single boxes' gradients.
+    """
+
+    noise: float
+    signal: float
+    inequality: float
+
+
+Probes = dict[str, np.ndarray]  # by size: [probes, 3], rows are Spread
+
+
+def sizes_of(batch: Batch) -> np.ndarray:
+    """√area of every row of boxes, px."""
+    sides = np.asarray(batch.boxes[..., 2:] - batch.boxes[..., :2], np.float64)
+    return np.sqrt(np.maximum(sides, 0).prod(-1))
+
+
+def restricted(batch: Batch, low: float, high: float) -> Batch:
+    """The batch with only the boxes of one size."""
+    size = sizes_of(batch)
+    return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high))
+
+
+def shared(gradient: Any) -> Array:
+    """All of a gradient but that of the layers that localize, as one vector; equally long for every method."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    kept = [leaf.ravel() for path, leaf in leaves if "localize" not in jax.tree_util.keystr(path)]
+    return jnp.concatenate(kept)
+
+
+def box_norms(
+    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, ratio_limit: float
+) -> Float[Array, "b m"]:
+    """Norm of every box's gradient of its localization loss, by the features it is localized from; 0 for no positive.
+
+    The loss of a box is the sum over its positives on all levels, at the features as they are (no UR).
+    """
+    mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
+    square = jnp.zeros(batch.boxes.shape[:2])
+    for level, localizer, anchor_sizes, stride in zip(
+        outputs.levels, outputs.localizers, arch.anchors, arch.strides, strict=True
+    ):
+        _, rows, columns, _ = level.objectness.shape
+        sizes = np.asarray(anchor_sizes, np.float32)
+        found = assign(batch.boxes, mask, sizes, stride=stride, shape=(rows, columns), ratio_limit=ratio_limit)
+        anchors = candidate_anchors(found, sizes, stride=stride)
+        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
+
+        features = gather(level.features, found.cell)  # [b, m, 3, c]
+        gradient = jax.grad(_summed_loss)(features, localizer, localization, anchors, targets, found)
+        square += jnp.sum(jnp.square(gradient), axis=(-2, -1))
+    return jnp.sqrt(square)
+
+
+def _summed_loss(
+    features: Array,
+    localizer: Localizer,
+    localization: Localization,
+    anchors: Anchors,
+    targets: Array,
+    found: Candidates,
+) -> Array:
+    terms = localization.loss(localize(localizer, features), anchors, targets)
+    return losses.masked_sum(terms.loss, found.positive)
+
+
+def probe(
+    vector: Callable[[Batch], np.ndarray], norms: Callable[[Batch], np.ndarray], batches: list[Batch]
+) -> dict[str, Spread]:
+    """Spread by size, over the batches that have a box of it; sizes that fewer than two have are left out."""
+    found = {}
+    pulls = [np.asarray(norms(batch), np.float64) for batch in batches]
+    for name, (low, high) in SIZES.items():
+        groups = [group for group in (restricted(batch, low, high) for batch in batches) if group.mask.any()]
+        single = np.concatenate([
+            pull[(size >= low) & (size < high) & (pull > 0)]
+            for pull, size in zip(pulls, map(sizes_of, batches), strict=True)
+        ])  # fmt: skip
+        if len(groups) > 1 and len(single) > 1:
+            gradients = np.stack([np.asarray(vector(group), np.float64) for group in groups])
+            mean = gradients.mean(axis=0)
+            noise = float(np.sum((gradients - mean) ** 2)) / (len(groups) - 1)
+            inequality = float(single.var(ddof=1) / single.mean() ** 2)
+            found[name] = Spread(noise, float(mean @ mean) - noise / len(groups), inequality)
+    return found
+
+
+def collect(runs: list[list[dict[str, Spread]]]) -> Probes:
+    """Probes of all seeds by size, NaN where there was no box."""
+    rows = [row for probes in runs for row in probes]
+    nothing = Spread(np.nan, np.nan, np.nan)
+    return {name: np.array([row.get(name, nothing) for row in rows]) for name in SIZES}
+
+
+def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
+    """All measures by size, from some of the probes."""
+    total = {name: Spread(*np.nansum(values[rows], axis=0)) for name, values in probes.items()}
+    power = {name: spread.noise + spread.signal for name, spread in total.items()}
+    result: dict[str, dict[str, float]] = {}
+    for name, spread in total.items():
+        result[name] = {
+            "between_boxes": spread.inequality,
+            "relative": spread.noise / spread.signal if spread.signal > 0 else np.nan,
+            "equal_total": _over(spread.noise, power["all"]),
+            "equal_large": _over(spread.noise, power["ge32"]),
+            "raw": spread.noise,
+        }
+    return result
+
+
+def compare(numerator: Probes, denominator: Probes, draws: int = 1000) -> dict[str, dict[str, list[float | None]]]:
+    """Ratios of all measures, as [ratio, low, high], by size; probes are resampled in pairs, as batches are equal."""
+    count = len(numerator["all"])
+    rng = np.random.default_rng(0)
+    samples = [np.arange(count), *rng.integers(0, count, (draws, count))]
+    pairs = [(measures(numerator, rows), measures(denominator, rows)) for rows in samples]
+    result: dict[str, dict[str, list[float | None]]] = {}
+    for name in SIZES:
+        result[name] = {}
+        for measure in MEASURES:
+            ratios = np.array([_over(above[name][measure], below[name][measure]) for above, below in pairs])
+            finite = ratios[1:][np.isfinite(ratios[1:])]
+            low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) > 0.95 * draws else (np.nan, np.nan)
+            result[name][measure] = [_number(ratios[0]), _number(low), _number(high)]
+    return result
+
+
+def _over(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
