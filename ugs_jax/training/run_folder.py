@@ -108,7 +108,7 @@ class RunFolder:
           FileNotFoundError: the folder holds no run.
           ValueError: anchors that are no positive (w, h) for every level.
         """
-        anchors = self._read_config().get("anchors")
+        anchors: Any = self._read_config().get("anchors")
         try:
             read = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
         except (TypeError, ValueError) as error:
