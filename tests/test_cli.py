@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ugs_jax.cli import load_config, main
+from ugs_jax.cli import main
+from ugs_jax.commands import load_config
 
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
@@ -80,6 +81,9 @@ def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
     scores = json.loads((run / "evaluation_best.json").read_text())
     assert scores["ap"] == pytest.approx(next(row["ap"] for row in trained if row["kind"] == "eval"), abs=1e-9)
     assert "IoU 0.50:0.05:0.95" in scores["protocol"]
+
+    assert main(["eval", str(run), "--split", "train"]) == 0
+    assert json.loads((run / "evaluation_best_train.json").read_text())["ap"] is not None
 
     assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0
     (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())

@@ -1,15 +1,8 @@
-"""The `ugs` command: train, compare, eval, predict."""
+"""The `ugs` command. Nothing is imported before it is known what for: `ugs verify` needs only JAX and NumPy."""
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
-
-import tyro
-
-if TYPE_CHECKING:
-    from ugs_jax.training import Experiment
+from collections.abc import Sequence
 
 _MANUAL = """\
 usage: ugs COMMAND …
@@ -20,270 +13,50 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs compare [CONFIG …] [--seeds 0 1 2] train several, the baseline first, on the same batches; draw AP by epoch
   ugs eval RUN                           score a run on its validation images (COCO AP by object size)
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
+  ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
 
 CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
   {configs}
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
+_COMMANDS = ("train", "compare", "eval", "predict", "verify")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `ugs` command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], None]] = {
-        "train": _train, "compare": _compare, "eval": _eval, "predict": _predict
-    }  # fmt: skip
     if not words or words[0] in ("-h", "--help"):
-        print(_MANUAL.format(configs="\n  ".join(_known_configs())))
+        from ugs_jax.commands import known_configs
+
+        print(_MANUAL.format(configs="\n  ".join(known_configs())))
         return 0
-    if words[0] not in commands:
-        print(f"ugs: no command {words[0]!r}{_suggest(words[0], commands)}", file=sys.stderr)
+    name, *rest = words
+    if name not in _COMMANDS:
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        print(f"ugs: no command {name!r}{f'; did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
         return 2
     try:
-        commands[words[0]](words[1:])
+        return _run(name, rest)
     except (ValueError, OSError, ArithmeticError) as error:  # what we raise ourselves says what to do about it
-        print(f"ugs {words[0]}: {error}", file=sys.stderr)
+        print(f"ugs {name}: {error}", file=sys.stderr)
         return 1
+
+
+def _run(name: str, words: list[str]) -> int:
+    if name == "verify":
+        from ugs_jax.curvature.command import main as verify
+
+        return verify(words)
+    from ugs_jax import commands
+
+    {
+        "train": commands.train_command,
+        "compare": commands.compare_command,
+        "eval": commands.eval_command,
+        "predict": commands.predict_command,
+    }[name](words)
     return 0
-
-
-def load_config(name: str) -> "Experiment":
-    """An experiment by the name of one of ours, or from a Python file that defines `experiment`.
-
-    Raises:
-      ValueError: no such config, one without `experiment`, or a misspelt field; with the nearest known name.
-    """
-    import importlib
-    import runpy
-
-    from ugs_jax.training import Experiment
-
-    try:
-        if name.endswith(".py"):
-            if not Path(name).is_file():
-                raise ValueError(f"{name}: expected a Python file, found none")
-            found = runpy.run_path(name).get("experiment")
-        else:
-            if name not in _known_configs():
-                raise ValueError(f"no config {name!r}{_suggest(name, _known_configs())}; a file's name ends in .py")
-            found = importlib.import_module(f"experiments.configs.{name}").experiment
-    except TypeError as error:
-        raise ValueError(f"{name}: {_explain_keyword(error)}") from error
-    if not isinstance(found, Experiment):
-        raise ValueError(f"{name}: expected `experiment = Experiment(…)`, found {type(found).__name__}")
-    return found
-
-
-class _TrainOptions(NamedTuple):
-    experiment: Any
-    folder: Path | None
-    resume: bool
-
-
-def _train(words: list[str]) -> None:
-    from ugs_jax.training import train
-
-    name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
-    options = _with_overrides(load_config(name), words, f"ugs train {name}")
-    folder = options.folder or _run_folder(Path("runs"), options.experiment)
-    result = train(options.experiment, folder, resume=options.resume)
-    _print_scores(result.best, options.experiment.name)
-    print(f"report: {folder / 'report.md'}")
-
-
-def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "_TrainOptions":
-    from ugs_jax.training import Experiment
-
-    def options(
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
-        folder: Path | None = None,
-        resume: bool = False,
-    ) -> _TrainOptions:
-        """Train one experiment into a run folder. The values are those of the config; change any of them.
-
-        Args:
-          experiment: the experiment.
-          folder: where the run goes; runs/NAME-seedN if none is given.
-          resume: continue the run in the folder from its last checkpoint.
-        """
-        return _TrainOptions(experiment, folder, resume)
-
-    return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
-
-
-def _compare(words: list[str]) -> None:
-    own, overrides = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
-    tyro.cli(_compare_runs(overrides), args=own, prog="ugs compare")
-
-
-def _compare_runs(overrides: list[str]) -> Callable[..., None]:
-    def compare(
-        configs: tyro.conf.Positional[tuple[str, ...]] = ("first_light_ciou", "first_light_ugs"),
-        seeds: tuple[int, ...] = (0,),
-        folder: Path = Path("runs/compare"),
-        resume: bool = False,
-    ) -> None:
-        """Train each config with each seed on the same batches, then draw AP by epoch and write a table.
-
-        Fields after `--` override every config: `ugs compare A B -- --epochs 5`. Runs that are trained already, here
-        or elsewhere, are compared by naming their folders.
-
-        Args:
-          configs: names, Python files or folders of finished runs, the baseline first.
-          seeds: each config is trained once with each.
-          folder: holds the runs, comparison.png, comparison.md and comparison.json.
-          resume: keep finished runs in the folder and continue interrupted ones.
-        """
-        from ugs_jax.training import train
-
-        runs = [(place, Path(name)) for place, name in enumerate(configs) if _is_run(name)]
-        for seed in seeds:
-            for place, name in enumerate(configs):
-                if _is_run(name):
-                    continue
-                seeded = replace(load_config(name), seed=seed)
-                experiment = _with_overrides(seeded, overrides, "ugs compare … --").experiment
-                run = _run_folder(folder, experiment)
-                if not (resume and (run / "report.md").exists()):
-                    train(experiment, run, resume=resume and run.exists())
-                runs.append((place, run))
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_comparison([run for _, run in sorted(runs, key=lambda pair: pair[0])], folder)
-
-    return compare
-
-
-def _is_run(name: str) -> bool:
-    return (Path(name) / "config.json").is_file()
-
-
-def _write_comparison(runs: Sequence[Path], folder: Path) -> None:
-    import json
-
-    from ugs_jax.atomic import write_atomically
-    from ugs_jax.evaluation import DEFAULT_PROTOCOL
-    from ugs_jax.plotting import plot_comparison
-    from ugs_jax.report import compare, comparison_table, group_by_name, read_groups
-
-    groups = group_by_name(list(runs))
-    table = comparison_table(groups)
-    write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
-    write_atomically(folder / "comparison.json", json.dumps(compare(read_groups(groups)).json(), indent=1).encode())
-    plot_comparison(groups, folder / "comparison.png")
-    print(table)
-    print(f"\n{DEFAULT_PROTOCOL.describe()}\n")
-    print(f"curves: {folder / 'comparison.png'}  table: {folder / 'comparison.md'}")
-    for run in runs:
-        print(f"report: {run / 'report.md'}  pictures: {run / 'predictions.png'}")
-
-
-def _eval(words: list[str]) -> None:
-    tyro.cli(_evaluate_run, args=words, prog="ugs eval")
-
-
-def _evaluate_run(run: tyro.conf.Positional[Path], which: Literal["best", "last"] = "best") -> None:
-    """Score a run on the validation images of its config.
-
-    Args:
-      run: a run folder.
-      which: checkpoint.
-    """
-    import json
-
-    from ugs_jax.atomic import write_atomically
-    from ugs_jax.evaluation import DEFAULT_PROTOCOL, CocoScorer
-    from ugs_jax.training import evaluate, jit_detect, load_for_inference, read_experiment
-
-    experiment = read_experiment(run)
-    data = experiment.data.open("val")
-    detector, state, mesh = load_for_inference(run, experiment, which=which)
-    detect = jit_detect(detector, experiment.postprocess, mesh)
-    scorer = CocoScorer(data)
-    scores = evaluate(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, scorer)
-    file = run / f"evaluation_{which}.json"
-    write_atomically(file, json.dumps({"protocol": DEFAULT_PROTOCOL.describe(), **scores}, indent=1).encode())
-    _print_scores(scores, f"{experiment.name} ({which})")
-    print(f"scores: {file}")
-
-
-def _predict(words: list[str]) -> None:
-    tyro.cli(_predict_images, args=words, prog="ugs predict")
-
-
-def _predict_images(
-    run: tyro.conf.Positional[Path],
-    images: tyro.conf.Positional[tuple[Path, ...]],
-    output: Path = Path("predictions"),
-    threshold: float = 0.25,
-    which: Literal["best", "last"] = "best",
-) -> None:
-    """Detect objects in image files; write predictions.json and one picture for each image.
-
-    Args:
-      run: a run folder.
-      images: image files, or folders of them.
-      output: folder to write.
-      threshold: least score of a box in the pictures; the JSON holds all.
-      which: checkpoint.
-    """
-    from ugs_jax.evaluation import write_predictions
-    from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
-
-    experiment = read_experiment(run)
-    detector, state, _ = load_for_inference(run, experiment, which=which)
-    found = predict_files(detector, state, experiment, images)
-    print(f"boxes: {write_predictions(output, found, RunFolder(run).read_classes(), threshold)}")
-
-
-def _print_scores(scores: dict[str, float | None], title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ugs_jax.evaluation import DEFAULT_PROTOCOL
-
-    table = Table(title=title)
-    table.add_column("score")
-    table.add_column("%", justify="right")
-    for name, value in scores.items():
-        if name not in ("kind", "step", "epoch"):
-            table.add_row(name, "–" if value is None else f"{100 * value:.1f}")
-    console = Console()
-    console.print(table)
-    console.print(DEFAULT_PROTOCOL.describe(), style="dim")
-
-
-def _run_folder(parent: Path, experiment: "Experiment") -> Path:
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in experiment.name)
-    return parent / f"{safe}-seed{experiment.seed}"
-
-
-def _known_configs() -> list[str]:
-    from importlib.resources import files
-
-    names = (entry.name for entry in files("experiments.configs").iterdir())
-    return sorted(name.removesuffix(".py") for name in names if name.endswith(".py") and not name.startswith("_"))
-
-
-def _explain_keyword(error: TypeError) -> str:
-    """Python's message on an unknown keyword, with the nearest field of ours added."""
-    import dataclasses
-    import re
-
-    from ugs_jax.training import serialize
-
-    match = re.search(r"(?:(\w+)\.__init__\(\) )?got an unexpected keyword argument '(\w+)'", str(error))
-    if match is None:
-        return str(error)
-    known = serialize.KNOWN_TYPES
-    kinds = [known[match[1]]] if match[1] in known else list(known.values())
-    fields = {f.name for kind in kinds for f in dataclasses.fields(kind)}
-    return f"{match[1] or 'the config'} has no field {match[2]!r}{serialize.suggestion(match[2], fields)}"
-
-
-def _suggest(name: str, known: Any) -> str:
-    from ugs_jax.training.serialize import suggestion
-
-    return suggestion(name, known)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ from experiments.benchmarks.gradient_statistics import (
 )
 from ugs_jax import losses
 from ugs_jax.atomic import write_atomically
-from ugs_jax.cli import load_config
+from ugs_jax.commands import load_config
 from ugs_jax.detectors import Distribution, Interval, Regression
 from ugs_jax.training import Experiment, Network, build_detector, objective
 

@@ -1,0 +1,146 @@
+"""Closed forms beside the losses of the library, which were written without them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugs_jax import losses
+from ugs_jax.boxes import Anchors, cxcywh_to_xyxy, encode
+from ugs_jax.curvature import closed_forms, eigenvalues, gauss_newton_product, hessian, hvp, in_double
+
+CONSTANT = 12.8
+
+
+def pairs(count=200, seed=0):
+    """Predictions and targets (cx, cy, w, h) with some overlap."""
+    rng = np.random.default_rng(seed)
+    sides = np.exp(rng.uniform(np.log(2), np.log(300), (count, 1)) + rng.normal(0, 0.3, (count, 2)))
+    targets = np.concatenate([rng.uniform(-50, 50, (count, 2)), sides], axis=1)
+    boxes = targets + np.concatenate([sides, sides], axis=1) * rng.uniform(-0.3, 0.3, (count, 4))
+    return boxes, targets
+
+
+def corners(boxes):
+    return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+
+
+def l2_of_boxes(boxes, targets, anchors):
+    """Our L2 through our codec, by (cx, cy, w, h)."""
+    frame = Anchors(jnp.zeros_like(anchors), anchors, anchors)
+    return losses.l2(encode(cxcywh_to_xyxy(boxes), frame), encode(cxcywh_to_xyxy(targets), frame))
+
+
+def in_centers(loss):
+    return lambda boxes, targets: loss(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(targets))
+
+
+@pytest.mark.parametrize(
+    ("closed", "loss"),
+    [
+        (closed_forms.iou_loss, losses.iou_loss),
+        (closed_forms.log_iou, losses.log_iou),
+        (closed_forms.giou, losses.giou),
+    ],
+)
+def test_overlap_losses(closed, loss):
+    boxes, targets = map(corners, pairs())
+    wanted = in_double(functools.partial(hessian, loss), boxes, targets)
+    np.testing.assert_allclose(in_double(closed, boxes, targets), wanted, rtol=1e-9, atol=1e-14)
+
+
+def test_distance_losses():
+    boxes, targets = pairs()
+    nwd = in_centers(functools.partial(losses.nwd, constant=CONSTANT))
+    wanted = in_double(functools.partial(hessian, nwd), boxes, targets)
+    found = in_double(functools.partial(closed_forms.nwd, constant=CONSTANT), boxes, targets)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)
+    dotd = in_centers(functools.partial(losses.dotd, scale=CONSTANT))
+    wanted = in_double(functools.partial(hessian, dotd), boxes, targets)[:, :2, :2]
+    found = in_double(functools.partial(closed_forms.dotd, constant=CONSTANT), boxes[:, :2], targets[:, :2])
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)
+
+
+def test_l2_in_anchor_encoding():
+    boxes, targets = pairs()
+    anchors = np.random.default_rng(1).uniform(5, 50, (len(boxes), 2))
+    wanted = in_double(functools.partial(hessian, l2_of_boxes), boxes, targets, anchors)
+    np.testing.assert_allclose(in_double(closed_forms.l2, boxes, targets, anchors), wanted, rtol=1e-8, atol=1e-14)
+
+
+def test_losses_of_logits():
+    logits = np.random.default_rng(2).normal(0, 2, (50, 11))
+    offsets = np.random.default_rng(3).uniform(-2, 2, 50)
+    grid = np.linspace(-2, 2, 11)
+    cross_entropy = in_double(
+        functools.partial(hessian, lambda z, t: losses.interval_cross_entropy(z, t, grid)), logits, offsets
+    )
+    np.testing.assert_allclose(in_double(closed_forms.cross_entropy, logits), cross_entropy, rtol=1e-8, atol=1e-12)
+    entropy = in_double(functools.partial(hessian, losses.entropy), logits)
+    np.testing.assert_allclose(in_double(closed_forms.entropy, logits), entropy, rtol=1e-7, atol=1e-11)
+
+
+def test_cross_entropy_keeps_within_a_half_whatever_the_logits():
+    logits = jnp.asarray(np.random.default_rng(4).normal(0, 1, (500, 11)) * np.geomspace(1e-3, 1e3, 500)[:, None])
+    values = np.linalg.eigvalsh(np.asarray(closed_forms.cross_entropy(logits), np.float64))
+    assert values.min() > -1e-6
+    assert values.max() < 0.5 + 1e-6
+
+
+def test_curvature_grows_as_boxes_shrink():
+    boxes, targets = map(corners, pairs(20))
+    for closed in (closed_forms.iou_loss, closed_forms.log_iou, closed_forms.giou):
+        whole, half = in_double(closed, boxes, targets), in_double(closed, boxes / 2, targets / 2)
+        np.testing.assert_allclose(half, 4 * whole, rtol=1e-12)
+
+
+def test_kinks_have_the_jumps_that_the_remarks_name():
+    """Slope by x̂ of a square of side w against its target, and of NWD, on either side of equality."""
+    w, step = 10.0, 1e-6
+    target = np.array([[0.0, 0.0, w, w]])
+    shifted = np.concatenate([target + s * np.array([1, 0, 1, 0]) for s in (-step, 0.0, step)])
+    targets = np.repeat(target, 3, axis=0)
+    nwd = functools.partial(losses.nwd, constant=CONSTANT)
+    for loss, jump in ((losses.log_iou, 4 / w), (losses.iou_loss, 4 / w), (nwd, 2 / CONSTANT)):
+        left, right = np.diff(in_double(loss, shifted, targets)) / step
+        assert right - left == pytest.approx(jump, rel=1e-3)
+
+
+def test_the_fast_hessian_equals_the_plain_one():
+    boxes, targets = map(corners, pairs(50))
+    boxes, targets = (
+        jnp.asarray(boxes.reshape(5, 10, 4), jnp.float32),
+        jnp.asarray(targets.reshape(5, 10, 4), jnp.float32),
+    )
+    plain = jax.vmap(jax.vmap(jax.hessian(losses.ciou)))(boxes, targets)
+    np.testing.assert_allclose(hessian(losses.ciou, boxes, targets), plain, rtol=1e-3, atol=1e-5)
+
+
+def test_eigenvalues_ascend_and_are_those_of_the_hessian():
+    boxes, targets = map(corners, pairs(20))
+    found = in_double(functools.partial(eigenvalues, losses.giou), boxes, targets)
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(in_double(closed_forms.giou, boxes, targets)), atol=1e-12)
+
+
+def test_products_with_the_hessian_and_with_gauss_newton():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(6, 3)), rng.normal(size=6)
+    x, v = {"w": rng.normal(size=3)}, {"w": rng.normal(size=3)}
+
+    def model(p):
+        return jnp.tanh(jnp.asarray(a) @ p["w"])
+
+    def loss(y):
+        return jnp.sum((y - b) ** 2)
+
+    def both(x, v):
+        return hvp(lambda p: loss(model(p)), x, v), gauss_newton_product(model, loss, x, v)
+
+    product, approximate = in_double(both, x, v)
+    with jax.enable_x64(True):
+        full = np.asarray(jax.hessian(lambda w: loss(model({"w": w})))(jnp.asarray(x["w"])))
+        jacobian = np.asarray(jax.jacobian(lambda w: model({"w": w}))(jnp.asarray(x["w"])))
+    np.testing.assert_allclose(product["w"], full @ v["w"], rtol=1e-10)
+    np.testing.assert_allclose(approximate["w"], 2 * jacobian.T @ jacobian @ v["w"], rtol=1e-10)

@@ -1,0 +1,33 @@
+"""Curvature of localization losses: closed forms, verified against automatic differentiation.
+
+- `SUPPLEMENT`, `BEYOND`: the published equations and those that are missing there, as data (`Equation`);
+- `verify`: any of them, or your own, against `jax.grad` and `jax.hessian` in double precision;
+- `closed_forms`: batched Hessians of the box losses;
+- `hessian`, `eigenvalues`, `hvp`, `gauss_newton_product`: exact curvature by autodiff of any loss; `in_double`.
+
+Needs JAX and NumPy only.
+"""
+
+from ugs_jax.curvature import closed_forms
+from ugs_jax.curvature.autodiff import eigenvalues, gauss_newton_product, hessian, hvp, in_double
+from ugs_jax.curvature.beyond import BEYOND
+from ugs_jax.curvature.equations import SUPPLEMENT, Equation, derivative
+from ugs_jax.curvature.verify import Verdict, table, to_json, to_latex, verify
+
+__all__ = [
+    "BEYOND",
+    "SUPPLEMENT",
+    "Equation",
+    "Verdict",
+    "closed_forms",
+    "derivative",
+    "eigenvalues",
+    "gauss_newton_product",
+    "hessian",
+    "hvp",
+    "in_double",
+    "table",
+    "to_json",
+    "to_latex",
+    "verify",
+]

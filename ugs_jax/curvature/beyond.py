@@ -1,0 +1,266 @@
+"""What the supplement leaves out, as equations to verify: whole Hessians of box losses, and how far they can grow.
+
+Boxes are drawn with sides from 0.5 to 2000 px and aspect ratios from ¼ to 4, shifted and resized by up to a share of
+themselves. A bound is on the largest eigenvalue: a step along the gradient below 2/bound does not overshoot.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ugs_jax.curvature import closed_forms
+from ugs_jax.curvature.equations import Domain, Equation
+
+CONSTANT = 12.8
+"""Of NWD and DotD here, px: about the mean size of objects in AI-TOD."""
+
+BINS = 11
+
+
+def _boxes(least_iou: float) -> Domain:
+    """Predictions and targets, xyxy, with an IoU of more than `least_iou`."""
+
+    def draw(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+        kept_boxes, kept_targets, found = [], [], 0
+        while found < count:
+            targets = _sides_and_centers(rng, count)
+            boxes = targets.copy()
+            boxes[:, :2] += rng.uniform(-0.4, 0.4, (count, 2)) * targets[:, 2:]
+            boxes[:, 2:] *= np.exp(rng.uniform(-0.5, 0.5, (count, 2)))
+            pair = [
+                np.concatenate([c[:, :2] - c[:, 2:] / 2, c[:, :2] + c[:, 2:] / 2], axis=1) for c in (boxes, targets)
+            ]
+            good = _iou(*pair) > least_iou
+            kept_boxes.append(pair[0][good])
+            kept_targets.append(pair[1][good])
+            found += int(good.sum())
+        return {"boxes": np.concatenate(kept_boxes)[:count], "targets": np.concatenate(kept_targets)[:count]}
+
+    return draw
+
+
+def _sides_and_centers(rng: np.random.Generator, count: int) -> np.ndarray:
+    size, aspect = (
+        np.exp(rng.uniform(np.log(0.5), np.log(2000.0), count)),
+        np.exp(rng.uniform(-np.log(4), np.log(4), count) / 2),
+    )
+    sides = np.stack([size * aspect, size / aspect], axis=1)
+    return np.concatenate([rng.uniform(-1, 1, (count, 2)) * sides, sides], axis=1)
+
+
+def _centered(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    targets = _sides_and_centers(rng, count)
+    shift = rng.uniform(-1, 1, (count, 2)) * targets[:, 2:]
+    boxes = np.concatenate([targets[:, :2] + shift, targets[:, 2:] * np.exp(rng.uniform(-1, 1, (count, 2)))], axis=1)
+    return {"boxes": boxes, "targets": targets}
+
+
+def _with_anchors(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    drawn = _centered(rng, count)
+    return {**drawn, "anchors": drawn["targets"][:, 2:] * np.exp(rng.uniform(-1, 1, (count, 2)))}
+
+
+def _close(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """Centred boxes within a few constants of each other: beyond, e^(−r/c) leaves nothing to measure."""
+    targets = _sides_and_centers(rng, count)
+    scale = CONSTANT * np.exp(rng.uniform(np.log(1e-3), np.log(10.0), (count, 1)))
+    return {"boxes": targets + scale * rng.uniform(-1, 1, (count, 4)), "targets": targets}
+
+
+def _close_centers(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    drawn = _close(rng, count)
+    return {"boxes": drawn["boxes"][:, :2], "targets": drawn["targets"][:, :2]}
+
+
+def _logits(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    return {"logits": rng.normal(size=(count, BINS)) * np.exp(rng.uniform(np.log(0.1), np.log(5.0), (count, 1)))}
+
+
+def _iou(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    sides = np.minimum(boxes[:, 2:], targets[:, 2:]) - np.maximum(boxes[:, :2], targets[:, :2])
+    inter = np.prod(np.maximum(sides, 0), axis=1)
+    return inter / (
+        np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(targets[:, 2:] - targets[:, :2], axis=1) - inter
+    )
+
+
+# Losses as one would write them down, for autodiff.
+
+
+def _areas(boxes: Array, targets: Array) -> tuple[Array, Array, Array]:
+    """Overlap, union and smallest box around both, px²."""
+    inner = jnp.minimum(boxes[2:], targets[2:]) - jnp.maximum(boxes[:2], targets[:2])
+    outer = jnp.maximum(boxes[2:], targets[2:]) - jnp.minimum(boxes[:2], targets[:2])
+    inter = jnp.prod(jnp.maximum(inner, 0))
+    return inter, jnp.prod(boxes[2:] - boxes[:2]) + jnp.prod(targets[2:] - targets[:2]) - inter, jnp.prod(outer)
+
+
+def _iou_loss(boxes: Array, targets: Array) -> Array:
+    inter, union, _ = _areas(boxes, targets)
+    return 1 - inter / union
+
+
+def _log_iou(boxes: Array, targets: Array) -> Array:
+    inter, union, _ = _areas(boxes, targets)
+    return -jnp.log(inter / union)
+
+
+def _giou(boxes: Array, targets: Array) -> Array:
+    inter, union, hull = _areas(boxes, targets)
+    return 1 - (inter / union - (hull - union) / hull)
+
+
+def _nwd(boxes: Array, targets: Array) -> Array:
+    center, size = boxes[:2] - targets[:2], (boxes[2:] - targets[2:]) / 2
+    return 1 - jnp.exp(-jnp.sqrt(jnp.sum(center**2) + jnp.sum(size**2)) / CONSTANT)
+
+
+def _dotd(boxes: Array, targets: Array) -> Array:
+    return 1 - jnp.exp(-jnp.linalg.norm(boxes - targets) / CONSTANT)
+
+
+def _l2(boxes: Array, targets: Array, anchors: Array) -> Array:
+    center, size = (boxes[:2] - targets[:2]) / anchors, jnp.log(targets[2:] / boxes[2:])
+    return jnp.sum(center**2) + jnp.sum(size**2)
+
+
+def _cross_entropy(logits: Array) -> Array:
+    return jnp.log(jnp.sum(jnp.exp(logits))) - (0.3 * logits[0] + 0.7 * logits[1])
+
+
+def _entropy(logits: Array) -> Array:
+    p = jnp.exp(logits) / jnp.sum(jnp.exp(logits))
+    return -jnp.sum(p * jnp.log(p))
+
+
+# Bounds of the largest eigenvalue.
+
+
+def _shape(boxes: Array) -> tuple[Array, Array]:
+    """Area and r + 1/r of the aspect ratio r."""
+    sides = boxes[2:] - boxes[:2]
+    return jnp.prod(sides), sides[0] / sides[1] + sides[1] / sides[0]
+
+
+def _iou_bound(boxes: Array) -> Array:
+    area, elongation = _shape(boxes)
+    return (4 + 8 * elongation) / area
+
+
+def _hull_bound(boxes: Array, targets: Array) -> Array:
+    outer = jnp.concatenate([jnp.minimum(boxes[:2], targets[:2]), jnp.maximum(boxes[2:], targets[2:])])
+    area, elongation = _shape(outer)
+    return _iou_bound(boxes) + (4 + 8 * elongation) / area
+
+
+def _log_iou_bound(boxes: Array) -> Array:
+    return 22 / jnp.min(boxes[2:] - boxes[:2]) ** 2
+
+
+def _l2_bound(boxes: Array, targets: Array, anchors: Array) -> Array:
+    of_size = 2 * (1 + jnp.maximum(jnp.log(targets[2:] / boxes[2:]), 0)) / boxes[2:] ** 2
+    return jnp.maximum(2 / jnp.min(anchors) ** 2, jnp.max(of_size))
+
+
+BEYOND: tuple[Equation, ...] = (
+    Equation(
+        number="A1",
+        title="L2 in anchor encoding, 4×4",
+        loss=_l2,
+        variable="boxes",
+        exact=closed_forms.l2,
+        bound=_l2_bound,
+        domain=_with_anchors,
+        unit="1/px²",
+        remark="smooth; at most 2/a² for the centre, 2(1 + max(0, log w/ŵ))/ŵ² for a side: 1/size²",
+        latex=r"\operatorname{diag}\left(\frac{2}{w_a^2}, \frac{2}{h_a^2},"
+        r" \frac{2(1 + \log\frac{w}{\hat w})}{\hat w^2}, \frac{2(1 + \log\frac{h}{\hat h})}{\hat h^2}\right)",
+    ),
+    Equation(
+        number="A2",
+        title="−ln IoU, 4×4, IoU > ½",
+        loss=_log_iou,
+        variable="boxes",
+        exact=closed_forms.log_iou,
+        bound=_log_iou_bound,
+        domain=_boxes(0.5),
+        unit="1/px²",
+        remark="at most 22/s², s the short side; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
+        latex=r"\frac{H_U}{U} - \frac{g_U g_U^\top}{U^2} - \frac{H_I}{I} + \frac{g_I g_I^\top}{I^2}",
+    ),
+    Equation(
+        number="A3",
+        title="1 − IoU, 4×4",
+        loss=_iou_loss,
+        variable="boxes",
+        exact=closed_forms.iou_loss,
+        bound=_iou_bound,
+        domain=_boxes(0.0),
+        unit="1/px²",
+        remark="at most (4 + 8(r + 1/r))/wh, r = w/h; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
+        latex=r"-\frac{1}{U}\left(H_I - \frac{I}{U} H_U - g_q g_U^\top - g_U g_q^\top\right)",
+    ),
+    Equation(
+        number="A4",
+        title="1 − GIoU, 4×4",
+        loss=_giou,
+        variable="boxes",
+        exact=closed_forms.giou,
+        bound=_hull_bound,
+        domain=_boxes(0.0),
+        unit="1/px²",
+        remark="at most the sum of 1 − IoU's bound and the same of the hull; the kinks of 1 − IoU, and no new places",
+        latex=r"H_{1 - I/U} - H_{U/C}",
+    ),
+    Equation(
+        number="A5",
+        title="1 − NWD, 4×4",
+        loss=_nwd,
+        variable="boxes",
+        exact=lambda boxes, targets: closed_forms.nwd(boxes, targets, CONSTANT),
+        bound=lambda boxes, targets: 1 / (CONSTANT * _wasserstein(boxes, targets)),
+        domain=_close,
+        unit="1/px²",
+        remark="at most 1/(c·W₂): no size of the box in it; at equal boxes a cone, whose slope jumps by 2/c",
+        latex=r"\frac{e^{-r/c}}{cr}\left(D - \left(\frac{1}{r^2} + \frac{1}{cr}\right) D\delta\,(D\delta)^\top\right)",
+    ),
+    Equation(
+        number="A6",
+        title="1 − DotD, 2×2",
+        loss=_dotd,
+        variable="boxes",
+        exact=lambda boxes, targets: closed_forms.dotd(boxes, targets, CONSTANT),
+        bound=lambda boxes, targets: 1 / (CONSTANT * jnp.linalg.norm(boxes - targets)),
+        domain=_close_centers,
+        unit="1/px²",
+        remark="at most 1/(c·D): no size of the box in it; at equal centres a cone, whose slope jumps by 2/c",
+        latex=r"\frac{e^{-r/c}}{cr}\left(1 - \left(\frac{1}{r^2} + \frac{1}{cr}\right) \delta\delta^\top\right)",
+    ),
+    Equation(
+        number="A7",
+        title="cross entropy by logits",
+        loss=_cross_entropy,
+        variable="logits",
+        exact=closed_forms.cross_entropy,
+        bound=lambda: jnp.array(0.5),
+        domain=_logits,
+        remark="at most ½ whatever the box and the label, which is what UGS rests on; smooth",
+        latex=r"\operatorname{diag}(p) - p p^\top",
+    ),
+    Equation(
+        number="A8",
+        title="entropy (UM) by logits",
+        loss=_entropy,
+        variable="logits",
+        exact=closed_forms.entropy,
+        bound=lambda: jnp.array(1.0),
+        domain=_logits,
+        remark="at most 1 for 11 labels whatever the box (seen, not derived); negative near the uniform prediction",
+        latex=r"p a^\top_p + a_p p^\top + p p^\top - \operatorname{diag}(a_p + p),\; a_p = p \circ (\log p + H)",
+    ),
+)
+"""Whole Hessians of the localization losses, with bounds of their largest eigenvalue."""
+
+
+def _wasserstein(boxes: Array, targets: Array) -> Array:
+    return jnp.sqrt(jnp.sum((boxes[:2] - targets[:2]) ** 2) + jnp.sum((boxes[2:] - targets[2:]) ** 2) / 4)
