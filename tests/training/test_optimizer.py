@@ -8,7 +8,7 @@ import pytest
 
 from ugs_jax.detectors import Interval
 from ugs_jax.detectors.yolov5 import Architecture
-from ugs_jax.training import SGD, AdamW, Schedule
+from ugs_jax.training import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.optimizer import decayed
 
 PARAMS = {
@@ -80,3 +80,30 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(optax.tree.norm(update(plain, gradient, rate=1.0)), 2.0, rtol=1e-6)
     loose = SGD(momentum=0.0, weight_decay=0.0, clip_norm=2 * size)
     np.testing.assert_allclose(optax.tree.norm(update(loose, gradient, rate=1.0)), size, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"every": 0}, "Stabilize.every"),
+        ({"fraction": 2.0}, "Stabilize.fraction"),
+        ({"power": -1.0}, "Stabilize.power"),
+    ],
+)
+def test_stabilizer_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Stabilize(**changes)
+
+
+@pytest.mark.parametrize("kind", [AdamW, SGD])
+def test_the_stabilizer_acts_on_the_step_itself(kind):
+    params, gradient = {"kernel": jnp.ones((2, 2))}, {"kernel": jnp.full((2, 2), 0.5)}
+    plain, stable = (kind(stabilize=each).build(lambda _: 0.1) for each in (None, Stabilize()))
+    step, _ = plain.update(gradient, plain.init(params), params)
+    state = stable.init(params)
+    _, state = stable.update(gradient, state, params, uncertainty=0.1)
+    first, _ = stable.update(gradient, stable.init(params), params, uncertainty=0.1)
+    np.testing.assert_array_equal(first["kernel"], step["kernel"])
+    quiet, _ = plain.update(gradient, plain.update(gradient, plain.init(params), params)[1], params)
+    spiked, _ = stable.update(gradient, state, params, uncertainty=0.4)
+    np.testing.assert_allclose(spiked["kernel"], quiet["kernel"] / 4, rtol=1e-5)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,14 +18,15 @@ from jax.sharding import PartitionSpec as P
 
 from data_pipeline import TrainLoader, prefetch
 from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
-from ugs_jax.training import create_state, data_mesh, jit_step, make_step
+from ugs_jax.training import Stabilize, create_state, data_mesh, jit_step, make_step
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 
 
-def build(devices=1):
+def build(devices=1, stabilize=None):
     """The toy detector's step over the first devices, and how to make its first state."""
     experiment = toy_experiment()
+    experiment = replace(experiment, optimizer=replace(experiment.optimizer, stabilize=stabilize))
     detector = toy_detector_with(experiment, ANCHORS, 3)
     rate = experiment.optimizer.schedule.build(3, 6)
     optimizer = experiment.optimizer.build(rate)
@@ -78,6 +80,19 @@ def test_a_hidden_transfer_would_have_been_caught(built):
         pytest.raises(Exception, match="Disallowed host-to-device"),  # jaxlib's XlaRuntimeError
     ):
         jnp.zeros(3) + np.ones(3, np.float32)
+
+
+def test_a_stabilizer_is_one_line_of_a_config_and_its_work_is_logged(built):
+    assert "step_scale" not in built.step(built.state(), on(built.mesh, random_batch(4)))[1]
+    stable = build(stabilize=Stabilize(every=1))
+    state = stable.state()
+    for _ in range(2):
+        state, metrics = stable.step(state, on(stable.mesh, random_batch(4)))
+    assert 0 <= float(metrics["step_scale"]) <= 1
+    assert np.isfinite(float(metrics["step_curvature"]))
+    assert float(metrics["step_curvature"]) != 0
+    assert int(metrics["steps_limited"]) in range(3)
+    assert stable.step._cache_size() == 1
 
 
 def test_the_state_is_donated(built):

@@ -6,7 +6,7 @@ from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.inference import load_for_inference
 from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
-from ugs_jax.training.optimizer import SGD, AdamW, Schedule
+from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.predict import predict_files
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "RunFolder",
     "Schedule",
+    "Stabilize",
     "TrainState",
     "anchors_for",
     "build_detector",

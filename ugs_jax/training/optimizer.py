@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import optax
 
+from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -34,6 +36,36 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Stabilize:
+    """`ugs_stabilize` as the last member of the chain, fed by the trainer.
+
+    Attributes:
+      power: of the limit by the uncertainty of the positives (their mean normalised entropy; 0 for objectives without).
+      every: updates between two exact Hessian-vector products of the batch's loss, which cost about two gradients
+        each, for the limit by curvature; None leaves that limit out.
+      fraction: c of the limit by curvature, in (0, 2).
+    """
+
+    power: float = 1.0
+    every: int | None = None
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"Stabilize.every: expected at least 1 update or None, got {self.every}")
+        if not 0 < self.fraction < 2:
+            raise ValueError(f"Stabilize.fraction: expected a number in (0, 2), got {self.fraction}")
+        if not self.power >= 0:
+            raise ValueError(f"Stabilize.power: expected a number >= 0, got {self.power}")
+
+    def build(self) -> optax.GradientTransformationExtraArgs:
+        """The member."""
+        if self.every is None:
+            return limit_by_uncertainty(self.power)
+        return ugs_stabilize(self.fraction, self.power, every=self.every)
+
+
+@dataclass(frozen=True)
 class AdamW:
     """Adam with decoupled weight decay.
 
@@ -43,6 +75,7 @@ class AdamW:
       b2: decay of the second moment.
       weight_decay: on kernels; scales, biases and batch-norm parameters are not decayed.
       clip_norm: global norm that gradients are clipped to.
+      stabilize: shortens steps that would hurt; None takes them all.
     """
 
     schedule: Schedule = Schedule()
@@ -50,12 +83,14 @@ class AdamW:
     b2: float = 0.999
     weight_decay: float = 0.02
     clip_norm: float = 10.0
+    stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
         """The optax chain."""
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             optax.adamw(learning_rate, self.b1, self.b2, weight_decay=self.weight_decay, mask=decayed),
+            *_last(self.stabilize),
         )
 
 
@@ -68,12 +103,14 @@ class SGD:
       momentum: of the velocity.
       weight_decay: on kernels, added to the gradient.
       clip_norm: global norm that gradients are clipped to.
+      stabilize: shortens steps that would hurt; None takes them all.
     """
 
     schedule: Schedule = Schedule(learning_rate=0.01, warmup_epochs=3.0, final=0.01)
     momentum: float = 0.937
     weight_decay: float = 5e-4
     clip_norm: float = 10.0
+    stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
         """The optax chain."""
@@ -81,7 +118,12 @@ class SGD:
             optax.clip_by_global_norm(self.clip_norm),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),
             optax.sgd(learning_rate, momentum=self.momentum, nesterov=True),
+            *_last(self.stabilize),
         )
+
+
+def _last(stabilize: Stabilize | None) -> list[optax.GradientTransformationExtraArgs]:
+    return [] if stabilize is None else [stabilize.build()]
 
 
 def decayed(params: Any) -> Any:

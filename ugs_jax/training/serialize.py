@@ -18,13 +18,13 @@ from ugs_jax.detectors import (
 )
 from ugs_jax.training.config import Ema, Experiment, Network
 from ugs_jax.training.objective import Gains
-from ugs_jax.training.optimizer import SGD, AdamW, Schedule
+from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 
 KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, LoaderOptions, Augmentation, TinyScenes, CocoJson,
-        VisDrone, Regression, Distribution, Interval, Grid, Uncertainty, Refinement, Postprocess,
+        Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, Stabilize, LoaderOptions, Augmentation, TinyScenes,
+        CocoJson, VisDrone, Regression, Distribution, Interval, Grid, Uncertainty, Refinement, Postprocess,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector
+from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.config import Ema
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.state import NO_BAD_STEP, TrainState
@@ -49,6 +50,7 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
+            value_fn=lambda params: loss_of(params, state.stats, batch)[0],
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
@@ -61,6 +63,7 @@ def make_step(
             "gradient_norm": norm,
             "update_norm": optax.tree.norm(updates),
             "learning_rate": learning_rate(state.step),
+            **stabilizer_metrics(opt_state),
         }
         good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & jnp.isfinite(metrics["update_norm"])
         bad_step = jnp.where((state.bad_step == NO_BAD_STEP) & ~good, state.step, state.bad_step)
@@ -68,6 +71,19 @@ def make_step(
         return TrainState(count, bad_step, *kept), {**metrics, "bad_step": bad_step}
 
     return step
+
+
+def stabilizer_metrics(opt_state: Any) -> Metrics:
+    """What the stabilizers of a chain did in the last update; empty without any."""
+    kinds = (StabilizeState, CurvatureLimitState, UncertaintyLimitState)
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
+    metrics: Metrics = {}
+    for node in nodes:
+        if isinstance(node, kinds):
+            metrics |= {"step_scale": node.scale, "steps_limited": node.limited}
+        if isinstance(node, StabilizeState | CurvatureLimitState):
+            metrics["step_curvature"] = node.curvature
+    return metrics
 
 
 def jit_step(step: Step, mesh: Mesh) -> Step:

@@ -1,0 +1,211 @@
+"""The stabilizers shorten, never lengthen, never turn; they are the identity to the bit while nothing is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ugs_jax.stabilize import limit_by_curvature, limit_by_uncertainty, ugs_stabilize
+
+SPECTRA = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=6).map(np.array)
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+def quadratic(spectrum, seed):
+    """½ xᵀHx with a given spectrum in random directions, as float64 (H, x)."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.normal(size=(len(spectrum),) * 2))
+    return basis @ np.diag(spectrum) @ basis.T, rng.normal(size=len(spectrum))
+
+
+def descend(tx, h, x, steps=8, **extra):
+    """Losses of gradient descent through `tx`, in double precision."""
+    with jax.enable_x64(True):
+        h, x = jnp.asarray(h), jnp.asarray(x)
+        loss = lambda p: 0.5 * p @ h @ p  # noqa: E731
+        state, values = tx.init(x), [float(loss(x))]
+        for _ in range(steps):
+            g = jax.grad(loss)(x)
+            updates, state = tx.update(g, state, x, grad=g, value=loss(x), **extra)
+            x = optax.apply_updates(x, updates)
+            values.append(float(loss(x)))
+    return np.array(values)
+
+
+def never_rises(values):
+    return np.all(np.diff(values) <= 1e-12 * values[0])
+
+
+@given(SPECTRA, SEEDS, st.floats(0.01, 1000.0), st.floats(0.05, 1.95))
+@settings(max_examples=40, deadline=None)
+def test_with_exact_products_the_loss_never_rises(spectrum, seed, excess, fraction):
+    h, x = quadratic(spectrum, seed)
+    tx = optax.chain(
+        optax.sgd(excess * 2 / spectrum.max()),
+        ugs_stabilize(fraction, obj_fn=lambda p: 0.5 * p @ jnp.asarray(h, p.dtype) @ p, every=1),
+    )
+    assert never_rises(descend(tx, h, x))
+
+
+@given(SPECTRA, SEEDS, st.floats(0.01, 1000.0), st.floats(1.0, 100.0))
+@settings(max_examples=40, deadline=None)
+def test_with_an_upper_bound_the_loss_never_rises(spectrum, seed, excess, slack):
+    h, x = quadratic(spectrum, seed)
+    tx = optax.chain(optax.sgd(excess * 2 / spectrum.max()), ugs_stabilize())
+    assert never_rises(descend(tx, h, x, curvature=slack * spectrum.max()))
+
+
+@given(SPECTRA, SEEDS, st.floats(0.5, 0.99))
+@settings(max_examples=30, deadline=None)
+def test_with_momentum_the_loss_never_rises_either(spectrum, seed, momentum):
+    h, x = quadratic(spectrum, seed)
+    tx = optax.chain(
+        optax.sgd(1 / spectrum.max(), momentum=momentum),
+        ugs_stabilize(obj_fn=lambda p: 0.5 * p @ jnp.asarray(h, p.dtype) @ p, every=1),
+    )
+    assert never_rises(descend(tx, h, x, steps=20))
+
+
+@given(SEEDS, st.floats(0.1, 1.9), st.floats(0.01, 100.0))
+@settings(max_examples=40, deadline=None)
+def test_below_the_limit_updates_are_untouched_to_the_bit(seed, fraction, kappa):
+    g = jnp.asarray(np.random.default_rng(seed).normal(size=7), jnp.float32)
+    base = optax.sgd(0.99 * fraction / kappa)
+    plain, _ = base.update(g, base.init(g))
+    tx = optax.chain(base, ugs_stabilize(fraction))
+    found, state = tx.update(g, tx.init(g), g, grad=g, curvature=kappa, uncertainty=0.3)
+    np.testing.assert_array_equal(found, plain)
+    assert int(optax.tree.get(state, "limited")) == 0
+
+
+@given(SEEDS, st.floats(0.01, 100.0), st.floats(1e-3, 1e3))
+@settings(max_examples=40, deadline=None)
+def test_the_loss_may_be_scaled_if_the_learning_rate_is_too(seed, lr, scale):
+    g = jnp.asarray(np.random.default_rng(seed).normal(size=5), jnp.float32)
+
+    def step(a):
+        tx = optax.chain(optax.sgd(lr / a), ugs_stabilize())
+        updates, _ = tx.update(a * g, tx.init(g), g, grad=a * g, curvature=2.0 * a)
+        return updates
+
+    np.testing.assert_allclose(step(scale), step(1.0), rtol=1e-5, atol=1e-7)
+
+
+@given(SEEDS, st.floats(0.0, 50.0), st.floats(-50.0, 50.0))
+@settings(max_examples=60, deadline=None)
+def test_updates_are_never_lengthened_nor_turned(seed, uncertainty, kappa):
+    rng = np.random.default_rng(seed)
+    g, u = (jnp.asarray(rng.normal(size=6), jnp.float32) for _ in range(2))
+    tx = ugs_stabilize()
+    state = tx.init(u)
+    _, state = tx.update(u, state, uncertainty=1.0)
+    found, state = tx.update(u, state, u, grad=g, curvature=kappa, uncertainty=uncertainty)
+    scale = float(state.scale)
+    assert 0 <= scale <= 1
+    np.testing.assert_allclose(found, scale * u, rtol=1e-6)
+
+
+def test_a_scalar_curvature_caps_the_learning_rate_of_gradient_descent():
+    g = jnp.array([3.0, -4.0])
+    tx = optax.chain(optax.sgd(10.0), limit_by_curvature(0.8))
+    updates, state = tx.update(g, tx.init(g), g, grad=g, curvature=4.0)
+    np.testing.assert_allclose(updates, -0.8 / 4 * g, rtol=1e-6)
+    assert float(optax.tree.get(state, "scale")) == pytest.approx(0.8 / 40)
+    assert float(optax.tree.get(state, "curvature")) == 4.0
+
+
+def test_a_tree_of_curvature_is_the_diagonal_of_the_hessian():
+    g, diagonal = (
+        {"a": jnp.array([1.0, 2.0]), "b": jnp.array([3.0])},
+        {"a": jnp.array([2.0, 4.0]), "b": jnp.array([6.0])},
+    )
+    tx = optax.chain(optax.sgd(1.0), limit_by_curvature())
+    updates, _ = tx.update(g, tx.init(g), g, grad=g, curvature=diagonal)
+    bend = 2 * 1 + 4 * 4 + 6 * 9
+    np.testing.assert_allclose(updates["a"], -g["a"] * 14 / bend, rtol=1e-6)
+
+
+def test_products_are_made_every_so_many_updates_and_remembered_between():
+    loss = lambda p: jnp.sum(p**4)  # noqa: E731
+    tx = limit_by_curvature(obj_fn=loss, every=3)
+    x = jnp.array([1.0])
+    state, seen = tx.init(x), []
+    for i in range(5):
+        _, state = tx.update(-x, state, x + i, grad=x)
+        seen.append(float(state.curvature))
+    np.testing.assert_allclose(seen, [12 * 1, 12 * 1, 12 * 1, 12 * 16, 12 * 16], rtol=1e-6)
+
+
+def test_value_fn_goes_before_obj_fn_and_curvature_before_both():
+    x = jnp.array([1.0])
+    tx = limit_by_curvature(obj_fn=lambda p: jnp.sum(p**2), every=1)
+    _, state = tx.update(-x, tx.init(x), x, grad=x, value_fn=lambda p: 2 * jnp.sum(p**2))
+    assert float(state.curvature) == 4.0
+    _, state = tx.update(-x, state, x, grad=x, value_fn=lambda p: 2 * jnp.sum(p**2), curvature=7.0)
+    assert float(state.curvature) == 7.0
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"curvature": 1e9}, {"grad": jnp.ones(3)}, {"uncertainty": jnp.nan}, {"uncertainty": jnp.inf}]
+)
+def test_what_is_missing_turns_off_only_what_needs_it(extra):
+    u, tx = jnp.array([1.0, 2.0, -3.0]), ugs_stabilize()
+    found, state = tx.update(u, tx.init(u), u, **extra)
+    np.testing.assert_array_equal(found, u)
+    assert int(state.limited) == 0
+
+
+def test_a_step_uphill_where_the_loss_curves_up_is_not_taken():
+    u, tx = jnp.array([1.0]), limit_by_curvature()
+    found, _ = tx.update(u, tx.init(u), u, grad=jnp.array([2.0]), curvature=1.0)
+    np.testing.assert_array_equal(found, [0.0])
+
+
+def test_downward_curvature_limits_nothing():
+    u, tx = jnp.array([-5.0]), limit_by_curvature()
+    found, _ = tx.update(u, tx.init(u), u, grad=jnp.array([2.0]), curvature=-3.0)
+    np.testing.assert_array_equal(found, u)
+
+
+def test_steady_uncertainty_changes_nothing_and_a_spike_shortens():
+    u, tx = jnp.array([1.0]), limit_by_uncertainty(power=2.0, decay=0.5)
+    state = tx.init(u)
+    for _ in range(3):
+        found, state = tx.update(u, state, uncertainty=0.2)
+        np.testing.assert_array_equal(found, u)
+    found, state = tx.update(u, state, uncertainty=0.4)
+    np.testing.assert_allclose(found, [0.25], rtol=1e-6)
+    assert float(state.uncertainty) == pytest.approx(0.3)
+    found, state = tx.update(u, state, uncertainty=0.1)  # below the mean: nothing is lengthened
+    np.testing.assert_array_equal(found, u)
+    assert int(state.limited) == 1
+    assert int(state.count) == 5
+
+
+def test_both_limits_multiply_and_count_once():
+    g = jnp.array([1.0])
+    tx = optax.chain(optax.sgd(1.0), ugs_stabilize())
+    _, state = tx.update(g, tx.init(g), g, uncertainty=0.1)
+    updates, state = tx.update(g, state, g, grad=g, curvature=4.0, uncertainty=0.2)
+    np.testing.assert_allclose(updates, [-0.25 * 0.5], rtol=1e-6)
+    assert int(optax.tree.get(state, "limited")) == 1
+    assert float(optax.tree.get(state, "scale")) == pytest.approx(0.125)
+
+
+def test_zero_updates_and_zero_gradients_are_harmless():
+    zero = jnp.zeros(3)
+    tx = ugs_stabilize(obj_fn=lambda p: jnp.sum(p**2), every=1)
+    found, state = tx.update(zero, tx.init(zero), zero, grad=zero, uncertainty=0.0)
+    np.testing.assert_array_equal(found, zero)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def test_bad_settings_and_missing_params_are_named():
+    with pytest.raises(ValueError, match="every: expected at least 1 update"):
+        ugs_stabilize(every=0)
+    tx = ugs_stabilize(obj_fn=jnp.sum)
+    with pytest.raises(ValueError, match="expected `params` for an exact product"):
+        tx.update(jnp.ones(1), tx.init(jnp.ones(1)), grad=jnp.ones(1))

@@ -1,0 +1,46 @@
+"""The stabilizer at the level of one box: same loss, gradients limited by that box's own curvature."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ugs_jax.curvature.autodiff import eigenvalues
+
+
+def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | float) -> Callable[..., Array]:
+    r"""A loss with the same values whose gradient is limited where a box's curvature exceeds `max_curvature`.
+
+    The gradient of every box is multiplied by min(1, κ_max/λ_max(H)), with λ_max the largest eigenvalue of the exact
+    Hessian of that box's loss by its coordinates. In gradient descent with a learning rate of at most 1/κ_max no box
+    overshoots the parabola it sees. A box whose Hessian is not finite (at the tip of a cone) gets no gradient.
+
+    Args:
+      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. Twice
+        differentiable almost everywhere; all of `ugs_jax.losses` are.
+      max_curvature: κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px.
+
+    Returns:
+      A function of the same arguments.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> l2 = lambda x, t, w: (((x - t) / w) ** 2).sum(-1)  # H = 2/w²
+      >>> x, t, w = jnp.zeros((2, 1)), jnp.ones((2, 1)), jnp.array([[1.0], [10.0]])
+      >>> limited = stabilize_loss(l2, max_curvature=0.02)
+      >>> print(limited(x, t, w), jax.grad(lambda x: limited(x, t, w).sum())(x).ravel())
+      [1.   0.01] [-0.02 -0.02]
+    """
+
+    def limited(boxes: Array, *args: Any) -> Array:
+        value = loss_fn(boxes, *args)
+        steepest = eigenvalues(loss_fn, jax.lax.stop_gradient(boxes), *jax.lax.stop_gradient(args))[..., -1]
+        steepest = jnp.where(jnp.isfinite(steepest), steepest, jnp.inf)
+        scale = jnp.where(steepest > max_curvature, max_curvature / jnp.where(steepest > 0, steepest, 1), 1)
+        constant = jax.lax.stop_gradient(value)
+        # value − constant is 0: the value stays what it is, to the bit, and its gradient is scaled.
+        return constant + jax.lax.stop_gradient(scale).astype(value.dtype) * (value - constant)
+
+    return limited
