@@ -6,6 +6,8 @@ The public modules, from the ground up:
 - `labels`: interval non-uniform grids, two-hot labels and their expectation;
 - `losses`: localization losses as pure, unreduced functions;
 - `refinement`: uncertainty-guided perturbation of features;
+- `curvature`: Hessians of box losses in closed form and by autodiff, and equations verified against it;
+- `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt;
 - `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
   to be scored;
 - `plotting`, `report`: a run, or several side by side, as curves, tables and text.
@@ -28,6 +30,7 @@ from ugs_jax._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ugs_jax import boxes as boxes
+    from ugs_jax import curvature as curvature
     from ugs_jax import detectors as detectors
     from ugs_jax import evaluation as evaluation
     from ugs_jax import labels as labels
@@ -35,11 +38,13 @@ if TYPE_CHECKING:
     from ugs_jax import plotting as plotting
     from ugs_jax import refinement as refinement
     from ugs_jax import report as report
+    from ugs_jax import stabilize as stabilize
     from ugs_jax import training as training
 
 __all__ = [
     "__version__",
     "boxes",
+    "curvature",
     "detectors",
     "evaluation",
     "labels",
@@ -47,6 +52,7 @@ __all__ = [
     "plotting",
     "refinement",
     "report",
+    "stabilize",
     "training",
 ]
 
