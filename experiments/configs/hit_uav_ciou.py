@@ -34,5 +34,5 @@ experiment = replace(
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.2), invert=0.5, translate=0.05, scale=0.1, flip_ud=0.5),
     ),
     postprocess=Postprocess(candidates=500, max_detections=300),
-    epochs=12,
+    epochs=10,
 )

@@ -3,6 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.hit_uav_ciou import experiment as baseline
-from ugs_jax.detectors import Interval, Uncertainty
+from ugs_jax.detectors import Interval
 
-experiment = replace(baseline, name="UGS: CE + IN + UM + UR", localization=Interval(um=Uncertainty("match")))
+experiment = replace(baseline, name="UGS: CE + IN + UM + UR", localization=Interval())

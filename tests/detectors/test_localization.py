@@ -300,7 +300,7 @@ def test_every_objective_is_a_hashable_value_that_fulfils_the_protocol(name):
 def test_the_default_interval_has_the_settings_of_the_paper():
     objective = Interval()
     assert objective.center == Grid(alpha=2.0, beta=1.0, n=10)
-    assert objective.um == Uncertainty("entropy", 0.5)
+    assert objective.um == Uncertainty("match", 0.5)
     assert objective.refinement == Refinement(radius=0.5, weight=0.1)
 
 
