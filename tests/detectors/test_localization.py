@@ -297,7 +297,7 @@ def test_every_objective_is_a_hashable_value_that_fulfils_the_protocol(name):
     assert objective.num_outputs % 4 == 0
 
 
-def test_the_default_interval_has_the_settings_of_the_paper():
+def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropies():
     objective = Interval()
     assert objective.center == Grid(alpha=2.0, beta=1.0, n=10)
     assert objective.um == Uncertainty("match", 0.5)

@@ -186,9 +186,9 @@ class Distribution:
 class Uncertainty:
     """UM: `match` the entropy of the prediction to the label's, or minimise the `entropy`; `weight` λ.
 
-    The paper minimises the entropy with λ = 0.5, its first version on arXiv matched it. The minimum of the cross entropy
-    has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it, `match` does
-    not. `match` was the better one in our runs, by a little (experiments/results/first_light.md, hit_uav.md).
+    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. The minimum of the cross
+    entropy has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it,
+    `match` does not. `match` was ahead in our runs, by no more than seeds differ (experiments/results).
     """
 
     mode: Literal["entropy", "match"] = "match"
