@@ -63,7 +63,7 @@ def cross_entropy(logit, target):
 
 def by_loops(outputs, batch):
     """Box, objectness and class loss from dense maps of targets, cell by cell."""
-    objectness, weights = 0.0, (4.0, 1.0, 0.4)
+    cell_loss, weights = 0.0, (4.0, 1.0, 0.4)
     box_losses, class_losses = [], []
     for level, localizer, sizes, stride, weight in zip(
         outputs.levels, outputs.localizers, ANCHORS, ARCH.strides, weights, strict=True
@@ -85,10 +85,10 @@ def by_loops(outputs, batch):
                         cross_entropy(classes[i, row, column, k, n], n == batch.labels[i, j]) for n in range(3)
                     ]
         cells = [cross_entropy(objectness[index], goal[index]) for index in np.ndindex(goal.shape)]
-        objectness += GAINS.objectness * weight * mean(cells)
+        cell_loss += GAINS.objectness * weight * mean(cells)
     return {
         "box": GAINS.box * mean(box_losses),
-        "objectness": objectness,
+        "objectness": cell_loss,
         "classes": GAINS.classes * mean(class_losses),
         "positives": len(box_losses) / b,
     }
