@@ -1,9 +1,4 @@
 import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +16,10 @@ from experiments.benchmarks.gradient_statistics import (
     shared,
 )
 from experiments.benchmarks.gradient_variance import Settings
+from tests.benchmarks.running import result_of
 from tests.training.test_objective import ARCH, L1, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.training import Gains, objective
-
-ROOT = Path(__file__).parents[2]
 
 
 def batch_of(boxes):
@@ -147,15 +141,7 @@ def test_unknown_methods_and_a_single_group_are_refused():
 @pytest.mark.slow
 def test_the_last_line_of_the_benchmark_is_json_with_the_ratio_under_32_px():
     arguments = "--steps 2 --probe-every 1 --groups 3 --image-size 64 64 --batch-size 2 --methods ugs smooth_l1"
-    run = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.gradient_variance", *arguments.split()],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    result = json.loads(run.stdout.splitlines()[-1])
+    result = result_of("gradient_variance", arguments)
     assert result["reported"] == "smooth_l1 over ugs"
     assert result["ratios"]["smooth_l1"]["lt32"]["raw"][0] > 0
     assert "variance_ratio_lt32" in result

@@ -1,16 +1,9 @@
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.benchmarks.step_cost import Program, Settings, interleave, ratio_of_medians
-
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.running import result_of
 
 
 def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():
@@ -46,15 +39,7 @@ def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
 @pytest.mark.slow
 def test_the_last_line_of_the_benchmark_is_json_with_both_ratios():
     arguments = "--size p --no-p2 --image-size 128 128 --batch-size 2 --max-boxes 8 --repeats 2 --warmup 1 --batches 1"
-    run = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.step_cost", *arguments.split()],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    result = json.loads(run.stdout.splitlines()[-1])
+    result = result_of("step_cost", arguments)
     assert result["time_ratio"] > 0
     assert result["memory_bytes"]["ugs"]["peak"] / result["memory_bytes"]["ciou"]["peak"] == pytest.approx(
         result["memory_ratio"], abs=1e-4

@@ -109,14 +109,15 @@ def test_wrappers_forward_the_extra_arguments(wrapper):  # 3
     assert abs(ratio) == pytest.approx(0.25, rel=1e-5)
 
 
-def test_a_mask_leaves_out_what_it_masks_with_whole_gradients_given():  # 5
-    params, curvature = parameters(), 4.0
+@pytest.mark.parametrize("curvature", [4.0, jax.tree.map(lambda leaf: jnp.full_like(leaf, 4.0), parameters())])
+def test_a_mask_leaves_out_what_it_masks_with_whole_gradients_and_curvatures_given(curvature):  # 5
+    params = parameters()
     tx = optax.masked(limit_by_curvature(), {"kernel": True, "bias": False})
     grads = jax.grad(loss)(params)
     updates = jax.tree.map(lambda g: -g, grads)
     found, _ = tx.update(updates, tx.init(params), params, grad=grads, curvature=curvature)
     np.testing.assert_array_equal(found["bias"], updates["bias"])
-    np.testing.assert_allclose(found["kernel"], updates["kernel"] / curvature, rtol=1e-6)
+    np.testing.assert_allclose(found["kernel"], updates["kernel"] / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["lookahead", "sam"])

@@ -11,7 +11,8 @@ Needs JAX and NumPy only.
 from ugs_jax.curvature import closed_forms
 from ugs_jax.curvature.autodiff import eigenvalues, gauss_newton_product, hessian, hvp, in_double
 from ugs_jax.curvature.beyond import BEYOND
-from ugs_jax.curvature.equations import SUPPLEMENT, Equation, derivative
+from ugs_jax.curvature.equations import Equation, derivative
+from ugs_jax.curvature.supplement import SUPPLEMENT
 from ugs_jax.curvature.verify import Verdict, table, to_json, to_latex, verify
 
 __all__ = [

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ugs_jax.curvature.beyond import BEYOND
-from ugs_jax.curvature.equations import SUPPLEMENT, Equation
+from ugs_jax.curvature.equations import Equation
+from ugs_jax.curvature.supplement import SUPPLEMENT
 from ugs_jax.curvature.verify import COUNT, table, to_json, to_latex, verify
 
 

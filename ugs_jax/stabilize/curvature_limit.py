@@ -128,8 +128,8 @@ def limit_by_curvature(
 def _given(curvature: Any, updates: Any, square: Array) -> Array:
     if len(jax.tree.leaves(curvature)) == 1 and jnp.ndim(jax.tree.leaves(curvature)[0]) == 0:
         return jnp.asarray(jax.tree.leaves(curvature)[0], square.dtype)
-    bend = dot(jax.tree.map(lambda k, u: k * u, curvature, updates), updates)
-    return bend / jnp.where(square > 0, square, 1)
+    squares = jax.tree.map(lambda u: jnp.square(u.astype(jnp.promote_types(u.dtype, jnp.float32))), updates)
+    return dot(curvature, squares) / jnp.where(square > 0, square, 1)
 
 
 def _measured(obj_fn: Callable[[Any], Array], params: Any, updates: Any, square: Array) -> Array:
