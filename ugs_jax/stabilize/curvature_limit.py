@@ -1,6 +1,7 @@
 """Shorten steps that overshoot: the curvature limit."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -93,24 +94,14 @@ def limit_by_curvature(
     ) -> tuple[Any, CurvatureLimitState]:
         del extra_args
         square = squared_norm(updates)
-        function = value_fn if value_fn is not None else obj_fn
-        along, known = state.curvature, True
-        if curvature is not None:
-            along = _given(curvature, updates, square)
-        elif function is not None:
-            if params is None:
-                raise ValueError(
-                    "limit_by_curvature: expected `params` for an exact product, got None; pass them to update"
-                )
-            along = jax.lax.cond(
-                state.count % every == 0,
-                lambda: _measured(function, params, updates, square).astype(square.dtype),
-                lambda: state.curvature.astype(square.dtype),
-            )
-        else:
-            known = False
-        scale = jnp.ones_like(square)
-        if grad is not None and known:
+        function = value_fn or obj_fn
+        along, scale = state.curvature.astype(square.dtype), jnp.ones_like(square)
+        if grad is not None and (curvature is not None or function):
+            if curvature is not None:
+                along = _given(curvature, updates, square)
+            elif function:
+                refresh = partial(_measured, function, params, updates, square)
+                along = jax.lax.cond(state.count % every == 0, refresh, lambda: state.curvature.astype(square.dtype))
             bend = along * square
             best = -dot(grad, updates) / jnp.where(bend > 0, bend, 1)
             scale = jnp.where(bend > 0, jnp.clip(fraction * best, 0, 1), 1)
@@ -132,6 +123,9 @@ def _given(curvature: Any, updates: Any, square: Array) -> Array:
     return dot(curvature, squares) / jnp.where(square > 0, square, 1)
 
 
-def _measured(obj_fn: Callable[[Any], Array], params: Any, updates: Any, square: Array) -> Array:
-    _, product = jax.jvp(jax.grad(obj_fn), (params,), (jax.tree.map(lambda p, u: u.astype(p.dtype), params, updates),))
-    return dot(product, updates) / jnp.where(square > 0, square, 1)
+def _measured(function: Callable[[Any], Array], params: Any, updates: Any, square: Array) -> Array:
+    if params is None:
+        raise ValueError("limit_by_curvature: expected `params` for an exact product, got None; pass them to update")
+    direction = jax.tree.map(lambda p, u: u.astype(p.dtype), params, updates)
+    _, product = jax.jvp(jax.grad(function), (params,), (direction,))
+    return (dot(product, updates) / jnp.where(square > 0, square, 1)).astype(square.dtype)
