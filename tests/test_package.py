@@ -38,8 +38,21 @@ def _imported_by(path: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in ugs_jax.__all__ if not name.startswith("_")])
-def test_every_public_name_is_a_module_that_imports(name):
+FUNCTIONS = {"stabilize_loss", "ugs_stabilize"}
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_the_functions_of_other_peoples_chains_are_at_the_top(name):
+    from ugs_jax import stabilize
+
+    assert getattr(ugs_jax, name) is getattr(stabilize, name)
+    assert name in dir(ugs_jax)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ugs_jax.__all__ if not name.startswith("_") and name not in FUNCTIONS]
+)
+def test_every_other_public_name_is_a_module_that_imports(name):
     assert getattr(ugs_jax, name) is importlib.import_module(f"ugs_jax.{name}")
     assert name in dir(ugs_jax)
 

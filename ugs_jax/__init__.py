@@ -7,7 +7,8 @@ The public modules, from the ground up:
 - `losses`: localization losses as pure, unreduced functions;
 - `refinement`: uncertainty-guided perturbation of features;
 - `curvature`: Hessians of box losses in closed form and by autodiff, and equations verified against it;
-- `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt;
+- `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt; its
+  `ugs_stabilize` and `stabilize_loss` are here too;
 - `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
   to be scored;
 - `plotting`, `report`: a run, or several side by side, as curves, tables and text.
@@ -23,8 +24,7 @@ The method is that of Sun et al., "Uncertainty-Aware Gradient Stabilization for 
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ugs_jax._version import __version__ as __version__
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ugs_jax import report as report
     from ugs_jax import stabilize as stabilize
     from ugs_jax import training as training
+    from ugs_jax.stabilize import stabilize_loss as stabilize_loss
+    from ugs_jax.stabilize import ugs_stabilize as ugs_stabilize
 
 __all__ = [
     "__version__",
@@ -53,18 +55,22 @@ __all__ = [
     "refinement",
     "report",
     "stabilize",
+    "stabilize_loss",
     "training",
+    "ugs_stabilize",
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a public module the first time it is asked for.
+def __getattr__(name: str) -> Any:
+    """Import a public module the first time it, or a function of it that is public here, is asked for.
 
     Raises:
-      AttributeError: if `name` is no public module.
+      AttributeError: if `name` is not public.
     """
     if name not in __all__:
         raise AttributeError(f"module 'ugs_jax' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+    if name in ("stabilize_loss", "ugs_stabilize"):
+        return getattr(importlib.import_module("ugs_jax.stabilize"), name)
     return importlib.import_module(f"ugs_jax.{name}")
 
 

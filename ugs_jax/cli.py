@@ -13,6 +13,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs compare [CONFIG …] [--seeds 0 1 2] train several, the baseline first, on the same batches; draw AP by epoch
   ugs eval RUN                           score a run on its validation images (COCO AP by object size)
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
+  ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
   ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
 
 CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
@@ -20,7 +21,7 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "predict", "verify")
+_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,11 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.curvature.command import main as verify
 
         return verify(words)
+    if name == "curvature":
+        from ugs_jax.curvature_command import curvature_command
+
+        curvature_command(words)
+        return 0
     from ugs_jax import commands
 
     {

@@ -10,19 +10,9 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import (
-    Candidates,
-    Localization,
-    Localizer,
-    Outputs,
-    assign,
-    candidate_anchors,
-    gather,
-    learnable,
-    localize,
-)
+from ugs_jax.detectors import Localization, Outputs, localize
 from ugs_jax.detectors.yolov5 import Architecture
+from ugs_jax.training.matching import Match, match
 
 SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}
 MEASURES = ("between_boxes", "relative", "equal_total", "equal_large", "raw")
@@ -71,33 +61,16 @@ def box_norms(
 
     The loss of a box is the sum over its positives on all levels, at the features as they are (no UR).
     """
-    mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
     square = jnp.zeros(batch.boxes.shape[:2])
-    for level, localizer, anchor_sizes, stride in zip(
-        outputs.levels, outputs.localizers, arch.anchors, arch.strides, strict=True
-    ):
-        _, rows, columns, _ = level.objectness.shape
-        sizes = np.asarray(anchor_sizes, np.float32)
-        found = assign(batch.boxes, mask, sizes, stride=stride, shape=(rows, columns), ratio_limit=ratio_limit)
-        anchors = candidate_anchors(found, sizes, stride=stride)
-        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
-
-        features = gather(level.features, found.cell)  # [b, m, 3, c]
-        gradient = jax.grad(_summed_loss)(features, localizer, localization, anchors, targets, found)
+    for one in match(outputs, batch, arch, ratio_limit):
+        gradient = jax.grad(_summed_loss)(one.features(), one, localization)  # [b, m, 3, c]
         square += jnp.sum(jnp.square(gradient), axis=(-2, -1))
     return jnp.sqrt(square)
 
 
-def _summed_loss(
-    features: Array,
-    localizer: Localizer,
-    localization: Localization,
-    anchors: Anchors,
-    targets: Array,
-    found: Candidates,
-) -> Array:
-    terms = localization.loss(localize(localizer, features), anchors, targets)
-    return losses.masked_sum(terms.loss, found.positive)
+def _summed_loss(features: Array, one: Match, localization: Localization) -> Array:
+    terms = localization.loss(localize(one.localizer, features), one.anchors, one.targets)
+    return losses.masked_sum(terms.loss, one.positive)
 
 
 def probe(

@@ -18,6 +18,7 @@ from ugs_jax.detectors import Interval, Level, Localizer, Outputs, Refinement, R
 from ugs_jax.detectors.yolov5 import Architecture
 from ugs_jax.refinement import perturbation
 from ugs_jax.training import Gains, objective
+from ugs_jax.training.matching import Match
 from ugs_jax.training.objective import localization_terms
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
@@ -195,7 +196,8 @@ def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
             return jnp.sum(plain + 0.3 * shifted), shifted
 
         def by_cells(features, localizer):
-            terms = localization_terms(level._replace(features=features), localizer, objective_, found, near, targets)
+            one = Match(level._replace(features=features), localizer, 8, found, near, targets)
+            terms = localization_terms(one, objective_)
             return jnp.sum(jnp.where(found.positive, terms.loss, 0)), terms.parts["refinement"][chosen]
 
         both = lambda *args: [jax.value_and_grad(f, (0, 1), has_aux=True)(*args) for f in (by_dense, by_cells)]  # noqa: E731

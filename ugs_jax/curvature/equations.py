@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-Form = Callable[..., Array]
+Form = Callable[..., Array | float]
 Domain = Callable[[np.random.Generator, int], Mapping[str, np.ndarray]]
 
 
@@ -99,12 +100,13 @@ def call(form: Form, variables: Mapping[str, Array]) -> Array:
     """
     named = inspect.signature(form).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in named.values()):
-        return form(**variables)
+        return jnp.asarray(form(**variables))
     missing = [name for name in named if name not in variables]
     if missing:
         raise ValueError(f"expected variables among {', '.join(variables)}, as the domain draws, got {missing[0]!r}")
     only = [name for name, parameter in named.items() if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
-    return form(*(variables[name] for name in only), **{name: variables[name] for name in named if name not in only})
+    rest = {name: variables[name] for name in named if name not in only}
+    return jnp.asarray(form(*(variables[name] for name in only), **rest))
 
 
 def derivative(function: Form, variable: str, order: int) -> Form:

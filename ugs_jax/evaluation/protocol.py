@@ -33,11 +33,13 @@ AI_TOD_BINS = (
     SizeBin("small", 16.0, 32.0),
     SizeBin("medium", 32.0, 64.0),
 )
+"""Sizes of Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
 COCO_BINS = (
     SizeBin("coco_small", 0.0, 32.0),
     SizeBin("coco_medium", 32.0, 96.0),
     SizeBin("coco_large", 96.0, math.inf),
 )
+"""Sizes of COCO."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,3 +94,4 @@ class Protocol:
 
 
 DEFAULT_PROTOCOL = Protocol()
+"""The thresholds of COCO with 500 detections an image, by both sets of sizes."""

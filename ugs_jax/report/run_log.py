@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Row = dict[str, typing.Any]
+"""One line of metrics.jsonl: kind, step, epoch, and numbers by name."""
 
 
 class RunError(ValueError):

@@ -23,7 +23,7 @@ def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | floa
       max_curvature: κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px.
 
     Returns:
-      A function of the same arguments.
+      A function of the same arguments; it raises ValueError if `loss_fn` gives anything but one value a box.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -36,6 +36,11 @@ def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | floa
 
     def limited(boxes: Array, *args: Any) -> Array:
         value = loss_fn(boxes, *args)
+        if value.shape != boxes.shape[:-1]:
+            raise ValueError(
+                f"stabilize_loss: expected one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
+                f"{value.shape}; sum over coordinates only"
+            )
         steepest = eigenvalues(loss_fn, jax.lax.stop_gradient(boxes), *jax.lax.stop_gradient(args))[..., -1]
         steepest = jnp.where(jnp.isfinite(steepest), steepest, jnp.inf)
         scale = jnp.where(steepest > max_curvature, max_curvature / jnp.where(steepest > 0, steepest, 1), 1)

@@ -4,6 +4,7 @@ from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Ema, Experiment, Network, anchors_for, build_detector, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.inference import load_for_inference
+from ugs_jax.training.landscape import Landscape, Slice, landscape_of, measure_landscape
 from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
@@ -20,11 +21,13 @@ __all__ = [
     "Ema",
     "Experiment",
     "Gains",
+    "Landscape",
     "Network",
     "NonFiniteError",
     "Result",
     "RunFolder",
     "Schedule",
+    "Slice",
     "Stabilize",
     "TrainState",
     "anchors_for",
@@ -36,8 +39,10 @@ __all__ = [
     "from_json",
     "jit_detect",
     "jit_step",
+    "landscape_of",
     "load_for_inference",
     "make_step",
+    "measure_landscape",
     "objective",
     "predict_files",
     "read_experiment",

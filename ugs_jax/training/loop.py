@@ -1,6 +1,7 @@
 """The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
 
 import io
+import math
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
 from ugs_jax.training.progress import Progress
 from ugs_jax.training.run_folder import RunFolder
+from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 from ugs_jax.training.step import Metrics, data_mesh, jit_step, make_step
 from ugs_jax.training.stopwatch import Stopwatch
@@ -92,7 +94,9 @@ class _Training:
         self.total = experiment.epochs * self.loader.steps_per_epoch
         learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)
         self.optimizer = experiment.optimizer.build(learning_rate)
-        step = make_step(self.detector, self.optimizer, learning_rate, experiment.gains, experiment.ema)
+        step = make_step(
+            self.detector, self.optimizer, learning_rate, experiment.gains, experiment.ema, experiment.log_every
+        )
         self.step = jit_step(step, self.mesh)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
@@ -155,13 +159,11 @@ class _Training:
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
 
     def _log(self, count: int, pending: list[Metrics], state: TrainState, progress: Progress) -> None:
-        """Wait for the steps since the last row, stop if one was bad, and write their means."""
+        """Wait for the steps since the last row, stop if one was bad, and write means of what each step measured."""
         rows: list[dict[str, Any]] = jax.device_get(pending)
         self._stop_if_bad(rows, count, state)
         values: dict[str, Any] = {
-            name: float(np.mean([row[name] for row in rows], dtype=np.float64))
-            for name in rows[0]
-            if name != "bad_step"
+            name: _mean([float(row[name]) for row in rows]) for name in rows[0] if name != "bad_step"
         }
         values["learning_rate"] = float(rows[-1]["learning_rate"])
         values |= self.stopwatch.read()
@@ -193,7 +195,7 @@ class _Training:
         if step == NO_BAD_STEP:
             return
         row = rows[step - (count - len(rows))]
-        names = [name.replace("_", " ") for name, value in row.items() if not np.isfinite(value)]
+        names = [n.replace("_", " ") for n, value in row.items() if not np.isfinite(value) and n not in SHARPNESS]
         file = self.folder.path / f"non_finite_batch_step_{step}.npz"
         write_atomically(file, _npz(self.loader.batch_at(step)))
         # Parameters are those before the bad step; count from there, so that a resumed run meets the batch again.
@@ -208,6 +210,12 @@ class _Training:
     def _report(self, state: TrainState) -> None:
         best = self.checkpoints.restore("best", state) if self.checkpoints.step("best") is not None else state
         finish_run(self.folder.path, self.detect, best, self.val_data, self.options, self.mesh)
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are not NaN; NaN without any."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _check_batch_size(batch_size: int, mesh: Mesh) -> None:

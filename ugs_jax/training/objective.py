@@ -4,28 +4,23 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import (
     Architecture,
     Candidates,
     Level,
     Localization,
-    Localizer,
     Outputs,
     Terms,
-    assign,
     background,
-    candidate_anchors,
     gather,
-    learnable,
     localize,
 )
 from ugs_jax.refinement import sparse_perturbation
+from ugs_jax.training.matching import Match, match
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
@@ -69,29 +64,19 @@ def objective(
       The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
       loss, uncertainty (mean over positives), positives (anchors that learn a box, an image).
     """
-    mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
     cell_weights = _LEVEL_WEIGHTS[len(arch.strides)]
     objectness = positives = jnp.zeros(())
     sums: dict[str, Array] = {}
-    for level, localizer, sizes, stride, cell_weight in zip(
-        outputs.levels, outputs.localizers, arch.anchors, arch.strides, cell_weights, strict=True
-    ):
-        _, rows, columns, _ = level.objectness.shape
-        anchor_sizes = np.asarray(sizes, np.float32)
-        found = assign(
-            batch.boxes, mask, anchor_sizes, stride=stride, shape=(rows, columns), ratio_limit=gains.ratio_limit
-        )
-        anchors = candidate_anchors(found, anchor_sizes, stride=stride)
-        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
-        terms = localization_terms(level, localizer, localization, found, anchors, targets)
-        quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
-        empty = background(batch.ignore, batch.ignore_mask, stride=stride, shape=(rows, columns))
-        objectness += gains.objectness * cell_weight * _objectness_loss(level, found, quality, empty)
-        positives += jnp.sum(found.positive)
-        class_loss = _class_loss(level, found, jnp.asarray(batch.labels))
+    for one, cell_weight in zip(match(outputs, batch, arch, gains.ratio_limit), cell_weights, strict=True):
+        terms = localization_terms(one, localization)
+        quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, one.targets), 0)
+        empty = background(batch.ignore, batch.ignore_mask, stride=one.stride, shape=one.shape)
+        objectness += gains.objectness * cell_weight * _objectness_loss(one.level, one.found, quality, empty)
+        positives += jnp.sum(one.positive)
+        class_loss = _class_loss(one.level, one.found, jnp.asarray(batch.labels))
         named = {"box": terms.loss, "classes": class_loss, "uncertainty": terms.uncertainty, **terms.parts}
         for name, values in named.items():
-            sums[name] = sums.get(name, jnp.zeros(())) + losses.masked_sum(values, found.positive)
+            sums[name] = sums.get(name, jnp.zeros(())) + losses.masked_sum(values, one.positive)
     means = {name: value / jnp.maximum(positives, 1) for name, value in sums.items()}
     means["box"] *= gains.box
     means["classes"] *= gains.classes
@@ -99,31 +84,24 @@ def objective(
     return loss, {"loss": loss, "objectness": objectness, "positives": positives / batch.boxes.shape[0], **means}
 
 
-def localization_terms(
-    level: Level,
-    localizer: Localizer,
-    localization: Localization,
-    found: Candidates,
-    anchors: Anchors,
-    targets: Float[Array, "b m 3 a 4"],
-) -> Terms:
+def localization_terms(one: Match, localization: Localization) -> Terms:
     """Localization loss at the candidates of one level; with UR, plus γ times the loss at perturbed features."""
-    features = gather(level.features, found.cell)  # [b, m, 3, c]
-    terms = localization.loss(localize(localizer, features), anchors, targets)
+    features, anchors, targets = one.features(), one.anchors, one.targets
+    terms = localization.loss(localize(one.localizer, features), anchors, targets)
     refinement = localization.refinement
     if refinement is None:
         return terms
     b, m, k, c = features.shape
-    frozen = jax.lax.stop_gradient(localizer)
+    frozen = jax.lax.stop_gradient(one.localizer)
 
     def uncertainty(flat: Array) -> Array:
         raw = localize(frozen, flat.reshape(b, m, k, c))
-        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), found.positive)
+        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), one.positive)
 
     shift = sparse_perturbation(
-        uncertainty, features.reshape(b, m * k, c), found.cell.reshape(b, m * k), radius=refinement.radius
+        uncertainty, features.reshape(b, m * k, c), one.found.cell.reshape(b, m * k), radius=refinement.radius
     )
-    moved = localization.loss(localize(localizer, features + shift.reshape(features.shape)), anchors, targets)
+    moved = localization.loss(localize(one.localizer, features + shift.reshape(features.shape)), anchors, targets)
     parts = {**terms.parts, "refinement": moved.loss}
     return terms._replace(loss=terms.loss + refinement.weight * moved.loss, parts=parts)
 

@@ -11,10 +11,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from data_pipeline import Batch
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.config import Ema
+from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
+from ugs_jax.training.sharpness import sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, TrainState
 
 Metrics = dict[str, Array]
@@ -33,16 +35,35 @@ def make_step(
     learning_rate: optax.Schedule,
     gains: Gains,
     ema: Ema,
+    measure_every: int = 20,
 ) -> Step:
-    """The step as a pure function, not jitted; `jit_step` does that."""
+    """The step as a pure function, not jitted; `jit_step` does that.
 
-    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics]]:
+    Args:
+      detector: what is trained.
+      optimizer: the optax chain; `grad`, `value`, `value_fn` and `uncertainty` are passed to members that take them.
+      learning_rate: for the log.
+      gains: weights of the loss.
+      ema: averaging of parameters.
+      measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
+    """
+
+    def sharpness(outputs: Outputs, batch: Batch) -> Metrics:
+        return sharpness_by_size(match(outputs, batch, detector.arch, gains.ratio_limit), detector.localization)
+
+    def loss_of(params: Any, stats: Any, batch: Batch, measures: Array | bool) -> tuple[Array, tuple[Any, Metrics]]:
         outputs, stats = detector.apply(params, stats, batch.images, train=True)
         loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
+        fixed = jax.lax.stop_gradient(outputs)
+        unknown = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan), jax.eval_shape(sharpness, fixed, batch))
+        metrics |= jax.lax.cond(measures, lambda: sharpness(fixed, batch), lambda: unknown)
         return loss, (stats, metrics)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        gradient, (stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params, state.stats, batch)
+        count = state.step + 1
+        gradient, (stats, metrics) = jax.grad(loss_of, has_aux=True)(
+            state.params, state.stats, batch, count % measure_every == 0
+        )
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
@@ -50,11 +71,10 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: loss_of(params, state.stats, batch)[0],
+            value_fn=lambda params: loss_of(params, state.stats, batch, False)[0],
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
-        count = state.step + 1
         decay = ema.decay * (1 - jnp.exp(-count / ema.ramp))
         average = lambda old, new: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)  # noqa: E731
         advanced = (params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats))

@@ -1,0 +1,115 @@
+"""Tutorials run as they stand, pages say what the code says, and every public name is documented."""
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import data_pipeline
+import ugs_jax
+from ugs_jax.curvature import BEYOND, SUPPLEMENT
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCKS = [
+    (page, page.read_text().count("\n", 0, match.start()) + 2, match[1])
+    for page in PAGES
+    for match in re.finditer(r"```python\n(.*?)```", page.read_text(), re.S)
+]
+PACKAGES = ("boxes", "curvature", "detectors", "evaluation", "losses", "plotting", "report", "stabilize", "training")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.py")))
+def test_tutorial_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures = {"why_small_boxes_diverge": ["wells.png"]}
+    monkeypatch.setattr(sys, "argv", [name, *pictures.get(name, [])])
+    runpy.run_path(str(ROOT / "docs" / "tutorials" / f"{name}.py"), run_name="__main__")
+    assert all((tmp_path / picture).exists() for picture in pictures.get(name, []))
+
+
+@pytest.mark.parametrize(("page", "line", "code"), BLOCKS, ids=[f"{page.stem}_{line}" for page, line, _ in BLOCKS])
+def test_block_runs(page, line, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n" * (line - 1) + code, page, "exec"), {"__name__": "__main__"})
+
+
+def test_every_file_the_pages_link_to_exists():
+    for page in PAGES:
+        targets = [target for target in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in target]
+        assert [target for target in targets if not (page.parent / target).exists()] == [], page.name
+
+
+@pytest.mark.parametrize("equation", [*SUPPLEMENT, *BEYOND], ids=lambda equation: equation.number)
+def test_the_table_of_equations_says_what_the_code_says(equation):
+    page = (ROOT / "docs" / "verify.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {equation.number} |")]
+    assert equation.title.replace("|", "\\|") in row
+    assert equation.remark.replace("|", "\\|") in row
+
+
+def public_names():
+    """(module, name) of everything in an `__all__`, and of every module without an underscore."""
+    for package in (ugs_jax, data_pipeline):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not any(part.startswith("_") for part in info.name.split(".")):
+                module = importlib.import_module(info.name)
+                for name in getattr(module, "__all__", ()):
+                    yield info.name, name
+
+
+PUBLIC = sorted(set(public_names()))
+
+
+def test_there_are_public_names():
+    assert {module.split(".")[1] for module, _ in PUBLIC if module.startswith("ugs_jax.")} >= set(PACKAGES)
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[f"{module}.{name}" for module, name in PUBLIC])
+def test_public_name_is_documented(module, name):
+    value = getattr(importlib.import_module(module), name)
+    if inspect.ismodule(value):
+        assert value.__doc__
+    elif inspect.isfunction(value):
+        documented(value, f"{module}.{name}")
+    elif inspect.isclass(value):
+        assert inspect.getdoc(value), f"{module}.{name}"
+        for method, function in vars(value).items():
+            if inspect.isfunction(function) and not method.startswith("_") and function.__doc__ is not None:
+                documented(function, f"{module}.{name}.{method}")
+    else:
+        assert constant_is_described(importlib.import_module(module), name)
+
+
+def documented(function, name):
+    """A sentence, and every argument by name where there are two or more."""
+    text = inspect.getdoc(function)
+    assert text, f"{name}: expected a docstring"
+    arguments = [
+        argument
+        for argument, parameter in inspect.signature(function).parameters.items()
+        if argument not in ("self", "cls") and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    if len(arguments) > 1 and "Args:" in text:
+        missing = [argument for argument in arguments if not re.search(rf"\b{argument}\b", text)]
+        assert not missing, f"{name}: expected every argument in the docstring, found none of {missing}"
+
+
+def constant_is_described(module, name):
+    """A string after the assignment, in the module that defines it, or a comment before it."""
+    for info in [module, *vars(module).values()]:
+        source = getattr(info, "__file__", None)
+        if source and name in (text := Path(source).read_text()):
+            body = ast.parse(text).body
+            for first, second in itertools.pairwise(body):
+                targets = getattr(first, "targets", [getattr(first, "target", None)])
+                if any(getattr(target, "id", None) == name for target in targets) and isinstance(second, ast.Expr):
+                    return True
+    return f"`{name}`" in (module.__doc__ or "")

@@ -1,0 +1,93 @@
+"""How curved the localization loss is, and how unequally it pulls, by the size of the boxes: for the log."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ugs_jax import losses
+from ugs_jax.boxes import Anchors, area
+from ugs_jax.curvature import closed_forms, hvp
+from ugs_jax.detectors import Localization, localize
+from ugs_jax.training.matching import Match
+
+SIZES: dict[str, tuple[float, float]] = {
+    "very_tiny": (0.0, 8.0),
+    "tiny": (8.0, 16.0),
+    "small": (16.0, 32.0),
+    "medium": (32.0, 64.0),
+    "large": (64.0, float("inf")),
+}
+"""√area of the box in px of the network's input, [low, high): AI-TOD's names."""
+
+
+SHARPNESS = tuple(
+    f"{measure}_{size}" for measure in ("curvature", "gradient_variance", "box_curvature") for size in SIZES
+)
+"""Names in the log."""
+
+
+class _Positives(NamedTuple):
+    raw: Float[Array, "p k"]
+    anchors: Anchors
+    targets: Float[Array, "p 4"]
+    mask: Bool[Array, "p"]
+
+
+def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) -> dict[str, Float[Array, ""]]:
+    """Curvature and spread of gradients over the positives of each size; NaN for a size without positives.
+
+    For every positive the localization loss (without UR) is a function of the k raw outputs that the box is made of.
+    With g its gradient and H its Hessian by these, and B the Hessian of −ln IoU by the corners of the decoded box:
+
+    - `curvature_<size>`: root mean square of ‖H‖_F, from one exact product with random signs a positive
+      (Hutchinson: E‖Hv‖² = ‖H‖²_F);
+    - `gradient_variance_<size>`: variance of ‖g‖ over its squared mean, which no factor on the loss changes;
+    - `box_curvature_<size>`: geometric mean of ‖B‖_F, 1/px², in closed form, over the boxes that overlap their target:
+      what a loss on boxes has to cope with, whichever objective trains.
+
+    ‖·‖_F is at least the largest eigenvalue and at most 2 of it for B (√k for H).
+
+    Args:
+      matches: from `match`.
+      localization: the objective.
+
+    Returns:
+      Scalars by name, means over the whole (global) batch.
+    """
+    found = _flatten(matches)
+
+    def loss(raw: Array) -> Array:
+        return losses.masked_sum(localization.loss(raw, found.anchors, found.targets).loss, found.mask)
+
+    signs = jax.random.rademacher(jax.random.key(0), found.raw.shape, found.raw.dtype)
+    pull = jnp.linalg.norm(jax.grad(loss)(found.raw), axis=-1)
+    bend = jnp.sum(jnp.square(hvp(loss, found.raw, signs)), axis=-1)
+    box_bend = jnp.linalg.norm(
+        closed_forms.log_iou(localization.decode(found.raw, found.anchors), found.targets), axis=(-2, -1)
+    )
+    overlaps = jnp.isfinite(box_bend) & (box_bend > 0)
+    log_bend = jnp.log(jnp.where(overlaps, box_bend, 1))
+    side = jnp.sqrt(area(found.targets))
+    result = {}
+    for name, (low, high) in SIZES.items():
+        mask = found.mask & (side >= low) & (side < high)
+        mean = losses.masked_mean(pull, mask)
+        some = lambda value, of: jnp.where(jnp.any(of), value, jnp.nan)  # noqa: E731
+        result[f"curvature_{name}"] = some(jnp.sqrt(losses.masked_mean(bend, mask)), mask)
+        result[f"gradient_variance_{name}"] = some(losses.masked_variance(pull, mask) / jnp.square(mean), mask)
+        both = mask & overlaps
+        result[f"box_curvature_{name}"] = some(jnp.exp(losses.masked_mean(log_bend, both)), both)
+    return result
+
+
+def _flatten(matches: tuple[Match, ...]) -> _Positives:
+    levels = [
+        _Positives(localize(one.localizer, one.features()), one.anchors, one.targets, one.positive) for one in matches
+    ]
+    flat = [
+        jax.tree.map(lambda leaf, size=one.mask.size: leaf.reshape(size, *leaf.shape[4:]), one)  # [b, m, 3, a, …]
+        for one in levels
+    ]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *flat)
