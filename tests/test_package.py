@@ -18,7 +18,7 @@ import ugs_jax
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("ugs_jax", "data_pipeline", "experiments")
-HEAVY = ("cv2", "flax", "grain", "matplotlib", "orbax", "tensorflow", "tensorflow_datasets", "tyro")
+HEAVY = ("cv2", "flax", "grain", "matfree", "matplotlib", "orbax", "tensorflow", "tensorflow_datasets", "tyro")
 
 
 def _modules_loaded_by(statement: str) -> set[str]:

@@ -106,8 +106,10 @@ class Times(NamedTuple):
     processor: list[float]
 
 
-def compile_step(localization: Objective, dataset: Dataset, settings: Settings, batch: Batch) -> Program:
-    """Builds and compiles the training step of an objective."""
+def compile_step(
+    localization: Objective, dataset: Dataset, settings: Settings, batch: Batch, measure_every: int = 20
+) -> Program:
+    """Builds and compiles the training step of an objective, which measures sharpness every so many steps."""
     experiment = Experiment(
         name="step cost",
         data=TinyScenes(),
@@ -119,7 +121,9 @@ def compile_step(localization: Objective, dataset: Dataset, settings: Settings, 
     learning_rate = experiment.optimizer.schedule.build(100, 10000)
     optimizer, mesh = experiment.optimizer.build(learning_rate), data_mesh(1)
     state = jax.device_put(create_state(detector, optimizer, settings.seed), NamedSharding(mesh, P()))
-    step = jit_step(make_step(detector, optimizer, learning_rate, experiment.gains, experiment.ema), mesh)
+    step = jit_step(
+        make_step(detector, optimizer, learning_rate, experiment.gains, experiment.ema, measure_every), mesh
+    )
     compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")
