@@ -1,0 +1,50 @@
+"""What logging curvature and spread of gradients by box size costs a training run with UGS.
+
+    python -m experiments.benchmarks.sharpness_cost
+
+The step that measures at every step takes turns with one that never does, as in `step_cost`, whose settings these are.
+The last line is JSON: `measured_ratio` is the ratio of their median times, `share` (with its 95 % interval) what that
+comes to when one step in `log_every` measures: (measured_ratio − 1) / log_every.
+"""
+
+import json
+import os
+
+import jax
+import tyro
+from rich.console import Console
+
+from experiments.benchmarks.step_cost import Settings, compile_step, interleave, make_batches, ratio_of_medians
+from ugs_jax.detectors import Interval
+from ugs_jax.training import Experiment
+
+_NEVER = 2**31 - 1
+_LOG_EVERY = int(Experiment.__dataclass_fields__["log_every"].default)
+
+
+def main(settings: Settings) -> None:
+    """Measures and prints one line of JSON."""
+    settings = settings.resolved()
+    with Console(stderr=True).status("compiling, then timing"):
+        dataset, batches = make_batches(settings)
+        always, never = (compile_step(Interval(), dataset, settings, batches[0], every) for every in (1, _NEVER))
+        measured, plain = interleave((always, never), batches, settings)
+    ratio, interval = ratio_of_medians(measured.wall, plain.wall)
+    processor, processor_interval = ratio_of_medians(measured.processor, plain.processor)
+    result = {
+        "benchmark": "sharpness_cost",
+        "share": round((ratio - 1) / _LOG_EVERY, 5),
+        "share_interval": [round((end - 1) / _LOG_EVERY, 5) for end in interval],
+        "processor_share": round((processor - 1) / _LOG_EVERY, 5),
+        "processor_share_interval": [round((end - 1) / _LOG_EVERY, 5) for end in processor_interval],
+        "measured_ratio": round(ratio, 4),
+        "log_every": _LOG_EVERY,
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
