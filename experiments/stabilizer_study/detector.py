@@ -30,6 +30,7 @@ from experiments.configs.first_light_ciou import experiment as ciou
 from experiments.configs.first_light_ugs import experiment as ugs
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
+from ugs_jax.stabilize.arithmetic import dot, scaled
 from ugs_jax.training import (
     SGD,
     AdamW,
@@ -155,9 +156,9 @@ def limit_by_value(share: Any) -> optax.GradientTransformationExtraArgs:
         updates: Any, state: ValueState, params: Any = None, *, grad: Any, value: Any, **extra: Any
     ) -> tuple[Any, ValueState]:
         del params, extra
-        promised = -optax.tree.vdot(grad, updates)
+        promised = -dot(grad, updates)
         scale = jnp.where(promised > 0, jnp.minimum(1.0, share * value / jnp.where(promised > 0, promised, 1.0)), 1.0)
-        return optax.tree.scale(scale, updates), ValueState(state.by_value + (scale < 1))
+        return scaled(updates, scale), ValueState(state.by_value + (scale < 1))
 
     return optax.GradientTransformationExtraArgs(init, update)
 

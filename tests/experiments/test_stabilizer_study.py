@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.stabilizer_study import boxes, detector, toy
+from experiments.benchmarks.step_cost import Times
+from experiments.stabilizer_study import boxes, cost, detector, toy
 from experiments.stabilizer_study.descent import OPTIMIZERS, Arm, Problem, Trajectories, descend
 from experiments.stabilizer_study.ranges import Range, first_to_stay, reached, stable, widest
 from ugs_jax.training import SGD, AdamW
@@ -215,3 +216,16 @@ def test_the_last_line_is_json(capsys):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["arm"] for row in result["rows"]] == ["plain"]
     assert result["rates"] == [1.0, 10.0]
+
+
+def test_the_cost_of_a_product_is_told_apart_from_the_rest():
+    rng = np.random.default_rng(0)
+    plain = rng.uniform(1.0, 1.01, 50)
+    curved = 1.1 * plain + 2 * (np.arange(50) % 5 == 0)
+    a, b, c = (Times(list(x), list(x)) for x in (plain, 1.05 * plain, curved))
+    for found in (cost.ratios(a, b, c, every=5)[kind] for kind in Times._fields):
+        assert found["without_product"][0] == pytest.approx(1.05, abs=1e-4)
+        assert found["between_products"][0] == pytest.approx(1.1, abs=1e-4)
+        assert found["product"][0] == pytest.approx(2.0, rel=0.01)  # in steps of 1 to 1.01 s
+    with pytest.raises(ValueError, match="multiples of every=5"):
+        cost.Cost(warmup=3)

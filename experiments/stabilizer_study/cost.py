@@ -1,0 +1,117 @@
+"""What the stabilizer adds to a training step, interleaved in one process.
+
+    python -m experiments.stabilizer_study.cost
+
+takes about ten minutes on an idle core, most of it compilation. Three programs are the step of `ugs train` with UGS and
+AdamW that differ in `stabilize` only: None, `Stabilize()` (uncertainty limit) and `Stabilize(every=…)` (with a
+Hessian-vector product every so many steps). They take turns on the same batches and swap who goes first.
+
+The last line is JSON. `without_product` is the time of `Stabilize()` over that of None, `between_products` that of
+`Stabilize(every=…)` at the steps between two products, and `product` is what a product adds to its step, in steps. All
+are ratios of medians with 95 % bootstrap intervals: of wall time and, fairer on a busy machine, of processor time. A
+period of k steps costs about (between_products − 1) + product/k.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes
+from experiments.benchmarks.step_cost import Program, Settings, Times, interleave, make_batches, ratio_of_medians
+from ugs_jax.detectors.yolov5 import Size
+from ugs_jax.training import (
+    AdamW,
+    Experiment,
+    Network,
+    Stabilize,
+    build_detector,
+    create_state,
+    data_mesh,
+    jit_step,
+    make_step,
+)
+
+
+@dataclass(frozen=True)
+class Cost(Settings):
+    """What to measure; the default is the step of `first_light_ugs`.
+
+    Attributes:
+      every: steps between two Hessian-vector products.
+    """
+
+    size: Size = "p"
+    image_size: tuple[int, int] | None = (160, 160)
+    batch_size: int | None = 8
+    max_boxes: int = 48
+    repeats: int = 100
+    warmup: int = 5
+    every: int = 5
+
+    def __post_init__(self) -> None:
+        if self.warmup % self.every or self.repeats % self.every:
+            raise ValueError(f"warmup and repeats: expected multiples of every={self.every}, so that products line up")
+
+
+def compile_step(stabilize: Stabilize | None, experiment: Experiment, dataset: Dataset, batch: Batch) -> Program:
+    """The training step with or without a stabilizer."""
+    detector = build_detector(experiment, dataset)
+    optimizer = AdamW(stabilize=stabilize)
+    learning_rate = optimizer.schedule.build(100, 10000)
+    chain = optimizer.build(learning_rate)
+    state = create_state(detector, chain, experiment.seed)
+    step = jit_step(make_step(detector, chain, learning_rate, experiment.gains, experiment.ema), data_mesh(1))
+    compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    return Program(compiled, state, {"flops": int(compiled.cost_analysis().get("flops", 0))})
+
+
+def ratios(plain: Times, limited: Times, curved: Times, every: int) -> dict[str, Any]:
+    """Ratios of medians with intervals; products fall on the first of every `every` timed steps."""
+    with_product = np.arange(len(plain.wall)) % every == 0
+    result: dict[str, Any] = {}
+    for kind in Times._fields:
+        a, b, c = (np.array(getattr(times, kind)) for times in (plain, limited, curved))
+        product, interval = ratio_of_medians(c[with_product], a[with_product])
+        between, between_interval = ratio_of_medians(c[~with_product], a[~with_product])
+        without, without_interval = ratio_of_medians(b, a)
+        result[kind] = {
+            "without_product": _rounded(without, *without_interval),
+            "between_products": _rounded(between, *between_interval),
+            "product": _rounded(product - between, interval[0] - between, interval[1] - between),
+            "median_seconds": round(float(np.median(a)), 5),
+        }
+    return result
+
+
+def _rounded(*values: float) -> list[float]:
+    return [round(value, 4) for value in values]
+
+
+def main(cost: Cost) -> None:
+    """Measures and prints one line of JSON."""
+    dataset, batches = make_batches(cost)
+    loader = LoaderOptions(image_size=cost.image_size or (160, 160), max_boxes=cost.max_boxes)
+    experiment = Experiment("cost", TinyScenes(), network=Network(cost.size, cost.p2), loader=loader, seed=cost.seed)
+    kinds = (None, Stabilize(), Stabilize(every=cost.every))
+    programs = [compile_step(kind, experiment, dataset, batches[0]) for kind in kinds]
+    times = interleave(programs, batches, cost)
+    result = {
+        "study": "stabilizer, cost",
+        **ratios(*times, cost.every),
+        "flops": [program.bytes["flops"] for program in programs],
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        **dataclasses.asdict(cost),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Cost, description=__doc__))

@@ -1,0 +1,173 @@
+"""Tables and the figure of the study, from the files that its parts wrote.
+
+    python -m experiments.stabilizer_study.report --boxes runs/stabilizer_boxes*.json --toy runs/stabilizer_toy.json \
+      --detector runs/stabilizer_detector.jsonl --figure experiments/results/figures/stabilizer_boxes.png
+
+prints Markdown; the last line is JSON: what was read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from experiments.stabilizer_study.boxes import SIZES, TARGET
+from experiments.stabilizer_study.detector import read, summary
+from ugs_jax.plotting.axes import EndLabel, add_axes, label_ends, label_width, save, style_axes
+from ugs_jax.plotting.colors import INK, MUTED, line_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = ("L2 px", "CIoU px", "CIoU offsets", "UGS logits")
+SHOWN = {
+    "plain": "plain",
+    "per box": "stabilize_loss",
+    "global, half": "HVP every step, c = ½",
+    "global, every 10": "HVP every 10, c = 1",
+    "per box, value": "by value, per box",
+}
+_PLOT = (3.6, 2.5)  # inches
+
+
+@dataclass(frozen=True)
+class Files:
+    """What to read and write.
+
+    Attributes:
+      boxes: results of `boxes`; their rows are put together.
+      toy: result of `toy`.
+      detector: runs of `detector`.
+      figure: written from the rows of SGD.
+    """
+
+    boxes: tuple[Path, ...] = ()
+    toy: Path | None = None
+    detector: Path | None = None
+    figure: Path | None = None
+
+
+def rate_range(found: dict[str, Any]) -> str:
+    """A range as text: `low–high (width)`, with ≤ and ≥ where no lower or higher rate was tried."""
+    if found["low"] is None:
+        return "none"
+    low, high = f"{found['low']:.2g}", f"{found['high']:.2g}"
+    width = f"{'≥ ' if found['open_below'] or found['open_above'] else ''}{found['width']:.2g}"
+    return f"{'≤ ' * found['open_below']}{low} to {'≥ ' * found['open_above']}{high} ({width})"
+
+
+def upper_end(found: dict[str, Any]) -> str:
+    """The highest stable rate as text."""
+    return "none" if found["high"] is None else f"{'≥ ' * found['open_above']}{found['high']:.2g}"
+
+
+def boxes_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line for every problem, optimizer and arm."""
+    sizes = " · ".join(f"{size:g}" for size in SIZES)
+    lines = [
+        f"| | optimizer | arm | stable up to | reaches (width) | best: steps to IoU {TARGET} by size, {sizes} px |",
+        "|---|---|---|---:|---:|---|",
+    ]
+    for row in rows:
+        steps = " · ".join("–" if x is None else str(x) for x in row["steps_by_size"])
+        failing = "(does not reach) " if row["reaches"]["low"] is None else ""
+        lines.append(
+            f"| {row['problem']} | {row['optimizer']} | {row['arm']} | {upper_end(row['stable'])} "
+            f"| {rate_range(row['reaches'])} | {failing}{row['best_rate']:.2g}: {steps} |"
+        )
+    return "\n".join(lines)
+
+
+def toy_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line for every function and arm, the optimizers side by side."""
+    optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
+    heading = " | ".join(f"{name}: stable up to | reaches (width), fewest steps" for name in optimizers)
+    lines = [f"| | arm | {heading} |", "|---|---|" + "---:|---|" * len(optimizers)]
+    by_key = {(row["problem"], row["arm"], row["optimizer"]): row for row in rows}
+    for problem, arm in dict.fromkeys((row["problem"], row["arm"]) for row in rows):
+        cells = []
+        for optimizer in optimizers:
+            row = by_key[problem, arm, optimizer]
+            steps = "" if row["steps"] is None else f", {row['steps']}"
+            cells += [upper_end(row["stable"]), rate_range(row["reaches"]) + steps]
+        lines.append(f"| {problem} | {arm} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def detector_table(rows: Sequence[dict[str, Any]]) -> str:
+    """AP by objective, optimizer and stabilizer, a column for every factor of the learning rate."""
+    found = summary(list(rows))
+    factors = sorted({row["factor"] for row in rows})
+    lines = [
+        "| AP, % | " + " | ".join(f"{factor:g}×" for factor in factors) + " |",
+        "|---|" + "---:|" * len(factors),
+    ]
+    for name in dict.fromkeys("{method} {optimizer} {member}".format(**row) for row in rows):
+        cells = [_cell(found.get(f"{name} {factor:g}")) for factor in factors]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(group: dict[str, Any] | None) -> str:
+    if group is None:
+        return ""
+    spread = "" if group["spread"] is None else f" ± {100 * group['spread']:.1f}"
+    broken = f", {group['broken']} broken" if group["broken"] else ""
+    return f"{100 * group['ap']:.1f}{spread} (n={group['runs']}{broken})"
+
+
+def plot(results: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Lowest IoU of any size after the descent by learning rate, a panel for each of `PANELS`."""
+    from matplotlib.figure import Figure
+
+    margin = 1.0 + label_width(SHOWN.values())
+    figure = Figure(figsize=(2 * (_PLOT[0] + margin), 2 * (_PLOT[1] + 1.0) + 0.3), dpi=100)
+    for i, problem in enumerate(PANELS):
+        left, bottom = 0.6 + (i % 2) * (_PLOT[0] + margin), 0.85 + (1 - i // 2) * (_PLOT[1] + 1.0)
+        curves = {
+            row["arm"]: (result["rates"], row["worst_iou"])
+            for result in results
+            for row in result["rows"]
+            if (row["problem"], row["optimizer"]) == (problem, "SGD")
+        }
+        _panel(figure, (left, bottom), problem, curves)
+    note = f"Lowest mean IoU of any size from 4 to 256 px after the last step, by learning rate. Dotted: {TARGET}."
+    figure.text(0.02, 0.02, note, fontsize=9.5, color=MUTED, va="bottom")
+    return save(figure, path)
+
+
+def _panel(figure: "Figure", place: tuple[float, float], title: str, curves: dict[str, Any]) -> None:
+    axes = add_axes(figure, *place, *_PLOT)
+    axes.axhline(TARGET, color=MUTED, linewidth=1, linestyle=(0, (1.5, 2)))
+    labels = []
+    for i, (arm, text) in enumerate(SHOWN.items()):
+        if arm in curves:
+            rates, worst = curves[arm]
+            color, dash = (INK, "-") if i == 0 else line_style(i - 1)
+            axes.plot(rates, worst, color=color, linestyle=dash, linewidth=1.8, zorder=4 if i == 0 else 3)
+            labels.append(EndLabel(text, rates[-1], worst[-1], color))
+    axes.set_xscale("log")
+    axes.set_ylim(-0.02, 1.03)
+    style_axes(axes, title, "learning rate")
+    label_ends(figure, axes, labels)
+
+
+def main(files: Files) -> None:
+    """Prints the tables, draws the figure and ends with one line of JSON."""
+    results = [json.loads(file.read_text()) for file in files.boxes]
+    rows = [row for result in results for row in result["rows"]]
+    toy = json.loads(files.toy.read_text())["rows"] if files.toy is not None else []
+    runs = read(files.detector) if files.detector is not None else []
+    for table, given in ((boxes_table, rows), (toy_table, toy), (detector_table, runs)):
+        if given:
+            print(f"{table(given)}\n")
+    if files.figure is not None:
+        plot(results, files.figure)
+    print(json.dumps({"study": "stabilizer, report", "boxes": len(rows), "toy": len(toy), "runs": len(runs)}))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Files, description=__doc__))
