@@ -43,6 +43,7 @@ def in_centers(loss):
         (closed_forms.iou_loss, losses.iou_loss),
         (closed_forms.log_iou, losses.log_iou),
         (closed_forms.giou, losses.giou),
+        (closed_forms.ciou, losses.ciou),
     ],
 )
 def test_overlap_losses(closed, loss):
@@ -91,7 +92,7 @@ def test_cross_entropy_keeps_within_a_half_whatever_the_logits():
 
 def test_curvature_grows_as_boxes_shrink():
     boxes, targets = map(corners, pairs(20))
-    for closed in (closed_forms.iou_loss, closed_forms.log_iou, closed_forms.giou):
+    for closed in (closed_forms.iou_loss, closed_forms.log_iou, closed_forms.giou, closed_forms.ciou):
         whole, half = in_double(closed, boxes, targets), in_double(closed, boxes / 2, targets / 2)
         np.testing.assert_allclose(half, 4 * whole, rtol=1e-12)
 

@@ -4,6 +4,7 @@ Boxes are drawn with sides from 0.5 to 2000 px and aspect ratios from ¼ to 4, s
 themselves. A bound is on the largest eigenvalue: a step along the gradient below 2/bound does not overshoot.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -110,6 +111,16 @@ def _giou(boxes: Array, targets: Array) -> Array:
     return 1 - (inter / union - (hull - union) / hull)
 
 
+def _ciou(boxes: Array, targets: Array) -> Array:
+    inter, union, _ = _areas(boxes, targets)
+    shift = (boxes[:2] + boxes[2:] - targets[:2] - targets[2:]) / 2
+    outer = jnp.maximum(boxes[2:], targets[2:]) - jnp.minimum(boxes[:2], targets[:2])
+    sides, wanted = boxes[2:] - boxes[:2], targets[2:] - targets[:2]
+    v = 4 / jnp.pi**2 * (jnp.arctan(sides[0] / sides[1]) - jnp.arctan(wanted[0] / wanted[1])) ** 2
+    alpha = jax.lax.stop_gradient(v / (1 - inter / union + v + 1e-7))
+    return 1 - inter / union + jnp.sum(shift**2) / jnp.sum(outer**2) + alpha * v
+
+
 def _nwd(boxes: Array, targets: Array) -> Array:
     center, size = boxes[:2] - targets[:2], (boxes[2:] - targets[2:]) / 2
     return 1 - jnp.exp(-jnp.sqrt(jnp.sum(center**2) + jnp.sum(size**2)) / CONSTANT)
@@ -153,6 +164,16 @@ def _hull_bound(boxes: Array, targets: Array) -> Array:
     return _iou_bound(boxes) + (4 + 8 * elongation) / area
 
 
+def _ciou_bound(boxes: Array) -> Array:
+    """With D² = w² + h² ≤ c², k = 4/π² and |Δ| ≤ π/2 the difference of angles, term by term.
+
+    ρ²/c²: ρ² has eigenvalues up to 1 and a gradient of √2 ρ, c² a positive semi-definite Hessian and a gradient of at
+    most √8 c; with ρ ≤ c that makes (1 + 2·√2·√8 + 2·8)/c² = 25/c². αv, α ≤ 1: |∇Δ|² = 2/D², its Hessian has
+    eigenvalues ±2/D² and 0, hence 4k(1 + |Δ|)/D² ≤ 4.2/D².
+    """
+    return _iou_bound(boxes) + 30 / jnp.sum((boxes[2:] - boxes[:2]) ** 2)
+
+
 def _log_iou_bound(boxes: Array) -> Array:
     return 22 / jnp.min(boxes[2:] - boxes[:2]) ** 2
 
@@ -160,6 +181,14 @@ def _log_iou_bound(boxes: Array) -> Array:
 def _l2_bound(boxes: Array, targets: Array, anchors: Array) -> Array:
     of_size = 2 * (1 + jnp.maximum(jnp.log(targets[2:] / boxes[2:]), 0)) / boxes[2:] ** 2
     return jnp.maximum(2 / jnp.min(anchors) ** 2, jnp.max(of_size))
+
+
+def _entropy_bound(logits: Array) -> Array:
+    """With m = p·u, uᵀHu = Σ p(−1 − log p − H)(u − m)² ≤ ‖√v∘u − m√v‖² for every unit vector u, and |m| ≤ ‖p‖."""
+    p = jnp.exp(logits - jax.nn.logsumexp(logits))
+    pulls = jnp.maximum(jax.scipy.special.entr(p) - p * (1 + jnp.sum(jax.scipy.special.entr(p))), 0)
+    bound = (jnp.sqrt(jnp.max(pulls)) + jnp.linalg.norm(p) * jnp.sqrt(jnp.sum(pulls))) ** 2
+    return jnp.maximum(bound, 1e-12)  # 0 up to rounding where the prediction is nearly uniform
 
 
 BEYOND: tuple[Equation, ...] = (
@@ -253,10 +282,23 @@ BEYOND: tuple[Equation, ...] = (
         loss=_entropy,
         variable="logits",
         exact=closed_forms.entropy,
-        bound=lambda: jnp.array(1.0),
+        bound=_entropy_bound,
         domain=_logits,
-        remark="at most 1 for 11 labels whatever the box (seen, not derived); negative near the uniform prediction",
+        remark="at most (√max v + ‖p‖√Σv)², v = p·max(−1 − log p − H, 0): below 0.57 for 11 labels, and no box in it",
         latex=r"p a^\top_p + a_p p^\top + p p^\top - \operatorname{diag}(a_p + p),\; a_p = p \circ (\log p + H)",
+    ),
+    Equation(
+        number="A9",
+        title="CIoU with α constant, 4×4",
+        loss=_ciou,
+        variable="boxes",
+        exact=closed_forms.ciou,
+        bound=_ciou_bound,
+        domain=_boxes(0.0),
+        unit="1/px²",
+        remark="at most 1 − IoU's bound + 30/(w² + h²); α is a constant to both derivatives, so this is the curvature "
+        "that training sees, not that of the value; the kinks of 1 − IoU",
+        latex=r"H_{1 - I/U} + H_{\rho^2/c^2} + \alpha H_v,\; \alpha = \frac{v}{1 - I/U + v}",
     ),
 )
 """Whole Hessians of the localization losses, with bounds of their largest eigenvalue."""

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ugs verify",
         description="Compare closed forms of gradients and Hessians with jax.grad and jax.hessian in float64. Without "
-        "files: the supplement's equations 1-11, printed and exact, and whole Hessians of the box losses (A1-A8) "
+        "files: the supplement's equations 1-11, printed and exact, and whole Hessians of the box losses (A1-A9) "
         "with bounds of their largest eigenvalue. Exits 0 only if every exact form and every bound holds.",
     )
     parser.add_argument("files", nargs="*", type=Path, help="Python files that define `equations = [Equation(…), …]`")
