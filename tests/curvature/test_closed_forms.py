@@ -9,7 +9,7 @@ import pytest
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, cxcywh_to_xyxy, encode
-from ugs_jax.curvature import closed_forms, eigenvalues, gauss_newton_product, hessian, hvp, in_double
+from ugs_jax.curvature import bounds, closed_forms, eigenvalues, gauss_newton_product, hessian, hvp, in_double
 
 CONSTANT = 12.8
 
@@ -145,3 +145,18 @@ def test_products_with_the_hessian_and_with_gauss_newton():
         jacobian = np.asarray(jax.jacobian(lambda w: model({"w": w}))(jnp.asarray(x["w"])))
     np.testing.assert_allclose(product["w"], full @ v["w"], rtol=1e-10)
     np.testing.assert_allclose(approximate["w"], 2 * jacobian.T @ jacobian @ v["w"], rtol=1e-10)
+
+
+def test_a_loss_that_is_not_one_value_a_box_is_refused():
+    with pytest.raises(ValueError, match=r"one value a box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
+        hessian(lambda boxes: jnp.sum(boxes**2), jnp.ones((3, 4)))
+
+
+def test_bounds_are_batched():
+    boxes, targets = jnp.array([[0.0, 0.0, 4.0, 8.0], [1.0, 1.0, 33.0, 17.0]]), jnp.zeros((2, 4)) + jnp.arange(4.0) * 9
+    for bound in (bounds.log_iou, bounds.iou_loss, bounds.ciou, bounds.entropy):
+        np.testing.assert_allclose(bound(boxes), jnp.stack([bound(box) for box in boxes]), rtol=1e-6)
+    np.testing.assert_allclose(
+        bounds.giou(boxes, targets), [bounds.giou(*pair) for pair in zip(boxes, targets, strict=True)], rtol=1e-6
+    )
+    assert bounds.iou_loss(boxes).shape == (2,)

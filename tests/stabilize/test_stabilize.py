@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugs_jax.stabilize import limit_by_curvature, limit_by_uncertainty, ugs_stabilize
+from ugs_jax.stabilize import limit_by_curvature, limit_by_uncertainty, stabilize_loss, ugs_stabilize
 
 SPECTRA = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=6).map(np.array)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -209,3 +209,9 @@ def test_bad_settings_and_missing_params_are_named():
     tx = ugs_stabilize(obj_fn=jnp.sum)
     with pytest.raises(ValueError, match="expected `params` for an exact product"):
         tx.update(jnp.ones(1), tx.init(jnp.ones(1)), grad=jnp.ones(1))
+
+
+def test_a_loss_that_is_not_one_value_a_box_is_refused():
+    limited = stabilize_loss(lambda boxes: jnp.sum(boxes**2), max_curvature=1.0)
+    with pytest.raises(ValueError, match=r"one value a box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
+        limited(jnp.ones((3, 4)))

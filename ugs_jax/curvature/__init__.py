@@ -2,13 +2,13 @@
 
 - `SUPPLEMENT`, `BEYOND`: the published equations and those that are missing there, as data (`Equation`);
 - `verify`: any of them, or your own, against `jax.grad` and `jax.hessian` in double precision;
-- `closed_forms`: batched Hessians of the box losses;
+- `closed_forms`: batched Hessians of the box losses; `bounds` of their largest eigenvalue by the size of the box;
 - `hessian`, `eigenvalues`, `hvp`, `gauss_newton_product`: exact curvature by autodiff of any loss; `in_double`.
 
 Needs JAX and NumPy only.
 """
 
-from ugs_jax.curvature import closed_forms
+from ugs_jax.curvature import bounds, closed_forms
 from ugs_jax.curvature.autodiff import eigenvalues, gauss_newton_product, hessian, hvp, in_double
 from ugs_jax.curvature.beyond import BEYOND
 from ugs_jax.curvature.equations import Equation, derivative
@@ -20,6 +20,7 @@ __all__ = [
     "SUPPLEMENT",
     "Equation",
     "Verdict",
+    "bounds",
     "closed_forms",
     "derivative",
     "eigenvalues",

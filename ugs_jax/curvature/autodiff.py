@@ -26,6 +26,9 @@ def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
     Returns:
       [..., d, d]. For coordinates in px and a loss without unit: 1/px².
 
+    Raises:
+      ValueError: `loss` gives anything but one value a box.
+
     Example:
       >>> import jax.numpy as jnp
       >>> print(hessian(lambda b, t: ((b - t) ** 2).sum(-1), jnp.zeros((1, 2)), jnp.ones((1, 2))))
@@ -33,7 +36,16 @@ def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
         [0. 2.]]]
     """
     boxes = jnp.asarray(boxes)
-    gradient = jax.grad(lambda b: jnp.sum(loss(b, *args)))
+
+    def summed(b: Array) -> Array:
+        values = loss(b, *args)
+        if values.shape != b.shape[:-1]:
+            raise ValueError(
+                f"expected a loss with one value a box, {b.shape[:-1]} for boxes of shape {b.shape}, got {values.shape}"
+            )
+        return jnp.sum(values)
+
+    gradient = jax.grad(summed)
     basis = jnp.eye(boxes.shape[-1], dtype=boxes.dtype)
     columns = [jax.jvp(gradient, (boxes,), (jnp.broadcast_to(e, boxes.shape),))[1] for e in basis]
     return jnp.stack(columns, axis=-1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ugs_jax.curvature import closed_forms
+from ugs_jax.curvature import bounds, closed_forms
 from ugs_jax.curvature.equations import Domain, Equation
 
 CONSTANT = 12.8
@@ -144,53 +144,6 @@ def _entropy(logits: Array) -> Array:
     return -jnp.sum(p * jnp.log(p))
 
 
-# Bounds of the largest eigenvalue.
-
-
-def _shape(boxes: Array) -> tuple[Array, Array]:
-    """Area and r + 1/r of the aspect ratio r."""
-    sides = boxes[2:] - boxes[:2]
-    return jnp.prod(sides), sides[0] / sides[1] + sides[1] / sides[0]
-
-
-def _iou_bound(boxes: Array) -> Array:
-    area, elongation = _shape(boxes)
-    return (4 + 8 * elongation) / area
-
-
-def _hull_bound(boxes: Array, targets: Array) -> Array:
-    outer = jnp.concatenate([jnp.minimum(boxes[:2], targets[:2]), jnp.maximum(boxes[2:], targets[2:])])
-    area, elongation = _shape(outer)
-    return _iou_bound(boxes) + (4 + 8 * elongation) / area
-
-
-def _ciou_bound(boxes: Array) -> Array:
-    """With D² = w² + h² ≤ c², k = 4/π² and |Δ| ≤ π/2 the difference of angles, term by term.
-
-    ρ²/c²: ρ² has eigenvalues up to 1 and a gradient of √2 ρ, c² a positive semi-definite Hessian and a gradient of at
-    most √8 c; with ρ ≤ c that makes (1 + 2·√2·√8 + 2·8)/c² = 25/c². αv, α ≤ 1: |∇Δ|² = 2/D², its Hessian has
-    eigenvalues ±2/D² and 0, hence 4k(1 + |Δ|)/D² ≤ 4.2/D².
-    """
-    return _iou_bound(boxes) + 30 / jnp.sum((boxes[2:] - boxes[:2]) ** 2)
-
-
-def _log_iou_bound(boxes: Array) -> Array:
-    return 22 / jnp.min(boxes[2:] - boxes[:2]) ** 2
-
-
-def _l2_bound(boxes: Array, targets: Array, anchors: Array) -> Array:
-    of_size = 2 * (1 + jnp.maximum(jnp.log(targets[2:] / boxes[2:]), 0)) / boxes[2:] ** 2
-    return jnp.maximum(2 / jnp.min(anchors) ** 2, jnp.max(of_size))
-
-
-def _entropy_bound(logits: Array) -> Array:
-    """With m = p·u, uᵀHu = Σ p(−1 − log p − H)(u − m)² ≤ ‖√v∘u − m√v‖² for every unit vector u, and |m| ≤ ‖p‖."""
-    p = jnp.exp(logits - jax.nn.logsumexp(logits))
-    pulls = jnp.maximum(jax.scipy.special.entr(p) - p * (1 + jnp.sum(jax.scipy.special.entr(p))), 0)
-    bound = (jnp.sqrt(jnp.max(pulls)) + jnp.linalg.norm(p) * jnp.sqrt(jnp.sum(pulls))) ** 2
-    return jnp.maximum(bound, 1e-12)  # 0 up to rounding where the prediction is nearly uniform
-
-
 BEYOND: tuple[Equation, ...] = (
     Equation(
         number="A1",
@@ -198,7 +151,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_l2,
         variable="boxes",
         exact=closed_forms.l2,
-        bound=_l2_bound,
+        bound=bounds.l2,
         domain=_with_anchors,
         unit="1/px²",
         remark="smooth; at most 2/a² for the centre, 2(1 + max(0, log w/ŵ))/ŵ² for a side: 1/size²",
@@ -211,7 +164,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_log_iou,
         variable="boxes",
         exact=closed_forms.log_iou,
-        bound=_log_iou_bound,
+        bound=bounds.log_iou,
         domain=_boxes(0.5),
         unit="1/px²",
         remark="at most 22/s², s the short side; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
@@ -223,7 +176,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_iou_loss,
         variable="boxes",
         exact=closed_forms.iou_loss,
-        bound=_iou_bound,
+        bound=bounds.iou_loss,
         domain=_boxes(0.0),
         unit="1/px²",
         remark="at most (4 + 8(r + 1/r))/wh, r = w/h; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
@@ -235,7 +188,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_giou,
         variable="boxes",
         exact=closed_forms.giou,
-        bound=_hull_bound,
+        bound=bounds.giou,
         domain=_boxes(0.0),
         unit="1/px²",
         remark="at most the sum of 1 − IoU's bound and the same of the hull; the kinks of 1 − IoU, and no new places",
@@ -247,7 +200,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_nwd,
         variable="boxes",
         exact=lambda boxes, targets: closed_forms.nwd(boxes, targets, CONSTANT),
-        bound=lambda boxes, targets: 1 / (CONSTANT * _wasserstein(boxes, targets)),
+        bound=lambda boxes, targets: bounds.nwd(boxes, targets, CONSTANT),
         domain=_close,
         unit="1/px²",
         remark="at most 1/(c·W₂): no size of the box in it; at equal boxes a cone, whose slope jumps by 2/c",
@@ -259,7 +212,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_dotd,
         variable="boxes",
         exact=lambda boxes, targets: closed_forms.dotd(boxes, targets, CONSTANT),
-        bound=lambda boxes, targets: 1 / (CONSTANT * jnp.linalg.norm(boxes - targets)),
+        bound=lambda boxes, targets: bounds.dotd(boxes, targets, CONSTANT),
         domain=_close_centers,
         unit="1/px²",
         remark="at most 1/(c·D): no size of the box in it; at equal centres a cone, whose slope jumps by 2/c",
@@ -271,7 +224,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_cross_entropy,
         variable="logits",
         exact=closed_forms.cross_entropy,
-        bound=lambda: jnp.array(0.5),
+        bound=bounds.cross_entropy,
         domain=_logits,
         remark="at most ½ whatever the box and the label, which is what UGS rests on; smooth",
         latex=r"\operatorname{diag}(p) - p p^\top",
@@ -282,7 +235,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_entropy,
         variable="logits",
         exact=closed_forms.entropy,
-        bound=_entropy_bound,
+        bound=bounds.entropy,
         domain=_logits,
         remark="at most (√max v + ‖p‖√Σv)², v = p·max(−1 − log p − H, 0): below 0.57 for 11 labels, and no box in it",
         latex=r"p a^\top_p + a_p p^\top + p p^\top - \operatorname{diag}(a_p + p),\; a_p = p \circ (\log p + H)",
@@ -293,7 +246,7 @@ BEYOND: tuple[Equation, ...] = (
         loss=_ciou,
         variable="boxes",
         exact=closed_forms.ciou,
-        bound=_ciou_bound,
+        bound=bounds.ciou,
         domain=_boxes(0.0),
         unit="1/px²",
         remark="at most 1 − IoU's bound + 30/(w² + h²); α is a constant to both derivatives, so this is the curvature "
@@ -302,7 +255,3 @@ BEYOND: tuple[Equation, ...] = (
     ),
 )
 """Whole Hessians of the localization losses, with bounds of their largest eigenvalue."""
-
-
-def _wasserstein(boxes: Array, targets: Array) -> Array:
-    return jnp.sqrt(jnp.sum((boxes[:2] - targets[:2]) ** 2) + jnp.sum((boxes[2:] - targets[2:]) ** 2) / 4)

@@ -36,11 +36,6 @@ def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | floa
 
     def limited(boxes: Array, *args: Any) -> Array:
         value = loss_fn(boxes, *args)
-        if value.shape != boxes.shape[:-1]:
-            raise ValueError(
-                f"stabilize_loss: expected one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
-                f"{value.shape}; sum over coordinates only"
-            )
         steepest = eigenvalues(loss_fn, jax.lax.stop_gradient(boxes), *jax.lax.stop_gradient(args))[..., -1]
         steepest = jnp.where(jnp.isfinite(steepest), steepest, jnp.inf)
         scale = jnp.where(steepest > max_curvature, max_curvature / jnp.where(steepest > 0, steepest, 1), 1)
