@@ -40,7 +40,7 @@ class Density(NamedTuple):
     Attributes:
       eigenvalues: Ritz values of every probe, ascending, [probes, steps].
       weights: share of all eigenvalues that each stands for, [probes, steps].
-      errors: some eigenvalue lies that close to each, [probes, steps].
+      errors: some eigenvalue lies that close to each, [probes, steps]; those of weight 0 are padding and say nothing.
     """
 
     eigenvalues: Array
