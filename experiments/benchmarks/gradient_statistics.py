@@ -15,7 +15,7 @@ from ugs_jax.detectors.yolov5 import Architecture
 from ugs_jax.training.matching import Match, match
 
 SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}
-MEASURES = ("between_boxes", "relative", "equal_total", "equal_large", "raw")
+MEASURES = ("between_positives", "between_boxes", "relative", "equal_total", "equal_large", "raw")
 
 
 class Spread(NamedTuple):
@@ -24,15 +24,29 @@ class Spread(NamedTuple):
     Attributes:
       noise: v, variance of the gradient between batches.
       signal: s, squared norm of its mean.
-      inequality: (σ/μ)² of the norms of single boxes' gradients.
+      of_positives: (σ/μ)² of the norms of single positives' gradients.
+      of_boxes: likewise of boxes, each the sum over its positives.
     """
 
     noise: float
     signal: float
-    inequality: float
+    of_positives: float
+    of_boxes: float
 
 
-Probes = dict[str, np.ndarray]  # by size: [probes, 3], rows are Spread
+class Norms(NamedTuple):
+    """Norms of gradients of the localization loss without UR; 0 where there is no positive.
+
+    Attributes:
+      positives: by the raw outputs that a box is made of, for the q candidates of every box on all levels.
+      boxes: by the features that the box is localized from, summed over its positives.
+    """
+
+    positives: Float[Array, "b m q"]
+    boxes: Float[Array, "b m"]
+
+
+Probes = dict[str, np.ndarray]  # by size: [probes, 4], rows are Spread
 
 
 def sizes_of(batch: Batch) -> np.ndarray:
@@ -54,50 +68,62 @@ def shared(gradient: Any) -> Array:
     return jnp.concatenate(kept)
 
 
-def box_norms(
+def gradient_norms(
     outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, ratio_limit: float
-) -> Float[Array, "b m"]:
-    """Norm of every box's gradient of its localization loss, by the features it is localized from; 0 for no positive.
-
-    The loss of a box is the sum over its positives on all levels, at the features as they are (no UR).
-    """
-    square = jnp.zeros(batch.boxes.shape[:2])
+) -> Norms:
+    """How hard every positive, and every box, pulls."""
+    squares, positives = jnp.zeros(batch.boxes.shape[:2]), []
     for one in match(outputs, batch, arch, ratio_limit):
-        gradient = jax.grad(_summed_loss)(one.features(), one, localization)  # [b, m, 3, c]
-        square += jnp.sum(jnp.square(gradient), axis=(-2, -1))
-    return jnp.sqrt(square)
+        b, m, k, a = one.positive.shape
+        raw, back = jax.vjp(lambda features, one=one: localize(one.localizer, features), one.features())
+        by_raw = jax.grad(_summed_loss)(raw, one, localization)  # [b, m, 3, a, outputs]
+        (by_features,) = back(by_raw)  # [b, m, 3, c]
+        squares += jnp.sum(jnp.square(by_features), axis=(-2, -1))
+        positives.append(jnp.linalg.norm(by_raw, axis=-1).reshape(b, m, k * a))
+    return Norms(jnp.concatenate(positives, axis=-1), jnp.sqrt(squares))
 
 
-def _summed_loss(features: Array, one: Match, localization: Localization) -> Array:
-    terms = localization.loss(localize(one.localizer, features), one.anchors, one.targets)
-    return losses.masked_sum(terms.loss, one.positive)
+def _summed_loss(raw: Array, one: Match, localization: Localization) -> Array:
+    return losses.masked_sum(localization.loss(raw, one.anchors, one.targets).loss, one.positive)
 
 
 def probe(
-    vector: Callable[[Batch], np.ndarray], norms: Callable[[Batch], np.ndarray], batches: list[Batch]
+    vector: Callable[[Batch], np.ndarray], norms: Callable[[Batch], Norms], batches: list[Batch]
 ) -> dict[str, Spread]:
     """Spread by size, over the batches that have a box of it; sizes that fewer than two have are left out."""
     found = {}
-    pulls = [np.asarray(norms(batch), np.float64) for batch in batches]
+    pulls = [norms(batch) for batch in batches]
+    sizes = [sizes_of(batch) for batch in batches]
     for name, (low, high) in SIZES.items():
         groups = [group for group in (restricted(batch, low, high) for batch in batches) if group.mask.any()]
-        single = np.concatenate([
-            pull[(size >= low) & (size < high) & (pull > 0)]
-            for pull, size in zip(pulls, map(sizes_of, batches), strict=True)
-        ])  # fmt: skip
-        if len(groups) > 1 and len(single) > 1:
+        chosen = [(size >= low) & (size < high) for size in sizes]
+        positives, boxes = (
+            np.concatenate([_pulling(norms[kind], mask) for norms, mask in zip(pulls, chosen, strict=True)])
+            for kind in (0, 1)
+        )
+        if len(groups) > 1 and len(boxes) > 1:
             gradients = np.stack([np.asarray(vector(group), np.float64) for group in groups])
             mean = gradients.mean(axis=0)
             noise = float(np.sum((gradients - mean) ** 2)) / (len(groups) - 1)
-            inequality = float(single.var(ddof=1) / single.mean() ** 2)
-            found[name] = Spread(noise, float(mean @ mean) - noise / len(groups), inequality)
+            signal = float(mean @ mean) - noise / len(groups)
+            found[name] = Spread(noise, signal, _inequality(positives), _inequality(boxes))
     return found
+
+
+def _pulling(norms: Array, mask: np.ndarray) -> np.ndarray:
+    """Those of the chosen boxes [b, m] that are not 0."""
+    of_size = np.asarray(norms, np.float64)[mask]
+    return of_size[of_size > 0]
+
+
+def _inequality(norms: np.ndarray) -> float:
+    return float(norms.var(ddof=1) / norms.mean() ** 2)
 
 
 def collect(runs: list[list[dict[str, Spread]]]) -> Probes:
     """Probes of all seeds by size, NaN where there was no box."""
     rows = [row for probes in runs for row in probes]
-    nothing = Spread(np.nan, np.nan, np.nan)
+    nothing = Spread(np.nan, np.nan, np.nan, np.nan)
     return {name: np.array([row.get(name, nothing) for row in rows]) for name in SIZES}
 
 
@@ -108,7 +134,8 @@ def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {}
     for name, spread in total.items():
         result[name] = {
-            "between_boxes": spread.inequality,
+            "between_positives": spread.of_positives,
+            "between_boxes": spread.of_boxes,
             "relative": spread.noise / spread.signal if spread.signal > 0 else np.nan,
             "equal_total": _over(spread.noise, power["all"]),
             "equal_large": _over(spread.noise, power["ge32"]),

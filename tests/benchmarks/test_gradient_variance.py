@@ -8,8 +8,9 @@ import pytest
 from data_pipeline import Batch
 from experiments.benchmarks.gradient_statistics import (
     SIZES,
-    box_norms,
+    Norms,
     compare,
+    gradient_norms,
     measures,
     probe,
     restricted,
@@ -19,7 +20,10 @@ from experiments.benchmarks.gradient_variance import Settings
 from tests.benchmarks.running import result_of
 from tests.training.test_objective import ARCH, L1, random_outputs
 from tests.training.toy import random_batch
+from ugs_jax.boxes import Anchors
+from ugs_jax.detectors import localize
 from ugs_jax.training import Gains, objective
+from ugs_jax.training.matching import match
 
 
 def batch_of(boxes):
@@ -30,11 +34,12 @@ def batch_of(boxes):
 
 def random_probes(seed):
     rng = np.random.default_rng(seed)
-    return {name: rng.uniform([1, 0.5, 0.1], [2, 1, 0.9], (20, 3)) for name in SIZES}
+    return {name: rng.uniform([1, 0.5, 0.1, 0.1], [2, 1, 0.9, 0.9], (20, 4)) for name in SIZES}
 
 
 def equal_norms(batch):
-    return np.where(batch.mask, 1.0, 0.0)
+    norms = np.where(batch.mask, 1.0, 0.0)
+    return Norms(norms[..., None], norms)
 
 
 def test_a_restricted_batch_has_the_boxes_of_one_size():
@@ -50,17 +55,17 @@ def test_groups_estimate_variance_and_squared_mean_without_bias():
     batches = [batch_of([[[0, 0, 10, 10]]])] * count
     found = [probe(lambda _: rng.normal(mean, deviation), equal_norms, batches)["lt32"] for _ in range(2000)]
     # Standard errors: of v 2σ²/√(3 · 2000) = 0.0065, of s about 2σ|m|/√(4 · 2000) = 0.035; five of them.
-    noise, signal, inequality = np.mean(found, axis=0)
+    noise, signal, *inequality = np.mean(found, axis=0)
     assert noise == pytest.approx(2 * deviation**2, abs=0.033)
     assert signal == pytest.approx(mean @ mean, abs=0.18)
-    assert inequality == 0
+    assert inequality == [0, 0]
 
 
 def test_variance_and_squared_mean_equal_the_pairwise_definitions():
     rng = np.random.default_rng(1)
     gradients = rng.normal(1, 1, (3, 5))
     draws = itertools.cycle(gradients)
-    noise, signal, _ = probe(lambda _: next(draws), equal_norms, [batch_of([[[0, 0, 40, 40]]])] * 3)["ge32"]
+    noise, signal, *_ = probe(lambda _: next(draws), equal_norms, [batch_of([[[0, 0, 40, 40]]])] * 3)["ge32"]
     pairs = [(gradients[i], gradients[j]) for i in range(3) for j in range(i)]
     assert noise == pytest.approx(np.mean([0.5 * np.sum((a - b) ** 2) for a, b in pairs]), rel=1e-12)
     assert signal == pytest.approx(np.mean([a @ b for a, b in pairs]), rel=1e-12)
@@ -71,19 +76,36 @@ def test_sizes_that_only_one_group_has_are_left_out():
     assert set(probe(lambda _: np.ones(2), equal_norms, batches)) == {"all"}
 
 
-def test_inequality_is_the_squared_coefficient_of_variation_over_boxes_that_pull():
+def test_inequality_is_the_squared_coefficient_of_variation_of_what_pulls():
     small, large = [0, 0, 10, 10], [0, 0, 40, 40]
     batches = [batch_of([[small, small, large], [small, large, large]])] * 2
-    pulls = np.array([[1.0, 2.0, 50.0], [0.0, 60.0, 70.0]])  # the third small box has no positive
-    found = probe(lambda _: np.ones(2), lambda _: pulls, batches)
-    np.testing.assert_allclose(found["lt32"].inequality, np.var([1, 2, 1, 2], ddof=1) / 1.5**2)
-    np.testing.assert_allclose(found["ge32"].inequality, np.var([50, 60, 70] * 2, ddof=1) / 60**2)
+    boxes = np.array([[1.0, 2.0, 50.0], [0.0, 60.0, 70.0]])  # the third small box has no positive
+    positives = np.stack([boxes, np.where(boxes > 1, 7.0, 0.0)], axis=-1)  # some have two
+    found = probe(lambda _: np.ones(2), lambda _: Norms(positives, boxes), batches)
+    np.testing.assert_allclose(found["lt32"].of_boxes, np.var([1, 2, 1, 2], ddof=1) / 1.5**2)
+    np.testing.assert_allclose(found["ge32"].of_boxes, np.var([50, 60, 70] * 2, ddof=1) / 60**2)
+    pulls = [1, 2, 7] * 2
+    np.testing.assert_allclose(found["lt32"].of_positives, np.var(pulls, ddof=1) / np.mean(pulls) ** 2)
+
+
+def test_norms_of_positives_are_those_of_their_own_losses():
+    outputs, batch = random_outputs(L1), random_batch()
+    found = np.asarray(gradient_norms(outputs, batch, L1, ARCH, 4.0).positives)
+    wanted = np.zeros_like(found)
+    for level, one in enumerate(match(outputs, batch, ARCH, 4.0)):
+        raw = localize(one.localizer, one.features())
+        for b, m, k, a in map(tuple, np.argwhere(one.positive)):
+            anchors = Anchors(*(part[b, m, k, a] for part in one.anchors))
+            pull = jax.grad(lambda r, at=anchors, to=one.targets[b, m, k, a]: L1.loss(r, at, to).loss)(raw[b, m, k, a])
+            wanted[b, m, 9 * level + 3 * k + a] = jnp.linalg.norm(pull)
+    assert (wanted > 0).sum() > 10
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_norms_of_boxes_are_those_of_dense_gradients():
     """By features of the whole map, one box at a time."""
     outputs, batch = random_outputs(L1), random_batch()
-    found = np.asarray(box_norms(outputs, batch, L1, ARCH, 4.0))
+    found = np.asarray(gradient_norms(outputs, batch, L1, ARCH, 4.0).boxes)
     gains = Gains(box=1.0, objectness=0.0, classes=0.0)
     for i, j in ((0, 0), (1, 1), (0, 2)):
         one = batch._replace(mask=np.zeros_like(batch.mask))
@@ -102,17 +124,17 @@ def test_norms_of_boxes_are_those_of_dense_gradients():
 
 def test_no_gain_changes_the_measures_but_the_raw_one():
     probes, rows = random_probes(0), np.arange(20)
-    louder = {name: values * [49.0, 49.0, 1.0] for name, values in probes.items()}  # gradients times 7
+    louder = {name: values * [49.0, 49.0, 1.0, 1.0] for name, values in probes.items()}  # gradients times 7
     for name, own in measures(probes, rows).items():
         other = measures(louder, rows)[name]
-        for measure in ("between_boxes", "relative", "equal_total", "equal_large"):
+        for measure in ("between_positives", "between_boxes", "relative", "equal_total", "equal_large"):
             assert other[measure] == pytest.approx(own[measure], rel=1e-12)
         assert other["raw"] == pytest.approx(49 * own["raw"], rel=1e-12)
 
 
 def test_no_weight_by_size_changes_the_relative_measure():
     probes, rows = random_probes(1), np.arange(20)
-    weighted = {name: values * [i + 1.0, i + 1.0, 1.0] for i, (name, values) in enumerate(probes.items())}
+    weighted = {name: values * [i + 1.0, i + 1.0, 1.0, 1.0] for i, (name, values) in enumerate(probes.items())}
     for name, own in measures(probes, rows).items():
         assert measures(weighted, rows)[name]["relative"] == pytest.approx(own["relative"], rel=1e-12)
 
