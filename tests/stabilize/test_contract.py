@@ -11,7 +11,13 @@ import optax
 import optax.contrib
 import pytest
 
-from ugs_jax.stabilize import limit_by_curvature, limit_by_uncertainty, stabilize_loss, ugs_stabilize
+from ugs_jax.stabilize import (
+    limit_by_curvature,
+    limit_by_uncertainty,
+    limit_by_value,
+    stabilize_loss,
+    ugs_stabilize,
+)
 
 BASES = {
     "sgd": lambda: optax.sgd(0.1),
@@ -28,6 +34,7 @@ MEMBERS = {
     "ugs_stabilize": ugs_stabilize,
     "limit_by_curvature": limit_by_curvature,
     "limit_by_uncertainty": limit_by_uncertainty,
+    "limit_by_value": limit_by_value,
 }
 EXTRAS = {"curvature": 2.0, "uncertainty": 0.4}
 
@@ -162,7 +169,7 @@ def test_the_state_is_flat_counts_in_int32_and_init_reads_no_values(name):  # 8
     assert state.count.dtype == jnp.int32
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
     full = state._replace(count=jnp.asarray(jnp.iinfo(jnp.int32).max))
-    _, after = tx.update(params, full, params, **EXTRAS)
+    _, after = tx.update(params, full, params, grad=params, value=1.0, **EXTRAS)
     assert int(after.count) == jnp.iinfo(jnp.int32).max
 
 
@@ -174,8 +181,8 @@ def test_updates_keep_their_dtype_and_the_state_its_own(name, dtype):  # 9
         before = tx.init(params)
         grads = jax.grad(loss)(params)
         updates = jax.tree.map(lambda g: -g, grads)
-        found, after = tx.update(updates, before, params, grad=grads, value_fn=loss, **EXTRAS)
-        found, after = tx.update(updates, after, params, grad=grads, value_fn=loss, **EXTRAS)
+        found, after = tx.update(updates, before, params, grad=grads, value=loss(params), value_fn=loss, **EXTRAS)
+        found, after = tx.update(updates, after, params, grad=grads, value=loss(params), value_fn=loss, **EXTRAS)
     assert all(leaf.dtype == jnp.dtype(dtype) for leaf in jax.tree.leaves(found))
     assert [leaf.dtype for leaf in after] == [leaf.dtype for leaf in before]
 

@@ -2,7 +2,8 @@
 
 - `ugs_stabilize`: both limits, with what they did readable from one state;
 - `limit_by_curvature`, `limit_by_uncertainty`: each alone;
-- `stabilize_loss`: limits the gradient of every box by that box's own curvature.
+- `limit_by_value`: for losses with kinks, which have no curvature to go by, such as those on IoU;
+- `stabilize_loss`, `limit_loss_by_value`: limit the gradient of every box by its own curvature, or its own value.
 
 Needs JAX and Optax only.
 """
@@ -11,13 +12,17 @@ from ugs_jax.stabilize.both import StabilizeState, ugs_stabilize
 from ugs_jax.stabilize.curvature_limit import CurvatureLimitState, limit_by_curvature
 from ugs_jax.stabilize.per_box import stabilize_loss
 from ugs_jax.stabilize.uncertainty_limit import UncertaintyLimitState, limit_by_uncertainty
+from ugs_jax.stabilize.value_limit import ValueLimitState, limit_by_value, limit_loss_by_value
 
 __all__ = [
     "CurvatureLimitState",
     "StabilizeState",
     "UncertaintyLimitState",
+    "ValueLimitState",
     "limit_by_curvature",
     "limit_by_uncertainty",
+    "limit_by_value",
+    "limit_loss_by_value",
     "stabilize_loss",
     "ugs_stabilize",
 ]

@@ -1,0 +1,129 @@
+"""Shorten steps that promise more than there is to gain: the value limit, for losses with kinks."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from ugs_jax.stabilize.arithmetic import dot, scaled
+
+
+class ValueLimitState(NamedTuple):
+    """State of `limit_by_value`.
+
+    Attributes:
+      count: updates that came with a gradient and a value.
+      limited: how many of them were shortened.
+      scale: factor of the last one, in [0, 1].
+    """
+
+    count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
+    limited: Array
+    scale: Array
+
+
+def limit_by_value(
+    minimum: Array | float = 0.0, fraction: Array | float = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    r"""Shorten updates whose linear model falls below the lowest value of the loss; never lengthen, never turn.
+
+    .. math:: u \leftarrow u \cdot \min\left(1, \max\left(0, c\,\frac{f - f^*}{-g^\top u}\right)\right)
+
+    with u the update, g the gradient, f the loss and f* its lowest value. IoU losses have a kink at their optimum: the
+    slope does not fade, the Hessian on either side sees nothing, and a step as long as the slope asks for overshoots.
+    That f is nearly f* is what tells. For gradient descent on a convex loss, kinks or not, with c ≤ 2 the distance to
+    an optimum of value f* never grows, whatever the learning rate. Needs no second derivative.
+
+    Args:
+      minimum: f*, or a bound below it, which limits less.
+      fraction: c.
+
+    Returns:
+      A transformation whose `update` takes `grad` (of the loss, like the updates) and `value` as extra arguments;
+      without either it leaves the update as it is.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(1.0), limit_by_value())
+      >>> distance = lambda x: jnp.abs(x).sum()  # SGD with rate 1 would jump to and fro across 0 for ever
+      >>> x, state = jnp.array([2.25]), tx.init(jnp.array([2.25]))
+      >>> for _ in range(3):
+      ...     value, g = jax.value_and_grad(distance)(x)
+      ...     u, state = tx.update(g, state, x, grad=g, value=value)
+      ...     x = optax.apply_updates(x, u)
+      >>> print(x)
+      [0.]
+
+    References:
+      Polyak, Introduction to Optimization, 1987, whose step size this is as a limit; for stochastic gradients
+      Loizou et al., AISTATS 2021, arXiv 2002.10542 (SPS_max). As the step size itself: `optax.polyak_sgd`.
+    """
+
+    def init(params: Any) -> ValueLimitState:
+        del params
+        count, limited = jnp.zeros((2,), jnp.int32)  # not one array twice, or the state could not be donated
+        return ValueLimitState(count, limited, jnp.ones(()))
+
+    def update(
+        updates: Any, state: ValueLimitState, params: Any = None, *, grad: Any = None, value: Any = None, **extra: Any
+    ) -> tuple[Any, ValueLimitState]:
+        del params, extra
+        if grad is None or value is None:
+            return updates, state._replace(scale=jnp.ones_like(state.scale))
+        scale = _share(fraction * jnp.asarray(value - minimum), -dot(grad, updates))
+        new = ValueLimitState(
+            optax.safe_increment(state.count), state.limited + (scale < 1), scale.astype(state.scale.dtype)
+        )
+        return scaled(updates, scale), new
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def limit_loss_by_value(
+    loss_fn: Callable[..., Array], *, learning_rate: Array | float, minimum: Array | float = 0.0
+) -> Callable[..., Array]:
+    r"""A loss with the same values whose gradient is limited, box by box, by what that box has to gain.
+
+    The gradient g of every box is multiplied by min(1, (f − f*)/(η‖g‖²)), so that in gradient descent with a learning
+    rate of η no box steps further than its own loss promises: with kinks and at every size. See `limit_by_value`.
+
+    Args:
+      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box.
+      learning_rate: η > 0 of the descent on the sum of the losses, in the unit of boxes² over that of the loss.
+      minimum: f*, the lowest value of a box's loss; for cross entropy that of the label, [...] or a scalar.
+
+    Returns:
+      A function of the same arguments; it raises ValueError if `loss_fn` gives anything but one value a box.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> distance = lambda x: jnp.abs(x).sum(-1)
+      >>> x = jnp.array([[0.25], [8.0]])
+      >>> limited = limit_loss_by_value(distance, learning_rate=1.0)
+      >>> print(limited(x), jax.grad(lambda x: limited(x).sum())(x).ravel())
+      [0.25 8.  ] [0.25 1.  ]
+    """
+
+    def limited(boxes: Array, *args: Any) -> Array:
+        value = loss_fn(boxes, *args)
+        if value.shape != boxes.shape[:-1]:
+            raise ValueError(
+                f"expected a loss with one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
+                f"{value.shape}"
+            )
+        fixed, *rest = jax.lax.stop_gradient((boxes, *args))
+        gradient = jax.grad(lambda b: jnp.sum(loss_fn(b, *rest)))(fixed)
+        constant = jax.lax.stop_gradient(value)
+        scale = _share(constant - minimum, learning_rate * jnp.sum(jnp.square(gradient), axis=-1))
+        # value − constant is 0: the value stays what it is, to the bit, and its gradient is scaled.
+        return constant + jax.lax.stop_gradient(scale).astype(value.dtype) * (value - constant)
+
+    return limited
+
+
+def _share(gain: Array, promised: Array) -> Array:
+    """min(1, gain/promised) where something is promised, 1 elsewhere."""
+    return jnp.where(promised > 0, jnp.clip(gain / jnp.where(promised > 0, promised, 1), 0, 1), 1)
