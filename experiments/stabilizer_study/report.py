@@ -55,13 +55,31 @@ def rate_range(found: dict[str, Any]) -> str:
     if found["low"] is None:
         return "none"
     low, high = f"{found['low']:.2g}", f"{found['high']:.2g}"
-    width = f"{'≥ ' if found['open_below'] or found['open_above'] else ''}{found['width']:.2g}"
-    return f"{'≤ ' * found['open_below']}{low} to {'≥ ' * found['open_above']}{high} ({width})"
+    return f"{'≤ ' * found['open_below']}{low} to {'≥ ' * found['open_above']}{high} ({width(found)})"
 
 
 def upper_end(found: dict[str, Any]) -> str:
     """The highest stable rate as text."""
     return "none" if found["high"] is None else f"{'≥ ' * found['open_above']}{found['high']:.2g}"
+
+
+def overview_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Width of the range that reaches and, in brackets, the highest stable rate: a line a problem, a column an arm."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    lines = ["| | " + " | ".join(arms) + " |", "|---|" + "---:|" * len(arms)]
+    by_key = {(row["problem"], row["optimizer"], row["arm"]): row for row in rows}
+    for problem, optimizer in dict.fromkeys((row["problem"], row["optimizer"]) for row in rows):
+        found = [by_key.get((problem, optimizer, arm)) for arm in arms]
+        cells = ["" if row is None else f"{width(row['reaches'])} ({upper_end(row['stable'])})" for row in found]
+        lines.append(f"| {problem}, {optimizer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def width(found: dict[str, Any]) -> str:
+    """The width of a range as text."""
+    if found["low"] is None:
+        return "none"
+    return f"{'≥ ' if found['open_below'] or found['open_above'] else ''}{found['width']:.2g}"
 
 
 def boxes_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -161,7 +179,7 @@ def main(files: Files) -> None:
     rows = [row for result in results for row in result["rows"]]
     toy = json.loads(files.toy.read_text())["rows"] if files.toy is not None else []
     runs = read(files.detector) if files.detector is not None else []
-    for table, given in ((boxes_table, rows), (toy_table, toy), (detector_table, runs)):
+    for table, given in ((overview_table, rows), (boxes_table, rows), (toy_table, toy), (detector_table, runs)):
         if given:
             print(f"{table(given)}\n")
     if files.figure is not None:

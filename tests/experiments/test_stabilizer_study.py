@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.step_cost import Times
-from experiments.stabilizer_study import boxes, cost, detector, toy
+from experiments.stabilizer_study import boxes, cost, detector, report, toy
 from experiments.stabilizer_study.descent import OPTIMIZERS, Arm, Problem, Trajectories, descend
 from experiments.stabilizer_study.ranges import Range, first_to_stay, reached, stable, widest
 from ugs_jax.training import SGD, AdamW
@@ -229,3 +229,26 @@ def test_the_cost_of_a_product_is_told_apart_from_the_rest():
         assert found["product"][0] == pytest.approx(2.0, rel=0.01)  # in steps of 1 to 1.01 s
     with pytest.raises(ValueError, match="multiples of every=5"):
         cost.Cost(warmup=3)
+
+
+def test_what_a_member_adds_to_the_optimizer_is_the_difference_of_medians():
+    rng = np.random.default_rng(0)
+    plain = rng.uniform(0.020, 0.021, 50)
+    found = cost.added([Times([], list(plain)), Times([], list(plain + 0.002))])
+    assert found["added"] == pytest.approx(0.002, rel=1e-6)
+    assert found["interval"] == [pytest.approx(0.002, rel=1e-6)] * 2  # turns are drawn in pairs
+    assert 0.020 <= found["without"] <= 0.021
+
+
+def test_tables_say_where_a_range_goes_on():
+    low, inner = Range(1.0, 10.0, True, False), Range(1.0, 1e6, False, True)
+    found = [{**one._asdict(), "width": one.width} for one in (Range(), low, inner)]
+    assert [report.rate_range(one) for one in found] == ["none", "≤ 1 to 10 (≥ 10)", "1 to ≥ 1e+06 (≥ 1e+06)"]
+    assert [report.upper_end(one) for one in found] == ["none", "10", "≥ 1e+06"]
+
+
+def test_the_figure_is_drawn_from_what_is_there(tmp_path):
+    rates, worst = [0.1, 1.0, 10.0], [0.5, 0.9, 0.0]
+    row = {"problem": "UGS logits", "optimizer": "SGD", "arm": "plain", "worst_iou": worst}
+    path = report.plot([{"rates": rates, "rows": [row]}], tmp_path / "figure.png")
+    assert path.stat().st_size > 0
