@@ -12,13 +12,13 @@ takes about two minutes on two cores. The ways, all in float32 on the same boxes
 
 The copy is a compiled JAX program that reads both inputs [count, 4] and writes [count, 4, 4], every number of which is
 the sum of one of either, so that nothing can be left out. It moves the bytes that any of the four ways has to move, and
-they are what GB/s is reckoned with. As every JAX call does, the copy and the first three ways write into memory that is
-new to them; on a CPU that is most of a copy's time, for the system hands out cleared pages. `…_reused` keys therefore
-compare the same programs writing into the buffer of the call before (a donated argument): the stricter ratio.
+they are what GB/s is reckoned with. The copy and the closed forms write into the buffer of the call before (a donated
+argument). Without that each would wait for the system to clear 64 MB of new pages, or not, depending on what the
+allocator has at hand, which takes longer than the copy and would hide what the closed forms cost.
 
 All ways are timed in turns, and the turns alternate their order. Ratios are of median times; each leading key is the
-worse of the two losses: the larger of `closed_form_…`, the smaller of the others. `by_loss_processor_time` has the same
-ratios of processor time, the fairer figure on a machine that is busy with other work.
+worse of the two losses: the larger of `closed_form_over_copy`, the smaller of the others. `by_loss_processor_time` has
+the same ratios of processor time, the fairer figure on a machine that is busy with other work.
 
 `disagreement` is how far a way's Hessians are, at most, from the closed form in float64, relative to the largest entry
 of each box's matrix. It must not exceed `TOLERANCE`. The last line is JSON.
@@ -129,18 +129,18 @@ class Reused:
         self.out = jnp.zeros((*boxes.shape, 4), boxes.dtype)
         self.program = program.lower(self.out, *self.given).compile()
 
-    def __call__(self) -> None:
-        """Runs it once."""
+    def __call__(self) -> Array:
+        """The result; gone with the next call."""
         self.out = jax.block_until_ready(self.program(self.out, *self.given))
+        return self.out
 
 
 def ways(boxes: Array, targets: Array, settings: Settings) -> list[Way]:
     """The copy and every way, compiled."""
-    found = [Way("", "copy", _compiled(copy, boxes, targets)), Way("", "copy_reused", Reused(copy, boxes, targets))]
+    found = [Way("", "copy", Reused(copy, boxes, targets))]
     for name, (closed, loss) in LOSSES.items():
         found += [
-            Way(name, "closed_form", _compiled(closed, boxes, targets)),
-            Way(name, "closed_form_reused", Reused(closed, boxes, targets)),
+            Way(name, "closed_form", Reused(closed, boxes, targets)),
             Way(name, "autodiff", _compiled(functools.partial(hessian, loss), boxes, targets)),
             Way(name, "naive", _compiled(jax.vmap(jax.hessian(loss)), boxes, targets)),
         ]
@@ -182,7 +182,6 @@ def ratios(medians: Mapping[tuple[str, str], float]) -> dict[str, dict[str, floa
     """By key and loss: how many times the time of the second named way the first takes."""
     pairs = {
         "closed_form_over_copy": ("closed_form", "copy"),
-        "closed_form_over_copy_reused": ("closed_form_reused", "copy_reused"),
         "naive_over_autodiff": ("naive", "autodiff"),
         "torch_over_autodiff": ("torch", "autodiff"),
         "torch_over_closed_form": ("torch", "closed_form"),
@@ -214,7 +213,7 @@ def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], dict[
         found = ways(boxes, targets, settings)
     apart = {}
     for way in found:
-        if way.loss and not way.name.endswith("_reused"):
+        if way.loss:
             with console.status(f"checking {way.name} of {way.loss}"):
                 apart[f"{way.loss} {way.name}"] = disagreement(way, boxes, targets)
     if max(apart.values()) > TOLERANCE:
@@ -250,7 +249,7 @@ def print_table(
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for (loss, name), one in times.items():
         median = float(np.median(one.wall))
-        unit = float(np.median(times["", "copy_reused" if name.endswith("_reused") else "copy"].wall))
+        unit = float(np.median(times["", "copy"].wall))
         table.add_row(
             f"{loss} {name}".strip(),
             f"{median * 1e3:.1f}",
