@@ -129,7 +129,10 @@ def collect(runs: list[list[dict[str, Spread]]]) -> Probes:
 
 def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
     """All measures by size, from some of the probes."""
-    total = {name: Spread(*np.nansum(values[rows], axis=0)) for name, values in probes.items()}
+    total = {
+        name: Spread(*np.nansum(values[rows, :2], axis=0), *np.nanmean(values[rows, 2:], axis=0))
+        for name, values in probes.items()
+    }
     power = {name: spread.noise + spread.signal for name, spread in total.items()}
     result: dict[str, dict[str, float]] = {}
     for name, spread in total.items():
