@@ -35,7 +35,7 @@ variance: the variance alone says nothing. Five measures do not change with the 
 `raw` (Σv at the gain of the config) is in the table for whoever wants to see what scaling does. What was
 reported changed twice: `relative` is undefined for want of probes; `between_boxes`, chosen before it had a value, then
 gave 1.12. `between_positives` was chosen knowing that, and knowing from the logs of training that it is lower for UGS
-than for CIoU; both are in the output.
+than for CIoU and smooth L1; both are in the output.
 
 Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
 either method, or no interval) is null and needs more groups, probes or larger batches.
