@@ -37,7 +37,7 @@ def ugs_stabilize(
     *,
     decay: Array | float = 0.99,
     obj_fn: Callable[[Any], Array] | None = None,
-    every: int = 10,
+    every: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shorten updates that curvature makes overshoot, or that come with a spike of uncertainty.
 

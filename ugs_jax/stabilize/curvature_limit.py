@@ -29,7 +29,7 @@ class CurvatureLimitState(NamedTuple):
 
 
 def limit_by_curvature(
-    fraction: Array | float = 1.0, obj_fn: Callable[[Any], Array] | None = None, every: int = 10
+    fraction: Array | float = 1.0, obj_fn: Callable[[Any], Array] | None = None, every: int = 1
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shorten updates that curvature makes overshoot; never lengthen, never turn.
 
@@ -55,7 +55,8 @@ def limit_by_curvature(
       obj_fn: from parameters to a scalar loss that is the same at every update. For the loss of a batch pass `value_fn`
         to `update`, a function of the parameters made inside the jitted step. Under a sharded mesh the product is that
         of the global loss, as `jax.jit` computes it.
-      every: updates between two Hessian-vector products, at least 1.
+      every: updates between two Hessian-vector products, at least 1. A product of ten steps ago is hardly better than
+        none where curvatures differ (experiments/results/stabilizer_study.md).
 
     Returns:
       A transformation whose `update` takes `grad` (of the loss, like the updates), `curvature` and `value_fn` as extra

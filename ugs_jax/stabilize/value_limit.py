@@ -35,7 +35,8 @@ def limit_by_value(
     with u the update, g the gradient, f the loss and f* its lowest value. IoU losses have a kink at their optimum: the
     slope does not fade, the Hessian on either side sees nothing, and a step as long as the slope asks for overshoots.
     That f is nearly f* is what tells. For gradient descent on a convex loss, kinks or not, with c ≤ 2 the distance to
-    an optimum of value f* never grows, whatever the learning rate. Needs no second derivative.
+    an optimum of value f* never grows, whatever the learning rate. Needs no second derivative. After momentum or Adam,
+    whose steps do not follow the gradient, it did not help (experiments/results/stabilizer_study.md).
 
     Args:
       minimum: f*, or a bound below it, which limits less.
