@@ -46,9 +46,10 @@ class Arm(NamedTuple):
       every: `ugs_stabilize` with an exact Hessian-vector product every so many steps.
       bound: `ugs_stabilize` with the largest eigenvalue of any member's exact Hessian as bound.
       fraction: c of `ugs_stabilize`.
-      value: `limit_by_value`, written out: the update u is multiplied by min(1, value · (f − f*)/(−gᵀu)), so that the linear
-        model never promises to fall below the loss's lowest value f* (Polyak's step size as a limit).
-      per_box_value: `limit_loss_by_value`, written out: every member's gradient g is multiplied by min(1, per_box_value · (f − f*)/(rate · ‖g‖²)).
+      value: `limit_by_value`, written out: the update u is multiplied by min(1, value · (f − f*)/(−gᵀu)), so that the
+        linear model never promises to fall below the loss's lowest value f* (Polyak's step size as a limit).
+      per_box_value: `limit_loss_by_value`, written out: every member's gradient g is multiplied by
+        min(1, per_box_value · (f − f*)/(rate · ‖g‖²)).
     """
 
     per_box: float | None = None
