@@ -11,6 +11,7 @@ import pytest
 
 from data_pipeline import TrainLoader, eval_batches
 from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.training import (
     AdamW,
@@ -69,6 +70,19 @@ def test_a_run_folder_holds_config_metrics_events_checkpoints_pictures_and_repor
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert {path.name for path in (whole.folder / "checkpoints").iterdir()} == {"best", "last"}
     assert read_experiment(whole.folder) == EXPERIMENT
+
+
+def test_the_log_has_curvature_by_size_and_the_command_draws_it_with_spectrum_and_slices(whole, capsys):
+    logged = [row for row in rows(whole.folder, "train") if row["curvature_tiny"] is not None]
+    assert logged
+    assert all(row["box_curvature_tiny"] > 0 and row["gradient_variance_tiny"] >= 0 for row in logged)
+    assert main(["curvature", str(whole.folder), "--steps", "3", "--probes", "2"]) == 0
+    assert (whole.folder / "curvature.png").stat().st_size > 0
+    found = json.loads((whole.folder / "curvature.json").read_text())
+    assert found["extremes"]["smallest"] < found["extremes"]["largest"]
+    assert np.shape(found["density"]["eigenvalues"]) == (2, 3)
+    assert found["slices"]["gradient"]["loss"][10] == pytest.approx(found["loss"], rel=1e-4)
+    assert "largest eigenvalue" in capsys.readouterr().out
 
 
 def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
