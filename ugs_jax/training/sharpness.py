@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ugs_jax import losses
@@ -70,16 +71,19 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
     overlaps = jnp.isfinite(box_bend) & (box_bend > 0)
     log_bend = jnp.log(jnp.where(overlaps, box_bend, 1))
     side = jnp.sqrt(area(found.targets))
-    result = {}
-    for name, (low, high) in SIZES.items():
-        mask = found.mask & (side >= low) & (side < high)
-        mean = losses.masked_mean(pull, mask)
-        some = lambda value, of: jnp.where(jnp.any(of), value, jnp.nan)  # noqa: E731
-        result[f"curvature_{name}"] = some(jnp.sqrt(losses.masked_mean(bend, mask)), mask)
-        result[f"gradient_variance_{name}"] = some(losses.masked_variance(pull, mask) / jnp.square(mean), mask)
-        both = mask & overlaps
-        result[f"box_curvature_{name}"] = some(jnp.exp(losses.masked_mean(log_bend, both)), both)
-    return result
+    low, high = np.array([*SIZES.values()], np.float32).T[:, :, None]
+    masks = found.mask & (side >= low) & (side < high)  # [sizes, p]
+    both = masks & overlaps
+    of_sizes = lambda values: jnp.broadcast_to(values, masks.shape)  # noqa: E731
+    known = lambda values, mask: jnp.where(jnp.any(mask, axis=1), values, jnp.nan)  # noqa: E731
+    mean = losses.masked_mean(of_sizes(pull), masks, axis=1)
+    spread = losses.masked_variance(of_sizes(pull), masks, axis=1) / jnp.square(mean)
+    measured = (
+        known(jnp.sqrt(losses.masked_mean(of_sizes(bend), masks, axis=1)), masks),
+        known(spread, masks),
+        known(jnp.exp(losses.masked_mean(of_sizes(log_bend), both, axis=1)), both),
+    )
+    return dict(zip(SHARPNESS, jnp.concatenate(measured), strict=True))
 
 
 def _flatten(matches: tuple[Match, ...]) -> _Positives:
