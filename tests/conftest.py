@@ -1,6 +1,8 @@
 """What every test runs under: the CPU, checked shapes, a data set cache of its own, reproducible examples."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
@@ -14,6 +16,18 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports JAX
 jaxtyping.install_import_hook(
     ["ugs_jax", "data_pipeline"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+# One test's program is another's: what is compiled by this session, its workers and their subprocesses is shared. Only
+# pytest-xdist's controller, or the one process without it, finds no such folder, makes it and removes it.
+_COMPILED = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets up the folder of compiled programs."""
+    if _COMPILED not in os.environ:
+        os.environ[_COMPILED] = folder = tempfile.mkdtemp(prefix="ugs-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50, print_blob=True)

@@ -6,6 +6,7 @@ image and level, which keeps ε independent of the batch size and of sharding.
 """
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ugs_jax.numerics import Scalar, ratio, root
+
+T = TypeVar("T")
 
 RADIUS = 0.5
 """ρ of the paper."""
@@ -37,12 +40,12 @@ def perturbation(
 
 
 def sparse_perturbation(
-    uncertainty: Callable[[Array], Array],
-    features: Float[Array, "b n c"],
-    cells: Int[Array, "b n"],
+    uncertainty: Callable[[T], Array],
+    features: T,
+    cells: Any,
     *,
     radius: Scalar = RADIUS,
-) -> Float[Array, "b n c"]:
+) -> T:
     """ε at gathered cells, equal to `perturbation` of the whole map gathered there.
 
     The gradient of L_UM is zero at every cell that was not gathered. A cell gathered more than once collects the
@@ -51,22 +54,27 @@ def sparse_perturbation(
 
     Args:
       uncertainty: from gathered features to the scalar Σ L_UM; candidates that are not positive must not count.
-      features: gathered feature vectors of one pyramid level.
-      cells: which cell of the level each came from.
-      radius: ρ, length of ε over the map.
+      features: [b, n, c], gathered feature vectors of one pyramid level; or a tuple or other pytree of these, one a
+        level.
+      cells: int [b, n], which cell of its level each came from; a pytree like `features`.
+      radius: ρ, length of ε over the map of one level.
 
     Returns:
-      ε, detached, in the dtype of `features`.
+      ε, detached, in shape and dtype of `features`.
     """
-    gradient = _gradient(uncertainty, features)
-    total = jax.vmap(_sum_copies)(gradient, cells)
-    length = root(jnp.sum(gradient * total, axis=(1, 2), keepdims=True), floor=1e-30)
-    return (radius * ratio(total, length, floor=1e-30)).astype(features.dtype)
+
+    def of_level(gradient: Array, features: Array, cells: Array) -> Array:
+        total = jax.vmap(_sum_copies)(gradient, cells)
+        length = root(jnp.sum(gradient * total, axis=(1, 2), keepdims=True), floor=1e-30)
+        return (radius * ratio(total, length, floor=1e-30)).astype(features.dtype)
+
+    return jax.tree.map(of_level, _gradient(uncertainty, features), features, cells)
 
 
-def _gradient(uncertainty: Callable[[Array], Array], features: Array) -> Array:
+def _gradient(uncertainty: Callable[[T], Array], features: T) -> T:
     gradient = jax.grad(uncertainty)(jax.lax.stop_gradient(features))
-    return jax.lax.stop_gradient(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32)))
+    wide = lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))  # noqa: E731
+    return jax.lax.stop_gradient(jax.tree.map(wide, gradient))
 
 
 def _sum_copies(gradient: Float[Array, "n c"], cells: Int[Array, "n"]) -> Float[Array, "n c"]:

@@ -1,5 +1,7 @@
 """The stabilizers shorten, never lengthen, never turn; they are the identity to the bit while nothing is wrong."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,24 +26,34 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 
 def quadratic(spectrum, seed):
-    """½ xᵀHx with a given spectrum in random directions, as float64 (H, x)."""
+    """½ xᵀHx with a given spectrum in random directions, as float64 (H, x); flat in further dimensions, to six."""
     rng = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(rng.normal(size=(len(spectrum),) * 2))
-    return basis @ np.diag(spectrum) @ basis.T, rng.normal(size=len(spectrum))
+    h, x = np.zeros((6, 6)), np.zeros(6)
+    h[: len(spectrum), : len(spectrum)] = basis @ np.diag(spectrum) @ basis.T
+    x[: len(spectrum)] = rng.normal(size=len(spectrum))
+    return h, x
 
 
-def descend(tx, h, x, steps=8, **extra):
-    """Losses of gradient descent through `tx`, in double precision."""
+def descend(make, settings, h, x, steps=8, **extra):
+    """Losses of gradient descent through `make(loss, *settings)`, in double precision; compiled once for each maker."""
     with jax.enable_x64(True):
-        h, x = jnp.asarray(h), jnp.asarray(x)
-        loss = lambda p: 0.5 * p @ h @ p  # noqa: E731
-        state, values = tx.init(x), [float(loss(x))]
-        for _ in range(steps):
-            g = jax.grad(loss)(x)
-            updates, state = tx.update(g, state, x, grad=g, value=loss(x), **extra)
-            x = optax.apply_updates(x, updates)
-            values.append(float(loss(x)))
-    return np.array(values)
+        return np.asarray(_losses(make, steps, *jax.tree.map(jnp.asarray, (settings, h, x, extra))))
+
+
+@functools.partial(jax.jit, static_argnames=("make", "steps"))
+def _losses(make, steps, settings, h, x, extra):
+    loss = lambda p: 0.5 * p @ h @ p  # noqa: E731
+    tx = make(loss, *settings)
+
+    def step(carry, _):
+        x, state = carry
+        value, g = jax.value_and_grad(loss)(x)
+        updates, state = tx.update(g, state, x, grad=g, value=value, **extra)
+        return (optax.apply_updates(x, updates), state), value
+
+    (x, _), values = jax.lax.scan(step, (x, tx.init(x)), length=steps)
+    return jnp.append(values, loss(x))
 
 
 def never_rises(values):
@@ -52,30 +64,35 @@ def never_rises(values):
 @settings(max_examples=40, deadline=None)
 def test_with_exact_products_the_loss_never_rises(spectrum, seed, excess, fraction):
     h, x = quadratic(spectrum, seed)
-    tx = optax.chain(
-        optax.sgd(excess * 2 / spectrum.max()),
-        ugs_stabilize(fraction, obj_fn=lambda p: 0.5 * p @ jnp.asarray(h, p.dtype) @ p, every=1),
-    )
-    assert never_rises(descend(tx, h, x))
+    assert never_rises(descend(_with_products, (excess * 2 / spectrum.max(), fraction), h, x))
+
+
+def _with_products(loss, rate, fraction):
+    return optax.chain(optax.sgd(rate), ugs_stabilize(fraction, obj_fn=loss, every=1))
 
 
 @given(SPECTRA, SEEDS, st.floats(0.01, 1000.0), st.floats(1.0, 100.0))
 @settings(max_examples=40, deadline=None)
 def test_with_an_upper_bound_the_loss_never_rises(spectrum, seed, excess, slack):
     h, x = quadratic(spectrum, seed)
-    tx = optax.chain(optax.sgd(excess * 2 / spectrum.max()), ugs_stabilize())
-    assert never_rises(descend(tx, h, x, curvature=slack * spectrum.max()))
+    rate, bound = excess * 2 / spectrum.max(), slack * spectrum.max()
+    assert never_rises(descend(_with_a_bound, (rate,), h, x, curvature=bound))
+
+
+def _with_a_bound(loss, rate):
+    del loss
+    return optax.chain(optax.sgd(rate), ugs_stabilize())
 
 
 @given(SPECTRA, SEEDS, st.floats(0.5, 0.99))
 @settings(max_examples=30, deadline=None)
 def test_with_momentum_the_loss_never_rises_either(spectrum, seed, momentum):
     h, x = quadratic(spectrum, seed)
-    tx = optax.chain(
-        optax.sgd(1 / spectrum.max(), momentum=momentum),
-        ugs_stabilize(obj_fn=lambda p: 0.5 * p @ jnp.asarray(h, p.dtype) @ p, every=1),
-    )
-    assert never_rises(descend(tx, h, x, steps=20))
+    assert never_rises(descend(_with_momentum, (1 / spectrum.max(), momentum), h, x, steps=20))
+
+
+def _with_momentum(loss, rate, momentum):
+    return optax.chain(optax.sgd(rate, momentum=momentum), ugs_stabilize(obj_fn=loss, every=1))
 
 
 @given(SEEDS, st.floats(0.1, 1.9), st.floats(0.01, 100.0))

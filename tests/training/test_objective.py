@@ -197,7 +197,7 @@ def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
 
         def by_cells(features, localizer):
             one = Match(level._replace(features=features), localizer, 8, found, near, targets)
-            terms = localization_terms(one, objective_)
+            terms = localization_terms((one,), objective_)
             return jnp.sum(jnp.where(found.positive, terms.loss, 0)), terms.parts["refinement"][chosen]
 
         both = lambda *args: [jax.value_and_grad(f, (0, 1), has_aux=True)(*args) for f in (by_dense, by_cells)]  # noqa: E731

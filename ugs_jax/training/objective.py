@@ -8,19 +8,9 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.detectors import (
-    Architecture,
-    Candidates,
-    Level,
-    Localization,
-    Outputs,
-    Terms,
-    background,
-    gather,
-    localize,
-)
+from ugs_jax.detectors import Architecture, Localization, Localizer, Outputs, Terms, background, gather, localize
 from ugs_jax.refinement import sparse_perturbation
-from ugs_jax.training.matching import Match, match
+from ugs_jax.training.matching import Match, beside, match
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
@@ -64,63 +54,72 @@ def objective(
       The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
       loss, uncertainty (mean over positives), positives (anchors that learn a box, an image).
     """
-    cell_weights = _LEVEL_WEIGHTS[len(arch.strides)]
-    objectness = positives = jnp.zeros(())
-    sums: dict[str, Array] = {}
-    for one, cell_weight in zip(match(outputs, batch, arch, gains.ratio_limit), cell_weights, strict=True):
-        terms = localization_terms(one, localization)
-        quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, one.targets), 0)
-        empty = background(batch.ignore, batch.ignore_mask, stride=one.stride, shape=one.shape)
-        objectness += gains.objectness * cell_weight * _objectness_loss(one.level, one.found, quality, empty)
-        positives += jnp.sum(one.positive)
-        class_loss = _class_loss(one.level, one.found, jnp.asarray(batch.labels))
-        named = {"box": terms.loss, "classes": class_loss, "uncertainty": terms.uncertainty, **terms.parts}
-        for name, values in named.items():
-            sums[name] = sums.get(name, jnp.zeros(())) + losses.masked_sum(values, one.positive)
-    means = {name: value / jnp.maximum(positives, 1) for name, value in sums.items()}
+    matches = match(outputs, batch, arch, gains.ratio_limit)
+    terms = localization_terms(matches, localization)
+    targets, positive = beside([one.targets for one in matches]), beside([one.positive for one in matches])
+    quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
+    objectness = gains.objectness * _objectness_loss(matches, quality, batch)
+    named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.labels))}
+    named |= {"uncertainty": terms.uncertainty, **terms.parts}
+    means = {name: losses.masked_mean(values, positive) for name, values in named.items()}
     means["box"] *= gains.box
     means["classes"] *= gains.classes
     loss = means["box"] + objectness + means["classes"]
-    return loss, {"loss": loss, "objectness": objectness, "positives": positives / batch.boxes.shape[0], **means}
+    positives = jnp.sum(positive) / batch.boxes.shape[0]
+    return loss, {"loss": loss, "objectness": objectness, "positives": positives, **means}
 
 
-def localization_terms(one: Match, localization: Localization) -> Terms:
-    """Localization loss at the candidates of one level; with UR, plus γ times the loss at perturbed features."""
-    features, anchors, targets = one.features(), one.anchors, one.targets
-    terms = localization.loss(localize(one.localizer, features), anchors, targets)
+def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
+    """Localization loss at the candidates of all levels; with UR, plus γ times the loss at perturbed features."""
+    features, localizers = tuple(one.features() for one in matches), tuple(one.localizer for one in matches)
+    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
+    positive = beside([one.positive for one in matches])
+
+    def logits(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
+        return beside([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
+
+    terms = localization.loss(logits(features, localizers), anchors, targets)
     refinement = localization.refinement
     if refinement is None:
         return terms
-    b, m, k, c = features.shape
-    frozen = jax.lax.stop_gradient(one.localizer)
+    frozen = jax.lax.stop_gradient(localizers)
+    flat = lambda arrays: tuple(a.reshape(a.shape[0], -1, *a.shape[3:]) for a in arrays)  # noqa: E731
+    like = lambda arrays: tuple(a.reshape(b.shape) for a, b in zip(arrays, features, strict=True))  # noqa: E731
 
-    def uncertainty(flat: Array) -> Array:
-        raw = localize(frozen, flat.reshape(b, m, k, c))
-        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), one.positive)
+    def uncertainty(flat_features: tuple[Array, ...]) -> Array:
+        raw = logits(like(flat_features), frozen)
+        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
 
-    shift = sparse_perturbation(
-        uncertainty, features.reshape(b, m * k, c), one.found.cell.reshape(b, m * k), radius=refinement.radius
+    shifts = like(
+        sparse_perturbation(
+            uncertainty, flat(features), flat([one.found.cell for one in matches]), radius=refinement.radius
+        )
     )
-    moved = localization.loss(localize(one.localizer, features + shift.reshape(features.shape)), anchors, targets)
+    shifted = tuple(at + shift for at, shift in zip(features, shifts, strict=True))
+    moved = localization.loss(logits(shifted, localizers), anchors, targets)
     parts = {**terms.parts, "refinement": moved.loss}
     return terms._replace(loss=terms.loss + refinement.weight * moved.loss, parts=parts)
 
 
-def _objectness_loss(level: Level, found: Candidates, quality: Array, empty: Array) -> Array:
+def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:
     """Mean over cells and anchors that are positive or background; of boxes that share one, the best decides."""
-    b, h, w, a = level.objectness.shape
-    row = jnp.arange(b)[:, None, None]
-    target = jnp.zeros((b, h * w, a), quality.dtype)
-    # Positives are marked by −1 + quality above the background's −1, so that one scatter serves target and mask.
-    marked = (target - 1).at[row, found.cell].max(jnp.where(found.positive, jax.lax.stop_gradient(quality), -1.0))
-    target = jnp.maximum(marked, 0)
-    counts = empty[..., None] | (marked >= 0)
-    logits = level.objectness.reshape(b, h * w, a)
-    return losses.masked_mean(losses.sigmoid_cross_entropy(logits, target), counts)
+    total, first = jnp.zeros(()), 0
+    for one, weight in zip(matches, _LEVEL_WEIGHTS[len(matches)], strict=True):
+        b, h, w, a = one.level.objectness.shape
+        reached = jnp.where(one.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
+        first += a
+        # Positives are marked by −1 + quality above the background's −1, so that one scatter serves target and mask.
+        marked = (
+            jnp.full((b, h * w, a), -1, quality.dtype).at[jnp.arange(b)[:, None, None], one.found.cell].max(reached)
+        )
+        empty = background(batch.ignore, batch.ignore_mask, stride=one.stride, shape=one.shape)
+        loss = losses.sigmoid_cross_entropy(one.level.objectness.reshape(b, h * w, a), jnp.maximum(marked, 0))
+        total += weight * losses.masked_mean(loss, empty[..., None] | (marked >= 0))
+    return total
 
 
-def _class_loss(level: Level, found: Candidates, labels: Array) -> Float[Array, "b m 3 a"]:
+def _class_loss(matches: tuple[Match, ...], labels: Array) -> Float[Array, "b m 3 a"]:
     """Mean over the classes, for every candidate."""
-    logits = gather(level.classes, found.cell)  # [b, m, 3, a, n]
+    logits = beside([gather(one.level.classes, one.found.cell) for one in matches])  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
     return jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)

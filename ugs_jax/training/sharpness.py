@@ -11,7 +11,7 @@ from ugs_jax import losses
 from ugs_jax.boxes import Anchors, area
 from ugs_jax.curvature import closed_forms, hvp
 from ugs_jax.detectors import Localization, localize
-from ugs_jax.training.matching import Match
+from ugs_jax.training.matching import Match, beside
 
 SIZES: dict[str, tuple[float, float]] = {
     "very_tiny": (0.0, 8.0),
@@ -90,8 +90,4 @@ def _flatten(matches: tuple[Match, ...]) -> _Positives:
     levels = [
         _Positives(localize(one.localizer, one.features()), one.anchors, one.targets, one.positive) for one in matches
     ]
-    flat = [
-        jax.tree.map(lambda leaf, size=one.mask.size: leaf.reshape(size, *leaf.shape[4:]), one)  # [b, m, 3, a, …]
-        for one in levels
-    ]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *flat)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), beside(levels))  # [b, m, 3, a, …]

@@ -16,7 +16,7 @@ from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLi
 from ugs_jax.training.config import Ema
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
-from ugs_jax.training.sharpness import sharpness_by_size
+from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, TrainState
 
 Metrics = dict[str, Array]
@@ -48,22 +48,21 @@ def make_step(
       measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
     """
 
-    def sharpness(outputs: Outputs, batch: Batch) -> Metrics:
-        return sharpness_by_size(match(outputs, batch, detector.arch, gains.ratio_limit), detector.localization)
-
-    def loss_of(params: Any, stats: Any, batch: Batch, measures: Array | bool) -> tuple[Array, tuple[Any, Metrics]]:
+    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
         outputs, stats = detector.apply(params, stats, batch.images, train=True)
         loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
-        fixed = jax.lax.stop_gradient(outputs)
-        unknown = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan), jax.eval_shape(sharpness, fixed, batch))
-        metrics |= jax.lax.cond(measures, lambda: sharpness(fixed, batch), lambda: unknown)
-        return loss, (stats, metrics)
+        return loss, (stats, metrics, outputs)
+
+    def sharpness(outputs: Outputs, batch: Batch, count: Array) -> Metrics:
+        measure = lambda: sharpness_by_size(  # noqa: E731
+            match(outputs, batch, detector.arch, gains.ratio_limit), detector.localization
+        )
+        unknown = lambda: dict.fromkeys(SHARPNESS, jnp.full((), jnp.nan))  # noqa: E731
+        return jax.lax.cond(count % measure_every == 0, measure, unknown)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
-        gradient, (stats, metrics) = jax.grad(loss_of, has_aux=True)(
-            state.params, state.stats, batch, count % measure_every == 0
-        )
+        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(state.params, state.stats, batch)
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
@@ -71,7 +70,7 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: loss_of(params, state.stats, batch, False)[0],
+            value_fn=lambda params: loss_of(params, state.stats, batch)[0],
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
@@ -80,6 +79,7 @@ def make_step(
         advanced = (params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats))
         metrics = {
             **metrics,
+            **sharpness(outputs, batch, count),
             "gradient_norm": norm,
             "update_norm": optax.tree.norm(updates),
             "learning_rate": learning_rate(state.step),
