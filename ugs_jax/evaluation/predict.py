@@ -90,7 +90,7 @@ def png_bytes(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    Image.fromarray(image).save(buffer, "PNG")  # `optimize` would take eight times as long to save 7 %
     return buffer.getvalue()
 
 
