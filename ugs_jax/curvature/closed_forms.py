@@ -5,8 +5,8 @@ Everything is written for a predicted box in px against a target, and depends on
 edge of the target, or the boxes touch), they are the Hessians of the piece that ties are counted to.
 
 Areas, distances and angles of boxes are built with `curvature.derivatives`; distances between centres and sizes whose
-root is taken are norms of a linear map: `_radial`. Under `jax.jit` the box losses cost three to six times a copy of their
-result (`experiments/results/hessian.md`).
+root is taken are norms of a linear map: `_radial`. Under `jax.jit` the box losses cost three to six times a copy of
+their result (`experiments/results/hessian.md`).
 """
 
 import math
