@@ -3,16 +3,17 @@
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.batch import Batch
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
 
 def prefetch(
-    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None" = None, size: int = 2
+    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | Batch | None" = None, size: int = 2
 ) -> Generator[Batch, None, None]:
     """Reads batches and copies them to the device in a background thread, up to `size` ahead of the consumer.
 
@@ -21,7 +22,8 @@ def prefetch(
 
     Args:
       batches: NumPy batches; with several processes, this process's part of each.
-      sharding: of every array, along its leading axis; the default device without it.
+      sharding: of every array, or a batch of one for each; the default device without it. Rows are split along the
+        leading axis; along others, every process gives whole rows and its devices take their parts of them.
       size: batches ahead, at least 1.
 
     Returns:
@@ -33,7 +35,7 @@ def prefetch(
 
 
 def _prefetched(
-    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | None", size: int
+    batches: Iterable[Batch], sharding: "jax.sharding.Sharding | Batch | None", size: int
 ) -> Generator[Batch, None, None]:
     iterator = iter(batches)
 
@@ -55,9 +57,22 @@ def _prefetched(
                 close()
 
 
-def _to_device(batch: Batch, sharding: "jax.sharding.Sharding | None") -> Batch:
+def _to_device(batch: Batch, sharding: "jax.sharding.Sharding | Batch | None") -> Batch:
     import jax
 
-    if sharding is None or sharding.is_fully_addressable:
+    if jax.process_count() == 1 or sharding is None:
         return jax.device_put(batch, sharding)
-    return Batch(*(jax.make_array_from_process_local_data(sharding, array) for array in batch))
+    each: Any = sharding if isinstance(sharding, Batch) else (sharding,) * len(batch)
+    arrays: Any = map(_global_array, each, batch)
+    return Batch(*arrays)
+
+
+def _global_array(sharding: "jax.sharding.Sharding", rows: "np.ndarray") -> "jax.Array":
+    """The array of which every process holds some rows; where their devices share rows, all hold the same."""
+    import jax
+
+    any_length = (len(sharding.device_set), *rows.shape[1:])
+    starts = lambda indices: len({index[0].start for index in indices.values()})  # noqa: E731
+    here, everywhere = sharding.addressable_devices_indices_map(any_length), sharding.devices_indices_map(any_length)
+    length = len(rows) * starts(everywhere) // starts(here)
+    return jax.make_array_from_process_local_data(sharding, rows, (length, *rows.shape[1:]))

@@ -42,7 +42,7 @@ from ugs_jax.training import (
     TrainState,
     build_detector,
     create_state,
-    data_mesh,
+    device_mesh,
     jit_step,
     make_step,
 )
@@ -119,7 +119,7 @@ def compile_step(
     )
     detector = build_detector(experiment, dataset)
     learning_rate = experiment.optimizer.schedule.build(100, 10000)
-    optimizer, mesh = experiment.optimizer.build(learning_rate), data_mesh(1)
+    optimizer, mesh = experiment.optimizer.build(learning_rate), device_mesh(1)
     state = jax.device_put(create_state(detector, optimizer, settings.seed), NamedSharding(mesh, P()))
     step = jit_step(
         make_step(detector, optimizer, learning_rate, experiment.gains, experiment.ema, measure_every), mesh

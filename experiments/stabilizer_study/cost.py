@@ -38,7 +38,7 @@ from ugs_jax.training import (
     Stabilize,
     build_detector,
     create_state,
-    data_mesh,
+    device_mesh,
     jit_step,
     make_step,
 )
@@ -74,7 +74,7 @@ def compile_step(stabilize: Stabilize | None, experiment: Experiment, dataset: D
     learning_rate = optimizer.schedule.build(100, 10000)
     chain = optimizer.build(learning_rate)
     state = create_state(detector, chain, experiment.seed)
-    step = jit_step(make_step(detector, chain, learning_rate, experiment.gains, experiment.ema), data_mesh(1))
+    step = jit_step(make_step(detector, chain, learning_rate, experiment.gains, experiment.ema), device_mesh(1))
     compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
     return Program(compiled, state, {"flops": int(compiled.cost_analysis().get("flops", 0))})
 

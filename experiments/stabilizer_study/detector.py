@@ -39,7 +39,7 @@ from ugs_jax.training import (
     TrainState,
     build_detector,
     create_state,
-    data_mesh,
+    device_mesh,
     evaluate,
     jit_detect,
     make_step,
@@ -190,7 +190,7 @@ def experiment_of(cell: Cell, settings: Settings) -> Experiment:
 
 def build(experiment: Experiment, every: int | None, train: Dataset, val: Dataset, total: int) -> Program:
     """Compiles nothing yet."""
-    detector, mesh = build_detector(experiment, train), data_mesh(1)
+    detector, mesh = build_detector(experiment, train), device_mesh(1)
     shape = experiment.optimizer.schedule.build(total // experiment.epochs, total)
     detect, scorer = jit_detect(detector, experiment.postprocess, mesh), CocoScorer(val)
 

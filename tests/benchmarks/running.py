@@ -1,11 +1,18 @@
 """Benchmarks as their users run them."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
+import tyro
+
+from tests.training.toy import toy_detector_with
+from ugs_jax.training import anchors_for
 
 
 def result_of(benchmark: str, arguments: str) -> dict[str, Any]:
@@ -19,3 +26,14 @@ def result_of(benchmark: str, arguments: str) -> dict[str, Any]:
         text=True,
     )
     return json.loads(run.stdout.splitlines()[-1])
+
+
+def result_with_the_toy(
+    benchmark: str, arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """As `result_of`, in this process and with the toy detector, because YOLOv5 takes a minute to compile."""
+    module = importlib.import_module(f"experiments.benchmarks.{benchmark}")
+    build = lambda experiment, data: toy_detector_with(experiment, anchors_for(experiment, data), len(data.classes))  # noqa: E731
+    monkeypatch.setattr(module, "build_detector", build)
+    module.main(tyro.cli(module.Settings, args=arguments.split()))
+    return json.loads(capsys.readouterr().out.splitlines()[-1])

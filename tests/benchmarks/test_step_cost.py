@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.step_cost import Program, Settings, interleave, ratio_of_medians
-from tests.benchmarks.running import result_of
+from tests.benchmarks.running import result_with_the_toy
 
 
 def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():
@@ -37,9 +37,9 @@ def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
 
 
 @pytest.mark.slow
-def test_the_last_line_of_the_benchmark_is_json_with_both_ratios():
+def test_the_last_line_of_the_benchmark_is_json_with_both_ratios(monkeypatch, capsys):
     arguments = "--size p --no-p2 --image-size 128 128 --batch-size 2 --max-boxes 8 --repeats 2 --warmup 1 --batches 1"
-    result = result_of("step_cost", arguments)
+    result = result_with_the_toy("step_cost", arguments, monkeypatch, capsys)
     assert result["time_ratio"] > 0
     assert result["memory_bytes"]["ugs"]["peak"] / result["memory_bytes"]["ciou"]["peak"] == pytest.approx(
         result["memory_ratio"], abs=1e-4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ugs_jax.detectors.blocks import SPPF, Bottleneck, ConvNormAct, fan_in_uniform, upsample
+from ugs_jax.detectors.blocks import SPPF, Bottleneck, ConvNormAct, fan_in_uniform, max_pool, upsample
 
 
 def noise(*shape, dtype=np.float32):
@@ -17,6 +17,15 @@ def noise(*shape, dtype=np.float32):
 def test_upsampling_repeats_every_pixel(side):
     x = noise(2, side, side + 1, 3)
     np.testing.assert_array_equal(upsample(x), np.repeat(np.repeat(x, 2, axis=1), 2, axis=2))
+
+
+@pytest.mark.parametrize(("side", "size"), [(1, 5), (3, 5), (8, 5), (8, 3)])
+def test_pooling_and_its_gradient_are_those_of_flax_where_nothing_ties(side, size):
+    x, weight = noise(2, side, side + 2, 3), noise(2, side, side + 2, 3)[::-1]
+    flax = lambda x: nnx.max_pool(x, (size, size), strides=(1, 1), padding="SAME")  # noqa: E731
+    np.testing.assert_array_equal(max_pool(x, size), flax(x))
+    got, want = (jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(x) for f in (lambda x: max_pool(x, size), flax))
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 @pytest.mark.parametrize(

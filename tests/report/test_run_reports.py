@@ -46,7 +46,16 @@ def test_a_resumed_run_counts_the_later_row_of_a_step(tmp_path):
 def test_empty_lines_and_other_kinds_are_left_out(tmp_path):
     folder = write_run(tmp_path / "run", rows=[{"kind": "note", "step": 1, "epoch": 0.1}])
     (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text() + "\n\n")
-    assert read_metrics(folder) == ((), ())
+    assert read_metrics(folder) == ((), (), ())
+
+
+def test_half_a_line_at_the_end_is_left_out_and_a_whole_one_read(tmp_path):
+    folder = write_run(tmp_path / "run", rows=[{"kind": "train", "step": 1, "epoch": 0.1}])
+    whole = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(whole + '{"kind": "train", "ste')
+    assert [row["step"] for row in read_metrics(folder).train] == [1]
+    (folder / "metrics.jsonl").write_text(whole + '{"kind": "train", "step": 2, "epoch": 0.2}')
+    assert [row["step"] for row in read_metrics(folder).train] == [1, 2]
 
 
 @pytest.mark.parametrize(

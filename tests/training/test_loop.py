@@ -68,7 +68,7 @@ def test_a_run_folder_holds_config_metrics_events_checkpoints_pictures_and_repor
     names = {path.name for path in whole.folder.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "curves.png", "predictions.png", "report.md"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert {path.name for path in (whole.folder / "checkpoints").iterdir()} == {"best", "last"}
+    assert {path.name for path in (whole.folder / "checkpoints").iterdir()} == {"best", "checksums", "last"}
     assert read_experiment(whole.folder) == EXPERIMENT
 
 
@@ -88,13 +88,13 @@ def test_the_log_has_curvature_by_size_and_the_command_draws_it_with_spectrum_an
 def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
     assert [row["step"] for row in rows(whole.folder, "train")] == list(range(1, STEPS + 1))
     assert [row["step"] for row in rows(whole.folder, "eval")] == [3, 6]
-    assert {"loss", "box", "objectness", "classes", "uncertainty", "learning_rate", "images_per_second"} <= set(
+    assert {"loss", "box", "objectness", "classes", "uncertainty", "learning_rate"} <= set(
         rows(whole.folder, "train")[0]
     )
 
 
 def test_the_step_that_compiles_has_no_rate(whole):
-    rates = [row["images_per_second"] for row in rows(whole.folder, "train")]
+    rates = [row["images_per_second"] for row in rows(whole.folder, "timing")]
     assert rates[0] is None
     assert all(rate > 0 for rate in rates[1:])
 
@@ -105,13 +105,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_
     assert not (folder / "report.md").exists()
     resumed = train(EXPERIMENT, folder, resume=True)
     assert bits(resumed.state) == bits(whole.result.state)
-    for kind in ("train", "eval"):
-        timing = ("images_per_second", "host_wait_share", "dropped_boxes")
-        kept = [
-            [{k: v for k, v in row.items() if k not in timing} for row in rows(run, kind)]
-            for run in (folder, whole.folder)
-        ]
-        assert kept[0] == kept[1]
+    assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
     assert (resumed.best, resumed.last) == (whole.result.best, whole.result.last)
     assert (folder / "report.md").exists()
 

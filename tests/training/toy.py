@@ -1,20 +1,24 @@
 """A detector of a few layers with the real one's interface, so that training programs compile in seconds."""
 
+import itertools
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from data_pipeline import Batch, LoaderOptions, TinyScenes
 from ugs_jax import losses
 from ugs_jax.detectors import Detector, Level, Localization, Localizer, Outputs, Postprocess, Regression
+from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
 from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with
 
-CHANNELS = 6
+CHANNELS = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,56 @@ class ToyDetector(Detector):
     def detect(self, params, stats, images, options):
         outputs, _ = self.apply(params, stats, images, train=False)
         return detect(outputs.levels, outputs.localizers, self.localization, self.arch, options)
+
+
+class Backbone(nnx.Module):
+    """Strides 8, 16 and 32 from the real blocks: strided convolutions, batch normalisation, pooling, upsampling."""
+
+    def __init__(self, dtype, rngs):
+        make = partial(ConvNormAct, kernel=3, stride=2, dtype=dtype, rngs=rngs)
+        widths = (3, 4, 4, CHANNELS, CHANNELS, CHANNELS)
+        self.down = nnx.List([make(a, b) for a, b in itertools.pairwise(widths)])
+        self.pool = SPPF(CHANNELS, CHANNELS, dtype=dtype, rngs=rngs)
+        self.up = ConvNormAct(2 * CHANNELS, CHANNELS, 3, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x):
+        maps = []
+        for block in self.down:
+            x = block(x)
+            maps.append(x)
+        deep = self.pool(maps[4])
+        return maps[2], self.up(jnp.concatenate([maps[3], upsample(deep)], -1)), deep
+
+
+@dataclass(frozen=True)
+class ConvDetector(ToyDetector):
+    """As the toy, on features of a small convolutional network with batch normalisation."""
+
+    def _backbone(self, seed):
+        return nnx.split(Backbone(self.arch.dtype, nnx.Rngs(seed)), nnx.Param, nnx.BatchStat)
+
+    def init(self, seed):
+        layers, _ = super().init(seed)
+        _, params, stats = self._backbone(seed)
+        pure = lambda tree: nnx.to_pure_dict(nnx.as_pure(tree))  # noqa: E731
+        layers = {name: {key: layer[key] for key in ("scores", "localizer")} for name, layer in layers.items()}
+        return {"backbone": pure(params), "layers": layers}, pure(stats)
+
+    def apply(self, params, stats, images, *, train):
+        graph, _, _ = nnx.eval_shape(lambda: self._backbone(0))
+        model = nnx.merge(graph, params["backbone"], stats)
+        (model.train if train else model.eval)()
+        levels, localizers = [], []
+        for name, features in zip(
+            sorted(params["layers"]), model(jnp.asarray(images, self.arch.dtype) / 255), strict=True
+        ):
+            layer = params["layers"][name]
+            scores = features @ layer["scores"]["kernel"] + layer["scores"]["bias"]
+            scores = scores.reshape(*features.shape[:3], 3, -1)
+            levels.append(Level(features, scores[..., 0], scores[..., 1:]))
+            localizers.append(Localizer(**layer["localizer"]))
+        stats = nnx.to_pure_dict(nnx.as_pure(nnx.state(model, nnx.BatchStat))) if train else stats
+        return Outputs(tuple(levels), tuple(localizers)), stats
 
 
 def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:
@@ -103,5 +157,5 @@ def bits(tree: Any) -> list[tuple[Any, bytes]]:
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
     import json
 
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / ("timing.jsonl" if kind == "timing" else "metrics.jsonl")).read_text().splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == kind]

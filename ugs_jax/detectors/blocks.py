@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -128,8 +129,23 @@ class SPPF(nnx.Module):
         """`[B,H,W,inputs]` → `[B,H,W,outputs]`."""
         pools = [self.reduce(x)]
         for _ in range(3):
-            pools.append(nnx.max_pool(pools[-1], (5, 5), strides=(1, 1), padding="SAME"))
+            pools.append(max_pool(pools[-1], 5))
         return self.merge(jnp.concatenate(pools, axis=-1))
+
+
+def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
+    """Largest value of every window of size×size cells, stride 1, in as many cells; `size` is odd.
+
+    One axis after the other, by shifts. Of `flax.nnx.max_pool`, XLA (jaxlib 0.10.2) computes wrong float32 gradients
+    once rows are split over devices.
+    """
+    reach = size // 2
+    for axis in (1, 2):
+        rows = x.shape[axis]
+        margin = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+        padded = jnp.pad(x, margin, constant_values=-jnp.inf)
+        x = reduce(jnp.maximum, (jax.lax.slice_in_dim(padded, i, i + rows, axis=axis) for i in range(size)))
+    return x
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

@@ -18,7 +18,7 @@ class Panel(typing.NamedTuple):
     """One axes of curves.png: which metrics it shows, by which names, times which factor."""
 
     title: str
-    kind: typing.Literal["train", "eval"]
+    kind: typing.Literal["train", "eval", "timing"]
     names: dict[str, str]
     factor: float = 1.0
 
@@ -43,7 +43,7 @@ PANELS = (
     ),
     Panel("Uncertainty of the boxes", "train", {"uncertainty": "last"}),
     Panel("Learning rate", "train", {"learning_rate": "last"}),
-    Panel("Images per second", "train", {"images_per_second": "last"}),
+    Panel("Images per second", "timing", {"images_per_second": "last"}),
 )
 _PANEL = (5.6, 3.7)  # inches, with the room for labels
 _TITLE = 0.45  # inches
@@ -102,7 +102,8 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def _rows(run: Run, panel: Panel) -> tuple[Row, ...]:
-    return run.metrics.train if panel.kind == "train" else run.metrics.evaluations
+    metrics = run.metrics
+    return {"train": metrics.train, "eval": metrics.evaluations, "timing": metrics.timing}[panel.kind]
 
 
 def _draw_panel(figure: "Figure", axes: "Axes", panel: Panel, rows: Sequence[Row]) -> None:

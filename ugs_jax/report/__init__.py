@@ -18,6 +18,7 @@ from ugs_jax.report.run_log import (
     group_by_name,
     read_groups,
     read_metrics,
+    read_rows,
     read_run,
     series,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "group_by_name",
     "read_groups",
     "read_metrics",
+    "read_rows",
     "read_run",
     "series",
     "table_of",

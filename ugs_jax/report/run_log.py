@@ -1,5 +1,6 @@
 """Reading a run folder back: its configuration and its metrics."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -17,10 +18,11 @@ class RunError(ValueError):
 
 
 class Metrics(typing.NamedTuple):
-    """The rows of `metrics.jsonl` by kind, in the order of their steps; where a step was logged twice, the later."""
+    """The rows of `metrics.jsonl` and `timing.jsonl` by kind, in the order of their steps; of a step, the latest."""
 
     train: tuple[Row, ...]
     evaluations: tuple[Row, ...]
+    timing: tuple[Row, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Run:
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Reads `metrics.jsonl`.
+    """Reads `metrics.jsonl`, and `timing.jsonl` where there is one.
 
     A resumed run logs again the steps since its checkpoint; of two rows of one kind and step the later counts. Rows
-    of other kinds than `train` and `eval` are left out.
+    of other kinds than `train`, `eval` and `timing` are left out.
 
     Args:
       folder: a run folder.
@@ -65,18 +67,28 @@ def read_metrics(folder: Path) -> Metrics:
     Raises:
       RunError: where the file is missing or a line is malformed; names file and line.
     """
-    path = Path(folder) / "metrics.jsonl"
+    path, timing = Path(folder) / "metrics.jsonl", Path(folder) / "timing.jsonl"
     if not path.is_file():
         raise RunError(f"{path}: expected a run's metrics, found no such file; give a folder that `ugs train` wrote")
     rows: dict[tuple[str, int], Row] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            row = _parse_row(line, f"{path}:{number}")
-            rows[row["kind"], row["step"]] = row
+    for row in [*read_rows(path), *(read_rows(timing) if timing.is_file() else ())]:
+        rows[row["kind"], row["step"]] = row
     ordered = [rows[key] for key in sorted(rows, key=lambda key: key[1])]
-    return Metrics(
-        tuple(row for row in ordered if row["kind"] == "train"), tuple(row for row in ordered if row["kind"] == "eval")
-    )
+    return Metrics(*(tuple(row for row in ordered if row["kind"] == kind) for kind in ("train", "eval", "timing")))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a log, line by line; half a line at the end, which a run killed while writing leaves, is left out.
+
+    Raises:
+      RunError: where a line is malformed; names file and line.
+    """
+    *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    rows = [_parse_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if rest.strip():
+        with contextlib.suppress(RunError):
+            rows.append(_parse_row(rest, str(path)))
+    return rows
 
 
 def read_run(folder: Path) -> Run:

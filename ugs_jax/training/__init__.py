@@ -11,8 +11,9 @@ from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.predict import predict_files
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
+from ugs_jax.training.sharding import Parallel, batch_sharding, device_mesh, state_sharding
 from ugs_jax.training.state import TrainState, create_state
-from ugs_jax.training.step import data_mesh, jit_step, make_step
+from ugs_jax.training.step import jit_step, make_step
 
 __all__ = [
     "SGD",
@@ -24,6 +25,7 @@ __all__ = [
     "Landscape",
     "Network",
     "NonFiniteError",
+    "Parallel",
     "Result",
     "RunFolder",
     "Schedule",
@@ -31,10 +33,11 @@ __all__ = [
     "Stabilize",
     "TrainState",
     "anchors_for",
+    "batch_sharding",
     "build_detector",
     "create_state",
-    "data_mesh",
     "detector_with",
+    "device_mesh",
     "evaluate",
     "from_json",
     "jit_detect",
@@ -46,6 +49,7 @@ __all__ = [
     "objective",
     "predict_files",
     "read_experiment",
+    "state_sharding",
     "to_json",
     "train",
 ]

@@ -1,42 +1,76 @@
-"""Orbax checkpoints of a run: the last state and the best one."""
+"""Orbax checkpoints of a run: the last states and the best one, each verified before it is used."""
 
+import hashlib
+import json
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
+from ugs_jax.atomic import write_atomically
+from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.state import TrainState
+
+_logger = logging.getLogger(__name__)
+_KEPT = {"last": 2, "best": 1}
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      state: the training state, EMA, optimizer and stabilizers included.
+      notes: what the host knew beside it; JSON values.
+    """
+
+    state: TrainState
+    notes: dict[str, Any]
 
 
 class Checkpoints:
-    """`last` and `best` under a folder; each holds one whole training state, written in the background.
+    """`last` and `best` under a folder, written in the background; with several processes, by all of them together.
 
-    A half-written checkpoint is never read: Orbax renames a finished one into place.
+    A half-written checkpoint is never read: Orbax renames a finished one into place. The checksums of its files are
+    written after that, under `checksums`; a checkpoint whose files no longer have them is moved to `damaged` with a
+    warning, and the one before is used.
 
     Args:
       folder: made where there is none.
+      write: False to read only: nothing is made, moved or deleted.
     """
 
-    def __init__(self, folder: Path) -> None:
-        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every step of a save
-        self._folder = folder.absolute()
-        self._managers = {name: self._manager(name) for name in ("last", "best")}
+    def __init__(self, folder: Path, *, write: bool = True) -> None:
+        for name in ("absl", "orbax"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # Orbax reports every step of a save
+        self._folder, self._write = folder.absolute(), write
+        with self._explained("made"):
+            self._managers = {name: self._manager(name) for name in _KEPT}
 
-    def save(self, step: int, state: TrainState, *, best: bool) -> None:
+    def save(self, step: int, state: TrainState, notes: dict[str, Any], *, best: bool) -> None:
         """Save as `last`, and as `best` too if it is; returns before the files are written.
 
         A step that is saved already stays as it is: a run resumed from there has only come by again.
+
+        Raises:
+          OSError: this or the save before it could not be written, for want of space or permission.
         """
         for name, manager in self._managers.items():
             if (name == "last" or best) and step not in manager.all_steps():
-                manager.save(step, args=ocp.args.StandardSave(state), force=True)
+                with self._explained("saved"):
+                    items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+                    manager.save(step, args=items, force=True)
 
-    def restore(self, which: str, like: TrainState) -> TrainState:
-        """Read `last` or `best` into the shapes, types and shardings of `like`.
+    def restore(self, which: str, like: TrainState) -> Checkpoint:
+        """Read `last` or `best` into the shapes, types and shardings of `like`, on however many devices it was saved.
 
         Raises:
-          ValueError: neither `last` nor `best`.
+          ValueError: neither `last` nor `best`, or no checkpoint that is whole.
           FileNotFoundError: no such checkpoint.
         """
         if which not in self._managers:
@@ -46,18 +80,129 @@ class Checkpoints:
         if step is None:
             raise FileNotFoundError(f"{self._folder / which}: expected a checkpoint, found none; train the run first")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return manager.restore(step, args=ocp.args.StandardRestore(target))
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
+        while step is not None:
+            place = self._folder / which / str(step)
+            damage = in_first_process(partial(_damage, place, self._checksums(which, place.name)))
+            if not damage:
+                found = manager.restore(step, args=items)
+                return Checkpoint(found["state"], found["notes"])
+            self._set_aside(which, place, damage)
+            earlier = [other for other in manager.all_steps() if other < step]
+            step = max(earlier, default=None)
+        raise ValueError(
+            f"{self._folder / which}: expected a whole checkpoint, but all are damaged"
+            f"{'; try --which last' if which == 'best' else '; train anew in another --folder'}"
+        )
 
     def step(self, which: str) -> int | None:
         """Step of the newest checkpoint, or None."""
         return self._managers[which].latest_step()
 
-    def close(self) -> None:
-        """Wait for the files to be written."""
+    def wait(self) -> None:
+        """Wait for the files to be written.
+
+        Raises:
+          OSError: they could not be.
+        """
         for manager in self._managers.values():
-            manager.wait_until_finished()
-            manager.close()
+            with self._explained("saved"):
+                manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait for the files to be written, and end the threads that do it.
+
+        Raises:
+          OSError: they could not be.
+        """
+        try:
+            self.wait()
+        finally:
+            for manager in self._managers.values():
+                manager.close()
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT[name] if self._write else None,
+            create=self._write,
+            read_only=not self._write,
+            cleanup_tmp_directories=self._write,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: self._note_checksums(name)),
+        )
         return ocp.CheckpointManager(self._folder / name, options=options)
+
+    def _checksums(self, which: str, step: str) -> Path:
+        return self._folder / "checksums" / which / f"{step}.json"
+
+    def _note_checksums(self, which: str) -> None:
+        """Write the checksums of finished checkpoints that have none, and forget those of deleted ones."""
+        if not is_first_process():
+            return
+        there = {place.name: place for place in (self._folder / which).iterdir() if place.name.isdigit()}
+        for step, place in there.items():
+            if not self._checksums(which, step).exists():
+                try:
+                    found = _sums(place)
+                except FileNotFoundError:  # deleted meanwhile, as the oldest
+                    continue
+                write_atomically(self._checksums(which, step), json.dumps(found, indent=1).encode())
+        for file in (self._folder / "checksums" / which).glob("*.json"):
+            if file.stem not in there:
+                file.unlink()
+
+    def _set_aside(self, which: str, place: Path, damage: str) -> None:
+        aside = self._folder / "damaged" / f"{which}-{place.name}"
+        if self._write and is_first_process():
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            place.rename(aside)
+            self._checksums(which, place.name).unlink(missing_ok=True)
+        if self._write:
+            in_first_process(lambda: None)  # the others see the folder as it is now
+            self._managers[which].reload()
+        moved = f"; moved to {aside}" if self._write else ""
+        _logger.warning("%s: expected a whole checkpoint, but %s%s. The one before it is used.", place, damage, moved)
+
+    @contextmanager
+    def _explained(self, done: str) -> Iterator[None]:
+        """Errors of the file system, of which Orbax and TensorStore have many kinds, as one that says what to do."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, AssertionError) as error:
+            raise OSError(
+                f"{self._folder}: expected to be able to write, but no checkpoint could be {done}: "
+                f"{_first_line(error)}. Make room or give write permission, then go on with --resume; what was saved "
+                "before is as it was"
+            ) from error
+
+
+def _sums(place: Path) -> dict[str, str]:
+    """SHA-256 of every file under a folder, by its path in there."""
+    sums = {}
+    for file in sorted(path for path in place.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            sums[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sums
+
+
+def _damage(place: Path, checksums: Path) -> str:
+    """What is wrong with the files of a checkpoint; empty if nothing is, or if no checksums were written in time."""
+    if not checksums.exists():
+        return ""
+    try:
+        want = json.loads(checksums.read_text())
+    except ValueError:
+        return f"{checksums} is not JSON"
+    found = _sums(place)
+    for name, sum_ in want.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != sum_:
+            return f"{name} is not what was written"
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -11,6 +11,7 @@ from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Reg
 from ugs_jax.detectors.yolov5 import AnchorSizes, Architecture, Size, pyramid_strides
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW
+from ugs_jax.training.sharding import Parallel
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Experiment:
       optimizer: `AdamW` or `SGD`, with its schedule.
       ema: averaging of parameters.
       postprocess: from outputs to detections, for scoring.
+      parallel: how the work is spread over devices.
       epochs: passes over the training images.
       evaluate_every: epochs between evaluations; the last epoch is always evaluated.
       log_every: steps between two rows of the log; the only times the host waits for the device.
@@ -80,6 +82,7 @@ class Experiment:
     optimizer: AdamW | SGD = field(default_factory=AdamW)
     ema: Ema = field(default_factory=Ema)
     postprocess: Postprocess = field(default_factory=Postprocess)
+    parallel: Parallel = field(default_factory=Parallel)
     epochs: int = 100
     evaluate_every: int = 1
     log_every: int = 20

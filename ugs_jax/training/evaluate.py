@@ -6,41 +6,42 @@ from contextlib import closing
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
 from ugs_jax.detectors import Detections, Detector, Postprocess
 from ugs_jax.evaluation import CocoScorer
+from ugs_jax.training.sharding import batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
 
 
 def jit_detect(detector: Detector, options: Postprocess, mesh: Mesh) -> Detect:
-    """Compiled `(params, stats, images) → Detections` over a mesh, images split along `data`."""
-    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    """Compiled `(params, stats, images) → Detections` over a mesh: images split, detections whole on every device."""
     return jax.jit(
         lambda params, stats, images: detector.detect(params, stats, images, options),
-        in_shardings=(whole, whole, split),
-        out_shardings=split,
+        in_shardings=(None, None, image_sharding(mesh)),
+        out_shardings=replicated(mesh),
     )
 
 
 def detections(
     detect: Detect, params: Any, stats: Any, dataset: Dataset, options: LoaderOptions, mesh: Mesh
 ) -> Generator[tuple[Detections, Batch], None, None]:
-    """Detections of every batch, as NumPy arrays, with the batch they were made on."""
+    """Detections of every batch, as NumPy arrays, with the batch they were made on; the same in every process."""
     on_host: deque[Batch] = deque()  # batches on their way through the device, which need not come back from there
+    gather = jax.jit(lambda batch: batch, out_shardings=replicated(mesh))  # for several processes, which hold parts
 
     def noted() -> Iterator[Batch]:
-        for batch in eval_batches(dataset, options):
+        for batch in eval_batches(dataset, options, *data_share(mesh)):
             on_host.append(batch)
             yield batch
 
-    with closing(prefetch(noted(), NamedSharding(mesh, P("data")))) as batches:
+    with closing(prefetch(noted(), batch_sharding(mesh))) as batches:
         for batch in batches:
             found = jax.device_get(detect(params, stats, batch.images))
-            yield found, on_host.popleft()
+            local = on_host.popleft()
+            yield found, local if jax.process_count() == 1 else jax.device_get(gather(batch))
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from ugs_jax.evaluation import SheetRow, write_contact_sheet
 from ugs_jax.plotting import plot_run
 from ugs_jax.report import write_report
 from ugs_jax.training.evaluate import Detect, detections
+from ugs_jax.training.processes import is_first_process
 from ugs_jax.training.state import TrainState
 
 _IMAGES = 6
@@ -19,8 +20,8 @@ _IMAGES = 6
 
 def finish_run(
     folder: Path, detect: Detect, state: TrainState, dataset: Dataset, options: LoaderOptions, mesh: Mesh
-) -> Path:
-    """Write `predictions.png`, `curves.png` and `report.md`; returns the report's path."""
+) -> None:
+    """Write `predictions.png`, `curves.png` and `report.md`; of several processes, the first does."""
     rows: list[SheetRow] = []
     with closing(detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)) as batches:
         for found, batch in islice(batches, -(-_IMAGES // options.batch_size)):
@@ -37,6 +38,7 @@ def finish_run(
                         scores=np.asarray(found.scores[i][seen]),
                     )
                 )
-    write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
-    plot_run(folder)
-    return write_report(folder)
+    if is_first_process():
+        write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
+        plot_run(folder)
+        write_report(folder)

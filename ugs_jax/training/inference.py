@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from ugs_jax.detectors import Detector
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.run_folder import RunFolder, read_experiment
+from ugs_jax.training.sharding import device_mesh, replicated
 from ugs_jax.training.state import TrainState, create_state
-from ugs_jax.training.step import data_mesh
 
 
 def load_for_inference(
@@ -36,13 +35,13 @@ def load_for_inference(
     # The schedule has no state of its own, so any will do to know the shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
-    mesh = data_mesh()
-    whole = NamedSharding(mesh, P())
+    mesh = device_mesh()
+    whole = replicated(mesh)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), like)
     if not run.checkpoints.is_dir():
         raise FileNotFoundError(f"{run.checkpoints}: expected checkpoints, found none; train the run first")
-    checkpoints = Checkpoints(run.checkpoints)
+    checkpoints = Checkpoints(run.checkpoints, write=False)
     try:
-        return detector, checkpoints.restore(which, like), mesh
+        return detector, checkpoints.restore(which, like).state, mesh
     finally:
         checkpoints.close()

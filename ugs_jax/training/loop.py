@@ -1,5 +1,6 @@
 """The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
 
+import importlib.metadata
 import io
 import math
 import sys
@@ -10,22 +11,33 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from data_pipeline import Batch, TrainLoader, prefetch
+from data_pipeline import Batch, CocoJson, Dataset, TinyScenes, TrainLoader, VisDrone, prefetch
+from ugs_jax._version import __version__
 from ugs_jax.atomic import write_atomically
+from ugs_jax.detectors.yolov5 import AnchorSizes
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.report import read_metrics
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment, anchors_for, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
+from ugs_jax.training.preemption import PreemptedError, Preemption
+from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.progress import Progress
-from ugs_jax.training.run_folder import RunFolder
+from ugs_jax.training.run_folder import RunFolder, as_anchors
+from ugs_jax.training.serialize import to_json
+from ugs_jax.training.sharding import (
+    batch_sharding,
+    check_sizes,
+    data_share,
+    device_mesh,
+    replicated,
+    state_sharding,
+)
 from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
-from ugs_jax.training.step import Metrics, data_mesh, jit_step, make_step
+from ugs_jax.training.step import Metrics, jit_step, make_step
 from ugs_jax.training.stopwatch import Stopwatch
 
 
@@ -70,81 +82,87 @@ def train(
     Raises:
       NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
         as its checkpoint.
-      FileExistsError, ValueError: see `RunFolder.begin`.
+      PreemptedError: a SIGTERM came; the state is saved.
+      FileExistsError, ValueError, BlockingIOError: see `RunFolder.claim`.
+      OSError: the folder cannot be written; checkpoints made before are whole.
     """
     run = RunFolder(folder)
-    run.check(experiment, resume=resume)
-    with closing(_Training(experiment, run, cache_dir)) as training:
-        run.begin(
-            experiment, command or " ".join(["ugs", *sys.argv[1:]]), training.detector.arch.anchors, resume=resume
-        )
-        return training.run(stop_after)
+    with closing(run):
+        in_first_process(lambda: run.claim(experiment, resume=resume))
+        with closing(_Training(experiment, run, cache_dir)) as training, Preemption() as preemption:
+            said = command or " ".join(["ugs", *sys.argv[1:]])
+            in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
+            return training.run(stop_after, preemption)
 
 
 class _Training:
     def __init__(self, experiment: Experiment, run: RunFolder, cache_dir: Path | None) -> None:
         self.experiment, self.folder = experiment, run
-        self.mesh = data_mesh()
-        _check_batch_size(experiment.loader.batch_size, self.mesh)
-        train_data, self.val_data = (experiment.data.open(split, cache_dir) for split in ("train", "val"))
+        self.mesh = device_mesh(spatial=experiment.parallel.spatial)
+        check_sizes(experiment.loader, self.mesh)
+        train_data, self.val_data = open_splits(experiment.data, cache_dir)
         self.options = replace(experiment.loader, seed=experiment.seed)
-        self.loader = TrainLoader(train_data, self.options, jax.process_index(), jax.process_count())
-        anchors = run.read_anchors() if run.begun else anchors_for(experiment, train_data)
-        self.detector = detector_with(experiment, anchors, len(train_data.classes))
+        self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
+        self.detector = detector_with(experiment, _anchors(experiment, run, train_data), len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)
         self.optimizer = experiment.optimizer.build(learning_rate)
         step = make_step(
             self.detector, self.optimizer, learning_rate, experiment.gains, experiment.ema, experiment.log_every
         )
-        self.step = jit_step(step, self.mesh)
+        shapes = jax.eval_shape(lambda: create_state(self.detector, self.optimizer, 0))
+        self.shardings = state_sharding(shapes, self.mesh, experiment.parallel.split)
+        self.step = jit_step(step, self.mesh, self.shardings)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
         self.checkpoints = Checkpoints(run.checkpoints)
+        self.pending: list[Any] = []  # of every step since the last row of the log
         self.best: dict[str, float | None] = {}
         self.last: dict[str, float | None] = {}
 
     def close(self) -> None:
         self.checkpoints.close()
-        self.folder.close()
 
-    def run(self, stop_after: int | None) -> Result:
-        state = jax.device_put(
-            create_state(self.detector, self.optimizer, self.experiment.seed), NamedSharding(self.mesh, P())
-        )
+    def run(self, stop_after: int | None, preemption: Preemption) -> Result:
+        state = jax.device_put(create_state(self.detector, self.optimizer, self.experiment.seed), self.shardings)
         if self.checkpoints.step("last") is not None:
-            state = self.checkpoints.restore("last", state)
+            state, notes = self.checkpoints.restore("last", state)
+            self.pending = notes["pending"]
         start = int(state.step)
-        self.folder.cut_metrics(start)
+        in_first_process(lambda: self.folder.cut_metrics(start))
         self._recall_scores()
         end = min(self.total, stop_after) if stop_after is not None else self.total
         with Progress(self.experiment.name, start, self.total, self.options.batch_size) as progress:
-            state = self._steps(state, start, end, progress)
+            state = self._steps(state, start, end, progress, preemption)
         if end == self.total:
             self._report(state)
         return Result(self.best, self.last, state)
 
-    def _steps(self, state: TrainState, start: int, end: int, progress: Progress) -> TrainState:
-        pending: list[Metrics] = []
-        batches = prefetch(self.loader.batches(start), NamedSharding(self.mesh, P("data")))
+    def _steps(self, state: TrainState, start: int, end: int, progress: Progress, preemption: Preemption) -> TrainState:
+        batches = prefetch(self.loader.batches(start), batch_sharding(self.mesh))
         with closing(batches):
             for count in range(start + 1, end + 1):
                 with self.stopwatch.waiting():
                     batch = next(batches)
                 state, metrics = self.step(state, batch)
-                pending.append(metrics)
+                self.pending.append(metrics)
                 self._time(metrics)
-                evaluating = self._evaluates(count)
                 # Rows end at the same steps whether or not the run was interrupted.
-                if count % self.experiment.log_every == 0 or evaluating or count == end:
-                    self._log(count, pending, state, progress)
-                    pending = []
-                    if evaluating:
+                if count % self.experiment.log_every == 0 or self._evaluates(count):
+                    self._log(count, state, progress)
+                    if self._evaluates(count):
                         self._evaluate(count, state, progress)
-                    elif count == end:
-                        self.checkpoints.save(count, state, best=False)
                     self.stopwatch.start()
+                stopping = preemption.stops_after(count)
+                if stopping or count == end:
+                    self._save(count, state)
+                if stopping and count != self.total:
+                    self.checkpoints.wait()
+                    raise PreemptedError(
+                        f"{self.folder.path}: asked to stop, and did after step {count} of {self.total}; go on with "
+                        "--resume"
+                    )
         return state
 
     def _time(self, metrics: Metrics) -> None:
@@ -158,29 +176,47 @@ class _Training:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
 
-    def _log(self, count: int, pending: list[Metrics], state: TrainState, progress: Progress) -> None:
+    def _log(self, count: int, state: TrainState, progress: Progress) -> None:
         """Wait for the steps since the last row, stop if one was bad, and write means of what each step measured."""
-        rows: list[dict[str, Any]] = jax.device_get(pending)
+        rows = self._pending_rows(count, state)
+        self.pending = []
+        values: dict[str, Any] = {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "bad_step"}
+        values["learning_rate"] = rows[-1]["learning_rate"]
+        timing = self.stopwatch.read() | {"dropped_boxes": self.loader.dropped_boxes}
+        if is_first_process():
+            epoch = count / self.loader.steps_per_epoch
+            self.folder.write("train", count, epoch, values)
+            self.folder.write("timing", count, epoch, timing)
+        progress.advance(count, rows[-1]["loss"])
+
+    def _pending_rows(self, count: int, state: TrainState) -> list[dict[str, float]]:
+        """What the steps since the last row measured."""
+        found: list[dict[str, Any]] = jax.device_get(self.pending)
+        rows = [{name: float(value) for name, value in row.items()} for row in found]
         self._stop_if_bad(rows, count, state)
-        values: dict[str, Any] = {
-            name: _mean([float(row[name]) for row in rows]) for name in rows[0] if name != "bad_step"
+        return rows
+
+    def _save(self, count: int, state: TrainState, *, best: bool = False) -> None:
+        notes = {
+            "step": count,
+            "loader": {"next_step": count, "seed": self.options.seed, "batch_size": self.options.batch_size},
+            "pending": self._pending_rows(count, state),
+            "experiment": to_json(self.experiment),
+            "versions": versions(),
         }
-        values["learning_rate"] = float(rows[-1]["learning_rate"])
-        values |= self.stopwatch.read()
-        values["dropped_boxes"] = self.loader.dropped_boxes
-        self.folder.write("train", count, count / self.loader.steps_per_epoch, values)
-        progress.advance(count, float(rows[-1]["loss"]))
+        self.checkpoints.save(count, state, notes, best=best)
 
     def _evaluate(self, count: int, state: TrainState, progress: Progress) -> None:
         self.last = evaluate(
             self.detect, state.ema_params, state.ema_stats, self.val_data, self.options, self.mesh, self.scorer
         )
-        self.folder.write("eval", count, count / self.loader.steps_per_epoch, self.last)
+        if is_first_process():
+            self.folder.write("eval", count, count / self.loader.steps_per_epoch, self.last)
         improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
         if improved:
             self.best = self.last
         progress.score(self.last["ap"], self.last["ap50"])
-        self.checkpoints.save(count, state, best=improved)
+        self._save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
         if not self.folder.metrics_file.exists():
@@ -190,17 +226,19 @@ class _Training:
             if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
                 self.best = self.last
 
-    def _stop_if_bad(self, rows: list[dict[str, Any]], count: int, state: TrainState) -> None:
-        step = int(rows[-1]["bad_step"])
+    def _stop_if_bad(self, rows: list[dict[str, float]], count: int, state: TrainState) -> None:
+        step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP
         if step == NO_BAD_STEP:
             return
         row = rows[step - (count - len(rows))]
         names = [n.replace("_", " ") for n, value in row.items() if not np.isfinite(value) and n not in SHARPNESS]
-        file = self.folder.path / f"non_finite_batch_step_{step}.npz"
+        process = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
+        file = self.folder.path / f"non_finite_batch_step_{step}{process}.npz"
         write_atomically(file, _npz(self.loader.batch_at(step)))
         # Parameters are those before the bad step; count from there, so that a resumed run meets the batch again.
-        counters = jax.device_put((np.int32(step), np.int32(NO_BAD_STEP)), NamedSharding(self.mesh, P()))
-        self.checkpoints.save(step, state._replace(step=counters[0], bad_step=counters[1]), best=False)
+        counters = jax.device_put((np.int32(step), np.int32(NO_BAD_STEP)), replicated(self.mesh))
+        self.pending = rows[: step - (count - len(rows))]
+        self._save(step, state._replace(step=counters[0], bad_step=counters[1]))
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}. The batch is in {file}, "
             "the last good state is the run's last checkpoint; look for extreme boxes in the batch, or train again in "
@@ -208,22 +246,34 @@ class _Training:
         )
 
     def _report(self, state: TrainState) -> None:
-        best = self.checkpoints.restore("best", state) if self.checkpoints.step("best") is not None else state
+        best = self.checkpoints.restore("best", state).state if self.checkpoints.step("best") is not None else state
         finish_run(self.folder.path, self.detect, best, self.val_data, self.options, self.mesh)
+
+
+def open_splits(data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None) -> tuple[Dataset, Dataset]:
+    """Training and validation images; of several processes, the first builds what is not built yet."""
+    open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
+    if jax.process_count() > 1:
+        in_first_process(lambda: len(open_both()))
+    return open_both()
+
+
+def versions() -> dict[str, str]:
+    """Of the code that trains."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {"ugs-jax": __version__, **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _anchors(experiment: Experiment, run: RunFolder, dataset: Dataset) -> AnchorSizes:
+    """Those the run was begun with, those of the config, or those fitted to the data set."""
+    find = lambda: run.read_anchors() if run.begun else anchors_for(experiment, dataset)  # noqa: E731
+    return as_anchors(in_first_process(find))
 
 
 def _mean(values: list[float]) -> float:
     """Of those that are not NaN; NaN without any."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    if batch_size % mesh.size:
-        raise ValueError(
-            f"loader.batch_size: expected a multiple of the {mesh.size} devices, got {batch_size}; "
-            f"try {-(-batch_size // mesh.size) * mesh.size}"
-        )
 
 
 def _npz(batch: Batch) -> bytes:

@@ -1,9 +1,12 @@
 """The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import math
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ from typing import Any
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors.yolov5 import AnchorSizes
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
-from ugs_jax.report import read_metrics
+from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.serialize import from_json, to_json
+
+_FREE = ("parallel", "loader.workers", "loader.threads", "loader.cache_bytes")
+"""Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
 
 
 class RunFolder:
@@ -26,11 +32,17 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._events: Any = None
+        self._lock: int | None = None
 
     @property
     def metrics_file(self) -> Path:
         """`metrics.jsonl`: one JSON object a line, `kind` train or eval."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        """`timing.jsonl`: how fast it went, which is another every time; the metrics are the same to the bit."""
+        return self.path / "timing.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -57,12 +69,23 @@ class RunFolder:
                 f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
             )
         there = self._read_config().get("experiment")
-        differences = list(_differences(there, json.loads(json.dumps(to_json(experiment)))))
+        now = json.loads(json.dumps(to_json(experiment)))
+        differences = [text for name, text in _differences(there, now) if not name.startswith(_FREE)]
         if differences:
             raise ValueError(
                 f"{self._config_file}: expected the config of the run to be resumed, but {'; '.join(differences)}. "
                 "Use the original settings or another --folder"
             )
+
+    def claim(self, experiment: Experiment, *, resume: bool) -> None:
+        """`check`, and `lock`.
+
+        Raises:
+          FileExistsError, ValueError: see `check`.
+          BlockingIOError: see `lock`.
+        """
+        self.check(experiment, resume=resume)
+        self.lock()
 
     def begin(self, experiment: Experiment, command: str, anchors: AnchorSizes, *, resume: bool) -> None:
         """Make the folder and write `config.json`, or check that the one there is of this experiment.
@@ -110,7 +133,7 @@ class RunFolder:
         """
         anchors: Any = self._read_config().get("anchors")
         try:
-            read = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
+            read = as_anchors(anchors)
         except (TypeError, ValueError) as error:
             raise self._bad_anchors(anchors) from error
         if not all(side > 0 and math.isfinite(side) for level in read for pair in level for side in pair):
@@ -129,26 +152,56 @@ class RunFolder:
             raise ValueError(f'{self._config_file}: expected "classes", a list of names, got {classes!r}')
         return tuple(str(name) for name in classes)
 
+    def lock(self) -> None:
+        """Keep other processes from training here; ends with `close`, or with this process however it ends.
+
+        Raises:
+          BlockingIOError: another process trains here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / ".lock"
+        self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = file.read_text() or "of unknown number"
+            os.close(self._lock)
+            self._lock = None
+            raise BlockingIOError(
+                f"{self.path}: expected no other run here, but process {holder} is writing to it; wait for it, stop "
+                "it, or choose another --folder"
+            ) from error
+        os.truncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+
     def cut_metrics(self, step: int) -> None:
-        """Drop rows after `step`: a resumed run writes them again."""
-        if self.metrics_file.exists():
-            read_metrics(self.path)  # a clear error on damage, before anything is replaced
-            rows = [line for line in self.metrics_file.read_text().splitlines() if json.loads(line)["step"] <= step]
-            write_atomically(self.metrics_file, "".join(row + "\n" for row in rows).encode())
+        """Drop rows after `step`, and a last one cut short: a resumed run writes them again.
+
+        Raises:
+          RunError: a damaged row elsewhere.
+        """
+        for file in (self.metrics_file, self.timing_file):
+            if file.exists():
+                rows = [row for row in read_rows(file) if row["step"] <= step]
+                write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write(self, kind: str, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Append a row to the metrics and the event files; NaN becomes null."""
+        """Append a row to the metrics (kind `timing`: to the timing) and the event files; NaN becomes null."""
         row = {name: _number(value) for name, value in values.items()}
-        with self.metrics_file.open("a") as stream:
+        file = self.timing_file if kind == "timing" else self.metrics_file
+        with file.open("a") as stream:
             stream.write(json.dumps({"kind": kind, "step": step, "epoch": round(epoch, 4), **row}) + "\n")
         for name, value in row.items():
             if value is not None:
                 self._writer().add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Finish the event files."""
+        """Finish the event files and let others write here."""
         if self._events is not None:
             self._events.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @property
     def _config_file(self) -> Path:
@@ -181,6 +234,15 @@ class RunFolder:
         return self._events
 
 
+def as_anchors(anchors: Any) -> AnchorSizes:
+    """Anchors from JSON.
+
+    Raises:
+      TypeError, ValueError: something else.
+    """
+    return tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
+
+
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a run folder.
 
@@ -195,13 +257,13 @@ def read_experiment(path: Path) -> Experiment:
     return experiment
 
 
-def _differences(there: Any, now: Any, name: str = "") -> Iterator[str]:
-    """`field.of.field: old there, new now` for all that differs between two JSON values."""
+def _differences(there: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The field, and `field.of.field is old there and new here`, for all that differs between two JSON values."""
     if isinstance(there, dict) and isinstance(now, dict) and there.get("type") == now.get("type"):
         for key in dict.fromkeys([*there, *now]):
             yield from _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif there != now:
-        yield f"{name or 'experiment'} is {json.dumps(there)} there and {json.dumps(now)} here"
+        yield name, f"{name or 'experiment'} is {json.dumps(there)} there and {json.dumps(now)} here"
 
 
 def _number(value: Any) -> float | int | None:

@@ -19,12 +19,14 @@ from ugs_jax.detectors import (
 from ugs_jax.training.config import Ema, Experiment, Network
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
+from ugs_jax.training.sharding import Parallel
 
 KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, Stabilize, LoaderOptions, Augmentation, TinyScenes,
         CocoJson, VisDrone, Regression, Distribution, Interval, Grid, Uncertainty, Refinement, Postprocess,
+        Parallel,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from data_pipeline import Batch
@@ -16,17 +15,12 @@ from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLi
 from ugs_jax.training.config import Ema
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
+from ugs_jax.training.sharding import batch_sharding, replicated
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, TrainState
 
 Metrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-
-
-def data_mesh(devices: int | None = None) -> Mesh:
-    """All devices (or the first `devices`) along one axis, `data`."""
-    count = devices or jax.device_count()
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
 
 
 def make_step(
@@ -106,10 +100,17 @@ def stabilizer_metrics(opt_state: Any) -> Metrics:
     return metrics
 
 
-def jit_step(step: Step, mesh: Mesh) -> Step:
-    """Compile for a mesh: the state replicated and donated, batches split along `data`.
+def jit_step(step: Step, mesh: Mesh, state: TrainState | NamedSharding | None = None) -> Step:
+    """Compile for a mesh: the state donated, batches split along `data` and their images along `spatial`.
 
     Batch statistics and every mean in the loss are global over the mesh.
+
+    Args:
+      step: from `make_step`.
+      mesh: from `device_mesh`.
+      state: shardings of the state, from `state_sharding`; whole on every device without them.
     """
-    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-    return jax.jit(step, donate_argnums=0, in_shardings=(whole, split), out_shardings=(whole, whole))
+    kept = replicated(mesh) if state is None else state
+    return jax.jit(
+        step, donate_argnums=0, in_shardings=(kept, batch_sharding(mesh)), out_shardings=(kept, replicated(mesh))
+    )

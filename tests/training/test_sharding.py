@@ -1,0 +1,167 @@
+"""Training over a mesh is training on one device: batches, image rows, parameters and optimizer state in parts."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+
+from data_pipeline import LoaderOptions
+from tests.training.toy import ConvDetector, random_batch, toy_experiment
+from ugs_jax import losses
+from ugs_jax.detectors import Interval, Refinement, Regression
+from ugs_jax.training import SGD, Parallel, Schedule, create_state, detector_with, device_mesh, jit_step, make_step
+from ugs_jax.training.sharding import batch_sharding, check_sizes, data_share, share_of, state_sharding
+
+ROOT = Path(__file__).parents[2]
+ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
+STEPS, IMAGES, SIDE, LAYERS = 3, 8, 256, 9
+UGS, L2 = Interval(refinement=Refinement()), Regression(losses.l2, space="offsets")
+LAYOUTS = {
+    "float64": {
+        "one device": (1, 1, "nothing", UGS),
+        "data 8, optimizer in parts": (8, 1, "optimizer", UGS),
+        "data 4, spatial 2, state in parts": (8, 2, "state", UGS),
+        "spatial 8": (8, 8, "nothing", UGS),
+    },
+    "float32": {
+        "one device": (1, 1, "nothing", L2),
+        "data 8": (8, 1, "nothing", L2),
+        "data 4, spatial 2": (8, 2, "nothing", L2),
+        "spatial 8": (8, 8, "nothing", L2),
+    },
+}
+# To rounding; in float32, how far sums in another order can lie apart: of n terms about √n units of rounding, n at most
+# the pixels that the first layer's batch statistics run over, in every layer of every step.
+TOLERANCE = {
+    "float64": 1e-11,
+    "float32": STEPS * LAYERS * np.sqrt(IMAGES * (SIDE / 2) ** 2) * np.finfo(np.float32).eps / 2,
+}
+
+
+def train_everywhere(dtype):
+    """Print what a few steps come to in every layout; in a process with 8 devices."""
+    print(json.dumps({name: steps(*layout) for name, layout in LAYOUTS[dtype].items()}))
+
+
+def steps(devices, spatial, split, localization):
+    experiment = toy_experiment(localization, optimizer=SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01))
+    real = detector_with(experiment, ANCHORS, 3)
+    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    detector = ConvDetector(replace(real.arch, dtype=dtype), real.localization)
+    rate = experiment.optimizer.schedule.build(STEPS, 10 * STEPS)
+    optimizer = experiment.optimizer.build(rate)
+    mesh = device_mesh(devices, spatial)
+    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, measure_every=STEPS)
+    state = jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        create_state(detector, optimizer, 0),
+    )
+    shardings = state_sharding(state, mesh, split, least=1)
+    run = jit_step(step, mesh, shardings)
+    state = jax.device_put(state, shardings)
+    rows = []
+    for seed in range(STEPS):
+        batch = random_batch(IMAGES, side=SIDE, seed=seed)
+        batch.mask[1:7] = False  # shards are unlike: of most images there is nothing to localize
+        batch = batch._replace(boxes=batch.boxes.astype(dtype))
+        state, metrics = run(state, jax.device_put(batch, batch_sharding(mesh)))
+        rows.append({name: float(value) for name, value in metrics.items()})
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    arrays = [np.asarray(leaf, np.float64).ravel().tolist() for leaf in jax.tree.leaves(state)]
+    return {"rows": rows, "state": arrays, "bytes": held}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """By precision, which JAX fixes for a process, and layout. Programs run thrice, so little is optimised."""
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    found = {}
+    for dtype in LAYOUTS:
+        environment = os.environ | {
+            "XLA_FLAGS": f"{flags} --xla_llvm_disable_expensive_passes=true",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
+        }
+        code = f"from tests.training.test_sharding import train_everywhere; train_everywhere({dtype!r})"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found[dtype] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"), [(dtype, layout) for dtype in LAYOUTS for layout in list(LAYOUTS[dtype])[1:]]
+)
+def test_every_layout_takes_the_steps_of_one_device(trained, dtype, layout):
+    one, other, tolerance = trained[dtype]["one device"], trained[dtype][layout], TOLERANCE[dtype]
+    for want, got in zip(one["rows"], other["rows"], strict=True):
+        for name, value in want.items():
+            np.testing.assert_allclose(got[name], value, rtol=tolerance, err_msg=name)
+    for want, got in zip(one["state"], other["state"], strict=True):
+        assert np.linalg.norm(np.subtract(want, got)) <= tolerance * np.linalg.norm(want) + 1e-12
+
+
+def test_the_steps_do_train(trained):
+    first, *_, last = trained["float64"]["one device"]["rows"]
+    assert first["gradient_norm"] > 0.1
+    assert abs(first["loss"] - last["loss"]) > 1e-3
+    assert first["positives"] > 0.5
+
+
+def test_parts_along_data_need_less_memory(trained):
+    held = {name: layout["bytes"] for name, layout in trained["float64"].items()}
+    assert held["spatial 8"] == held["one device"]
+    assert held["data 8, optimizer in parts"] < 0.9 * held["one device"]
+    assert held["data 4, spatial 2, state in parts"] < 0.6 * held["one device"]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "height", "shape", "message"),
+    [
+        (6, 64, (4, 1), r"batch_size: expected a multiple of the 4 devices that split a batch .* got 6; try 8"),
+        (8, 96, (2, 2), r"image_size: expected a height that is a multiple of 64, .* got 96; try 128"),
+    ],
+)
+def test_what_the_devices_cannot_split_evenly_is_refused(batch_size, height, shape, message):
+    options = LoaderOptions(image_size=(height, 64), batch_size=batch_size)
+    with pytest.raises(ValueError, match=message):
+        check_sizes(options, AbstractMesh(shape, ("data", "spatial")))
+
+
+def test_a_mesh_has_as_many_bands_as_the_devices_allow():
+    assert dict(device_mesh(1, spatial=8).shape) == {"data": 1, "spatial": 1}
+    with pytest.raises(ValueError, match=r"Parallel\.spatial: expected at least 1, got 0"):
+        Parallel(spatial=0)
+
+
+@pytest.mark.parametrize(
+    ("owners", "shares"),
+    [
+        ([[0, 0], [0, 0]], [(0, 1)]),
+        ([[0, 0], [1, 1]], [(0, 2), (1, 2)]),  # a band each for the devices of a process
+        ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),
+        ([[0, 1], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),  # images over two processes, which load the same
+        ([[0, 0, 1, 1]], [(0, 1), (0, 1)]),
+        ([[0], [1], [0], [1]], [(0, 2), (1, 2)]),
+    ],
+)
+def test_processes_load_what_their_devices_hold(owners, shares):
+    assert [share_of(process, np.array(owners)) for process in range(len(shares))] == shares
+
+
+@pytest.mark.parametrize("owners", [[[0, 0, 1], [1, 2, 2]], [[0], [0], [1]]])
+def test_processes_that_hold_unlike_parts_are_refused(owners):
+    with pytest.raises(ValueError, match="expected processes that hold the same number of images"):
+        share_of(0, np.array(owners))
+
+
+def test_this_process_alone_loads_everything():
+    assert data_share(device_mesh()) == (0, 1)
