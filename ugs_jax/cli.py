@@ -25,7 +25,7 @@ _COMMANDS = ("train", "compare", "eval", "predict", "curvature", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the `ugs` command; returns its exit status."""
+    """Entry point of the `ugs` command; returns its exit status, 75 (try again) of a run that was asked to stop."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         from ugs_jax.commands import known_configs
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, rest)
     except (ValueError, OSError, ArithmeticError) as error:  # what we raise ourselves says what to do about it
         print(f"ugs {name}: {error}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_status", 1)
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -56,6 +56,7 @@ def _run(name: str, words: list[str]) -> int:
         return 0
     from ugs_jax import commands
 
+    commands.keep_compiled_programs()
     {
         "train": commands.train_command,
         "compare": commands.compare_command,

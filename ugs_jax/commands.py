@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from ugs_jax.training import Experiment
 
 
+def keep_compiled_programs() -> None:
+    """Compile what was compiled before, here or by another command, only once; JAX's own settings go first."""
+    import jax
+
+    from data_pipeline.cache import default_cache_dir
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "compiled"))
+
+
 def load_config(name: str) -> "Experiment":
     """An experiment by the name of one of ours, or from a Python file that defines `experiment`.
 
@@ -42,18 +52,26 @@ class _TrainOptions(NamedTuple):
     experiment: Any
     folder: Path | None
     resume: bool
+    distributed: bool
+    coordinator: str | None
+    processes: int | None
+    process: int | None
 
 
 def train_command(words: list[str]) -> None:
     """Train one experiment."""
-    from ugs_jax.training import train
+    from ugs_jax.training import join_processes, train
+    from ugs_jax.training.processes import is_first_process
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _with_overrides(load_config(name), words, f"ugs train {name}")
     folder = options.folder or _run_folder(Path("runs"), options.experiment)
+    if options.distributed or options.coordinator:
+        join_processes(options.coordinator, options.processes, options.process)
     result = train(options.experiment, folder, resume=options.resume)
-    _print_scores(result.best, options.experiment.name)
-    print(f"report: {folder / 'report.md'}")
+    if is_first_process():
+        _print_scores(result.best, options.experiment.name)
+        print(f"report: {folder / 'report.md'}")
 
 
 def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "_TrainOptions":
@@ -63,15 +81,24 @@ def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
         folder: Path | None = None,
         resume: bool = False,
+        distributed: bool = False,
+        coordinator: str | None = None,
+        processes: int | None = None,
+        process: int | None = None,
     ) -> _TrainOptions:
         """Train one experiment into a run folder. The values are those of the config; change any of them.
 
         Args:
           experiment: the experiment.
           folder: where the run goes; runs/NAME-seedN if none is given.
-          resume: continue the run in the folder from its last checkpoint.
+          resume: continue the run in the folder from its last checkpoint; begin it where there is none.
+          distributed: this is one of several processes, which share the folder; on Cloud TPU, GKE, Slurm and Open MPI
+            they find each other.
+          coordinator: elsewhere, HOST:PORT of process 0.
+          processes: elsewhere, how many there are.
+          process: elsewhere, the number of this one, from 0.
         """
-        return _TrainOptions(experiment, folder, resume)
+        return _TrainOptions(experiment, folder, resume, distributed, coordinator, processes, process)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 

@@ -9,6 +9,8 @@ from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.predict import predict_files
+from ugs_jax.training.preemption import RESUMABLE, PreemptedError
+from ugs_jax.training.processes import join_processes
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
 from ugs_jax.training.sharding import Parallel, batch_sharding, device_mesh, state_sharding
@@ -16,6 +18,7 @@ from ugs_jax.training.state import TrainState, create_state
 from ugs_jax.training.step import jit_step, make_step
 
 __all__ = [
+    "RESUMABLE",
     "SGD",
     "AdamW",
     "Checkpoints",
@@ -26,6 +29,7 @@ __all__ = [
     "Network",
     "NonFiniteError",
     "Parallel",
+    "PreemptedError",
     "Result",
     "RunFolder",
     "Schedule",
@@ -42,6 +46,7 @@ __all__ = [
     "from_json",
     "jit_detect",
     "jit_step",
+    "join_processes",
     "landscape_of",
     "load_for_inference",
     "make_step",

@@ -37,7 +37,7 @@ class Checkpoints:
     """`last` and `best` under a folder, written in the background; with several processes, by all of them together.
 
     A half-written checkpoint is never read: Orbax renames a finished one into place. The checksums of its files are
-    written after that, under `checksums`; a checkpoint whose files no longer have them is moved to `damaged` with a
+    written before that, under `checksums`; a checkpoint whose files no longer have them is moved to `damaged` with a
     warning, and the one before is used.
 
     Args:
@@ -47,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, write: bool = True) -> None:
         for name in ("absl", "orbax"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # Orbax reports every step of a save
+            logging.getLogger(name).setLevel(logging.ERROR)  # Orbax reports every step of a save, and warns of reading
         self._folder, self._write = folder.absolute(), write
         with self._explained("made"):
             self._managers = {name: self._manager(name) for name in _KEPT}
@@ -55,11 +55,14 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, notes: dict[str, Any], *, best: bool) -> None:
         """Save as `last`, and as `best` too if it is; returns before the files are written.
 
-        A step that is saved already stays as it is: a run resumed from there has only come by again.
+        A step that is saved already stays as it is: a run resumed from there has only come by again. A new `last` is
+        begun when the `best` before it is whole, so that of `best` only one as new as `last` can be missing.
 
         Raises:
           OSError: this or the save before it could not be written, for want of space or permission.
         """
+        with self._explained("saved"):
+            self._managers["best"].wait_until_finished()
         for name, manager in self._managers.items():
             if (name == "last" or best) and step not in manager.all_steps():
                 with self._explained("saved"):
@@ -135,19 +138,15 @@ class Checkpoints:
         return self._folder / "checksums" / which / f"{step}.json"
 
     def _note_checksums(self, which: str) -> None:
-        """Write the checksums of finished checkpoints that have none, and forget those of deleted ones."""
+        """Write the checksums of a checkpoint that is complete but for its name, and forget those of deleted ones."""
         if not is_first_process():
             return
-        there = {place.name: place for place in (self._folder / which).iterdir() if place.name.isdigit()}
-        for step, place in there.items():
-            if not self._checksums(which, step).exists():
-                try:
-                    found = _sums(place)
-                except FileNotFoundError:  # deleted meanwhile, as the oldest
-                    continue
-                write_atomically(self._checksums(which, step), json.dumps(found, indent=1).encode())
+        places = {place.name.partition(".")[0]: place for place in (self._folder / which).iterdir()}
+        for step, place in places.items():
+            if step.isdigit() and (place.name != step or not self._checksums(which, step).exists()):
+                write_atomically(self._checksums(which, step), json.dumps(_sums(place), indent=1).encode())
         for file in (self._folder / "checksums" / which).glob("*.json"):
-            if file.stem not in there:
+            if file.stem not in places:
                 file.unlink()
 
     def _set_aside(self, which: str, place: Path, damage: str) -> None:
@@ -177,16 +176,16 @@ class Checkpoints:
 
 
 def _sums(place: Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder, by its path in there."""
+    """SHA-256 of every file under a folder, by its path in there, but of Orbax's note of the time, which comes last."""
     sums = {}
-    for file in sorted(path for path in place.rglob("*") if path.is_file()):
+    for file in sorted(path for path in place.rglob("*") if path.is_file() and path.name != "_CHECKPOINT_METADATA"):
         with file.open("rb") as stream:
             sums[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums
 
 
 def _damage(place: Path, checksums: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is, or if no checksums were written in time."""
+    """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums."""
     if not checksums.exists():
         return ""
     try:

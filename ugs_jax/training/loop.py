@@ -119,6 +119,7 @@ class _Training:
         self.checkpoints = Checkpoints(run.checkpoints)
         self.pending: list[Any] = []  # of every step since the last row of the log
         self.best: dict[str, float | None] = {}
+        self.best_step = 0
         self.last: dict[str, float | None] = {}
 
     def close(self) -> None:
@@ -132,6 +133,8 @@ class _Training:
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
         self._recall_scores()
+        if start and self.best_step == start != self.checkpoints.step("best"):  # killed between last and best
+            self._save(start, state, best=True)
         end = min(self.total, stop_after) if stop_after is not None else self.total
         with Progress(self.experiment.name, start, self.total, self.options.batch_size) as progress:
             state = self._steps(state, start, end, progress, preemption)
@@ -214,7 +217,7 @@ class _Training:
             self.folder.write("eval", count, count / self.loader.steps_per_epoch, self.last)
         improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
         if improved:
-            self.best = self.last
+            self.best, self.best_step = self.last, count
         progress.score(self.last["ap"], self.last["ap50"])
         self._save(count, state, best=improved)
 
@@ -224,7 +227,7 @@ class _Training:
         for row in read_metrics(self.folder.path).evaluations:
             self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
             if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
-                self.best = self.last
+                self.best, self.best_step = self.last, row["step"]
 
     def _stop_if_bad(self, rows: list[dict[str, float]], count: int, state: TrainState) -> None:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP

@@ -9,8 +9,10 @@ import jax
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-class PreemptedError(RuntimeError):
+class PreemptedError(InterruptedError):
     """The run was asked to stop and did, with a checkpoint; it goes on with `resume`."""
+
+    exit_status = RESUMABLE
 
 
 class Preemption:

@@ -8,6 +8,29 @@ import jax
 import numpy as np
 
 
+def join_processes(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Make this process one of a job, before anything is computed; see `jax.distributed.initialize`.
+
+    Without arguments the cluster is asked: Cloud TPU, GKE, Slurm, Open MPI.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      processes: how many there are.
+      process: number of this one, from 0.
+
+    Raises:
+      ValueError: some of the three are given and others not.
+      RuntimeError: no such cluster, or the other processes cannot be reached.
+    """
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise ValueError(
+            f"expected coordinator, processes and process together, or none of them; got no {' and no '.join(missing)}"
+        )
+    jax.distributed.initialize(coordinator, processes, process)
+
+
 def is_first_process() -> bool:
     """Whether this process writes for all."""
     return jax.process_index() == 0

@@ -157,10 +157,17 @@ class RunFolder:
 
         Raises:
           BlockingIOError: another process trains here.
+          OSError: the folder cannot be made or written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / ".lock"
-        self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OSError(
+                f"{self.path}: expected a folder that can be written, got: {error.strerror}; choose another --folder, "
+                "or change who may write there"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,71 @@
+"""What tests of killed runs kill: a short run of the toy, without a report, whose programs are read from files."""
+
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jax.experimental.serialize_executable import deserialize_and_load, serialize
+
+from data_pipeline import LoaderOptions, TinyScenes
+from tests.training.toy import toy_detector_with, toy_experiment
+from ugs_jax.training import RunFolder, loop, train
+
+EXPERIMENT = toy_experiment(
+    data=TinyScenes(train_images=32, val_images=8, image_size=(64, 64)),
+    loader=LoaderOptions(image_size=(64, 64), batch_size=4, max_boxes=8, max_ignore=3, threads=0),
+    epochs=3,
+    log_every=3,  # rows end between checkpoints, too
+)
+STEPS = 24
+
+
+def run(folder: Path, programs: Path, cache: Path) -> None:
+    """Begin the run, or go on with it; in a process of its own."""
+    loop.detector_with = toy_detector_with
+    loop.jit_step = compiled_once(loop.jit_step, programs / "step")
+    loop.jit_detect = compiled_once(loop.jit_detect, programs / "detect")
+    loop.finish_run = lambda *_: None
+    train(EXPERIMENT, folder, resume=True, cache_dir=cache)
+
+
+def run_with_small_files(folder: Path, programs: Path, cache: Path, limit: int, told: Path) -> None:
+    """As `run`, where no file may grow beyond `limit` bytes: as on a full disk. Writes what the error says."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        run(folder, programs, cache)
+    except OSError as error:
+        told.write_text(str(error))
+
+
+def claim_as_nobody(folder: Path, told: Path) -> None:
+    """Begin a run as a user who may not write there. Writes what the error says."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    try:
+        RunFolder(folder).claim(EXPERIMENT, resume=False)
+    except OSError as error:
+        told.write_text(str(error))
+
+
+def compiled_once(make: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    """As `make`, but the program it returns is read from the file, or compiled at its first call and written there."""
+
+    def made(*options: Any) -> Callable[..., Any]:
+        programs: list[Any] = []
+
+        def call(*arguments: Any) -> Any:
+            if not programs and file.exists():
+                programs.append(deserialize_and_load(*pickle.loads(file.read_bytes())))
+            elif not programs:
+                programs.append(make(*options).lower(*arguments).compile())
+                file.write_bytes(pickle.dumps(serialize(programs[0])))
+            return programs[0](*arguments)
+
+        return call
+
+    return made

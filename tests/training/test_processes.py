@@ -1,0 +1,156 @@
+"""Several processes train one run: each reads its share, the run is that of one process, all stop together."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import LoaderOptions, TinyScenes
+from tests.training.toy import rows, toy_detector_with, toy_experiment
+from ugs_jax.training import PreemptedError, loop, train
+
+ROOT = Path(__file__).parents[2]
+DEVICES = 8
+EXPERIMENT = toy_experiment(
+    data=TinyScenes(train_images=24, val_images=12, image_size=(64, 64)),
+    loader=LoaderOptions(image_size=(64, 64), batch_size=8, max_boxes=8, max_ignore=3, threads=0),
+    epochs=2,
+)
+STEPS = 6  # 24 images in batches of 8, 2 epochs; 12 validation images are one batch and a half
+
+
+def work(process: int, processes: int, port: int, folder: str) -> None:
+    """What each process does: a whole run, one that process 1 asks to stop, or one begun on a single device."""
+    if processes > 1:
+        jax.distributed.initialize(f"localhost:{port}", processes, process)
+    assert jax.device_count() == DEVICES
+    loop.detector_with = toy_detector_with
+    seen = follow_batches()
+    train(EXPERIMENT, Path(folder, "whole"))
+    Path(folder, f"seen-{process}.json").write_text(json.dumps(seen))
+    if processes == 1:
+        train(EXPERIMENT, Path(folder, "begun on one"), resume=True)
+    if processes == 2:
+        follow_batches(stop_at=3 if process == 1 else None)
+        try:
+            train(EXPERIMENT, Path(folder, "stopped"))
+        except PreemptedError as error:
+            Path(folder, f"stopped-{process}.txt").write_text(str(error))
+
+
+def follow_batches(stop_at=None):
+    """Note the images of every training batch that this process loads; be asked to stop at one of them."""
+    seen, load = [], loop.TrainLoader.batches
+
+    def batches(loader, start):
+        with closing(load(loader, start)) as all_batches:
+            for batch in all_batches:
+                seen.append(batch.image_id.tolist())
+                if len(seen) == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(3)  # JAX looks for the signal once a second
+                yield batch
+
+    loop.TrainLoader.batches = batches
+    return seen
+
+
+def run_processes(count: int, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = f"--xla_force_host_platform_device_count={DEVICES // count} --xla_backend_optimization_level=0"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    started = []
+    for process in range(count):
+        code = f"from tests.training.test_processes import work; work({process}, {count}, {port}, {str(folder)!r})"
+        command = [sys.executable, "-c", code]
+        with (folder / f"log-{process}.txt").open("w") as log:
+            started.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
+    codes = [process.wait(timeout=600) for process in started]
+    assert codes == [0] * count, "\n".join((folder / f"log-{i}.txt").read_text()[-3000:] for i in range(count))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "detector_with", toy_detector_with)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Of runs by 1, 2 and 4 processes, which have eight devices in all."""
+    found = {}
+    for count in (1, 2, 4):
+        found[count] = tmp_path_factory.mktemp(f"processes{count}")
+        if count == 1:
+            train(EXPERIMENT, found[1] / "begun on one", stop_after=4)
+        run_processes(count, found[count])
+    return found
+
+
+def read(folder):
+    """Losses and scores of a run, one row a step."""
+    names = ("loss", "box", "objectness", "classes", "gradient_norm", "positives")
+    train_rows = [[row[name] for name in names] for row in rows(folder, "train")]
+    return np.array(train_rows), [row["ap50"] for row in rows(folder, "eval")]
+
+
+def assert_same_run(folder, other):
+    (losses, scores), (want_losses, want_scores) = read(folder), read(other)
+    np.testing.assert_allclose(losses, want_losses, rtol=2e-4)
+    np.testing.assert_allclose(scores, want_scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_train_the_run_of_one(folders, count):
+    assert len(read(folders[1] / "whole")[0]) == STEPS
+    assert_same_run(folders[count] / "whole", folders[1] / "whole")
+    assert (folders[count] / "whole" / "report.md").exists()
+    assert (folders[count] / "whole" / "predictions.png").exists()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_each_process_reads_its_share_and_all_together_the_epochs(folders, count):
+    (everything,) = seen_by(folders[1], 1)
+    parts = seen_by(folders[count], count)
+    for step in range(STEPS):
+        shares = [part[step] for part in parts]
+        assert [len(share) for share in shares] == [8 // count] * count
+        assert sorted(itertools.chain(*shares)) == sorted(everything[step])
+    for epoch in range(2):
+        assert sorted(itertools.chain(*everything[3 * epoch : 3 * epoch + 3])) == list(range(24))
+
+
+def seen_by(folder, count):
+    return [json.loads((folder / f"seen-{process}.json").read_text()) for process in range(count)]
+
+
+def test_all_processes_stop_after_the_same_step_when_one_is_asked_to(folders):
+    first, second = ((folders[2] / f"stopped-{process}.txt").read_text() for process in range(2))
+    assert first == second
+    assert "asked to stop, and did after step" in first
+    assert not (folders[2] / "stopped" / "report.md").exists()
+
+
+def test_a_run_of_two_processes_and_eight_devices_goes_on_in_one_on_one(folders, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(folders[2] / "stopped", folder)
+    train(EXPERIMENT, folder, resume=True)
+    assert_same_run(folder, folders[1] / "whole")
+
+
+def test_a_run_of_one_device_goes_on_with_eight(folders):
+    assert_same_run(folders[1] / "begun on one", folders[1] / "whole")
