@@ -36,7 +36,7 @@ def toy():
 
     def once(make):
         def jitted(*arguments):
-            key = (make.__name__, arguments[0] if make is jit_detect else None)
+            key = (make.__name__, arguments[:2] if make is jit_detect else None)
             return compiled.setdefault(key, make(*arguments))
 
         return jitted
@@ -140,12 +140,14 @@ def test_resuming_with_another_config_names_the_field(whole):
 @pytest.fixture(scope="module")
 def exploded(tmp_path_factory, toy):
     """A run whose learning rate overflows float32 in the warm-up, and what was raised."""
-    toy.clear()
+    others = toy.copy()
+    toy.clear()  # another schedule is another program
     folder = tmp_path_factory.mktemp("exploded") / "run"
     experiment = toy_experiment(optimizer=AdamW(Schedule(1e30, warmup_epochs=1)), log_every=2)
     with pytest.raises(NonFiniteError) as caught:
         train(experiment, folder)
     toy.clear()
+    toy.update(others)
     return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment)
 
 
@@ -204,11 +206,9 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         load_for_inference(tmp_path)
 
 
-def test_a_run_that_detects_nothing_is_scored_and_reported(tmp_path, toy):
-    toy.clear()
-    blind = toy_experiment(epochs=1, postprocess=Postprocess(score_threshold=1.0, candidates=50, max_detections=20))
+def test_a_run_that_detects_nothing_is_scored_and_reported(tmp_path):
+    blind = toy_experiment(postprocess=Postprocess(score_threshold=1.0, candidates=50, max_detections=20))
     result = train(blind, tmp_path / "run")
-    toy.clear()
     assert result.last["ap"] == 0
     assert (tmp_path / "run" / "report.md").exists()
     assert (tmp_path / "run" / "predictions.png").exists()
