@@ -96,6 +96,7 @@ class Sample(NamedTuple):
       labels: 0-based class index.
       ignore: xyxy px of `image`.
       letterbox: from px of the stored image to px of `image`; (1, 0, 0) where there is no such map.
+      unreadable: how many of the images in it could not be read; an ignore region is where each would be.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -103,6 +104,7 @@ class Sample(NamedTuple):
     labels: Int32[np.ndarray, "n"]
     ignore: Float64[np.ndarray, "r 4"]
     letterbox: Letterbox
+    unreadable: int = 0
 
 
 def letterboxed(pictures: Pictures, index: int) -> Sample:
@@ -155,12 +157,17 @@ def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRul
       rule: which boxes stay.
     """
     canvas = grey_canvas(pictures.size)
-    boxes, labels, ignore = [], [], []
+    boxes, labels, ignore, unreadable = [], [], [], 0
     for index, matrix in placed:
         example = pictures.annotations(index)
         if not covers(example.height, example.width, matrix, pictures.size):
             continue
         picture = pictures.picture(index)
+        if picture is None:
+            whole = np.array([[0, 0, example.width, example.height]], np.float64)
+            ignore.append(warped_hulls(whole, matrix, pictures.size)[1])
+            unreadable += 1
+            continue
         paste(canvas, picture.image, matrix @ scaling(1.0 / picture.scale, 1.0 / picture.scale), picture.extent)
         hulls, seen = warped_hulls(example.boxes, matrix, pictures.size)
         stays, part = keep(hulls, seen, rule)
@@ -174,6 +181,7 @@ def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRul
         labels=np.concatenate([np.zeros(0, np.int32), *labels]),
         ignore=np.concatenate([np.zeros((0, 4)), *ignore]),
         letterbox=Letterbox(1.0, 0.0, 0.0),
+        unreadable=unreadable,
     )
 
 
@@ -185,6 +193,7 @@ def mix(first: Sample, second: Sample, share: float) -> Sample:
         labels=np.concatenate([first.labels, second.labels]),
         ignore=np.concatenate([first.ignore, second.ignore]),
         letterbox=first.letterbox,
+        unreadable=first.unreadable + second.unreadable,
     )
 
 

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
       original_size: int32 [B, 2], height and width of the stored image, px.
       letterbox: float32 [B, 3], scale, pad_x, pad_y with `batch_xy = original_xy * scale + pad`; (1, 0, 0) where
         there is no such map (training with a random warp).
-      valid: bool [B], False for the rows that pad the last evaluation batch.
+      valid: bool [B], False for the rows that pad the last evaluation batch, and for images that cannot be read there.
     """
 
     images: np.ndarray

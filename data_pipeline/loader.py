@@ -32,6 +32,8 @@ class LoaderOptions:
       seed: of the order and the augmentation.
       augmentation: of training batches.
       cache_bytes: budget for decoded images kept in memory, over all worker processes; 0 decodes every time.
+      strict: whether an image that cannot be read stops the run. Otherwise it is named, counted and left out: in
+        training an ignore region takes its place, in an evaluation its objects count as missed.
     """
 
     image_size: tuple[int, int] = (640, 640)
@@ -43,6 +45,7 @@ class LoaderOptions:
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache_bytes: int = 2 << 30
+    strict: bool = False
 
     def __post_init__(self) -> None:
         positive = {name: getattr(self, name) for name in ("batch_size", "max_boxes", "max_ignore")}
@@ -70,6 +73,7 @@ class TrainLoader:
       steps_per_epoch: whole batches in the data set, at least 1.
       dropped_boxes: boxes beyond `max_boxes` in the batches that `batches` has given out.
       dropped_regions: ignore regions beyond `max_ignore` in them.
+      unreadable: images in them that could not be read.
 
     Args:
       dataset: at least one image.
@@ -92,8 +96,10 @@ class TrainLoader:
         self.steps_per_epoch = max(1, len(dataset) // options.batch_size)
         self.dropped_boxes = 0
         self.dropped_regions = 0
+        self.unreadable = 0
         local_size = _local_size(options.batch_size, process_index, process_count)
-        pictures = Pictures(dataset, options.image_size, options.cache_bytes // max(1, options.workers))
+        cache_bytes = options.cache_bytes // max(1, options.workers)
+        pictures = Pictures(dataset, options.image_size, cache_bytes, options.strict)
         rows = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
         rows = rows.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
@@ -122,12 +128,13 @@ class TrainLoader:
             )  # fmt: skip
         self.dropped_boxes += boxes
         self.dropped_regions += regions
+        self.unreadable += int(row.unreadable.sum())
 
 
 def eval_batches(
     dataset: Dataset, options: LoaderOptions, process_index: int = 0, process_count: int = 1
 ) -> Generator[Batch, None, None]:
-    """Letterboxed batches in order, once; rows that fill up the last one have `valid` False.
+    """Letterboxed batches in order, once; rows that fill up the last one, or could not be read, have `valid` False.
 
     Loads in max(threads, workers) threads of this process: starting processes takes longer than most evaluations.
 
@@ -148,7 +155,7 @@ def eval_batches(
         )  # fmt: skip
     padded = -(-len(dataset) // options.batch_size) * options.batch_size
     rows = grain.MapDataset.range(padded).map(
-        _EvaluationRow(Pictures(dataset, options.image_size, 0), options.capacity)
+        _EvaluationRow(Pictures(dataset, options.image_size, 0, options.strict), options.capacity)
     )
     batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
     for row in iterate(batches, max(options.threads, options.workers), workers=0):
@@ -176,7 +183,9 @@ class _EvaluationRow:
         if index >= len(self.pictures):
             return padding_row(self.pictures.size, self.capacity)
         example = self.pictures.annotations(index)
-        return make_row(letterboxed(self.pictures, index), self.capacity, index, (example.height, example.width))
+        sample = letterboxed(self.pictures, index)
+        row = make_row(sample, self.capacity, index, (example.height, example.width))
+        return row._replace(batch=row.batch._replace(valid=np.asarray(not sample.unreadable)))
 
 
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:

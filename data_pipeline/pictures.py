@@ -1,5 +1,6 @@
 """Decoded images at load resolution, kept in memory up to a byte budget."""
 
+import logging
 import threading
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
 from data_pipeline.images import decode_image
 from data_pipeline.letterbox import letterbox_of, shrink
+
+_logger = logging.getLogger(__name__)
 
 
 class Picture(NamedTuple):
@@ -36,19 +39,22 @@ class Pictures:
       dataset: where to read.
       size: height and width of the network's input, px; pictures are shrunk to fit it.
       cache_bytes: budget for kept pixels; 0 keeps nothing.
+      strict: whether an image that cannot be read is an error; otherwise it is named once and there is no picture.
     """
 
-    def __init__(self, dataset: Dataset, size: tuple[int, int], cache_bytes: int) -> None:
+    def __init__(self, dataset: Dataset, size: tuple[int, int], cache_bytes: int, strict: bool = True) -> None:
         self.dataset = dataset
         self.size = size
         self.cache_bytes = cache_bytes
+        self.strict = strict
         self._start_cache()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"dataset": self.dataset, "size": self.size, "cache_bytes": self.cache_bytes}
+        names = ("dataset", "size", "cache_bytes", "strict")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -58,16 +64,24 @@ class Pictures:
         """Annotations of image `index`, in px of the stored image; `image` is empty."""
         return self.dataset.annotations(index)
 
-    def picture(self, index: int) -> Picture:
-        """Pixels of image `index`.
+    def picture(self, index: int) -> Picture | None:
+        """Pixels of image `index`; None if it cannot be read and that is no error here.
 
         Raises:
-          DataError: the image cannot be decoded, or its size is not the annotated one.
+          DataError: the image cannot be read or decoded, or its size is not the annotated one.
         """
         kept = self._kept.get(index)
         if kept is not None:
             return kept
-        picture = self._read(index)
+        try:
+            picture = self._read(index)
+        except DataError as error:
+            if self.strict:
+                raise
+            if index not in self._unreadable:
+                self._unreadable.add(index)
+                _logger.warning("%s It is left out.", error)
+            return None
         with self._lock:
             if index not in self._kept and self._bytes + picture.image.nbytes <= self.cache_bytes:
                 self._kept[index] = picture
@@ -76,6 +90,7 @@ class Pictures:
 
     def _start_cache(self) -> None:
         self._kept: dict[int, Picture] = {}
+        self._unreadable: set[int] = set()
         self._bytes = 0
         self._lock = threading.Lock()
 

@@ -26,11 +26,13 @@ class Row(NamedTuple):
       batch: the arrays.
       dropped_boxes: int32 [] or [B], boxes beyond the capacity; as many as fit became ignore regions.
       dropped_regions: int32 [] or [B], ignore regions beyond the capacity, the smallest ones.
+      unreadable: int32 [] or [B], images that could not be read.
     """
 
     batch: Batch
     dropped_boxes: np.ndarray
     dropped_regions: np.ndarray
+    unreadable: np.ndarray
 
 
 def make_row(
@@ -66,7 +68,8 @@ def make_row(
         letterbox=np.asarray(sample.letterbox, np.float32),
         valid=np.asarray(True),
     )
-    return Row(batch, np.asarray(len(rest), np.int32), np.asarray(len(regions) - len(regions_kept), np.int32))
+    counts = (len(rest), len(regions) - len(regions_kept), sample.unreadable)
+    return Row(batch, *(np.asarray(count, np.int32) for count in counts))
 
 
 def padding_row(size: tuple[int, int], capacity: Capacity) -> Row:
@@ -80,7 +83,7 @@ def padding_row(size: tuple[int, int], capacity: Capacity) -> Row:
 def stack_rows(rows: Sequence[Row]) -> Row:
     """Joins rows along a new leading axis."""
     batch = Batch(*(np.stack(column) for column in zip(*(row.batch for row in rows), strict=True)))
-    return Row(batch, np.stack([row.dropped_boxes for row in rows]), np.stack([row.dropped_regions for row in rows]))
+    return Row(batch, *(np.stack(column) for column in list(zip(*rows, strict=True))[1:]))
 
 
 def _choose(count: int, most: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:

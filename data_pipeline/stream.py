@@ -41,7 +41,7 @@ def iterate(batches: "grain.MapDataset", threads: int, workers: int) -> Generato
 
 def _owned(row: Row) -> Row:
     # What comes from a worker lies in shared memory, which Python reports as leaked if a batch is alive at exit.
-    return Row(Batch(*map(np.array, row.batch)), np.array(row.dropped_boxes), np.array(row.dropped_regions))
+    return Row(Batch(*map(np.array, row.batch)), *map(np.array, row[1:]))
 
 
 def _start_worker(worker: int, workers: int) -> None:

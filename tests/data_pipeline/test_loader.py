@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 
 import cv2
@@ -13,7 +14,7 @@ import pytest
 from data_pipeline.augment import Augmentation
 from data_pipeline.dataset import Example, dataset_from_examples
 from data_pipeline.errors import DataError
-from data_pipeline.letterbox import unletterbox_boxes
+from data_pipeline.letterbox import letterbox_of, unletterbox_boxes
 from data_pipeline.loader import LoaderOptions, TrainLoader, eval_batches
 
 SIZE = (48, 64)
@@ -196,7 +197,7 @@ def test_evaluation_reports_boxes_that_do_not_fit(caplog):
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_unreadable_image_names_its_file(threads):
     with pytest.raises(DataError, match=r"2\.png"):
-        list(eval_batches(dataset(broken=2), options(threads=threads)))
+        list(eval_batches(dataset(broken=2), options(threads=threads, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -216,3 +217,25 @@ def test_impossible_options_are_refused(changes, shard, message):
 def test_an_empty_data_set_is_refused():
     with pytest.raises(ValueError, match="examples/train: expected at least one image"):
         TrainLoader(dataset(count=0), options())
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_an_image_that_cannot_be_read_is_named_once_counted_and_ignored_in_training(mosaic, caplog):
+    loader = TrainLoader(dataset(broken=2), options(augmentation=replace(Augmentation.none(), mosaic=mosaic)))
+    batches = list(islice(loader.batches(), 10))  # four epochs
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert "2.png" in message
+    assert loader.unreadable >= 3
+    if not mosaic:
+        rows = [(batch, i) for batch in batches for i in np.flatnonzero(batch.image_id == 2)]
+        assert len(rows) == loader.unreadable
+        for batch, i in rows:
+            assert not batch.mask[i].any()
+            height, width = batch.original_size[i]
+            area = (batch.ignore[i][:, 2:] - batch.ignore[i][:, :2]).prod(-1)
+            assert area.max() == pytest.approx(height * width * letterbox_of(height, width, SIZE).scale ** 2)
+
+
+def test_an_image_that_cannot_be_read_is_no_valid_row_in_an_evaluation():
+    batches = list(eval_batches(dataset(broken=2), options()))
+    assert [int(i) for batch in batches for i in batch.image_id[~batch.valid]] == [2, -1, -1]

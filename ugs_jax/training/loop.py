@@ -185,7 +185,8 @@ class _Training:
         self.pending = []
         values: dict[str, Any] = {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "bad_step"}
         values["learning_rate"] = rows[-1]["learning_rate"]
-        timing = self.stopwatch.read() | {"dropped_boxes": self.loader.dropped_boxes}
+        counts = {"dropped_boxes": self.loader.dropped_boxes, "unreadable_images": self.loader.unreadable}
+        timing = self.stopwatch.read() | counts
         if is_first_process():
             epoch = count / self.loader.steps_per_epoch
             self.folder.write("train", count, epoch, values)
