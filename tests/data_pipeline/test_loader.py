@@ -231,7 +231,7 @@ def test_an_image_that_cannot_be_read_is_named_once_counted_and_ignored_in_train
         assert len(rows) == loader.unreadable
         for batch, i in rows:
             assert not batch.mask[i].any()
-            height, width = batch.original_size[i]
+            height, width = batch.original_size[i].tolist()
             area = (batch.ignore[i][:, 2:] - batch.ignore[i][:, :2]).prod(-1)
             assert area.max() == pytest.approx(height * width * letterbox_of(height, width, SIZE).scale ** 2)
 
