@@ -37,7 +37,7 @@ from ugs_jax.training.sharding import (
 )
 from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
-from ugs_jax.training.step import Metrics, jit_step, make_step
+from ugs_jax.training.step import Metrics, jit_step, make_finite_check, make_step
 from ugs_jax.training.stopwatch import Stopwatch
 
 
@@ -244,10 +244,23 @@ class _Training:
         self.pending = rows[: step - (count - len(rows))]
         self._save(step, state._replace(step=counters[0], bad_step=counters[1]))
         raise NonFiniteError(
-            f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}. The batch is in {file}, "
-            "the last good state is the run's last checkpoint; look for extreme boxes in the batch, or train again in "
-            "another folder with a lower learning rate or stronger clipping"
+            f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
+            f"{self._first_non_finite(state, step)}. The batch is in {file}, the last good state is the run's last "
+            "checkpoint; look for extreme boxes in the batch, or train again in another folder with a lower learning "
+            "rate or stronger clipping"
         )
+
+    def _first_non_finite(self, state: TrainState, step: int) -> str:
+        """The tensor of a bad step that is first not finite, in the order in which a step computes them."""
+        with closing(prefetch([self.loader.batch_at(step)], batch_sharding(self.mesh), size=1)) as batches:
+            batch = next(batches)
+        check = jax.jit(make_finite_check(self.detector, self.experiment.gains), out_shardings=replicated(self.mesh))
+        found = jax.device_get(check(state, batch))
+        for kind in ("parameters", "outputs", "loss", "gradient"):
+            for path, finite in jax.tree_util.tree_leaves_with_path(found[kind]):
+                if not finite:
+                    return f"{kind} {jax.tree_util.keystr(path, simple=True, separator='/')}"
+        return "the update, by the optimizer"
 
     def _report(self, state: TrainState) -> None:
         best = self.checkpoints.restore("best", state).state if self.checkpoints.step("best") is not None else state

@@ -87,6 +87,27 @@ def make_step(
     return step
 
 
+def make_finite_check(detector: Detector, gains: Gains) -> Callable[[TrainState, Batch], dict[str, Any]]:
+    """Which tensors of a step are finite, to name those that are not: one bool for each array.
+
+    Returns:
+      A pure function of state and batch: `parameters`, `outputs` of the network, `loss` and its parts, `gradient`.
+    """
+
+    def check(state: TrainState, batch: Batch) -> dict[str, Any]:
+        def loss_of(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
+            outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
+            loss, parts = objective(outputs, batch, detector.localization, detector.arch, gains)
+            return loss, (outputs, parts)
+
+        gradient, (outputs, parts) = jax.grad(loss_of, has_aux=True)(state.params)
+        levels = [level._asdict() for level in outputs.levels]
+        tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
+        return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
+
+    return check
+
+
 def stabilizer_metrics(opt_state: Any) -> Metrics:
     """What the stabilizers of a chain did in the last update; empty without any."""
     kinds = (StabilizeState, CurvatureLimitState, UncertaintyLimitState)
