@@ -52,6 +52,7 @@ class _TrainOptions(NamedTuple):
     experiment: Any
     folder: Path | None
     resume: bool
+    profile: bool
     distributed: bool
     coordinator: str | None
     processes: int | None
@@ -68,7 +69,7 @@ def train_command(words: list[str]) -> None:
     folder = options.folder or _run_folder(Path("runs"), options.experiment)
     if options.distributed or options.coordinator:
         join_processes(options.coordinator, options.processes, options.process)
-    result = train(options.experiment, folder, resume=options.resume)
+    result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
         _print_scores(result.best, options.experiment.name)
         print(f"report: {folder / 'report.md'}")
@@ -81,6 +82,7 @@ def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
         folder: Path | None = None,
         resume: bool = False,
+        profile: bool = False,
         distributed: bool = False,
         coordinator: str | None = None,
         processes: int | None = None,
@@ -92,13 +94,14 @@ def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "
           experiment: the experiment.
           folder: where the run goes; runs/NAME-seedN if none is given.
           resume: continue the run in the folder from its last checkpoint; begin it where there is none.
+          profile: record ten steps into the run's folder `profile`, for XProf, TensorBoard or Perfetto.
           distributed: this is one of several processes, which share the folder; on Cloud TPU, GKE, Slurm and Open MPI
             they find each other.
           coordinator: elsewhere, HOST:PORT of process 0.
           processes: elsewhere, how many there are.
           process: elsewhere, the number of this one, from 0.
         """
-        return _TrainOptions(experiment, folder, resume, distributed, coordinator, processes, process)
+        return _TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 

@@ -1,5 +1,6 @@
 """The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
 
+import gzip
 import json
 import re
 import shutil
@@ -109,6 +110,16 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_
     assert (folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
     assert (resumed.best, resumed.last) == (whole.result.best, whole.result.last)
     assert (folder / "report.md").exists()
+
+
+def test_a_profile_opens_in_the_standard_viewers(tmp_path):
+    train(EXPERIMENT, tmp_path / "run", profile=True, stop_after=4)
+    profile = tmp_path / "run" / "profile"
+    (xprof,) = profile.rglob("*.xplane.pb")
+    (perfetto,) = profile.rglob("perfetto_trace.json.gz")
+    assert xprof.stat().st_size > 0
+    with gzip.open(perfetto) as stream:
+        assert json.load(stream)["traceEvents"]
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over_with_clean_metrics(half, tmp_path):

@@ -1,6 +1,5 @@
 """The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
 
-import importlib.metadata
 import io
 import math
 import sys
@@ -12,20 +11,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline import Batch, CocoJson, Dataset, TinyScenes, TrainLoader, VisDrone, prefetch
-from ugs_jax._version import __version__
+from data_pipeline import Batch, TrainLoader, prefetch
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors.yolov5 import AnchorSizes
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.report import read_metrics
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment, anchors_for, detector_with
+from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.processes import in_first_process, is_first_process
+from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
-from ugs_jax.training.run_folder import RunFolder, as_anchors
+from ugs_jax.training.run_folder import RunFolder
+from ugs_jax.training.run_setup import agreed_anchors, open_splits, versions
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (
     batch_sharding,
@@ -68,6 +67,7 @@ def train(
     cache_dir: Path | None = None,
     stop_after: int | None = None,
     command: str | None = None,
+    profile: bool = False,
 ) -> Result:
     """Train an experiment into a run folder, with a report at the end.
 
@@ -78,6 +78,7 @@ def train(
       cache_dir: where built data sets are kept; None for the usual place.
       stop_after: end after this many steps in all, with a checkpoint but no report.
       command: said in the report; the present command line by default.
+      profile: record ten steps into `profile` in the run folder; see `Profiler`.
 
     Raises:
       NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
@@ -92,7 +93,7 @@ def train(
         with closing(_Training(experiment, run, cache_dir)) as training, Preemption() as preemption:
             said = command or " ".join(["ugs", *sys.argv[1:]])
             in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
-            return training.run(stop_after, preemption)
+            return training.run(stop_after, preemption, profile)
 
 
 class _Training:
@@ -103,7 +104,7 @@ class _Training:
         train_data, self.val_data = open_splits(experiment.data, cache_dir)
         self.options = replace(experiment.loader, seed=experiment.seed)
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
-        self.detector = detector_with(experiment, _anchors(experiment, run, train_data), len(train_data.classes))
+        self.detector = detector_with(experiment, agreed_anchors(experiment, run, train_data), len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)
         self.optimizer = experiment.optimizer.build(learning_rate)
@@ -125,7 +126,7 @@ class _Training:
     def close(self) -> None:
         self.checkpoints.close()
 
-    def run(self, stop_after: int | None, preemption: Preemption) -> Result:
+    def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
         state = jax.device_put(create_state(self.detector, self.optimizer, self.experiment.seed), self.shardings)
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)
@@ -136,26 +137,30 @@ class _Training:
         if start and self.best_step == start != self.checkpoints.step("best"):  # killed between last and best
             self._save(start, state, best=True)
         end = min(self.total, stop_after) if stop_after is not None else self.total
-        with Progress(self.experiment.name, start, self.total, self.options.batch_size) as progress:
-            state = self._steps(state, start, end, progress, preemption)
+        self.profiler = Profiler(self.folder.path / "profile" if profile else None, start)
+        self.progress = Progress(self.experiment.name, start, self.total, self.options.batch_size)
+        with self.progress, closing(self.profiler):
+            state = self._steps(state, start, end, preemption)
         if end == self.total:
             self._report(state)
         return Result(self.best, self.last, state)
 
-    def _steps(self, state: TrainState, start: int, end: int, progress: Progress, preemption: Preemption) -> TrainState:
+    def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
         batches = prefetch(self.loader.batches(start), batch_sharding(self.mesh))
         with closing(batches):
             for count in range(start + 1, end + 1):
+                self.profiler.before(count)
                 with self.stopwatch.waiting():
                     batch = next(batches)
                 state, metrics = self.step(state, batch)
+                self.profiler.after(count, metrics)
                 self.pending.append(metrics)
                 self._time(metrics)
                 # Rows end at the same steps whether or not the run was interrupted.
                 if count % self.experiment.log_every == 0 or self._evaluates(count):
-                    self._log(count, state, progress)
+                    self._log(count, state)
                     if self._evaluates(count):
-                        self._evaluate(count, state, progress)
+                        self._evaluate(count, state)
                     self.stopwatch.start()
                 stopping = preemption.stops_after(count)
                 if stopping or count == end:
@@ -179,7 +184,7 @@ class _Training:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
 
-    def _log(self, count: int, state: TrainState, progress: Progress) -> None:
+    def _log(self, count: int, state: TrainState) -> None:
         """Wait for the steps since the last row, stop if one was bad, and write means of what each step measured."""
         rows = self._pending_rows(count, state)
         self.pending = []
@@ -191,7 +196,7 @@ class _Training:
             epoch = count / self.loader.steps_per_epoch
             self.folder.write("train", count, epoch, values)
             self.folder.write("timing", count, epoch, timing)
-        progress.advance(count, rows[-1]["loss"])
+        self.progress.advance(count, rows[-1]["loss"])
 
     def _pending_rows(self, count: int, state: TrainState) -> list[dict[str, float]]:
         """What the steps since the last row measured."""
@@ -210,7 +215,7 @@ class _Training:
         }
         self.checkpoints.save(count, state, notes, best=best)
 
-    def _evaluate(self, count: int, state: TrainState, progress: Progress) -> None:
+    def _evaluate(self, count: int, state: TrainState) -> None:
         self.last = evaluate(
             self.detect, state.ema_params, state.ema_stats, self.val_data, self.options, self.mesh, self.scorer
         )
@@ -219,7 +224,7 @@ class _Training:
         improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
         if improved:
             self.best, self.best_step = self.last, count
-        progress.score(self.last["ap"], self.last["ap50"])
+        self.progress.score(self.last["ap"], self.last["ap50"])
         self._save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
@@ -265,26 +270,6 @@ class _Training:
     def _report(self, state: TrainState) -> None:
         best = self.checkpoints.restore("best", state).state if self.checkpoints.step("best") is not None else state
         finish_run(self.folder.path, self.detect, best, self.val_data, self.options, self.mesh)
-
-
-def open_splits(data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None) -> tuple[Dataset, Dataset]:
-    """Training and validation images; of several processes, the first builds what is not built yet."""
-    open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
-    if jax.process_count() > 1:
-        in_first_process(lambda: len(open_both()))
-    return open_both()
-
-
-def versions() -> dict[str, str]:
-    """Of the code that trains."""
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {"ugs-jax": __version__, **{name: importlib.metadata.version(name) for name in names}}
-
-
-def _anchors(experiment: Experiment, run: RunFolder, dataset: Dataset) -> AnchorSizes:
-    """Those the run was begun with, those of the config, or those fitted to the data set."""
-    find = lambda: run.read_anchors() if run.begun else anchors_for(experiment, dataset)  # noqa: E731
-    return as_anchors(in_first_process(find))
 
 
 def _mean(values: list[float]) -> float:

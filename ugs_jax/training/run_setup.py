@@ -1,0 +1,33 @@
+"""What a run starts from: data sets, anchors, versions; the same in every process."""
+
+import importlib.metadata
+from pathlib import Path
+
+import jax
+
+from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
+from ugs_jax._version import __version__
+from ugs_jax.detectors.yolov5 import AnchorSizes
+from ugs_jax.training.config import Experiment, anchors_for
+from ugs_jax.training.processes import in_first_process
+from ugs_jax.training.run_folder import RunFolder, as_anchors
+
+
+def open_splits(data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None) -> tuple[Dataset, Dataset]:
+    """Training and validation images; of several processes, the first builds what is not built yet."""
+    open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
+    if jax.process_count() > 1:
+        in_first_process(lambda: len(open_both()))
+    return open_both()
+
+
+def versions() -> dict[str, str]:
+    """Of the code that trains."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {"ugs-jax": __version__, **{name: importlib.metadata.version(name) for name in names}}
+
+
+def agreed_anchors(experiment: Experiment, run: RunFolder, dataset: Dataset) -> AnchorSizes:
+    """Those the run was begun with, those of the config, or those fitted to the data set."""
+    find = lambda: run.read_anchors() if run.begun else anchors_for(experiment, dataset)  # noqa: E731
+    return as_anchors(in_first_process(find))
