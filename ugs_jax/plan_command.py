@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
@@ -98,22 +99,26 @@ def _joined(words: Sequence[str]) -> list[str]:
 def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
     """By precision and rematerialisation, that of the config first."""
     from data_pipeline.cache import default_cache_dir
-    from ugs_jax.training import plan
+    from ugs_jax.training import plan_training
 
     experiment, network = options.experiment, options.experiment.network
     own = (network.dtype, network.remat)
     found = {}
     for dtype, remat in [own, *(other for other in _VARIANTS if other != own)] if options.variants else [own]:
-        found[dtype, remat] = plan(
+        found[dtype, remat] = plan_training(
             replace(experiment, network=replace(network, dtype=dtype, remat=remat)),
             topology,
             classes=options.classes or _classes(experiment),
             images=options.images or getattr(experiment.data, "train_images", None) if _counted(options) else None,
             compiles=options.compiles if options.search else 0,
             cache=None if options.fresh else default_cache_dir() / "plans",
-            tell=lambda text, kind=_variant(dtype, remat): print(f"{text}, {kind} …", file=sys.stderr, flush=True),
+            tell=partial(_tell, _variant(dtype, remat)),
         )
     return found
+
+
+def _tell(kind: str, text: str) -> None:
+    print(f"{text}, {kind} …", file=sys.stderr, flush=True)
 
 
 def _counted(options: _Options) -> bool:
@@ -162,15 +167,14 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
         ("batch", f"{plan.batch_size} images over {plan.chips} chips"),
         ("memory a chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
     ]
-    parts = {**plan.state, "temporaries": found.temporaries, "program": found.code}
-    lines += [("", f"{name:<16}{_bytes(size)}") for name, size in parts.items() if size]
+    lines += [("", f"{name:<16}{_bytes(size)}") for name, size in plan.contents.items() if size]
     if plan.search is not None:
         beyond = f", {plan.search.too_large} does not" if plan.search.too_large else ", no larger one was tried"
         lines.append(("largest batch", f"{plan.search.largest or 'none'} fits{beyond}"))
     if plan.roofline is None:
         return lines
     sent = found.collectives or {}
-    kinds = ", ".join(f"{kind.count} {name} {_bytes(kind.bytes)}" for name, kind in sent.items()) or "none"
+    kinds = ", ".join(f"{kind.operations} {name} {_bytes(kind.bytes)}" for name, kind in sent.items()) or "none"
     times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in plan.roofline._asdict().items())
     lines += [
         ("work a chip", f"{found.flops / 1e9:.4g} GFLOP, {found.accessed / 1e9:.4g} GB read and written"),
@@ -188,8 +192,9 @@ def _assumptions(plan: "Plan") -> str:
     chip = plan.hardware
     return (
         f"Assumed of a chip: {chip.bfloat16 / 1e12:g} TFLOP/s in bfloat16, {chip.float32 / 1e12:g} for float32 "
-        f"convolutions at JAX's default precision, HBM {chip.bandwidth / 1e9:g} GB/s, links {chip.interconnect / 1e9:g} "
-        f"GB/s one way ({chip.source}). The step takes as long as the slowest of the three; latency, padding to tiles "
+        f"convolutions at JAX's default precision, HBM {chip.bandwidth / 1e9:g} GB/s, "
+        f"links {chip.interconnect / 1e9:g} "
+        f"GB/s one way ({chip.source}). A step takes as long as the slowest of the three; latency, padding to tiles "
         "and waiting for data are left out, reads that stay in a cache are counted. A measurement that is made every "
         "few steps counts in every step."
     )

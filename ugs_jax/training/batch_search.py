@@ -31,7 +31,7 @@ def largest_batch(
     limit: int,
     compiles: int,
 ) -> Search:
-    """Compile at guesses from what is known until the largest batch is known to a sixteenth, or the guesses are used up.
+    """Compile at guesses until the largest batch is known to a sixteenth, or the guesses are used up.
 
     Args:
       footprint_of: compiles for a batch.

@@ -14,11 +14,11 @@ class Collective(NamedTuple):
     """One kind of communication in a program.
 
     Attributes:
-      count: operations.
+      operations: how many.
       bytes: of what they result in on one device, together.
     """
 
-    count: int
+    operations: int
     bytes: int
 
 
@@ -31,7 +31,7 @@ def read_collectives(text: str) -> dict[str, Collective]:
     found: dict[str, Collective] = {}
     for match in _OPERATION.finditer(_without_layouts(text)):
         old = found.get(match["kind"], Collective(0, 0))
-        found[match["kind"]] = Collective(old.count + 1, old.bytes + shape_bytes(match["shape"]))
+        found[match["kind"]] = Collective(old.operations + 1, old.bytes + shape_bytes(match["shape"]))
     return found
 
 

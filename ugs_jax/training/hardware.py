@@ -147,7 +147,8 @@ def _require_compiler(topology: Topology) -> None:
     if not any(importlib.util.find_spec(module) for module in modules):
         extra = "tpu" if tpu else "cuda12"
         raise ValueError(
-            f'--topology {topology.name}: needs the compiler of {extra}, also without such a device; pip install "ugs-jax[{extra}]"'
+            f"--topology {topology.name}: its compiler is not installed (no device is needed for it); "
+            f'pip install "ugs-jax[{extra}]"'
         )
 
 

@@ -16,6 +16,8 @@ from ugs_jax.training.sharding import DATA, check_sizes, device_mesh
 
 EFFICIENCY = 0.4  # of the roofline: what tuned training programs reach; ours has not been timed on such chips
 
+_OFFERED = 0.97  # of the memory, to guess with: v5e's compiler offers 15.75 of 16 GiB
+
 
 class Roofline(NamedTuple):
     """Seconds a step would take if one resource were the only limit and ran at its peak.
@@ -72,6 +74,18 @@ class Plan:
         """Whether the compiler could place the step, and in the share of memory that JAX reserves."""
         return fits(self.footprint, self.hardware)
 
+    @property
+    def contents(self) -> dict[str, int]:
+        """What fills the memory of a chip, bytes by name; of a step that does not fit, only what goes into it."""
+        found, state = self.footprint, self.state
+        return {
+            **state,
+            "padding": max(found.arguments - sum(state.values()), 0),
+            "temporaries": found.temporaries,
+            "outputs": found.outputs - found.aliased,
+            "program": found.code,
+        }
+
     def chip_hours(self, efficiency: float = 1.0) -> float | None:
         """All chips for all steps, without evaluation and waiting for data.
 
@@ -96,12 +110,7 @@ class Plan:
             "batch_too_large": None if self.search is None else self.search.too_large,
             "batch_size": self.batch_size,
             "chips": self.chips,
-            "bytes_per_chip": {
-                **self.state,
-                "temporaries": found.temporaries,
-                "outputs": found.outputs - found.aliased,
-                "code": found.code,
-            },
+            "bytes_per_chip": self.contents,
             "accessed_bytes_per_chip": found.accessed if works else None,
             "collectives_per_chip": {name: kind._asdict() for name, kind in (found.collectives or {}).items()},
             "roofline_seconds": None if self.roofline is None else {**self.roofline._asdict()},
@@ -113,7 +122,7 @@ class Plan:
         }
 
 
-def plan(
+def plan_training(
     experiment: Experiment,
     topology: Topology,
     *,
@@ -158,7 +167,7 @@ def plan_on(
     detector_of: DetectorOf = detector_with,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """As `plan`, compiled for a given mesh and judged by the topology's hardware.
+    """As `plan_training`, compiled for a given mesh and judged by the topology's hardware.
 
     Raises:
       ValueError: the mesh cannot split the batch or the images.
@@ -178,7 +187,7 @@ def plan_on(
     found = footprint_of(batch)
     search = None
     if compiles:
-        limit = round(hardware.memory * hardware.usable)
+        limit = round(_OFFERED * hardware.memory * hardware.usable)
         search = largest_batch(footprint_of, {batch: found}, mesh.shape[DATA], limit, compiles)
     return Plan(
         topology=topology.name,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ class Footprint:
 
     Attributes:
       fits: whether the compiler could place it in the device's memory.
-      peak: bytes of memory at the worst moment; of a program that does not fit what it would need, if the compiler says.
+      peak: bytes of memory that all of it takes; of a program that does not fit, what it needs, if the compiler says.
       arguments: bytes of the state and the batch.
       outputs: bytes of the new state and the metrics.
       aliased: bytes of outputs that take the place of arguments.
@@ -78,7 +78,8 @@ def program_of(
     shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
     shardings = state_sharding(shapes, mesh, experiment.parallel.split)
     state, batch = _placed(shapes, shardings), _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
-    return jit_step(step, mesh, shardings).lower(state, batch), {**_parts(state), "batch": _device_bytes(batch)}
+    lowered = cast("Any", jit_step(step, mesh, shardings)).lower(state, batch)
+    return lowered, {**_parts(state), "batch": _device_bytes(batch)}
 
 
 def batch_shapes(options: LoaderOptions) -> Batch:
@@ -122,7 +123,8 @@ def measure(lowered: jax.stages.Lowered, devices: str = "", cache: Path | None =
 
 def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
     """What a compiled program takes of one device."""
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory: Any = compiled.memory_analysis()
+    cost: Any = compiled.cost_analysis() or {}
     arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
     aliased, temporaries = memory.alias_size_in_bytes, memory.temp_size_in_bytes
     code = memory.generated_code_size_in_bytes
@@ -140,7 +142,9 @@ def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
     )
 
 
-_SIZE = re.compile(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", re.S)
+# Two forms: "Used 20.1G of 15.75G hbm", "total memory required for HLO temporaries (135.14G) exceeds available HBM".
+_TOO_LARGE = re.compile(r"[Rr]an out of memory (?:in memory space hbm|on HBM)")
+_SIZE = re.compile(r"(?:[Uu]sed |HLO \w+ \()([\d.]+)([KMGT]?)")
 
 
 def read_refusal(error: jax.errors.JaxRuntimeError) -> Footprint:
@@ -149,7 +153,7 @@ def read_refusal(error: jax.errors.JaxRuntimeError) -> Footprint:
     Raises:
       JaxRuntimeError: it was refused for another reason.
     """
-    if "memory space hbm" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+    if not _TOO_LARGE.search(str(error)):
         raise error
     size = _SIZE.search(str(error))
     return Footprint(False, None if size is None else round(float(size[1]) * 1024 ** " KMGT".index(size[2] or " ")))
