@@ -109,7 +109,7 @@ def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
             replace(experiment, network=replace(network, dtype=dtype, remat=remat)),
             topology,
             classes=options.classes or _classes(experiment),
-            images=options.images or getattr(experiment.data, "train_images", None) if _counted(options) else None,
+            images=options.images or _images(experiment),
             compiles=options.compiles if options.search else 0,
             cache=None if options.fresh else default_cache_dir() / "plans",
             tell=partial(_tell, _variant(dtype, remat)),
@@ -121,8 +121,10 @@ def _tell(kind: str, text: str) -> None:
     print(f"{text}, {kind} …", file=sys.stderr, flush=True)
 
 
-def _counted(options: _Options) -> bool:
-    return options.images is not None or isinstance(getattr(options.experiment.data, "train_images", None), int)
+def _images(experiment: "Experiment") -> int | None:
+    from data_pipeline import TinyScenes
+
+    return experiment.data.train_images if isinstance(experiment.data, TinyScenes) else None
 
 
 def _classes(experiment: "Experiment") -> int:

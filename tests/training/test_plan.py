@@ -15,7 +15,7 @@ from ugs_jax.training.batch_search import largest_batch
 from ugs_jax.training.collectives import Collective, read_collectives, shape_bytes, traffic
 from ugs_jax.training.hardware import HARDWARE, GiB, parse_topology, target_config, topology_devices
 from ugs_jax.training.plan import EFFICIENCY, Roofline, roofline_of
-from ugs_jax.training.program import Footprint, batch_shapes, measure, program_of, read_refusal
+from ugs_jax.training.program import Footprint, batch_shapes, measure, read_refusal
 
 needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
 V5E = parse_topology("v5e:2x2")
@@ -117,7 +117,9 @@ def test_a_line_needs_three_guesses():
     calls = []
     footprint_of = linear(lambda batch: 100 + 2 * batch, 1000, calls)
     found = largest_batch(footprint_of, {8: footprint_of(8)}, 8, 1000, 12)
-    assert (found.largest, calls) == (448, [8, 16, 128, 448, 472]), "twice the batch, at most eight times, the line, more"
+    assert (found.largest, calls) == (448, [8, 16, 128, 448, 472]), (
+        "twice the batch, at most eight times, the line, more"
+    )
 
 
 def test_a_search_ends_with_its_guesses_and_where_nothing_fits():
@@ -147,21 +149,39 @@ def test_shapes_of_a_batch_are_those_the_loader_makes(tmp_path):
     assert describe(batch_shapes(experiment.loader)) == describe(batch)
 
 
-def test_a_plan_opens_no_data_and_adds_up():
-    experiment = toy_experiment()
-    plan = plan_on(device_mesh(1), V5E, experiment, classes=2, images=12, compiles=1, detector_of=toy_detector_with)
+@pytest.fixture(scope="module")
+def plan():
+    """Of the toy on one CPU, judged as a v5e."""
+    return plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, images=12, detector_of=toy_detector_with)
+
+
+def test_a_plan_opens_no_data_and_adds_up(plan):
     found, values = plan.footprint, plan.json()
     assert plan.fits
     assert plan.steps == 2 * 3
-    assert sum(plan.contents.values()) == found.peak == values["peak_bytes_per_chip"]
-    assert found.arguments >= sum(plan.state.values()) > 0
-    assert plan.state["optimizer state"] >= 2 * 4 * plan.state["parameters"] // 5  # two moments; statistics have none
-    assert plan.search.largest == 8
-    assert values["largest_batch"] == 8
+    assert found.peak == values["peak_bytes_per_chip"]
+    # The step does not use, and so is not given, a batch's image_id, original_size and letterbox.
+    assert sum(plan.contents.values()) == pytest.approx(found.peak, abs=4 * 4 * (1 + 2 + 3))
+    assert plan.state["parameters"] == plan.state["averages"]
+    assert plan.state["batch"] == sum(leaf.size * leaf.dtype.itemsize for leaf in batch_shapes(toy_experiment().loader))
+    assert values["largest_batch"] is None
     assert values["hbm_bytes_per_chip"] == 16 * GiB
     assert values["chip_hours"] == pytest.approx(6 * plan.roofline.seconds / 3600)
     assert plan.chip_hours(EFFICIENCY) == pytest.approx(plan.chip_hours() / EFFICIENCY)
     assert json.loads(json.dumps(values)) == values
+
+
+def test_a_plan_looks_for_the_largest_batch(monkeypatch):
+    def program(experiment, *_):
+        return experiment.loader.batch_size, {}
+
+    monkeypatch.setattr("ugs_jax.training.plan.program_of", program)
+    monkeypatch.setattr("ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100))
+    plan = plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, compiles=9)
+    assert 0.93 * 1600 <= plan.search.largest <= 1600 < plan.search.too_large
+    assert plan.json()["largest_batch"] == plan.search.largest
+    hopper = replace(V5E, hardware=HARDWARE["h200"])
+    assert plan_on(device_mesh(1), hopper, toy_experiment(), classes=2, compiles=9).search.largest <= 75 * 141
 
 
 def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
@@ -173,18 +193,16 @@ def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
 
 
 @needs_tpu_compiler
-def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch):
+def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    plan = plan_training(toy_experiment(), V5E, classes=2, detector_of=toy_detector_with)
-    assert plan.fits
-    assert plan.chips == 4
-    assert plan.footprint.collectives["all-reduce"].operations >= 1, "of gradients at least"
-    assert plan.footprint.collectives["all-reduce"].bytes >= 4 * 600
-    assert plan.chip_hours() is None
-    # One device does four times the work of each of four.
-    one = measure(program_of(toy_experiment(), device_mesh(1), 2, toy_detector_with)[0])
-    assert 4 * plan.footprint.flops == pytest.approx(one.flops, rel=0.2)
+    four = plan_training(toy_experiment(), V5E, classes=2, detector_of=toy_detector_with)
+    assert four.fits
+    assert four.chips == 4
+    assert four.chip_hours() is None
+    # Gradients of all parameters are summed; each of four devices does a quarter of the work of one.
+    assert four.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
+    assert 4 * four.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.2)
 
 
 @needs_tpu_compiler
@@ -224,36 +242,54 @@ def test_a_gpu_is_described_to_its_compiler():
     assert text.count("{") == text.count("}")
 
 
-def on_this_cpu(monkeypatch):
-    """The command, compiled for the CPU and a toy."""
+@pytest.fixture
+def planned(monkeypatch, plan):
+    """The command plans the toy once for all; the experiments and options it was asked about."""
+    asked = []
 
-    def plan(experiment, topology, **options):
-        return plan_on(device_mesh(1), topology, experiment, detector_of=toy_detector_with, **options)
+    def answer(experiment, topology, **options):
+        asked.append((experiment, options))
+        options["tell"](f"{topology.name}: compiling")
+        return replace(plan, topology=topology.name, hardware=topology.hardware)
 
-    monkeypatch.setattr("ugs_jax.training.plan_training", plan)
+    monkeypatch.setattr("ugs_jax.training.plan_training", answer)
+    return asked
 
 
-WORDS = ["--loader.image-size", "64", "64", "--loader.batch-size", "4", "--no-search", "--network.p2", "False"]
-
-
-def test_the_command_prints_json_for_every_topology_and_variant(monkeypatch, capsys):
-    on_this_cpu(monkeypatch)
-    words = ["--topology", "v5e:2x2", "--topology", "v5p:2x2x1", "v6e:2x2", "--json", "--variants"]
-    assert main(["plan", "first_light_ciou", *words, *WORDS]) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_the_command_prints_json_for_every_topology_and_variant(planned, capsys):
+    words = ["--topology", "v5e:2x2", "--epochs", "3", "--topology", "v5p:2x2x1", "v6e:2x2", "--json", "--variants"]
+    assert main(["plan", "first_light_ciou", *words]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
     assert list(found) == ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"]
     named = ("fits", "hbm_bytes_per_chip", "peak_bytes_per_chip", "flops_per_step", "collective_bytes_per_step")
-    for plan in found.values():
-        assert {*named, "largest_batch"} <= set(plan)
-        assert plan["steps"] == 6 * 512 // 4
-        assert len({(v["dtype"], v["remat"]) for v in [plan, *plan["variants"]]}) == 4
+    for topology in found.values():
+        assert {*named, "largest_batch"} <= set(topology)
+        assert len({(v["dtype"], v["remat"]) for v in [topology, *topology["variants"]]}) == 4
+    assert len({experiment.network for experiment, _ in planned}) == 4
+    assert {experiment.epochs for experiment, _ in planned} == {3}
+    assert "v6e:2x2: compiling, bfloat16, with rematerialisation" in told.err
 
 
-def test_the_command_prints_what_fills_the_memory(monkeypatch, capsys):
-    on_this_cpu(monkeypatch)
-    assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", *WORDS]) == 0
+def test_the_command_prints_what_fills_the_memory(planned, capsys):
+    assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", "--fresh", "--no-search"]) == 0
     told = capsys.readouterr().out
     assert all(word in told for word in ("fits", "optimizer state", "temporaries", "chip-hours", "197 TFLOP/s"))
+    ((_, options),) = planned
+    assert (options["classes"], options["images"], options["compiles"], options["cache"]) == (2, 512, 0, None)
+
+
+def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from pathlib import Path\nfrom data_pipeline import CocoJson\nfrom ugs_jax.training import Experiment\n"
+        "a, b = Path('a'), Path('a.json')\n"
+        "experiment = Experiment(name='mine', data=CocoJson(a, b, a, b))\n"
+    )
+    assert main(["plan", str(file), "--topology", "v5e:2x2"]) == 1
+    assert "or give the number of classes: --classes N" in capsys.readouterr().err
+    assert main(["plan", str(file), "--topology", "v5e:2x2", "--classes", "3"]) == 0
+    assert planned[0][1]["images"] is None
 
 
 def test_the_command_wants_a_topology_it_knows(capsys):

@@ -56,14 +56,14 @@ def largest_batch(
 
 
 def _guess(tried: Mapping[int, Footprint], unit: int, limit: int, low: int, high: int | None) -> int:
-    points = sorted((size, found.peak) for size, found in tried.items() if found.peak is not None)
+    points = [(size, found.peak) for size, found in tried.items() if found.peak is not None]
     if len(points) >= 2:
-        (one, below), (two, above) = points[-2:]
+        (one, below), (two, above) = sorted(points, key=lambda point: abs(point[1] - limit))[:2]
         slope = (above - below) / (two - one)
-        guess = two + (limit - above) / slope if slope > 0 else _LEAP * two
+        guess = one + (limit - below) / slope if slope > 0 else _LEAP * two
     else:
         guess = 2 * low if low else (high or unit) / 2
-    if high is not None and low and not low < guess < high:  # the line is wrong
+    if high is not None and not low < guess <= (high if low else 0.75 * high):  # the line is wrong
         guess = (low + high) / 2
     step = max(unit, int(_RESOLUTION * low) // unit * unit)  # if this does not fit, the search is over
     most = high - unit if high is not None else max(_LEAP * low, unit)
