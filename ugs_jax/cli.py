@@ -14,6 +14,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs eval RUN                           score a run on its validation images (COCO AP by object size)
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
   ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
+  ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
   ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
 
 CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
@@ -21,7 +22,7 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "verify")
+_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "plan", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +54,11 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.curvature_command import curvature_command
 
         curvature_command(words)
+        return 0
+    if name == "plan":
+        from ugs_jax.plan_command import plan_command
+
+        plan_command(words)
         return 0
     from ugs_jax import commands
 

@@ -7,6 +7,7 @@ apply it at a few cells only (`sparse.py`).
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -68,6 +69,7 @@ class Architecture:
       anchors: per level, finest first, the anchor sides in px of the network's input.
       num_outputs: localization channels an anchor: 4 for regression, `Localization.num_outputs` in general.
       dtype: of the computation; parameters and batch statistics stay float32.
+      remat: in training, forget the activations inside blocks and compute them again for the gradient.
     """
 
     size: Size
@@ -76,6 +78,7 @@ class Architecture:
     anchors: AnchorSizes
     num_outputs: int = 4
     dtype: Any = jnp.float32
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.size not in _MULTIPLES:
@@ -100,6 +103,18 @@ class Architecture:
         return max(round(base * _MULTIPLES[self.size][0]), 1) if base > 1 else base
 
 
+def _run_block(block: Any, x: Array) -> Array:
+    return cast("Array", block(x))
+
+
+_run_block_twice = nnx.remat(_run_block)
+
+
+def _block_runner(arch: Architecture) -> Callable[[Any, Array], Array]:
+    """How blocks are called: for the gradient, a second time where their activations are not kept."""
+    return _run_block_twice if arch.remat else _run_block
+
+
 class _Backbone(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
         c, n, kw = arch.channels, arch.repeats, {"dtype": arch.dtype, "rngs": rngs}
@@ -111,13 +126,14 @@ class _Backbone(nnx.Module):
             blocks.append(C3(c(after), c(after), n(depth), **kw))
         self.downs, self.blocks = nnx.List(downs), nnx.List(blocks)
         self.pool = SPPF(c(1024), c(1024), **kw)
+        self.run = _block_runner(arch)
 
     def __call__(self, x: Float[Array, "b h w 3"]) -> list[Array]:
-        x, maps = self.stem(x), []
+        x, maps = self.run(self.stem, x), []
         for down, block in zip(self.downs, self.blocks, strict=True):
-            x = block(down(x))
+            x = self.run(block, self.run(down, x))
             maps.append(x)
-        return [*maps[:-1], self.pool(maps[-1])]  # P2, P3, P4, P5
+        return [*maps[:-1], self.run(self.pool, maps[-1])]  # P2, P3, P4, P5
 
 
 class _Neck(nnx.Module):
@@ -135,15 +151,16 @@ class _Neck(nnx.Module):
             bottoms.append(C3(2 * c(fine), c(coarse), n(3), shortcut=False, **kw))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
+        self.run = _block_runner(arch)
 
     def __call__(self, maps: list[Array]) -> list[Array]:
         x, skips = maps[-1], []
         for lateral, top, finer in zip(self.laterals, self.tops, reversed(maps[:-1]), strict=True):
             skips.append(lateral(x))
-            x = top(jnp.concatenate([upsample(skips[-1]), finer], axis=-1))
+            x = self.run(top, jnp.concatenate([upsample(skips[-1]), finer], axis=-1))
         outputs = [x]
         for down, bottom, skip in zip(self.downs, self.bottoms, reversed(skips), strict=True):
-            outputs.append(bottom(jnp.concatenate([down(outputs[-1]), skip], axis=-1)))
+            outputs.append(self.run(bottom, jnp.concatenate([self.run(down, outputs[-1]), skip], axis=-1)))
         return outputs
 
 

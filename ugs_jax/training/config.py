@@ -23,12 +23,15 @@ class Network:
       p2: adds the stride-4 level, which small objects need.
       anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
+      remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
+        and gradient stay the same.
     """
 
     size: Size = "n"
     p2: bool = True
     anchors: AnchorSizes | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) ->
     """The experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
     network = experiment.network
     dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
-    return Detector(Architecture(network.size, network.p2, classes, anchors, dtype=dtype), experiment.localization)
+    arch = Architecture(network.size, network.p2, classes, anchors, dtype=dtype, remat=network.remat)
+    return Detector(arch, experiment.localization)
 
 
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:

@@ -1,0 +1,297 @@
+"""Plans: what the compiler says of a step, the search for the largest batch, chips, their errors."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.training.toy import toy_detector_with, toy_experiment
+from ugs_jax.cli import main
+from ugs_jax.training import device_mesh, plan_on, plan_training
+from ugs_jax.training.batch_search import largest_batch
+from ugs_jax.training.collectives import Collective, read_collectives, shape_bytes, traffic
+from ugs_jax.training.hardware import HARDWARE, GiB, parse_topology, target_config, topology_devices
+from ugs_jax.training.plan import EFFICIENCY, Roofline, roofline_of
+from ugs_jax.training.program import Footprint, batch_shapes, measure, read_refusal
+
+needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
+V5E = parse_topology("v5e:2x2")
+
+HLO = """\
+%sum.1 (a: f32[], b: f32[]) -> f32[] {
+  ROOT %add = f32[] add(%a, %b)
+}
+ENTRY %main (p: f32[8,16]) -> f32[8,16] {
+  %all-reduce.470 = (u32[1,1,128]{2,1,0:T(1,128)S(1)}, f32[5]{0:T(128)}) all-reduce(%a, %b), replica_groups={{0,1}}
+  ROOT %all-reduce.471 = bf16[8,16]{1,0:T(8,128)(2,1)} all-reduce(%c), channel_id=1, to_apply=%sum.1
+  %all-gather-start = (f32[2,16]{1,0}, f32[8,16]{1,0}) all-gather-start(%p), dimensions={0}
+  %all-gather-done = f32[8,16]{1,0} all-gather-done(%all-gather-start)
+  %scattered = (f32[3]{0}, f32[3]{0}, /*index=2*/s8[4]{0}) reduce-scatter(%d, %e, %f), dimensions={0}
+  %moved = pred[7]{0} collective-permute(%mask), source_target_pairs={{0,1}}
+  %used = f32[8,16]{1,0} add(%all-gather-done, %all-reduce.470)
+}
+"""
+
+
+def test_collectives_are_read_from_the_text_of_a_program():
+    assert read_collectives(HLO) == {
+        "all-reduce": Collective(2, 4 * 128 + 4 * 5 + 2 * 8 * 16),
+        "all-gather": Collective(1, 4 * 8 * 16),
+        "reduce-scatter": Collective(1, 12 + 12 + 4),
+        "collective-permute": Collective(1, 7),
+    }
+    assert read_collectives("ENTRY %main (p: f32[8]) -> f32[8] {\n  ROOT %all-reduce = f32[8] add(%p, %p)\n}") == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [("f32[]", 4), ("bf16[2,3]", 12), ("s4[3]", 2), ("(f8e4m3fn[5], token[])", 5), ("c64[2]", 16)]
+)
+def test_bytes_of_shapes(shape, size):
+    assert shape_bytes(shape) == size
+
+
+def test_a_ring_sends_what_theory_says():
+    # Of 4 devices, a ring sends 3/4 of the whole to gather it, as much again to sum it first.
+    assert traffic({"all-gather": Collective(1, 400)}, 4) == 300
+    assert traffic({"all-reduce": Collective(1, 400)}, 4) == 600
+    assert traffic({"reduce-scatter": Collective(1, 100)}, 4) == 300
+    assert traffic({"collective-permute": Collective(1, 100)}, 4) == 100
+    assert traffic({"all-reduce": Collective(1, 400)}, 1) == 0
+
+
+def test_work_and_memory_of_a_convolution_are_those_counted_by_hand():
+    def convolve(images, kernel):
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    shapes = jax.ShapeDtypeStruct((2, 10, 12, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)
+    found = measure(jax.jit(convolve).lower(*shapes))
+    assert found.flops == 2 * (2 * 8 * 10 * 5) * (3 * 3 * 3)
+    assert found.arguments == 4 * (2 * 10 * 12 * 3 + 3 * 3 * 3 * 5)
+    assert found.outputs == 4 * 2 * 8 * 10 * 5
+    assert found.collectives == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "peak"),
+    [
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded", 20 * GiB),
+        ("Ran out of memory on HBM, the total memory required for HLO temporaries (1.5G) exceeds", 3 * GiB // 2),
+        ("RESOURCE_EXHAUSTED: Ran out of memory on HBM.", None),
+    ],
+)
+def test_too_large_a_program_is_an_answer(message, peak):
+    assert read_refusal(jax.errors.JaxRuntimeError(message)) == Footprint(False, peak)
+
+
+def test_another_error_of_the_compiler_stays_an_error():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic failed"):
+        read_refusal(jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed"))
+
+
+def linear(peak_of, limit, calls, told=True):
+    def footprint_of(batch):
+        calls.append(batch)
+        fits = peak_of(batch) <= limit
+        return Footprint(fits, peak_of(batch) if fits or told else None)
+
+    return footprint_of
+
+
+@pytest.mark.parametrize("first", [8, 64, 4096])
+@pytest.mark.parametrize("told", [True, False], ids=["size told", "size not told"])
+@pytest.mark.parametrize("bend", [0.0, 0.002], ids=["a line", "a curve"])
+def test_the_largest_batch_is_found_to_a_sixteenth(first, told, bend):
+    limit, calls = 1000, []
+    footprint_of = linear(lambda batch: round(100 + 2 * batch + bend * batch**2), limit, calls, told)
+    found = largest_batch(footprint_of, {first: footprint_of(first)}, 8, limit, 12)
+    truth = max(batch for batch in range(8, 1000, 8) if 100 + 2 * batch + bend * batch**2 <= limit)
+    assert found.largest <= truth < found.too_large <= found.largest + max(8, found.largest / 16)
+    assert len(calls) == len(set(calls)) <= 12
+    assert not any(batch % 8 for batch in calls)
+
+
+def test_a_line_needs_three_guesses():
+    calls = []
+    footprint_of = linear(lambda batch: 100 + 2 * batch, 1000, calls)
+    found = largest_batch(footprint_of, {8: footprint_of(8)}, 8, 1000, 12)
+    assert (found.largest, calls) == (448, [8, 16, 128, 448, 472]), (
+        "twice the batch, at most eight times, the line, more"
+    )
+
+
+def test_a_search_ends_with_its_guesses_and_where_nothing_fits():
+    calls = []
+    footprint_of = linear(lambda batch: 10 * batch, 1000, calls)
+    assert largest_batch(footprint_of, {8: footprint_of(8)}, 8, 1000, 0).largest == 8
+    assert len(calls) == 1
+    none = largest_batch(linear(lambda _: 2000, 1000, calls), {64: Footprint(False, None)}, 8, 1000, 9)
+    assert (none.largest, none.too_large) == (None, 8)
+
+
+def test_a_roofline_is_the_slowest_of_three():
+    chip = HARDWARE["h200"]
+    found = Footprint(True, 1, flops=chip.bfloat16, accessed=3 * chip.bandwidth, collectives={})
+    assert roofline_of(found, chip, 8, "bfloat16") == Roofline(1.0, 3.0, 0.0)
+    slow = roofline_of(replace(found, accessed=0.0), chip, 8, "float32")
+    assert (slow.seconds, slow.limit) == (2.0, "compute")
+
+
+def test_shapes_of_a_batch_are_those_the_loader_makes(tmp_path):
+    from data_pipeline import TrainLoader
+
+    experiment = toy_experiment()
+    loader = TrainLoader(experiment.data.open("train", tmp_path), experiment.loader)
+    batch = next(iter(loader.batches(0)))
+    describe = lambda arrays: [(array.shape, array.dtype) for array in arrays]  # noqa: E731
+    assert describe(batch_shapes(experiment.loader)) == describe(batch)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    """Of the toy on one CPU, judged as a v5e."""
+    return plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, images=12, detector_of=toy_detector_with)
+
+
+def test_a_plan_opens_no_data_and_adds_up(plan):
+    found, values = plan.footprint, plan.json()
+    assert plan.fits
+    assert plan.steps == 2 * 3
+    assert found.peak == values["peak_bytes_per_chip"]
+    # The step does not use, and so is not given, a batch's image_id, original_size and letterbox.
+    assert sum(plan.contents.values()) == pytest.approx(found.peak, abs=4 * 4 * (1 + 2 + 3))
+    assert plan.state["parameters"] == plan.state["averages"]
+    assert plan.state["batch"] == sum(leaf.size * leaf.dtype.itemsize for leaf in batch_shapes(toy_experiment().loader))
+    assert values["largest_batch"] is None
+    assert values["hbm_bytes_per_chip"] == 16 * GiB
+    assert values["chip_hours"] == pytest.approx(6 * plan.roofline.seconds / 3600)
+    assert plan.chip_hours(EFFICIENCY) == pytest.approx(plan.chip_hours() / EFFICIENCY)
+    assert json.loads(json.dumps(values)) == values
+
+
+def test_a_plan_looks_for_the_largest_batch(monkeypatch):
+    def program(experiment, *_):
+        return experiment.loader.batch_size, {}
+
+    monkeypatch.setattr("ugs_jax.training.plan.program_of", program)
+    monkeypatch.setattr("ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100))
+    plan = plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, compiles=9)
+    assert 0.93 * 1600 <= plan.search.largest <= 1600 < plan.search.too_large
+    assert plan.json()["largest_batch"] == plan.search.largest
+    hopper = replace(V5E, hardware=HARDWARE["h200"])
+    assert plan_on(device_mesh(1), hopper, toy_experiment(), classes=2, compiles=9).search.largest <= 75 * 141
+
+
+def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
+    lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
+    first = measure(lowered, "v5e:2x2", tmp_path)
+    monkeypatch.setattr("ugs_jax.training.program.read_footprint", lambda _: Footprint(False, 7))
+    assert measure(lowered, "v5e:2x2", tmp_path) == first
+    assert measure(lowered, "v5e:4x4", tmp_path) == Footprint(False, 7)
+
+
+@needs_tpu_compiler
+def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    four = plan_training(toy_experiment(), V5E, classes=2, detector_of=toy_detector_with)
+    assert four.fits
+    assert four.chips == 4
+    assert four.chip_hours() is None
+    # Gradients of all parameters are summed; each of four devices does a quarter of the work of one.
+    assert four.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
+    assert 4 * four.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.2)
+
+
+@needs_tpu_compiler
+def test_a_layout_that_does_not_exist_is_refused_with_one_that_does(monkeypatch):
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    with pytest.raises(ValueError, match=r"v5e:3x5: .*not divisible.*; a layout that exists is v5e:4x4"):
+        topology_devices(parse_topology("v5e:3x5"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v5ee:2x2", "no figures for a chip 'v5ee'; did you mean 'v5e'"),
+        ("abacus:1", "known are v4, v5e, v5p, v6e, a100, h100, h200"),
+        ("v5e", "expected a layout, as in v5e:4x4, got ''"),
+        ("v5p:2x0x1", "expected a layout, as in v5p:2x2x1, got '2x0x1'"),
+    ],
+)
+def test_a_misspelt_topology_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        parse_topology(name)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("v6e:8x8", "tpu"), ("h200:8", "cuda12")])
+def test_without_the_compiler_the_error_names_the_extra(name, extra, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=rf'not installed .*pip install "ugs-jax\[{extra}\]"'):
+        topology_devices(parse_topology(name))
+
+
+def test_a_gpu_is_described_to_its_compiler():
+    text = target_config(HARDWARE["h200"])
+    assert "core_count: 132" in text
+    assert "device_memory_size: 151397597184" in text
+    assert "major: 9 }" in text
+    assert text.count("{") == text.count("}")
+
+
+@pytest.fixture
+def planned(monkeypatch, plan):
+    """The command plans the toy once for all; the experiments and options it was asked about."""
+    asked = []
+
+    def answer(experiment, topology, **options):
+        asked.append((experiment, options))
+        options["tell"](f"{topology.name}: compiling")
+        return replace(plan, topology=topology.name, hardware=topology.hardware)
+
+    monkeypatch.setattr("ugs_jax.training.plan_training", answer)
+    return asked
+
+
+def test_the_command_prints_json_for_every_topology_and_variant(planned, capsys):
+    words = ["--topology", "v5e:2x2", "--epochs", "3", "--topology", "v5p:2x2x1", "v6e:2x2", "--json", "--variants"]
+    assert main(["plan", "first_light_ciou", *words]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert list(found) == ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"]
+    named = ("fits", "hbm_bytes_per_chip", "peak_bytes_per_chip", "flops_per_step", "collective_bytes_per_step")
+    for topology in found.values():
+        assert {*named, "largest_batch"} <= set(topology)
+        assert len({(v["dtype"], v["remat"]) for v in [topology, *topology["variants"]]}) == 4
+    assert len({experiment.network for experiment, _ in planned}) == 4
+    assert {experiment.epochs for experiment, _ in planned} == {3}
+    assert "v6e:2x2: compiling, bfloat16, with rematerialisation" in told.err
+
+
+def test_the_command_prints_what_fills_the_memory(planned, capsys):
+    assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", "--fresh", "--no-search"]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("fits", "optimizer state", "temporaries", "chip-hours", "197 TFLOP/s"))
+    ((_, options),) = planned
+    assert (options["classes"], options["images"], options["compiles"], options["cache"]) == (2, 512, 0, None)
+
+
+def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from pathlib import Path\nfrom data_pipeline import CocoJson\nfrom ugs_jax.training import Experiment\n"
+        "a, b = Path('a'), Path('a.json')\n"
+        "experiment = Experiment(name='mine', data=CocoJson(a, b, a, b))\n"
+    )
+    assert main(["plan", str(file), "--topology", "v5e:2x2"]) == 1
+    assert "or give the number of classes: --classes N" in capsys.readouterr().err
+    assert main(["plan", str(file), "--topology", "v5e:2x2", "--classes", "3"]) == 0
+    assert planned[0][1]["images"] is None
+
+
+def test_the_command_wants_a_topology_it_knows(capsys):
+    assert main(["plan", "first_light_ugs", "--topology", "v5e:4x4", "v7:2x2"]) == 1
+    assert "no figures for a chip 'v7'" in capsys.readouterr().err

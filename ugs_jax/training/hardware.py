@@ -1,0 +1,182 @@
+"""Accelerators a step can be compiled for without having one: what they can do, and their devices for the compiler."""
+
+import difflib
+import importlib.util
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+GiB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the vendor says of one chip. Rates are peaks: nothing runs faster.
+
+    Attributes:
+      name: as in a topology, such as `v5e`.
+      platform: `tpu` or `cuda`.
+      memory: bytes of HBM.
+      usable: share of it that a program may fill. On GPUs, what JAX reserves by default.
+      bfloat16: FLOP/s of matrix units in bfloat16, without sparsity.
+      float32: FLOP/s of float32 convolutions at JAX's default precision: one pass in bfloat16 on TPUs, TF32 on GPUs.
+      bandwidth: bytes/s of HBM.
+      interconnect: bytes/s a chip sends to its neighbours over all of its links, one direction.
+      source: where the figures are from.
+      example: a layout that exists.
+      cores: multiprocessors of a GPU, for its compiler.
+      capability: compute capability of a GPU.
+      cache: bytes of a GPU's second-level cache.
+      clock: GHz of a GPU.
+      shared: bytes of shared memory of a GPU's multiprocessor; a block can have 1024 less.
+    """
+
+    name: str
+    platform: str
+    memory: int
+    usable: float
+    bfloat16: float
+    float32: float
+    bandwidth: float
+    interconnect: float
+    source: str
+    example: str
+    cores: int = 0
+    capability: int = 0
+    cache: int = 0
+    clock: float = 0.0
+    shared: int = 0
+
+
+def _tpu(name: str, gib: int, teraflops: float, bandwidth: float, links: float, page: str, example: str) -> Hardware:
+    peak, source = teraflops * 1e12, f"Google Cloud, docs.cloud.google.com/tpu/docs/{page}"
+    return Hardware(name, "tpu", gib * GiB, 1.0, peak, peak, bandwidth * 1e9, links * 1e9, source, example)
+
+
+def _gpu(
+    name: str, memory: int, teraflops: float, bandwidth: float, links: float, *, cores: int, clock: float, **more: int
+) -> Hardware:
+    peak, source = teraflops * 1e12, f"NVIDIA {name.upper()} SXM data sheet (dense); openxla/xla target_config/specs"
+    rates = (peak, peak / 2, bandwidth * 1e9, links * 1e9)
+    return Hardware(name, "cuda", memory, 0.75, *rates, source, f"{name}:8", cores=cores, clock=clock, **more)
+
+
+HARDWARE: dict[str, Hardware] = {
+    chip.name: chip
+    for chip in (
+        _tpu("v4", 32, 275, 1200, 300, "v4 (links: Jouppi et al., ISCA 2023)", "v4:2x2x1"),
+        _tpu("v5e", 16, 197, 819, 200, "v5e", "v5e:4x4"),
+        _tpu("v5p", 95, 459, 2765, 600, "v5p", "v5p:2x2x1"),
+        _tpu("v6e", 32, 918, 1640, 400, "v6e", "v6e:4x4"),
+        _gpu("a100", 85100068864, 312, 2039, 300, cores=108, clock=1.41, capability=8, cache=40 << 20, shared=167936),
+        _gpu("h100", 84942979072, 989, 3352, 450, cores=132, clock=1.98, capability=9, cache=50 << 20, shared=233472),
+        _gpu("h200", 151397597184, 989, 4800, 450, cores=132, clock=1.98, capability=9, cache=50 << 20, shared=233472),
+    )
+}
+"""Chips by name. GPUs are the SXM modules, with 80 GB in an A100."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Chips that are wired together.
+
+    Attributes:
+      name: `v5e:16x16`, or `h200:8` for GPUs of one host.
+      hardware: what each chip can do.
+      shape: chips along every axis.
+    """
+
+    name: str
+    hardware: Hardware
+    shape: tuple[int, ...]
+
+    @property
+    def chips(self) -> int:
+        """How many."""
+        return math.prod(self.shape)
+
+
+def parse_topology(name: str) -> Topology:
+    """The topology of a name such as `v5e:16x16`, `v5p:4x4x4` or `h200:8`.
+
+    Raises:
+      ValueError: an unknown chip, with the nearest known one, or no layout.
+    """
+    chip, _, layout = name.partition(":")
+    if chip not in HARDWARE:
+        near = difflib.get_close_matches(chip, HARDWARE, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(HARDWARE)}"
+        raise ValueError(f"--topology {name}: no figures for a chip {chip!r}; {hint}")
+    hardware = HARDWARE[chip]
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", layout):
+        raise ValueError(f"--topology {name}: expected a layout, as in {hardware.example}, got {layout!r}")
+    return Topology(name, hardware, tuple(map(int, layout.split("x"))))
+
+
+def topology_devices(topology: Topology) -> list[jax.Device]:
+    """Devices that programs can be compiled for, and nothing else; none of them has to be there.
+
+    Raises:
+      ValueError: the compiler is not installed, or has no such layout.
+    """
+    from jax.experimental import topologies
+
+    name, hardware = topology.name, topology.hardware
+    tpu = hardware.platform == "tpu"
+    _require_compiler(topology)
+    try:
+        if tpu:
+            # JAX drives the two cores of a v4 chip as one device, which its compiler has to be told.
+            options: dict[str, Any] = {"chip_config_name": "megacore"} if hardware.name == "v4" else {}
+            found = topologies.get_topology_desc(topology_name=name, platform="tpu", **options)
+        else:
+            found = topologies.get_topology_desc(
+                platform="cuda", target_config=target_config(hardware), topology=f"1x1x{topology.chips}"
+            )
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        raise ValueError(f"--topology {name}: {error}; a layout that exists is {hardware.example}") from error
+    return list(found.devices)
+
+
+def _require_compiler(topology: Topology) -> None:
+    tpu = topology.hardware.platform == "tpu"
+    modules = ("libtpu",) if tpu else ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    if not any(importlib.util.find_spec(module) for module in modules):
+        extra = "tpu" if tpu else "cuda12"
+        raise ValueError(
+            f"--topology {topology.name}: its compiler is not installed (no device is needed for it); "
+            f'pip install "ugs-jax[{extra}]"'
+        )
+
+
+def target_config(hardware: Hardware) -> str:
+    """A GPU as XLA's compiler wants it described, a GpuTargetConfigProto in text form."""
+    numbers = {
+        "threads_per_block_limit": 1024,
+        "threads_per_warp": 32,
+        "shared_memory_per_block": 49152,
+        "shared_memory_per_core": hardware.shared,
+        "shared_memory_per_block_optin": hardware.shared - 1024,
+        "threads_per_core_limit": 2048,
+        "core_count": hardware.cores,
+        "fpus_per_core": 64 if hardware.capability == 8 else 128,
+        "block_dim_limit_x": 2147483647,
+        "block_dim_limit_y": 65535,
+        "block_dim_limit_z": 65535,
+        "memory_bandwidth": int(hardware.bandwidth),
+        "l2_cache_size": hardware.cache,
+        "clock_rate_ghz": hardware.clock,
+        "device_memory_size": hardware.memory,
+        "registers_per_core_limit": 65536,
+        "registers_per_block_limit": 65536,
+    }
+    lines = "\n".join(f"  {name}: {value}" for name, value in numbers.items())
+    capability = f"  cuda_compute_capability {{ major: {hardware.capability} }}"
+    return (
+        f'gpu_device_info {{\n{lines}\n{capability}\n}}\nplatform_name: "CUDA"\n'
+        "runtime_version { major: 12 minor: 8 }\ndnn_version_info { major: 9 minor: 7 }\n"
+        f'device_description_str: "NVIDIA {hardware.name.upper()}"\n'
+    )
