@@ -34,11 +34,13 @@ def plan_command(words: list[str]) -> None:
     for name, value in (("JAX_PLATFORMS", "cpu"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
         os.environ.setdefault(name, value)
     from ugs_jax.commands import load_config
-    from ugs_jax.training.hardware import parse_topology
+    from ugs_jax.training import hardware
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _options(load_config(name), _joined(words), f"ugs plan {name}")
-    topologies = [parse_topology(topology) for topology in options.topology]  # errors before minutes of compiling
+    topologies = [hardware.parse_topology(topology) for topology in options.topology]
+    for topology in topologies:  # errors before minutes of compiling
+        hardware.topology_devices(topology)
     plans = {topology.name: _plans(options, topology) for topology in topologies}
     if options.json:
         print(json.dumps({name: _json(variants, options.experiment) for name, variants in plans.items()}, indent=1))
