@@ -156,7 +156,7 @@ def _print(variants: "dict[tuple[str, bool], Plan]", experiment: "Experiment") -
         network = f"{experiment.name}, size {experiment.network.size}{' with P2' if experiment.network.p2 else ''}"
         console.rule(f"{plan.topology}: {network}, {height}×{width}, {_variant(dtype, remat)}")
         for label, text in _lines(plan):
-            console.print(f"{label:<16}{text}", soft_wrap=True)
+            console.print(f"{label:<18}{text}", soft_wrap=True)
     some = next(iter(variants.values()))
     console.print(_assumptions(some), style="dim", soft_wrap=True)
 
@@ -171,7 +171,7 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
         ("batch", f"{plan.batch_size} images over {plan.chips} chips"),
         ("memory a chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
     ]
-    lines += [("", f"{name:<16}{_bytes(size)}") for name, size in plan.contents.items() if size]
+    lines += [("", f"{name:<18}{_bytes(size)}") for name, size in plan.contents.items() if size]
     if plan.search is not None:
         beyond = f", {plan.search.too_large} does not" if plan.search.too_large else ", no larger one was tried"
         lines.append(("largest batch", f"{plan.search.largest or 'none'} fits{beyond}"))
@@ -183,7 +183,7 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
     lines += [
         ("work a chip", f"{found.flops / 1e9:.4g} GFLOP, {found.accessed / 1e9:.4g} GB read and written"),
         ("collectives", kinds),
-        ("a step, at least", f"{1e3 * plan.roofline.seconds:.3g} ms, limited by {plan.roofline.limit} ({times})"),
+        ("step, roofline", f"{1e3 * plan.roofline.seconds:.3g} ms, limited by {plan.roofline.limit} ({times})"),
     ]
     if plan.steps is None:
         return [*lines, ("chip-hours", "unknown: say how many training images there are, --images N")]
