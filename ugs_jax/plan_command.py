@@ -34,11 +34,13 @@ def plan_command(words: list[str]) -> None:
     for name, value in (("JAX_PLATFORMS", "cpu"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
         os.environ.setdefault(name, value)
     from ugs_jax.commands import load_config
-    from ugs_jax.training.hardware import parse_topology
+    from ugs_jax.training import hardware
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _options(load_config(name), _joined(words), f"ugs plan {name}")
-    topologies = [parse_topology(topology) for topology in options.topology]  # errors before minutes of compiling
+    topologies = [hardware.parse_topology(topology) for topology in options.topology]
+    for topology in topologies:  # errors before minutes of compiling
+        hardware.topology_devices(topology)
     plans = {topology.name: _plans(options, topology) for topology in topologies}
     if options.json:
         print(json.dumps({name: _json(variants, options.experiment) for name, variants in plans.items()}, indent=1))
@@ -154,7 +156,7 @@ def _print(variants: "dict[tuple[str, bool], Plan]", experiment: "Experiment") -
         network = f"{experiment.name}, size {experiment.network.size}{' with P2' if experiment.network.p2 else ''}"
         console.rule(f"{plan.topology}: {network}, {height}×{width}, {_variant(dtype, remat)}")
         for label, text in _lines(plan):
-            console.print(f"{label:<16}{text}", soft_wrap=True)
+            console.print(f"{label:<18}{text}", soft_wrap=True)
     some = next(iter(variants.values()))
     console.print(_assumptions(some), style="dim", soft_wrap=True)
 
@@ -169,7 +171,7 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
         ("batch", f"{plan.batch_size} images over {plan.chips} chips"),
         ("memory a chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
     ]
-    lines += [("", f"{name:<16}{_bytes(size)}") for name, size in plan.contents.items() if size]
+    lines += [("", f"{name:<18}{_bytes(size)}") for name, size in plan.contents.items() if size]
     if plan.search is not None:
         beyond = f", {plan.search.too_large} does not" if plan.search.too_large else ", no larger one was tried"
         lines.append(("largest batch", f"{plan.search.largest or 'none'} fits{beyond}"))
@@ -181,7 +183,7 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
     lines += [
         ("work a chip", f"{found.flops / 1e9:.4g} GFLOP, {found.accessed / 1e9:.4g} GB read and written"),
         ("collectives", kinds),
-        ("a step, at least", f"{1e3 * plan.roofline.seconds:.3g} ms, limited by {plan.roofline.limit} ({times})"),
+        ("step, roofline", f"{1e3 * plan.roofline.seconds:.3g} ms, limited by {plan.roofline.limit} ({times})"),
     ]
     if plan.steps is None:
         return [*lines, ("chip-hours", "unknown: say how many training images there are, --images N")]

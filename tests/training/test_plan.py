@@ -253,6 +253,7 @@ def planned(monkeypatch, plan):
         return replace(plan, topology=topology.name, hardware=topology.hardware)
 
     monkeypatch.setattr("ugs_jax.training.plan_training", answer)
+    monkeypatch.setattr("ugs_jax.training.hardware.topology_devices", lambda _: jax.devices())
     return asked
 
 
@@ -290,6 +291,13 @@ def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path
     assert "or give the number of classes: --classes N" in capsys.readouterr().err
     assert main(["plan", str(file), "--topology", "v5e:2x2", "--classes", "3"]) == 0
     assert planned[0][1]["images"] is None
+
+
+def test_the_command_misses_a_compiler_before_it_uses_another(monkeypatch, capsys):
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "cuda" in name else installed(name))
+    assert main(["plan", "first_light_ugs", "--topology", "h200:8", "v5e:2x2"]) == 1
+    assert 'pip install "ugs-jax[cuda12]"' in capsys.readouterr().err
 
 
 def test_the_command_wants_a_topology_it_knows(capsys):
