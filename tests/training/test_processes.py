@@ -57,9 +57,10 @@ def follow_batches(stop_at=None):
         with closing(load(loader, start)) as all_batches:
             for batch in all_batches:
                 seen.append(batch.image_id.tolist())
-                if len(seen) == stop_at:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    time.sleep(3)  # JAX looks for the signal once a second
+                if stop_at is not None and len(seen) >= stop_at:
+                    if len(seen) == stop_at:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(4)  # JAX looks for the signal once a second, and tells the others
                 yield batch
 
     loop.TrainLoader.batches = batches

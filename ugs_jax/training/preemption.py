@@ -6,7 +6,8 @@ from types import FrameType, TracebackType
 
 import jax
 
-RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+RESUMABLE = 75
+"""Exit status of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again later."""
 
 
 class PreemptedError(InterruptedError):
