@@ -162,7 +162,7 @@ class _Training:
                     if self._evaluates(count):
                         self._evaluate(count, state)
                     self.stopwatch.start()
-                stopping = preemption.stops_after(count)
+                stopping = preemption.stops_here()
                 if stopping or count == end:
                     self._save(count, state)
                 if stopping and count != self.total:

@@ -1,5 +1,6 @@
 """Being asked to stop: SIGTERM, which schedulers send before they take a machine away."""
 
+import itertools
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -8,6 +9,8 @@ import jax
 
 RESUMABLE = 75
 """Exit status of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again later."""
+
+_NUMBERS = itertools.count(1)
 
 
 class PreemptedError(InterruptedError):
@@ -39,13 +42,14 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
             self._before = None
 
-    def stops_after(self, step: int) -> bool:
+    def stops_here(self) -> bool:
         """Whether to stop after this step; every process has to ask after every step."""
         if jax.process_count() == 1:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        # JAX makes all processes stop at one number, which has to grow from call to call, over several runs too.
+        return multihost_utils.reached_preemption_sync_point(next(_NUMBERS))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()
