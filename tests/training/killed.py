@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from data_pipeline import LoaderOptions, TinyScenes
 from tests.training.toy import toy_detector_with, toy_experiment
-from ugs_jax.training import RunFolder, loop, train
+from ugs_jax.training import PreemptedError, RunFolder, loop, train
 
 EXPERIMENT = toy_experiment(
     data=TinyScenes(train_images=32, val_images=8, image_size=(64, 64)),
@@ -40,6 +41,14 @@ def run_with_small_files(folder: Path, programs: Path, cache: Path, limit: int, 
         run(folder, programs, cache)
     except OSError as error:
         told.write_text(str(error))
+
+
+def run_until_asked(folder: Path, programs: Path, cache: Path) -> None:
+    """As `run`, and as the command line: with the status of a run that was asked to stop."""
+    try:
+        run(folder, programs, cache)
+    except PreemptedError as error:
+        sys.exit(error.exit_status)
 
 
 def claim_as_nobody(folder: Path, told: Path) -> None:

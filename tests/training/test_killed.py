@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -10,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.training.killed import STEPS, claim_as_nobody, run, run_with_small_files
+from tests.training.killed import STEPS, claim_as_nobody, run, run_until_asked, run_with_small_files
 from tests.training.toy import bits, toy_detector_with
-from ugs_jax.training import RunFolder, inference, load_for_inference, loop
+from ugs_jax.training import RESUMABLE, RunFolder, inference, load_for_inference, loop
 
 KILLS = 30
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -85,6 +86,22 @@ def test_thirty_kills_change_nothing(undisturbed, tmp_path):
         assert_same(folder, undisturbed.folder)
         assert int(load_for_inference(folder, which="last")[1].step) == STEPS
     assert saving > 0
+
+
+def test_a_run_that_is_asked_to_stop_saves_exits_with_75_and_goes_on_to_the_bit(undisturbed, tmp_path):
+    folder, codes = tmp_path / "run", []
+    while not codes or (codes[-1] != 0 and len(codes) < 30):
+        process = start(folder, undisturbed, run_until_asked)
+        while process.is_alive() and not (folder / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.4 * len(codes))
+        process.terminate()
+        process.join(300)
+        codes.append(process.exitcode)
+    assert codes[-1] == 0
+    assert RESUMABLE in codes
+    assert set(codes) <= {0, RESUMABLE, -signal.SIGTERM}  # the last where it came before the run had begun to listen
+    assert_same(folder, undisturbed.folder)
 
 
 def cut(file):
