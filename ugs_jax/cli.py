@@ -1,6 +1,7 @@
 """The `ugs` command. Nothing is imported before it is known what for: `ugs verify` needs only JAX and NumPy."""
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.curvature.command import main as verify
 
         return verify(words)
+    _keep_compiled_programs()
     if name == "curvature":
         from ugs_jax.curvature_command import curvature_command
 
@@ -62,7 +64,6 @@ def _run(name: str, words: list[str]) -> int:
         return 0
     from ugs_jax import commands
 
-    commands.keep_compiled_programs()
     {
         "train": commands.train_command,
         "compare": commands.compare_command,
@@ -70,6 +71,13 @@ def _run(name: str, words: list[str]) -> int:
         "predict": commands.predict_command,
     }[name](words)
     return 0
+
+
+def _keep_compiled_programs() -> None:
+    """Compile what any command has compiled before only once. JAX, which reads this when it is imported, is not yet."""
+    from data_pipeline.cache import default_cache_dir
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache_dir() / "compiled"))
 
 
 if __name__ == "__main__":

@@ -11,16 +11,6 @@ if TYPE_CHECKING:
     from ugs_jax.training import Experiment
 
 
-def keep_compiled_programs() -> None:
-    """Compile what was compiled before, here or by another command, only once; JAX's own settings go first."""
-    import jax
-
-    from data_pipeline.cache import default_cache_dir
-
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(default_cache_dir() / "compiled"))
-
-
 def load_config(name: str) -> "Experiment":
     """An experiment by the name of one of ours, or from a Python file that defines `experiment`.
 

@@ -142,6 +142,11 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(undisturbed, tmp_path
         cut(largest(step))
     with pytest.raises(ValueError, match=r"expected a whole checkpoint, but all are damaged"):
         load_for_inference(folder, which="last")
+    for _ in range(2):  # told again, not begun anew
+        process = start(folder, undisturbed)
+        process.join(300)
+        assert process.exitcode == 1
+    assert sorted(path.name for path in (folder / "checkpoints" / "last").glob("[0-9]*")) == ["16", "24"]
     assert (folder / "metrics.jsonl").read_bytes() == (undisturbed.folder / "metrics.jsonl").read_bytes()
 
 

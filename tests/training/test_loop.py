@@ -24,6 +24,7 @@ from ugs_jax.training import (
     load_for_inference,
     loop,
     read_experiment,
+    step,
     train,
 )
 
@@ -47,7 +48,7 @@ def toy():
         patch.setattr(loop, "detector_with", toy_detector_with)
         patch.setattr(inference, "detector_with", toy_detector_with)
         patch.setattr(loop, "jit_detect", once(loop.jit_detect))
-        patch.setattr(loop, "jit_step", once(loop.jit_step))
+        patch.setattr(step, "jit_step", once(step.jit_step))
         yield compiled
 
 
@@ -164,10 +165,10 @@ def exploded(tmp_path_factory, toy):
 
 
 def test_a_non_finite_step_stops_the_run_and_is_named(exploded):
-    step = int(str(exploded.error).split()[1].rstrip(":"))
-    assert 0 <= step < STEPS
+    bad = int(str(exploded.error).split()[1].rstrip(":"))
+    assert 0 <= bad < STEPS
     assert re.search(r"non-finite .*; first in (parameters|outputs|loss|gradient|the update)\b", str(exploded.error))
-    assert (exploded.folder / f"non_finite_batch_step_{step}.npz").exists()
+    assert (exploded.folder / f"non_finite_batch_step_{bad}.npz").exists()
 
 
 def test_the_offending_batch_is_saved(exploded):

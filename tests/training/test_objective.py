@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import QUICKLY
 from tests.reference.assignment_by_hand import positives
 from tests.reference.localization_by_hand import regression, sigmoid
 from tests.training.toy import random_batch
@@ -26,7 +27,6 @@ ARCH = Architecture("p", False, 3, ANCHORS)
 L1 = Regression(losses.l1)  # of corners, px: its reference is one line
 GAINS = Gains(box=0.3, objectness=0.7, classes=0.2, quality=0.6)
 CHANNELS, SIDE = 5, 64
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def random_outputs(localization, size=2, dtype=jnp.float32, seed=1):

@@ -1,4 +1,4 @@
-"""Plans: what the compiler says of a step, the search for the largest batch, chips, their errors."""
+"""Plans: what the compiler says of a step, the search for the largest batch, the command."""
 
 import importlib.util
 import json
@@ -10,56 +10,14 @@ import pytest
 
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
-from ugs_jax.training import device_mesh, plan_on, plan_training
+from ugs_jax.training import device_mesh, plan_training
 from ugs_jax.training.batch_search import largest_batch
-from ugs_jax.training.collectives import Collective, read_collectives, shape_bytes, traffic
-from ugs_jax.training.hardware import HARDWARE, GiB, parse_topology, target_config, topology_devices
+from ugs_jax.training.hardware import HARDWARE, GiB, parse_topology
 from ugs_jax.training.plan import EFFICIENCY, Roofline, roofline_of
 from ugs_jax.training.program import Footprint, batch_shapes, measure, read_refusal
 
 needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
 V5E = parse_topology("v5e:2x2")
-
-HLO = """\
-%sum.1 (a: f32[], b: f32[]) -> f32[] {
-  ROOT %add = f32[] add(%a, %b)
-}
-ENTRY %main (p: f32[8,16]) -> f32[8,16] {
-  %all-reduce.470 = (u32[1,1,128]{2,1,0:T(1,128)S(1)}, f32[5]{0:T(128)}) all-reduce(%a, %b), replica_groups={{0,1}}
-  ROOT %all-reduce.471 = bf16[8,16]{1,0:T(8,128)(2,1)} all-reduce(%c), channel_id=1, to_apply=%sum.1
-  %all-gather-start = (f32[2,16]{1,0}, f32[8,16]{1,0}) all-gather-start(%p), dimensions={0}
-  %all-gather-done = f32[8,16]{1,0} all-gather-done(%all-gather-start)
-  %scattered = (f32[3]{0}, f32[3]{0}, /*index=2*/s8[4]{0}) reduce-scatter(%d, %e, %f), dimensions={0}
-  %moved = pred[7]{0} collective-permute(%mask), source_target_pairs={{0,1}}
-  %used = f32[8,16]{1,0} add(%all-gather-done, %all-reduce.470)
-}
-"""
-
-
-def test_collectives_are_read_from_the_text_of_a_program():
-    assert read_collectives(HLO) == {
-        "all-reduce": Collective(2, 4 * 128 + 4 * 5 + 2 * 8 * 16),
-        "all-gather": Collective(1, 4 * 8 * 16),
-        "reduce-scatter": Collective(1, 12 + 12 + 4),
-        "collective-permute": Collective(1, 7),
-    }
-    assert read_collectives("ENTRY %main (p: f32[8]) -> f32[8] {\n  ROOT %all-reduce = f32[8] add(%p, %p)\n}") == {}
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [("f32[]", 4), ("bf16[2,3]", 12), ("s4[3]", 2), ("(f8e4m3fn[5], token[])", 5), ("c64[2]", 16)]
-)
-def test_bytes_of_shapes(shape, size):
-    assert shape_bytes(shape) == size
-
-
-def test_a_ring_sends_what_theory_says():
-    # Of 4 devices, a ring sends 3/4 of the whole to gather it, as much again to sum it first.
-    assert traffic({"all-gather": Collective(1, 400)}, 4) == 300
-    assert traffic({"all-reduce": Collective(1, 400)}, 4) == 600
-    assert traffic({"reduce-scatter": Collective(1, 100)}, 4) == 300
-    assert traffic({"collective-permute": Collective(1, 100)}, 4) == 100
-    assert traffic({"all-reduce": Collective(1, 400)}, 1) == 0
 
 
 def test_work_and_memory_of_a_convolution_are_those_counted_by_hand():
@@ -152,7 +110,9 @@ def test_shapes_of_a_batch_are_those_the_loader_makes(tmp_path):
 @pytest.fixture(scope="module")
 def plan():
     """Of the toy on one CPU, judged as a v5e."""
-    return plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, images=12, detector_of=toy_detector_with)
+    return plan_training(
+        toy_experiment(), V5E, classes=2, images=12, mesh=device_mesh(1), detector_of=toy_detector_with
+    )
 
 
 def test_a_plan_opens_no_data_and_adds_up(plan):
@@ -177,11 +137,12 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
 
     monkeypatch.setattr("ugs_jax.training.plan.program_of", program)
     monkeypatch.setattr("ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100))
-    plan = plan_on(device_mesh(1), V5E, toy_experiment(), classes=2, compiles=9)
+    plan = plan_training(toy_experiment(), V5E, classes=2, compiles=9, mesh=device_mesh(1))
     assert 0.93 * 1600 <= plan.search.largest <= 1600 < plan.search.too_large
     assert plan.json()["largest_batch"] == plan.search.largest
     hopper = replace(V5E, hardware=HARDWARE["h200"])
-    assert plan_on(device_mesh(1), hopper, toy_experiment(), classes=2, compiles=9).search.largest <= 75 * 141
+    plan = plan_training(toy_experiment(), hopper, classes=2, compiles=9, mesh=device_mesh(1))
+    assert plan.search.largest <= 75 * 141
 
 
 def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
@@ -203,43 +164,6 @@ def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
     # Gradients of all parameters are summed; each of four devices does a quarter of the work of one.
     assert four.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
     assert 4 * four.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.2)
-
-
-@needs_tpu_compiler
-def test_a_layout_that_does_not_exist_is_refused_with_one_that_does(monkeypatch):
-    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-    with pytest.raises(ValueError, match=r"v5e:3x5: .*not divisible.*; a layout that exists is v5e:4x4"):
-        topology_devices(parse_topology("v5e:3x5"))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("v5ee:2x2", "no figures for a chip 'v5ee'; did you mean 'v5e'"),
-        ("abacus:1", "known are v4, v5e, v5p, v6e, a100, h100, h200"),
-        ("v5e", "expected a layout, as in v5e:4x4, got ''"),
-        ("v5p:2x0x1", "expected a layout, as in v5p:2x2x1, got '2x0x1'"),
-    ],
-)
-def test_a_misspelt_topology_is_refused(name, message):
-    with pytest.raises(ValueError, match=message):
-        parse_topology(name)
-
-
-@pytest.mark.parametrize(("name", "extra"), [("v6e:8x8", "tpu"), ("h200:8", "cuda12")])
-def test_without_the_compiler_the_error_names_the_extra(name, extra, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=rf'not installed .*pip install "ugs-jax\[{extra}\]"'):
-        topology_devices(parse_topology(name))
-
-
-def test_a_gpu_is_described_to_its_compiler():
-    text = target_config(HARDWARE["h200"])
-    assert "core_count: 132" in text
-    assert "device_memory_size: 151397597184" in text
-    assert "major: 9 }" in text
-    assert text.count("{") == text.count("}")
 
 
 @pytest.fixture

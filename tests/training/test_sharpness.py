@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.training.test_objective import ARCH, QUICKLY, random_outputs
+from tests.compiling import QUICKLY
+from tests.training.test_objective import ARCH, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, iou

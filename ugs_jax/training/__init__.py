@@ -8,7 +8,7 @@ from ugs_jax.training.landscape import Landscape, Slice, landscape_of, measure_l
 from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
-from ugs_jax.training.plan import Plan, plan_on, plan_training
+from ugs_jax.training.plan import Plan, plan_training
 from ugs_jax.training.predict import predict_files
 from ugs_jax.training.preemption import RESUMABLE, PreemptedError
 from ugs_jax.training.processes import join_processes
@@ -54,7 +54,6 @@ __all__ = [
     "make_step",
     "measure_landscape",
     "objective",
-    "plan_on",
     "plan_training",
     "predict_files",
     "read_experiment",

@@ -78,25 +78,27 @@ class Checkpoints:
         """
         if which not in self._managers:
             raise ValueError(f"expected a checkpoint among {', '.join(self._managers)}; got {which!r}")
-        manager = self._managers[which]
-        step = manager.latest_step()
-        if step is None:
+        steps = sorted(self._managers[which].all_steps(), reverse=True)
+        if not steps:
             raise FileNotFoundError(f"{self._folder / which}: expected a checkpoint, found none; train the run first")
+        damaged: list[tuple[int, str]] = []
+        for step in steps:
+            damage = in_first_process(partial(self._damage, which, step))
+            if not damage:
+                break
+            damaged.append((step, damage))
+        else:
+            listed = "; ".join(f"of {step}, {damage}" for step, damage in damaged)
+            raise ValueError(
+                f"{self._folder / which}: expected a whole checkpoint, but all are damaged ({listed}). Restore the "
+                "files, use the other of last and best, or train anew in another --folder"
+            )
+        for other, damage in damaged:
+            self._set_aside(which, other, damage)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
-        while step is not None:
-            place = self._folder / which / str(step)
-            damage = in_first_process(partial(_damage, place, self._checksums(which, place.name)))
-            if not damage:
-                found = manager.restore(step, args=items)
-                return Checkpoint(found["state"], found["notes"])
-            self._set_aside(which, place, damage)
-            earlier = [other for other in manager.all_steps() if other < step]
-            step = max(earlier, default=None)
-        raise ValueError(
-            f"{self._folder / which}: expected a whole checkpoint, but all are damaged"
-            f"{'; try --which last' if which == 'best' else '; train anew in another --folder'}"
-        )
+        found = self._managers[which].restore(step, args=items)
+        return Checkpoint(found["state"], found["notes"])
 
     def step(self, which: str) -> int | None:
         """Step of the newest checkpoint, or None."""
@@ -134,7 +136,7 @@ class Checkpoints:
         )
         return ocp.CheckpointManager(self._folder / name, options=options)
 
-    def _checksums(self, which: str, step: str) -> Path:
+    def _checksums(self, which: str, step: int | str) -> Path:
         return self._folder / "checksums" / which / f"{step}.json"
 
     def _note_checksums(self, which: str) -> None:
@@ -143,24 +145,40 @@ class Checkpoints:
             return
         places = {place.name.partition(".")[0]: place for place in (self._folder / which).iterdir()}
         for step, place in places.items():
-            if step.isdigit() and (place.name != step or not self._checksums(which, step).exists()):
+            if step.isdigit() and place.name != step:
                 write_atomically(self._checksums(which, step), json.dumps(_sums(place), indent=1).encode())
         for file in (self._folder / "checksums" / which).glob("*.json"):
             if file.stem not in places:
                 file.unlink()
 
-    def _set_aside(self, which: str, place: Path, damage: str) -> None:
-        aside = self._folder / "damaged" / f"{which}-{place.name}"
-        if self._write and is_first_process():
-            aside.parent.mkdir(exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            place.rename(aside)
-            self._checksums(which, place.name).unlink(missing_ok=True)
+    def _damage(self, which: str, step: int) -> str:
+        """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums."""
+        checksums = self._checksums(which, step)
+        if not checksums.exists():
+            return ""
+        try:
+            want = json.loads(checksums.read_text())
+        except ValueError:
+            return f"{checksums} is not JSON"
+        found = _sums(self._folder / which / str(step))
+        for name, checksum in want.items():
+            if found.get(name) != checksum:
+                return f"{name} is {'not what was written' if name in found else 'missing'}"
+        return ""
+
+    def _set_aside(self, which: str, step: int, damage: str) -> None:
+        place, aside = self._folder / which / str(step), self._folder / "damaged" / f"{which}-{step}"
         if self._write:
-            in_first_process(lambda: None)  # the others see the folder as it is now
+            in_first_process(partial(self._move, which, step, aside))
             self._managers[which].reload()
         moved = f"; moved to {aside}" if self._write else ""
         _logger.warning("%s: expected a whole checkpoint, but %s%s. The one before it is used.", place, damage, moved)
+
+    def _move(self, which: str, step: int, aside: Path) -> None:
+        aside.parent.mkdir(exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / which / str(step)).rename(aside)
+        self._checksums(which, step).unlink(missing_ok=True)
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
@@ -182,23 +200,6 @@ def _sums(place: Path) -> dict[str, str]:
         with file.open("rb") as stream:
             sums[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums
-
-
-def _damage(place: Path, checksums: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums."""
-    if not checksums.exists():
-        return ""
-    try:
-        want = json.loads(checksums.read_text())
-    except ValueError:
-        return f"{checksums} is not JSON"
-    found = _sums(place)
-    for name, sum_ in want.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name] != sum_:
-            return f"{name} is not what was written"
-    return ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
@@ -26,11 +26,27 @@ def jit_detect(detector: Detector, options: Postprocess, mesh: Mesh) -> Detect:
 
 
 def detections(
-    detect: Detect, params: Any, stats: Any, dataset: Dataset, options: LoaderOptions, mesh: Mesh
+    detect: Detect,
+    params: Any,
+    stats: Any,
+    dataset: Dataset,
+    options: LoaderOptions,
+    mesh: Mesh,
+    *,
+    images: bool = True,
 ) -> Generator[tuple[Detections, Batch], None, None]:
-    """Detections of every batch, as NumPy arrays, with the batch they were made on; the same in every process."""
+    """Detections of every batch, as NumPy arrays, with the batch they were made on; the same in every process.
+
+    Args:
+      detect: from `jit_detect`.
+      params: of the detector.
+      stats: likewise.
+      dataset: what to detect on.
+      options: of the batches.
+      mesh: of `detect`.
+      images: False where several processes need not send each other their images; the batch may then lack them.
+    """
     on_host: deque[Batch] = deque()  # batches on their way through the device, which need not come back from there
-    gather = jax.jit(lambda batch: batch, out_shardings=replicated(mesh))  # for several processes, which hold parts
 
     def noted() -> Iterator[Batch]:
         for batch in eval_batches(dataset, options, *data_share(mesh)):
@@ -41,7 +57,15 @@ def detections(
         for batch in batches:
             found = jax.device_get(detect(params, stats, batch.images))
             local = on_host.popleft()
-            yield found, local if jax.process_count() == 1 else jax.device_get(gather(batch))
+            yield found, local if jax.process_count() == 1 else _whole(batch, images)
+
+
+def _whole(batch: Batch, images: bool) -> Batch:
+    """The global batch, of which this process's devices hold parts."""
+    from jax.experimental import multihost_utils
+
+    wanted: Any = batch if images else batch._replace(images=None)  # type: ignore[arg-type]
+    return cast("Batch", multihost_utils.process_allgather(wanted, tiled=True))
 
 
 def evaluate(
@@ -55,6 +79,6 @@ def evaluate(
 ) -> dict[str, float | None]:
     """AP and AR by the scorer's protocol."""
     scorer.reset()
-    for found, batch in detections(detect, params, stats, dataset, options, mesh):
+    for found, batch in detections(detect, params, stats, dataset, options, mesh, images=False):
         scorer.add_batch(found, batch)
     return scorer.score()

@@ -59,7 +59,10 @@ def _tpu(name: str, gib: int, teraflops: float, bandwidth: float, links: float, 
 def _gpu(
     name: str, memory: int, teraflops: float, bandwidth: float, links: float, *, cores: int, clock: float, **more: int
 ) -> Hardware:
-    peak, source = teraflops * 1e12, f"NVIDIA {name.upper()} SXM data sheet (dense); openxla/xla target_config/specs"
+    peak, source = (
+        teraflops * 1e12,
+        f"NVIDIA {name.upper()} SXM, dense, at second hand; openxla/xla target_config/specs",
+    )
     rates = (peak, peak / 2, bandwidth * 1e9, links * 1e9)
     return Hardware(name, "cuda", memory, 0.75, *rates, source, f"{name}:8", cores=cores, clock=clock, **more)
 

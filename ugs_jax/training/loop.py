@@ -32,11 +32,10 @@ from ugs_jax.training.sharding import (
     data_share,
     device_mesh,
     replicated,
-    state_sharding,
 )
 from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
-from ugs_jax.training.step import Metrics, jit_step, make_finite_check, make_step
+from ugs_jax.training.step import Metrics, build_program, make_finite_check
 from ugs_jax.training.stopwatch import Stopwatch
 
 
@@ -106,14 +105,7 @@ class _Training:
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
         self.detector = detector_with(experiment, agreed_anchors(experiment, run, train_data), len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
-        learning_rate = experiment.optimizer.schedule.build(self.loader.steps_per_epoch, self.total)
-        self.optimizer = experiment.optimizer.build(learning_rate)
-        step = make_step(
-            self.detector, self.optimizer, learning_rate, experiment.gains, experiment.ema, experiment.log_every
-        )
-        shapes = jax.eval_shape(lambda: create_state(self.detector, self.optimizer, 0))
-        self.shardings = state_sharding(shapes, self.mesh, experiment.parallel.split)
-        self.step = jit_step(step, self.mesh, self.shardings)
+        self.program = build_program(experiment, self.detector, self.mesh, self.loader.steps_per_epoch)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
@@ -127,7 +119,8 @@ class _Training:
         self.checkpoints.close()
 
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
-        state = jax.device_put(create_state(self.detector, self.optimizer, self.experiment.seed), self.shardings)
+        fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
+        state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)
             self.pending = notes["pending"]
@@ -152,18 +145,19 @@ class _Training:
                 self.profiler.before(count)
                 with self.stopwatch.waiting():
                     batch = next(batches)
-                state, metrics = self.step(state, batch)
+                state, metrics = self.program.step(state, batch)
                 self.profiler.after(count, metrics)
                 self.pending.append(metrics)
                 self._time(metrics)
                 # Rows end at the same steps whether or not the run was interrupted.
-                if count % self.experiment.log_every == 0 or self._evaluates(count):
+                evaluating = self._evaluates(count)
+                if evaluating or count % self.experiment.log_every == 0:
                     self._log(count, state)
-                    if self._evaluates(count):
+                    if evaluating:
                         self._evaluate(count, state)
                     self.stopwatch.start()
                 stopping = preemption.stops_here()
-                if stopping or count == end:
+                if not evaluating and (stopping or count == end):
                     self._save(count, state)
                 if stopping and count != self.total:
                     self.checkpoints.wait()

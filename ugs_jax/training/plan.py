@@ -130,6 +130,7 @@ def plan_training(
     images: int | None = None,
     compiles: int = 0,
     cache: Path | None = None,
+    mesh: Mesh | None = None,
     detector_of: DetectorOf = detector_with,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
@@ -142,36 +143,15 @@ def plan_training(
       images: number of training images, for the length of the schedule.
       compiles: how often to compile for the largest batch, beside the batch of the config; 0 does not look for it.
       cache: folder of the compiler's answers; None asks it every time.
+      mesh: other devices to compile for, judged by the topology's hardware.
       detector_of: makes the detector.
       tell: is told what is being compiled.
 
     Raises:
       ValueError: no such layout, its compiler is not installed, or it cannot split the batch or the images.
     """
-    mesh = device_mesh(topology_devices(topology), experiment.parallel.spatial)
-    return plan_on(
-        mesh, topology, experiment, classes=classes, images=images, compiles=compiles, cache=cache,
-        detector_of=detector_of, tell=tell,
-    )  # fmt: skip
-
-
-def plan_on(
-    mesh: Mesh,
-    topology: Topology,
-    experiment: Experiment,
-    *,
-    classes: int,
-    images: int | None = None,
-    compiles: int = 0,
-    cache: Path | None = None,
-    detector_of: DetectorOf = detector_with,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Plan:
-    """As `plan_training`, compiled for a given mesh and judged by the topology's hardware.
-
-    Raises:
-      ValueError: the mesh cannot split the batch or the images.
-    """
+    if mesh is None:
+        mesh = device_mesh(topology_devices(topology), experiment.parallel.spatial)
     check_sizes(experiment.loader, mesh)
     hardware, batch = topology.hardware, experiment.loader.batch_size
     devices = f"{topology.name} {dict(mesh.shape)}"

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, LoaderOptions
+from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Detector
 from ugs_jax.detectors.yolov5 import COCO_ANCHORS, AnchorSizes
 from ugs_jax.training.collectives import Collective, read_collectives
 from ugs_jax.training.config import Experiment, detector_with
-from ugs_jax.training.sharding import batch_sharding, state_sharding
-from ugs_jax.training.state import TrainState, create_state
-from ugs_jax.training.step import jit_step, make_step
+from ugs_jax.training.sharding import batch_sharding
+from ugs_jax.training.state import TrainState
+from ugs_jax.training.step import build_program
 
 _COMPILERS = ("jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
 DetectorOf = Callable[[Experiment, AnchorSizes, int], Detector]
@@ -71,34 +71,18 @@ def program_of(
       detector_of: makes the detector.
     """
     anchors = experiment.network.anchors or _some_anchors(experiment.network.p2)
-    detector = detector_of(experiment, anchors, classes)
-    rate = experiment.optimizer.schedule.build(1000, 1000 * experiment.epochs)
-    optimizer = experiment.optimizer.build(rate)
-    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, experiment.log_every)
-    shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
-    shardings = state_sharding(shapes, mesh, experiment.parallel.split)
-    state, batch = _placed(shapes, shardings), _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
-    lowered = cast("Any", jit_step(step, mesh, shardings)).lower(state, batch)
+    program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
+    state = _placed(program.shapes, program.shardings)
+    batch = _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
+    lowered = cast("Any", program.step).lower(state, batch)
     return lowered, {**_parts(state), "batch": _device_bytes(batch)}
 
 
 def batch_shapes(options: LoaderOptions) -> Batch:
     """Shapes and types of a batch of the loader."""
-    rows, boxes, regions = options.batch_size, options.max_boxes, options.max_ignore
-    shapes = {
-        "images": ((*options.image_size, 3), jnp.uint8),
-        "boxes": ((boxes, 4), jnp.float32),
-        "labels": ((boxes,), jnp.int32),
-        "mask": ((boxes,), jnp.bool_),
-        "ignore": ((regions, 4), jnp.float32),
-        "ignore_mask": ((regions,), jnp.bool_),
-        "image_id": ((), jnp.int32),
-        "original_size": ((2,), jnp.int32),
-        "letterbox": ((3,), jnp.float32),
-        "valid": ((), jnp.bool_),
-    }
-    arrays: Any = {name: jax.ShapeDtypeStruct((rows, *shape), dtype) for name, (shape, dtype) in shapes.items()}
-    return Batch(**arrays)
+    row = padding_row(options.image_size, options.capacity).batch
+    arrays: Any = (jax.ShapeDtypeStruct((options.batch_size, *array.shape), array.dtype) for array in row)
+    return Batch(*arrays)
 
 
 def measure(lowered: jax.stages.Lowered, devices: str = "", cache: Path | None = None) -> Footprint:

@@ -108,11 +108,11 @@ def state_sharding(state: TrainState, mesh: Mesh, split: Split = "nothing", leas
     parts = mesh.shape[DATA]
 
     def parted(leaf: Any) -> NamedSharding:
-        sides = [(side, -axis) for axis, side in enumerate(leaf.shape) if side % parts == 0]
-        if not sides or math.prod(leaf.shape) < least:
+        axes = [axis for axis, side in enumerate(leaf.shape) if side % parts == 0]
+        if not axes or math.prod(leaf.shape) < least:
             return replicated(mesh)
-        axis = -max(sides)[1]
-        return NamedSharding(mesh, P(*(DATA if i == axis else None for i in range(leaf.ndim))))
+        longest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, P(*(DATA if axis == longest else None for axis in range(leaf.ndim))))
 
     whole = jax.tree.map(lambda _: replicated(mesh), state)
     if split == "nothing":

@@ -1,7 +1,7 @@
 """One training step: a pure function of state and batch, jitted with donated state over a mesh."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from jaxtyping import Array
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
-from ugs_jax.training.config import Ema
+from ugs_jax.training.config import Ema, Experiment
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
-from ugs_jax.training.sharding import batch_sharding, replicated
+from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
-from ugs_jax.training.state import NO_BAD_STEP, TrainState
+from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 
 Metrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -41,11 +41,7 @@ def make_step(
       ema: averaging of parameters.
       measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
     """
-
-    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
-        outputs, stats = detector.apply(params, stats, batch.images, train=True)
-        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
-        return loss, (stats, metrics, outputs)
+    loss_of = _loss_of(detector, gains)
 
     def sharpness(outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         measure = lambda: sharpness_by_size(  # noqa: E731
@@ -93,19 +89,26 @@ def make_finite_check(detector: Detector, gains: Gains) -> Callable[[TrainState,
     Returns:
       A pure function of state and batch: `parameters`, `outputs` of the network, `loss` and its parts, `gradient`.
     """
+    gradient_of = jax.grad(_loss_of(detector, gains), has_aux=True)
 
     def check(state: TrainState, batch: Batch) -> dict[str, Any]:
-        def loss_of(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
-            outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
-            loss, parts = objective(outputs, batch, detector.localization, detector.arch, gains)
-            return loss, (outputs, parts)
-
-        gradient, (outputs, parts) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch)
         levels = [level._asdict() for level in outputs.levels]
         tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
         return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
 
     return check
+
+
+def _loss_of(
+    detector: Detector, gains: Gains
+) -> Callable[[Any, Any, Batch], tuple[Array, tuple[Any, Metrics, Outputs]]]:
+    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
+        outputs, stats = detector.apply(params, stats, batch.images, train=True)
+        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
+        return loss, (stats, metrics, outputs)
+
+    return loss_of
 
 
 def stabilizer_metrics(opt_state: Any) -> Metrics:
@@ -135,3 +138,36 @@ def jit_step(step: Step, mesh: Mesh, state: TrainState | NamedSharding | None = 
     return jax.jit(
         step, donate_argnums=0, in_shardings=(kept, batch_sharding(mesh)), out_shardings=(kept, replicated(mesh))
     )
+
+
+class Program(NamedTuple):
+    """An experiment's step for a mesh.
+
+    Attributes:
+      step: jitted.
+      optimizer: its optax chain, for `create_state`.
+      shapes: of the state.
+      shardings: of the state.
+    """
+
+    step: Step
+    optimizer: optax.GradientTransformation
+    shapes: TrainState
+    shardings: TrainState
+
+
+def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_per_epoch: int) -> Program:
+    """The step that trains an experiment.
+
+    Args:
+      experiment: optimizer, gains, averages, how the state is split.
+      detector: what is trained.
+      mesh: from `device_mesh`; its devices need not be there.
+      steps_per_epoch: for the schedule.
+    """
+    rate = experiment.optimizer.schedule.build(steps_per_epoch, experiment.epochs * steps_per_epoch)
+    optimizer = experiment.optimizer.build(rate)
+    shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
+    shardings = state_sharding(shapes, mesh, experiment.parallel.split)
+    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, experiment.log_every)
+    return Program(jit_step(step, mesh, shardings), optimizer, shapes, shardings)
