@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
+from data_pipeline.errors import DataError
 
 FORMAT_VERSION = 1
 SourceId = int | str
@@ -95,7 +97,7 @@ def open_split(recipe: SplitRecipe, cache_dir: Path | None) -> Dataset:
       cache_dir: the folder of all built data sets; None for `default_cache_dir()`.
 
     Raises:
-      DataError: from the recipe's input.
+      DataError: from the recipe's input, or more than half of the images cannot be read.
     """
     parent = (cache_dir or default_cache_dir()) / recipe.name
     folder = parent / f"{recipe.split}-{recipe.fingerprint}"
@@ -125,6 +127,11 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
             yield example
 
     records = write_array_record(recipe.name, recipe.split, noted(), unfinished)
+    if 2 * summary[UNREADABLE] > len(annotations):
+        raise DataError(
+            f"{recipe.name}/{recipe.split}: expected images, but {summary[UNREADABLE]} of {len(annotations)} cannot be "
+            "read; each is named above. Fix: check the folder, its permissions, and the sizes in the annotations."
+        )
     shutil.rmtree(unfinished / "extracted", ignore_errors=True)  # TFDS's folder for downloads
     np.savez(unfinished / "annotations.npz", **tabulate(annotations)._asdict())
     description = {
@@ -160,6 +167,10 @@ def _publish(unfinished: Path, folder: Path) -> None:
 
 
 def _load(folder: Path) -> Dataset:
+    # While TFDS is imported, every import of every thread goes through a hook of its own that breaks some of them: so
+    # not when a loading thread first reads, for checkpoints are written by threads too.
+    import data_pipeline.builder  # noqa: F401
+
     description = json.loads((folder / "dataset.json").read_text())
     with np.load(folder / "annotations.npz") as arrays:
         table = AnnotationTable(**arrays)

@@ -1,9 +1,14 @@
 """Makes boxes of unknown quality fit for training: drops what is no box, clips what leaves the image, counts both."""
 
+import logging
 from collections import Counter
 
 import numpy as np
 
+from data_pipeline.errors import DataError
+
+_logger = logging.getLogger(__name__)
+UNREADABLE = "images that cannot be read (no use in training, their objects missed in an evaluation)"
 NOT_FINITE = "boxes with a NaN or infinite coordinate (dropped)"
 ZERO_SIDED = "boxes with a side of zero or less (dropped)"
 OUTSIDE = "boxes wholly outside their image (dropped)"
@@ -46,3 +51,21 @@ def clean_regions(regions: np.ndarray, height: int, width: int, summary: Counter
     if len(distinct) < len(cleaned):
         summary[REPEATED_REGIONS] += len(cleaned) - len(distinct)
     return distinct
+
+
+def note_unreadable(error: DataError, corners: np.ndarray, summary: Counter[str]) -> tuple[int, int]:
+    """Names and counts an image that cannot be read, and says how far its annotations reach, in place of its size.
+
+    Args:
+      error: why.
+      corners: float64 [n, 4] xyxy px of its boxes and regions, anything.
+      summary: to add the count to.
+
+    Returns:
+      Height and width, px, at least 1.
+    """
+    _logger.warning("%s It is left out.", error)
+    summary[UNREADABLE] += 1
+    reach = np.where(np.isfinite(corners), corners, 0.0).max(axis=0, initial=1.0)
+    width, height = np.ceil(reach[2:]).astype(int).tolist()
+    return height, width

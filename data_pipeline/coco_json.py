@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.cache import SourceId, SplitRecipe, file_stamps, fingerprint, open_split
-from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.cleaning import clean_boxes, clean_regions, note_unreadable
 from data_pipeline.coco_parse import CocoFile, CocoImage, read_coco
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
@@ -24,8 +24,9 @@ class CocoJson:
 
     Categories become labels 0, 1, … in the order of their ids. Annotations with `iscrowd` become ignore regions. Boxes
     with NaN, without area or wholly outside their image are dropped, boxes partly outside are clipped, annotations of
-    unlisted images and repeated entries are dropped; all are counted in a printed summary. Everything else that is
-    wrong (unreadable or missing images, unknown categories, sizes that differ from the image's) is a DataError.
+    unlisted images and repeated entries are dropped; all are counted in a printed summary. Images that are missing,
+    unreadable or of another size than annotated are named and counted, unless they are more than half
+    (`LoaderOptions.strict` refuses any). Everything else that is wrong, such as an unknown category, is a DataError.
 
     Attributes:
       train_images: folder to which the file names of `train_json` are relative.
@@ -103,23 +104,35 @@ class CocoJson:
 
 
 def _example(index: int, image: CocoImage, folder: Path, path: Path, summary: Counter[str]) -> Example:
-    data = read_image_file(path_inside(folder, image.file_name))
-    height, width = decode_image(data, str(folder / image.file_name)).shape[:2]
-    expected = (image.height or height, image.width or width)
-    if expected != (height, width):
-        raise DataError(
-            f"{folder / image.file_name}: expected {expected[1]} × {expected[0]} px as {path} says for image id "
-            f"{image.source_id!r}, got {width} × {height} px. Fix: correct 'width' and 'height', or restore the image "
-            "they were written for (a rotation kept only in EXIF has to be applied to the pixels)."
-        )
-    boxes, kept = clean_boxes(np.array(image.boxes, np.float64).reshape(-1, 4), height, width, summary)
+    corners = np.array(image.boxes, np.float64).reshape(-1, 4)
+    regions = np.array(image.regions, np.float64).reshape(-1, 4)
+    file, data = path_inside(folder, image.file_name), b""
+    try:
+        data = read_image_file(file)
+        height, width = _size(data, image, file, path)
+    except DataError as error:
+        height, width = note_unreadable(error, np.concatenate([corners, regions]), summary)
+        height, width = image.height or height, image.width or width
+    boxes, kept = clean_boxes(corners, height, width, summary)
     return Example(
         image=data,
         boxes=boxes,
         labels=np.array(image.labels, np.int32)[kept],
-        ignore=clean_regions(np.array(image.regions, np.float64).reshape(-1, 4), height, width, summary),
+        ignore=clean_regions(regions, height, width, summary),
         image_id=index,
         file_name=image.file_name,
         height=height,
         width=width,
     )
+
+
+def _size(data: bytes, image: CocoImage, file: Path, path: Path) -> tuple[int, int]:
+    height, width = decode_image(data, str(file)).shape[:2]
+    expected = (image.height or height, image.width or width)
+    if expected != (height, width):
+        raise DataError(
+            f"{file}: expected {expected[1]} × {expected[0]} px as {path} says for image id "
+            f"{image.source_id!r}, got {width} × {height} px. Fix: correct 'width' and 'height', or restore the image "
+            "they were written for (a rotation kept only in EXIF has to be applied to the pixels)."
+        )
+    return height, width

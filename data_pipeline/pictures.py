@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
 from data_pipeline.images import decode_image
@@ -27,6 +28,18 @@ class Picture(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
     scale: float
     extent: tuple[float, float]
+
+
+def require_readable(dataset: Dataset) -> None:
+    """Refuses a data set of which images could not be read when it was built; costs nothing otherwise.
+
+    Raises:
+      DataError: names the first such image.
+    """
+    if dataset.summary.get(UNREADABLE):
+        pictures = Pictures(dataset, (32, 32), 0)
+        for index in range(len(dataset)):
+            pictures.picture(index)
 
 
 class Pictures:

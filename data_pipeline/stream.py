@@ -46,4 +46,6 @@ def _owned(row: Row) -> Row:
 
 def _start_worker(worker: int, workers: int) -> None:
     del worker, workers  # they all start alike
+    import data_pipeline.builder  # noqa: F401, not first in a loading thread: see `data_pipeline.cache`
+
     cv2.setNumThreads(1)  # workers share the cores already; a thread pool in each would fight over them

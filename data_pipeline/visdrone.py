@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipeline.cache import SourceId, SplitRecipe, file_stamps, fingerprint, open_split
-from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.cleaning import clean_boxes, clean_regions, note_unreadable
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
 from data_pipeline.images import decode_image, read_image_file
@@ -173,8 +173,12 @@ def _table(corners: list[list[float]]) -> np.ndarray:
 
 
 def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example:
-    data = read_image_file(path)
-    height, width = decode_image(data, str(path)).shape[:2]
+    data = b""
+    try:
+        data = read_image_file(path)
+        height, width = decode_image(data, str(path)).shape[:2]
+    except DataError as error:
+        height, width = note_unreadable(error, np.concatenate([rows.boxes, rows.regions]), summary)
     boxes, kept = clean_boxes(rows.boxes, height, width, summary)
     return Example(
         image=data,

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from data_pipeline import CocoJson, DataError
-from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, ZERO_SIDED
+from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, UNREADABLE, ZERO_SIDED
 from data_pipeline.coco_parse import REPEATED_ANNOTATION, REPEATED_IMAGE, SHARED_ID, UNKNOWN_IMAGE
 from data_pipeline.images import decode_image
+from data_pipeline.pictures import Pictures, require_readable
 
 HEIGHT, WIDTH = 24, 32
 SHARED = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -170,23 +172,58 @@ def test_images_other_than_8_bit_rgb_are_stored_as_they_are_and_decode_to_it(fol
     assert (decoded.shape, decoded.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
 
 
-def test_a_truncated_image_is_named(folder):
+def assert_left_out(dataset, index, message, caplog):
+    """Named in the log, counted, and refused where it is read or where nothing is left out."""
+    assert len(dataset) == 3
+    assert dataset.summary[UNREADABLE] == 1
+    assert len(dataset[index].boxes) == 1
+    assert (dataset[index].height, dataset[index].width) == (HEIGHT, WIDTH)
+    assert re.search(message, caplog.text)
+    name = re.escape(dataset.file_names[index])
+    with pytest.raises(DataError, match=name):
+        Pictures(dataset, (32, 32), 0).picture(index)
+    with pytest.raises(DataError, match=name):
+        require_readable(dataset)
+    assert Pictures(dataset, (32, 32), 0, strict=False).picture(index) is None
+
+
+def test_readable_images_pass(folder):
+    require_readable(open_with(folder))
+
+
+def test_a_truncated_image_is_named(folder, caplog):
     path = folder / "images" / "sub" / "a.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"sub/a\.jpg: expected a whole image, got a truncated file.*Fix: "):
-        open_with(folder)
+    dataset = open_with(folder)
+    assert_left_out(dataset, 1, r"sub/a\.jpg: expected a whole image, got a truncated file.*Fix: .* left out", caplog)
 
 
-def test_a_missing_image_is_named(folder):
+def test_a_missing_image_is_named(folder, caplog):
     (folder / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.png: expected an image file, found none\. Fix: "):
-        open_with(folder)
+    dataset = open_with(folder)
+    assert_left_out(dataset, 0, r"b\.png: expected an image file, found none\. Fix: ", caplog)
 
 
-def test_a_size_that_differs_from_the_image_is_an_error(folder):
+def test_a_size_that_differs_from_the_image_is_named(folder, caplog):
     write_image(folder / "images" / "b.png", height=WIDTH, width=HEIGHT)
-    with pytest.raises(DataError, match=r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: "):
+    dataset = open_with(folder)
+    assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: ", caplog)
+
+
+def test_a_bad_image_of_unknown_size_reaches_as_far_as_its_annotations(folder):
+    (folder / "images" / "empty.png").write_bytes(b"no image")
+    boxes = [annotation(id=i, image_id=9, bbox=bbox) for i, bbox in enumerate([[3, 4, 5.5, 6], [float("nan")] * 4])]
+    example = open_with(folder, annotations=boxes)[2]
+    assert (example.height, example.width) == (10, 9)
+    assert example.boxes.tolist() == [[3, 4, 8.5, 10]]
+
+
+def test_a_split_of_which_most_images_cannot_be_read_is_refused(folder):
+    for name in ("b.png", "empty.png"):
+        (folder / "images" / name).unlink()
+    with pytest.raises(DataError, match=r"coco_json/train: expected images, but 2 of 3 cannot be read; .*Fix: "):
         open_with(folder)
+    assert not list((folder / "cache").glob("*/train-*"))
 
 
 @pytest.mark.parametrize("category", [5, -1, "4", 4.0, None, True])

@@ -126,6 +126,13 @@ def test_the_records_are_a_tfds_data_set_of_array_record_files(tmp_path):
     np.testing.assert_array_equal(source[2]["image"], decoded[..., ::-1])
 
 
+def test_what_reads_the_records_is_imported_where_the_data_set_is_opened(tmp_path, monkeypatch):
+    open_split(recipe(), tmp_path)
+    monkeypatch.delitem(sys.modules, "data_pipeline.builder")
+    open_split(recipe(), tmp_path)
+    assert "data_pipeline.builder" in sys.modules
+
+
 def test_a_changed_fingerprint_builds_anew_beside_the_old(tmp_path):
     old = open_split(recipe(), tmp_path)
     new = open_split(recipe(EXAMPLES[:1], key="b"), tmp_path)

@@ -1,6 +1,7 @@
 """VisDrone's official folders and columns, well-formed and malformed."""
 
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import CocoJson, DataError, VisDrone
-from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, ZERO_SIDED
+from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, UNREADABLE, ZERO_SIDED
 from data_pipeline.visdrone import CLASSES, read_rows
 
 HEIGHT, WIDTH = 24, 32
@@ -122,11 +123,18 @@ def test_a_binary_annotation_file_is_named(tmp_path):
         read_rows(tmp_path / "x.txt")
 
 
-def test_a_truncated_image_is_named(split):
-    write(split, "", "x")
+def test_a_truncated_image_is_named_and_left_out(split, caplog):
+    write(split, "1,2,9,8,1,4,0,0\n", "x")
+    write(split, "", "y")
     path = split / "images" / "x.jpg"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DataError, match=r"x\.jpg: expected a whole image, got a truncated file"):
+    dataset = open_split(split)
+    assert re.search(r"x\.jpg: expected a whole image, got a truncated file.* left out", caplog.text)
+    assert dataset.summary == {UNREADABLE: 1}
+    assert (dataset[0].height, dataset[0].width) == (10, 10)
+    assert dataset[0].boxes.tolist() == [[1, 2, 10, 10]]
+    path.with_name("y.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 2 cannot be read"):
         open_split(split)
 
 

@@ -100,7 +100,7 @@ class _Training:
         self.experiment, self.folder = experiment, run
         self.mesh = device_mesh(spatial=experiment.parallel.spatial)
         check_sizes(experiment.loader, self.mesh)
-        train_data, self.val_data = open_splits(experiment.data, cache_dir)
+        train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
         self.options = replace(experiment.loader, seed=experiment.seed)
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
         self.detector = detector_with(experiment, agreed_anchors(experiment, run, train_data), len(train_data.classes))

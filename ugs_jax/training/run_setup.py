@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
+from data_pipeline.pictures import require_readable
 from ugs_jax._version import __version__
 from ugs_jax.detectors.yolov5 import AnchorSizes
 from ugs_jax.training.config import Experiment, anchors_for
@@ -13,12 +14,21 @@ from ugs_jax.training.processes import in_first_process
 from ugs_jax.training.run_folder import RunFolder, as_anchors
 
 
-def open_splits(data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None) -> tuple[Dataset, Dataset]:
-    """Training and validation images; of several processes, the first builds what is not built yet."""
+def open_splits(
+    data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None, *, strict: bool = False
+) -> tuple[Dataset, Dataset]:
+    """Training and validation images; of several processes, the first builds what is not built yet.
+
+    Raises:
+      DataError: input that cannot be used; if strict, an image that could not be read.
+    """
     open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
     if jax.process_count() > 1:
         in_first_process(lambda: len(open_both()))
-    return open_both()
+    found = open_both()
+    for dataset in found if strict else ():
+        require_readable(dataset)
+    return found
 
 
 def versions() -> dict[str, str]:
