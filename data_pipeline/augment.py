@@ -127,6 +127,28 @@ def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: n
     return sample._replace(image=np.invert(image) if rng.random() < augmentation.invert else image)
 
 
+def most_boxes(
+    counts: np.ndarray, sizes: np.ndarray, index: int, augmentation: Augmentation, rng: np.random.Generator
+) -> int:
+    """As many boxes as `augmented` can find with an equal generator: those of all images it draws from.
+
+    Args:
+      counts: int [N], boxes of every image.
+      sizes: int [N, 2], height and width of every image, px.
+      index: of the image.
+      augmentation: as for `augmented`.
+      rng: its numbers are used up as `augmented` does, pixels aside.
+    """
+    if rng.random() >= augmentation.mosaic:
+        return int(counts[index])
+    indices = _mosaic_images(len(counts), index, rng)
+    if augmentation.mixup:
+        _mosaic_matrices(sizes[indices], (1, 1), augmentation, rng)
+        if rng.random() < augmentation.mixup:
+            indices += _mosaic_images(len(counts), int(rng.integers(len(counts))), rng)
+    return int(counts[indices].sum())
+
+
 def random_warp(
     augmentation: Augmentation, canvas: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
 ) -> Matrix:
@@ -205,9 +227,18 @@ def _single(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.
 
 
 def _mosaic(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    indices = [index, *rng.integers(len(pictures), size=TILES - 1).tolist()]
-    examples = [pictures.annotations(each) for each in indices]
-    placement = mosaic_placement([(each.height, each.width) for each in examples], pictures.size, rng)
-    height, width = pictures.size
-    warp = random_warp(augmentation, (2 * height, 2 * width), pictures.size, rng)
-    return draw(pictures, [(i, warp @ at) for i, at in zip(indices, placement, strict=True)], augmentation.keep_rule)
+    indices = _mosaic_images(len(pictures), index, rng)
+    matrices = _mosaic_matrices(pictures.dataset.table.sizes[indices], pictures.size, augmentation, rng)
+    return draw(pictures, list(zip(indices, matrices, strict=True)), augmentation.keep_rule)
+
+
+def _mosaic_images(count: int, index: int, rng: np.random.Generator) -> list[int]:
+    return [index, *rng.integers(count, size=TILES - 1).tolist()]
+
+
+def _mosaic_matrices(
+    sizes: np.ndarray, size: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
+) -> list[Matrix]:
+    placement = mosaic_placement([(height, width) for height, width in sizes.tolist()], size, rng)
+    warp = random_warp(augmentation, (2 * size[0], 2 * size[1]), size, rng)
+    return [warp @ at for at in placement]

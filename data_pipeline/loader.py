@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_pipeline.augment import Augmentation, augmented, letterboxed
+from data_pipeline.augment import Augmentation, augmented, letterboxed, most_boxes
 from data_pipeline.batch import Batch
 from data_pipeline.dataset import Dataset
 from data_pipeline.pictures import Pictures
-from data_pipeline.rows import Capacity, Row, make_row, padding_row, stack_rows
+from data_pipeline.rows import Capacity, Row, cut_boxes, make_row, padding_row, stack_rows
 from data_pipeline.stream import iterate
 
 _logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class LoaderOptions:
       batch_size: images in a batch, over all processes.
       max_boxes: boxes a row holds. Of more, a random subset stays (in evaluation: the first); the others become ignore
         regions while there is room, and are counted.
+      box_buckets: smaller numbers of boxes a row may hold, such as (64, 128). Every training batch gets the smallest
+        that is enough for whatever its images can hold; the step is compiled once for each. Evaluation does not use it.
       max_ignore: ignore regions a row holds; of more, the largest stay.
       workers: worker processes for training batches; 0 loads in this process. With them, a script needs the usual
         `if __name__ == "__main__":`.
@@ -39,6 +41,7 @@ class LoaderOptions:
     image_size: tuple[int, int] = (640, 640)
     batch_size: int = 16
     max_boxes: int = 300
+    box_buckets: tuple[int, ...] = ()
     max_ignore: int = 32
     workers: int = 0
     threads: int = 2
@@ -55,6 +58,11 @@ class LoaderOptions:
             for name, value in values.items():
                 if value < least:
                     raise ValueError(f"LoaderOptions.{name}: expected at least {least}, got {value}")
+        if any(not 0 < bucket < self.max_boxes for bucket in self.box_buckets):
+            raise ValueError(
+                f"LoaderOptions.box_buckets: expected numbers from 1 to max_boxes={self.max_boxes} - 1, "
+                f"got {self.box_buckets}"
+            )
 
     @property
     def capacity(self) -> Capacity:
@@ -100,22 +108,35 @@ class TrainLoader:
         local_size = _local_size(options.batch_size, process_index, process_count)
         cache_bytes = options.cache_bytes // max(1, options.workers)
         pictures = Pictures(dataset, options.image_size, cache_bytes, options.strict)
-        rows = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
-        rows = rows.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
+        images = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
+        rows = images.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
+        # Of the rows of all processes, so that their parts of a batch have the same shape.
+        bounds = images.random_map(
+            _MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation)
+        )
+        self._most_boxes = bounds.batch(options.batch_size, drop_remainder=True, batch_fn=max)
 
     def batch_at(self, step: int) -> Batch:
         """This process's part of the batch for `step`, by random access, in the caller's thread."""
-        return self._batches[step].batch
+        return self._cut(step, self._batches[step].batch)
 
     def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """This process's part of all batches from `start_step` on, equal to `batch_at`; starts at once at any step.
 
         Closing the iterator ends its threads and worker processes.
         """
-        for row in iterate(self._batches[start_step:], self.options.threads, self.options.workers):
+        for step, row in enumerate(
+            iterate(self._batches[start_step:], self.options.threads, self.options.workers), start_step
+        ):
             self._count(row)
-            yield row.batch
+            yield self._cut(step, row.batch)
+
+    def _cut(self, step: int, batch: Batch) -> Batch:
+        if not self.options.box_buckets:
+            return batch
+        most = self._most_boxes[step]
+        return cut_boxes(batch, min((b for b in self.options.box_buckets if b >= most), default=self.options.max_boxes))
 
     def _count(self, row: Row) -> None:
         boxes, regions = int(row.dropped_boxes.sum()), int(row.dropped_regions.sum())
@@ -172,6 +193,16 @@ class _TrainingRow:
         example = self.pictures.annotations(index)
         sample = augmented(self.pictures, index, self.augmentation, rng)
         return make_row(sample, self.capacity, index, (example.height, example.width), rng)
+
+
+@dataclass(frozen=True)
+class _MostBoxes:
+    counts: np.ndarray
+    sizes: np.ndarray
+    augmentation: Augmentation
+
+    def __call__(self, index: int, rng: np.random.Generator) -> int:
+        return most_boxes(self.counts, self.sizes, index, self.augmentation, rng)
 
 
 @dataclass(frozen=True)

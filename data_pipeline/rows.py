@@ -86,6 +86,11 @@ def stack_rows(rows: Sequence[Row]) -> Row:
     return Row(batch, *(np.stack(column) for column in list(zip(*rows, strict=True))[1:]))
 
 
+def cut_boxes(batch: Batch, most: int) -> Batch:
+    """The batch with room for `most` boxes a row, which must be enough for those it holds."""
+    return batch._replace(boxes=batch.boxes[:, :most], labels=batch.labels[:, :most], mask=batch.mask[:, :most])
+
+
 def _choose(count: int, most: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
     order = np.arange(count) if rng is None or count <= most else rng.permutation(count)
     return np.sort(order[:most]), np.sort(order[most:])

@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.augment import Augmentation
+from data_pipeline import augment
+from data_pipeline.augment import Augmentation, augmented, most_boxes
 from data_pipeline.dataset import Example, dataset_from_examples
 from data_pipeline.errors import DataError
 from data_pipeline.letterbox import letterbox_of, unletterbox_boxes
 from data_pipeline.loader import LoaderOptions, TrainLoader, eval_batches
+from data_pipeline.pictures import Pictures
+from data_pipeline.rows import cut_boxes
 
 SIZE = (48, 64)
 
@@ -68,6 +71,56 @@ def test_iteration_from_any_step_equals_random_access(threads):
     for start in (0, 4):
         for step, batch in zip(range(start, start + 3), loader.batches(start), strict=False):
             assert_equal(batch, loader.batch_at(step))
+
+
+AUGMENTATIONS = [
+    Augmentation.none(),
+    Augmentation(),
+    Augmentation(mosaic=1.0, mixup=0.5),
+    Augmentation(mosaic=0.6, mixup=1.0, degrees=20.0),
+]
+
+
+def varied(count=12):
+    """A data set of which image i has i boxes."""
+    examples = [dataset(1, boxes=i)[0] for i in range(1, count)]
+    return dataset_from_examples(
+        [dataset(1)[0]._replace(boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int32)), *examples],
+        ["a", "b"],
+    )
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_the_most_boxes_are_those_of_the_images_that_are_drawn(augmentation, monkeypatch):
+    used = []
+    original = augment.draw
+    monkeypatch.setattr(
+        augment,
+        "draw",
+        lambda pictures, placed, rule: used.extend(i for i, _ in placed) or original(pictures, placed, rule),
+    )
+    data, counts = varied(), np.arange(12)
+    for seed in range(30):
+        used.clear()
+        augmented(Pictures(data, SIZE, 0), seed % 12, augmentation, np.random.default_rng(seed))
+        assert most_boxes(counts, data.table.sizes, seed % 12, augmentation, np.random.default_rng(seed)) == sum(used)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_buckets_change_nothing_but_the_room_for_boxes(augmentation):
+    plain = TrainLoader(varied(), options(augmentation=augmentation, max_boxes=90, threads=2))
+    cut = TrainLoader(varied(), replace(plain.options, box_buckets=(50, 30, 10, 26, 22)))
+    shares = [TrainLoader(varied(), cut.options, p, 2) for p in range(2)]
+    rooms = set()
+    for step, (all_of_it, batch) in enumerate(zip(islice(plain.batches(), 12), cut.batches(), strict=False)):
+        room = batch.mask.shape[1]
+        rooms.add(room)
+        assert_equal(batch, cut.batch_at(step))
+        assert_equal(cut_boxes(all_of_it, room), batch)
+        assert not all_of_it.mask[:, room:].any()
+        assert [share.batch_at(step).mask.shape for share in shares] == [(2, room)] * 2
+    assert len(rooms) > 1
+    assert rooms <= {10, 22, 26, 30, 50, 90}
 
 
 def test_closing_the_batches_ends_their_threads():
@@ -207,6 +260,7 @@ def test_an_unreadable_image_names_its_file(threads):
         ({}, (2, 2), "process_index=2"),
         ({"batch_size": 0}, (0, 1), "LoaderOptions.batch_size: expected at least 1, got 0"),
         ({"workers": -1}, (0, 1), "LoaderOptions.workers"),
+        ({"box_buckets": (4, 16)}, (0, 1), r"box_buckets: expected numbers from 1 to max_boxes=16 - 1, got \(4, 16\)"),
     ],
 )
 def test_impossible_options_are_refused(changes, shard, message):

@@ -69,6 +69,7 @@ class RunFolder:
                 f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
             )
         there = self._read_config().get("experiment")
+        there = json.loads(json.dumps(to_json(from_json(there, str(self._config_file)))))  # with fields that are new
         now = json.loads(json.dumps(to_json(experiment)))
         differences = [text for name, text in _differences(there, now) if not name.startswith(_FREE)]
         if differences:
