@@ -17,6 +17,10 @@ from ugs_jax.training.plan import EFFICIENCY, Roofline, roofline_of
 from ugs_jax.training.program import Footprint, batch_shapes, measure, read_refusal
 
 needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
+needs_gpu_compiler = pytest.mark.skipif(
+    not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)),
+    reason="needs the extra cuda12",
+)
 V5E = parse_topology("v5e:2x2")
 
 
@@ -136,7 +140,9 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
         return experiment.loader.batch_size, {}
 
     monkeypatch.setattr("ugs_jax.training.plan.program_of", program)
-    monkeypatch.setattr("ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100))
+    monkeypatch.setattr(
+        "ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100, flops=1.0)
+    )
     plan = plan_training(toy_experiment(), V5E, classes=2, compiles=9, mesh=device_mesh(1))
     assert 0.93 * 1600 <= plan.search.largest <= 1600 < plan.search.too_large
     assert plan.json()["largest_batch"] == plan.search.largest
@@ -164,6 +170,15 @@ def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
     # Gradients of all parameters are summed; each of four devices does a quarter of the work of one.
     assert four.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
     assert 4 * four.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.2)
+
+
+@needs_gpu_compiler
+def test_the_step_compiles_for_gpus_that_are_not_here(plan):
+    two = plan_training(toy_experiment(), parse_topology("h200:2"), classes=2, detector_of=toy_detector_with)
+    assert two.fits
+    assert two.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
+    assert 2 * two.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.2)
+    assert two.footprint.accessed > two.footprint.arguments
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
@@ -29,7 +30,8 @@ def read_collectives(text: str) -> dict[str, Collective]:
       text: HLO after partitioning, from `compiled.as_text()`.
     """
     found: dict[str, Collective] = {}
-    for match in _OPERATION.finditer(_without_layouts(text)):
+    lines = (line for line in text.splitlines() if any(kind in line for kind in _KINDS))
+    for match in _OPERATION.finditer("\n".join(without_layouts(lines))):
         old = found.get(match["kind"], Collective(0, 0))
         found[match["kind"]] = Collective(old.operations + 1, old.bytes + shape_bytes(match["shape"]))
     return found
@@ -55,10 +57,10 @@ def traffic(collectives: dict[str, Collective], parts: int) -> int:
     return round(sum(found.bytes * factor.get(kind, (parts - 1) / parts) for kind, found in collectives.items()))
 
 
-def _without_layouts(text: str) -> str:
-    """Layouts, `{2,1,0:T(8,128)S(1)}`, hold brackets of their own; comments number the members of tuples."""
-    lines = (line for line in text.splitlines() if any(kind in line for kind in _KINDS))
-    return "\n".join(re.sub(r"/\*.*?\*/", "", re.sub(r"\]\{[^}]*\}", "]", line)) for line in lines)
+def without_layouts(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of HLO without layouts, `{2,1,0:T(8,128)S(1)}`, and without the comments that number members of tuples."""
+    for line in lines:
+        yield re.sub(r"/\*.*?\*/", "", re.sub(r"\]\{[^}]*\}", "]", line))
 
 
 def _bits(kind: str) -> int:

@@ -50,6 +50,12 @@ class Hardware:
     clock: float = 0.0
     shared: int = 0
 
+    @property
+    def compiler_options(self) -> dict[str, bool]:
+        """What its compiler needs where there is no such device."""
+        # Triton's tiles are chosen by measuring on the GPU. Without one some products find none: an internal error.
+        return {"xla_gpu_enable_triton_gemm": False} if self.platform == "cuda" else {}
+
 
 def _tpu(name: str, gib: int, teraflops: float, bandwidth: float, links: float, page: str, example: str) -> Hardware:
     peak, source = teraflops * 1e12, f"Google Cloud, docs.cloud.google.com/tpu/docs/{page}"

@@ -11,7 +11,7 @@ from ugs_jax.training.batch_search import Search, largest_batch
 from ugs_jax.training.collectives import traffic
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.hardware import Hardware, Topology, topology_devices
-from ugs_jax.training.program import DetectorOf, Footprint, measure, program_of
+from ugs_jax.training.program import DetectorOf, Footprint, count_flops, measure, program_of
 from ugs_jax.training.sharding import DATA, check_sizes, device_mesh
 
 EFFICIENCY = 0.4  # of the roofline: what tuned training programs reach; ours has not been timed on such chips
@@ -161,7 +161,9 @@ def plan_training(
         tell(f"{topology.name}: compiling for a batch of {size}")
         sized = replace(experiment, loader=replace(experiment.loader, batch_size=size))
         lowered, state[size] = program_of(sized, mesh, classes, detector_of)
-        found = measure(lowered, devices, cache)
+        found = measure(lowered, devices, cache, hardware.compiler_options)
+        if found.fits and not found.flops:
+            found = replace(found, flops=count_flops(sized, classes, detector_of) / mesh.size)
         return replace(found, fits=fits(found, hardware))
 
     found = footprint_of(batch)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,9 +19,10 @@ from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Detector
 from ugs_jax.detectors.yolov5 import COCO_ANCHORS, AnchorSizes
+from ugs_jax.training.accesses import read_accesses
 from ugs_jax.training.collectives import Collective, read_collectives
 from ugs_jax.training.config import Experiment, detector_with
-from ugs_jax.training.sharding import batch_sharding
+from ugs_jax.training.sharding import batch_sharding, device_mesh
 from ugs_jax.training.state import TrainState
 from ugs_jax.training.step import build_program
 
@@ -41,7 +42,7 @@ class Footprint:
       aliased: bytes of outputs that take the place of arguments.
       temporaries: bytes of everything between: activations, gradients, buffers of communication.
       code: bytes of the program.
-      flops: operations on numbers, a step.
+      flops: operations on numbers, a step; 0 where the compiler does not count them.
       accessed: bytes that its operations read and write, a step.
       collectives: communication, a step.
     """
@@ -78,6 +79,13 @@ def program_of(
     return lowered, {**_parts(state), "batch": _device_bytes(batch)}
 
 
+def count_flops(experiment: Experiment, classes: int, detector_of: DetectorOf = detector_with) -> float:
+    """Operations on numbers of a whole step before any compiler has simplified it; arguments as in `program_of`."""
+    lowered, _ = program_of(experiment, device_mesh(jax.devices("cpu")[:1]), classes, detector_of)
+    cost: Any = lowered.cost_analysis()
+    return cost["flops"]
+
+
 def batch_shapes(options: LoaderOptions) -> Batch:
     """Shapes and types of a batch of the loader."""
     row = padding_row(options.image_size, options.capacity).batch
@@ -85,19 +93,25 @@ def batch_shapes(options: LoaderOptions) -> Batch:
     return Batch(*arrays)
 
 
-def measure(lowered: jax.stages.Lowered, devices: str = "", cache: Path | None = None) -> Footprint:
+def measure(
+    lowered: jax.stages.Lowered,
+    devices: str = "",
+    cache: Path | None = None,
+    options: Mapping[str, bool] | None = None,
+) -> Footprint:
     """Compile a step and read what it takes; a step that is too large is an answer, not an error.
 
     Args:
       lowered: from `program_of`.
       devices: what it is for, with `cache`: programs for unlike devices can have the same text.
       cache: folder of answers to the same question; None asks the compiler every time.
+      options: of the compiler, always the same for the same devices.
     """
     file = None if cache is None else cache / f"{_key(lowered, devices)}.json"
     if file is not None and file.is_file():
         return _recalled(json.loads(file.read_text()))
     try:
-        found = read_footprint(lowered.compile())
+        found = read_footprint(lowered.compile(dict(options or {})))
     except jax.errors.JaxRuntimeError as error:
         found = read_refusal(error)
     if file is not None:
@@ -108,7 +122,8 @@ def measure(lowered: jax.stages.Lowered, devices: str = "", cache: Path | None =
 def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
     """What a compiled program takes of one device."""
     memory: Any = compiled.memory_analysis()
-    cost: Any = compiled.cost_analysis() or {}
+    cost: Any = compiled.cost_analysis() or {}  # None for GPUs that are not here
+    text = compiled.as_text() or ""
     arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
     aliased, temporaries = memory.alias_size_in_bytes, memory.temp_size_in_bytes
     code = memory.generated_code_size_in_bytes
@@ -121,8 +136,8 @@ def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
         temporaries=temporaries,
         code=code,
         flops=cost.get("flops", 0.0),
-        accessed=cost.get("bytes accessed", 0.0),
-        collectives=read_collectives(compiled.as_text() or ""),
+        accessed=cost["bytes accessed"] if "bytes accessed" in cost else read_accesses(text),
+        collectives=read_collectives(text),
     )
 
 
