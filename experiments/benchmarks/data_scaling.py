@@ -36,7 +36,7 @@ from ugs_jax.training.collectives import traffic  # noqa: E402
 from ugs_jax.training.hardware import HARDWARE, Hardware, parse_topology  # noqa: E402
 from ugs_jax.training.program import Footprint, measure, program_of  # noqa: E402
 
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # machine code, not HLO
+_QUICKLY = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # machine code, not HLO
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def figures(
         "work": None if work is None else round(work, 4),
         "operations": sum(kind.operations for kind in collectives.values()),
         "sent_bytes": sent,
-        "alone_ms": round(1e3 * seconds, 4),
-        "sent_ms": round(1e3 * sent / chip.interconnect, 4),
+        "alone_ms": float(f"{1e3 * seconds:.4g}"),
+        "sent_ms": float(f"{1e3 * sent / chip.interconnect:.4g}"),
         "efficiency": round(seconds / ((work or 1.0) * seconds + sent / chip.interconnect), 4),
     }
 

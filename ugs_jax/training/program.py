@@ -97,7 +97,7 @@ def measure(
     lowered: jax.stages.Lowered,
     devices: str = "",
     cache: Path | None = None,
-    options: Mapping[str, bool | int] | None = None,
+    options: Mapping[str, str | bool] | None = None,
 ) -> Footprint:
     """Compile a step and read what it takes; a step that is too large is an answer, not an error.
 
