@@ -24,6 +24,7 @@ class _Options(NamedTuple):
     search: bool
     compiles: int
     variants: bool
+    quick: bool
     json: bool
     fresh: bool
 
@@ -43,10 +44,10 @@ def plan_command(words: list[str]) -> None:
         hardware.topology_devices(topology)
     plans = {topology.name: _plans(options, topology) for topology in topologies}
     if options.json:
-        print(json.dumps({name: _json(variants, options.experiment) for name, variants in plans.items()}, indent=1))
+        print(json.dumps({name: _json(variants, options) for name, variants in plans.items()}, indent=1))
         return
     for variants in plans.values():
-        _print(variants, options.experiment)
+        _print(variants, options)
 
 
 def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options:
@@ -60,6 +61,7 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
         search: bool = True,
         compiles: int = 4,
         variants: bool = False,
+        quick: bool = False,
         json: bool = False,
         fresh: bool = False,
     ) -> _Options:
@@ -75,10 +77,12 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
           search: look for the largest batch.
           compiles: at most so many more compilations for it.
           variants: also the other precision, and rematerialisation; three more programs.
+          quick: compile for TPUs with the least effort, about three times as fast; the program that training compiles
+            takes other memory, see docs/plan.md.
           json: print JSON and nothing else.
           fresh: ask the compiler again instead of remembering its answers.
         """
-        return _Options(experiment, topology, images, classes, search, compiles, variants, json, fresh)
+        return _Options(experiment, topology, images, classes, search, compiles, variants, quick, json, fresh)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 
@@ -113,6 +117,7 @@ def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
             classes=options.classes or _classes(experiment),
             images=options.images or _images(experiment),
             compiles=options.compiles if options.search else 0,
+            quick=options.quick,
             cache=None if options.fresh else default_cache_dir() / "plans",
             tell=partial(_tell, _variant(dtype, remat)),
         )
@@ -140,16 +145,17 @@ def _variant(dtype: str, remat: bool) -> str:
     return f"{dtype}, {'with' if remat else 'without'} rematerialisation"
 
 
-def _json(variants: "dict[tuple[str, bool], Plan]", experiment: "Experiment") -> dict[str, Any]:
+def _json(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> dict[str, Any]:
     first, *others = ({"dtype": dtype, "remat": remat, **plan.json()} for (dtype, remat), plan in variants.items())
-    network = experiment.network
-    size = {"experiment": experiment.name, "network": network.size, "p2": network.p2}
+    experiment, network = options.experiment, options.experiment.network
+    size = {"experiment": experiment.name, "network": network.size, "p2": network.p2, "quick": options.quick}
     return {**size, "image_size": list(experiment.loader.image_size), **first, "variants": others}
 
 
-def _print(variants: "dict[tuple[str, bool], Plan]", experiment: "Experiment") -> None:
+def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
     from rich.console import Console
 
+    experiment = options.experiment
     console = Console(highlight=False)
     height, width = experiment.loader.image_size
     for (dtype, remat), plan in variants.items():
@@ -159,6 +165,8 @@ def _print(variants: "dict[tuple[str, bool], Plan]", experiment: "Experiment") -
             console.print(f"{label:<18}{text}", soft_wrap=True)
     some = next(iter(variants.values()))
     console.print(_assumptions(some), style="dim", soft_wrap=True)
+    if options.quick and some.hardware.platform == "tpu":
+        console.print("Compiled with the least effort: training takes other memory, often more.", style="dim")
 
 
 def _lines(plan: "Plan") -> "list[tuple[str, str]]":

@@ -157,6 +157,7 @@ def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("ugs_jax.training.program.read_footprint", lambda _: Footprint(False, 7))
     assert measure(lowered, "v5e:2x2", tmp_path) == first
     assert measure(lowered, "v5e:4x4", tmp_path) == Footprint(False, 7)
+    assert measure(lowered, "v5e:2x2", tmp_path, {"xla_backend_optimization_level": "0"}) == Footprint(False, 7)
 
 
 @needs_tpu_compiler
@@ -207,16 +208,19 @@ def test_the_command_prints_json_for_every_topology_and_variant(planned, capsys)
         assert {*named, "largest_batch"} <= set(topology)
         assert len({(v["dtype"], v["remat"]) for v in [topology, *topology["variants"]]}) == 4
     assert len({experiment.network for experiment, _ in planned}) == 4
+    assert not any(topology["quick"] for topology in found.values())
     assert {experiment.epochs for experiment, _ in planned} == {3}
     assert "v6e:2x2: compiling, bfloat16, with rematerialisation" in told.err
 
 
 def test_the_command_prints_what_fills_the_memory(planned, capsys):
-    assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", "--fresh", "--no-search"]) == 0
+    assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", "--fresh", "--no-search", "--quick"]) == 0
     told = capsys.readouterr().out
+    assert "least effort" in told
     assert all(word in told for word in ("fits", "optimizer state", "temporaries", "chip-hours", "197 TFLOP/s"))
     ((_, options),) = planned
     assert (options["classes"], options["images"], options["compiles"], options["cache"]) == (2, 512, 0, None)
+    assert options["quick"]
 
 
 def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path, capsys):

@@ -50,11 +50,16 @@ class Hardware:
     clock: float = 0.0
     shared: int = 0
 
-    @property
-    def compiler_options(self) -> dict[str, bool]:
-        """What its compiler needs where there is no such device."""
+    def compiler_options(self, *, quick: bool = False) -> dict[str, bool | float]:
+        """What its compiler needs where there is no such device.
+
+        Args:
+          quick: with the least effort, on TPUs; on GPUs it makes no difference.
+        """
+        if self.platform == "tpu":
+            return {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0} if quick else {}
         # Triton's tiles are chosen by measuring on the GPU. Without one some products find none: an internal error.
-        return {"xla_gpu_enable_triton_gemm": False} if self.platform == "cuda" else {}
+        return {"xla_gpu_enable_triton_gemm": False}
 
 
 def _tpu(name: str, gib: int, teraflops: float, bandwidth: float, links: float, page: str, example: str) -> Hardware:

@@ -129,6 +129,7 @@ def plan_training(
     classes: int,
     images: int | None = None,
     compiles: int = 0,
+    quick: bool = False,
     cache: Path | None = None,
     mesh: Mesh | None = None,
     detector_of: DetectorOf = detector_with,
@@ -142,6 +143,7 @@ def plan_training(
       classes: number of classes.
       images: number of training images, for the length of the schedule.
       compiles: how often to compile for the largest batch, beside the batch of the config; 0 does not look for it.
+      quick: compile for TPUs with the least effort, about three times as fast; memory and bytes come out otherwise.
       cache: folder of the compiler's answers; None asks it every time.
       mesh: other devices to compile for, judged by the topology's hardware.
       detector_of: makes the detector.
@@ -161,7 +163,7 @@ def plan_training(
         tell(f"{topology.name}: compiling for a batch of {size}")
         sized = replace(experiment, loader=replace(experiment.loader, batch_size=size))
         lowered, state[size] = program_of(sized, mesh, classes, detector_of)
-        found = measure(lowered, devices, cache, hardware.compiler_options)
+        found = measure(lowered, devices, cache, hardware.compiler_options(quick=quick))
         if found.fits and not found.flops:
             found = replace(found, flops=count_flops(sized, classes, detector_of) / mesh.size)
         return replace(found, fits=fits(found, hardware))

@@ -97,7 +97,7 @@ def measure(
     lowered: jax.stages.Lowered,
     devices: str = "",
     cache: Path | None = None,
-    options: Mapping[str, str | bool] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Footprint:
     """Compile a step and read what it takes; a step that is too large is an answer, not an error.
 
@@ -105,9 +105,9 @@ def measure(
       lowered: from `program_of`.
       devices: what it is for, with `cache`: programs for unlike devices can have the same text.
       cache: folder of answers to the same question; None asks the compiler every time.
-      options: of the compiler, always the same for the same devices.
+      options: of the compiler.
     """
-    file = None if cache is None else cache / f"{_key(lowered, devices)}.json"
+    file = None if cache is None else cache / f"{_key(lowered, devices, options)}.json"
     if file is not None and file.is_file():
         return _recalled(json.loads(file.read_text()))
     try:
@@ -158,10 +158,12 @@ def read_refusal(error: jax.errors.JaxRuntimeError) -> Footprint:
     return Footprint(False, None if size is None else round(float(size[1]) * 1024 ** " KMGT".index(size[2] or " ")))
 
 
-def _key(lowered: jax.stages.Lowered, devices: str) -> str:
-    """Says which program, for which devices, by which compiler."""
+def _key(lowered: jax.stages.Lowered, devices: str, options: Mapping[str, Any] | None) -> str:
+    """Says which program, for which devices, by which compiler and how."""
     versions = [jax.__version__, *(version(name) for name in _COMPILERS if find_spec(name.replace("-", "_")))]
-    return hashlib.sha256("\n".join([devices, *versions, lowered.as_text()]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([devices, repr(options or ""), *versions, lowered.as_text()]).encode()).hexdigest()[
+        :32
+    ]
 
 
 def _recalled(values: dict[str, Any]) -> Footprint:
