@@ -17,7 +17,8 @@ as is JAX's default. Only JAX looks at every step for numbers that are not finit
 - `jax_over_torch`: images a second of JAX over those of PyTorch, by median times, with the 95 % bootstrap interval over
   turns; `processor_ratio` the same by processor time. On a CPU that is busy with other work, threads of PyTorch wait
   for each other at every operation, up to a hundred times as long as one thread takes: compare processor time there,
-  with `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak measured there (next) is too low. On a GPU processor time says nothing.
+  with `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak measured there (next) is too low. On a GPU processor time says
+  nothing.
 - `mfu`: FLOPs of the model's products and convolutions, forward and backward (`flops.py`; neither recomputation nor
   element-wise work), over time and peak. The peak of a GPU in `ugs_jax.training.hardware` is the vendor's; of others
   and of CPUs it is the fastest large product of matrices by either framework, in float32 or the case's dtype, before or
