@@ -137,13 +137,14 @@ def test_losses_agree_over_several_steps(optimizer):
     state, trainer = create_state(detector, chain, 0), trainer_of(detector, experiment)
     on_device = trainer.place(batch)
     wanted, found = [], []
-    for _ in range(5):
+    for _ in range(3):
         state, metrics = step(state, batch)
         wanted.append(float(metrics["loss"]))
         found.append(float(trainer.step(on_device)))
     assert abs(wanted[0] - wanted[-1]) > 1e-3 * wanted[0]  # it learns, so equal losses say that steps are equal
-    # Adam divides by the size of a gradient, however small: rounding moves some parameters by another rate.
-    np.testing.assert_allclose(found, wanted, rtol=2e-3)
+    # Adam divides by the size of a gradient, however small, so rounding grows from step to step: parameters moved by
+    # 1e-6 of themselves change JAX's own second loss by up to 2e-4 and its third by up to 4e-3.
+    np.testing.assert_array_less(np.abs(np.divide(found, wanted) - 1), [1e-5, 3e-4, 4e-3])
     average = dict(zip((name for name, _ in trainer.loss.network.named_parameters()), trainer.average, strict=False))
     wanted_average = torch_yolov5.state_dict_of(state.ema_params, {})
     name = "heads.0.score.bias"
