@@ -37,6 +37,28 @@ def test_convolutions_halve_by_stride_and_round_as_published(kernel, stride, pad
     assert run.shape == (2, *want, 8)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 10, 3), (1, 64, 32, 3), (2, 7, 10, 3)])
+def test_the_stem_and_its_gradients_are_those_of_a_plain_convolution(shape):
+    folded = ConvNormAct(3, 8, 6, 2, 2, rngs=nnx.Rngs(0)).conv
+    plain = nnx.Conv(3, 8, (6, 6), strides=2, padding=((2, 2), (2, 2)), use_bias=False, rngs=nnx.Rngs(1))
+    x, kernel = noise(*shape), folded.kernel[...]
+
+    def run(layer, kernel, x):
+        graph, state = nnx.split(layer)
+        state["kernel"] = state["kernel"].replace(kernel)
+        return nnx.merge(graph, state)(x)
+
+    got, want = run(folded, kernel, x), run(plain, kernel, x)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)  # sums of 108 terms in another order
+    weight = noise(*want.shape)
+    gradients = [
+        jax.grad(lambda k, x, layer=layer: jnp.sum(weight * run(layer, k, x)), argnums=(0, 1))(kernel, x)
+        for layer in (folded, plain)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)  # of up to 1024
+
+
 def test_a_block_normalises_by_the_batch_in_training_and_by_its_statistics_in_use():
     block, x = ConvNormAct(4, 6, rngs=nnx.Rngs(0)), noise(3, 5, 5, 4)
     before = np.asarray(x.reshape(-1, 4) @ block.conv.kernel[...], np.float64)

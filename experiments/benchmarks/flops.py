@@ -1,0 +1,61 @@
+"""Model FLOPs of a training step: the products of matrices and the convolutions of loss and gradient, nothing else."""
+
+import math
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from data_pipeline import LoaderOptions
+from ugs_jax.detectors import Detector
+from ugs_jax.training import Gains, objective
+from ugs_jax.training.program import batch_shapes
+
+
+def gradient_flops(detector: Detector, loader: LoaderOptions, gains: Gains) -> float:
+    """FLOPs (two a multiply-add) of the loss of a batch and its gradient in the parameters.
+
+    Counted in the program as it is written, before any compiler; recomputation (`remat`) would count.
+
+    Args:
+      detector: the model.
+      loader: shapes of the batch.
+      gains: of the loss.
+    """
+    params, stats = jax.eval_shape(lambda: detector.init(0))
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        outputs, _ = detector.apply(params, stats_of(stats), batch.images, train=True)
+        return objective(outputs, batch, detector.localization, detector.arch, gains)[0]
+
+    return jaxpr_flops(jax.make_jaxpr(jax.value_and_grad(loss_of))(params, batch_shapes(loader)).jaxpr)
+
+
+def stats_of(shapes: Any) -> Any:
+    """Arrays of zeros."""
+    return jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def jaxpr_flops(jaxpr: core.Jaxpr) -> float:
+    """FLOPs of products and convolutions, those of inner programs included; loops count once."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
+            a_number = 2 * math.prod(kernel) / kernel[numbers.rhs_spec[0]]
+            # Of a gradient, most factors may be the zeros between dilated rows.
+            zeros = math.prod(equation.params["lhs_dilation"])
+            total += a_number * math.prod(equation.outvars[0].aval.shape) / zeros
+        else:
+            total += sum(jaxpr_flops(inner) for inner in _inner(equation.params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:
+    leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, tuple | list) else [value])]
+    plain = [leaf.jaxpr if isinstance(leaf, core.ClosedJaxpr) else leaf for leaf in leaves]
+    return [leaf for leaf in plain if isinstance(leaf, core.Jaxpr)]

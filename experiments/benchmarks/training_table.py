@@ -1,0 +1,65 @@
+"""Rows of `benchmarks.train_step`: ratios, the worst of them, and the table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.benchmarks.step_cost import ratio_of_medians
+
+
+class Turns(NamedTuple):
+    """Of one framework: seconds of every turn, passed and of processor time; resident bytes; FLOP/s of products."""
+
+    wall: list[float]
+    processor: list[float]
+    memory: dict[str, int]
+    products: list[float]
+
+
+def comparison(turns: Sequence[Turns]) -> dict[str, Any]:
+    """Speed of the first over that of the second; nulls without a second."""
+    keys = ("jax_over_torch", "jax_over_torch_interval", "processor_ratio", "processor_ratio_interval")
+    if len(turns) < 2:
+        return dict.fromkeys(keys)
+    ratio, interval = ratio_of_medians(turns[1].wall, turns[0].wall)
+    processor, processor_interval = ratio_of_medians(turns[1].processor, turns[0].processor)
+    rounded = lambda ends: [round(end, 3) for end in ends]  # noqa: E731
+    return dict(
+        zip(keys, (round(ratio, 3), rounded(interval), round(processor, 3), rounded(processor_interval)), strict=True)
+    )
+
+
+def worst(rows: Sequence[dict[str, Any]], key: str, goal: Callable[..., float]) -> float | None:
+    """`goal` (min or max) of the rows that have this figure."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return goal(values) if values else None
+
+
+def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Two lines a case, one a framework."""
+    table = Table(title="training steps")
+    for heading in ("case", "batch", "", "images/s", "quartiles", "MFU", "peak MiB", "JAX over PyTorch", "waits"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        case = f"{row['size']} {row['image_size']} {row['dtype']}"
+        if "failed" in row:
+            table.add_row(case, "", row["failed"])
+        for name in (name for name in ("jax", "torch") if name in row):
+            one, first = row[name], name == "jax"
+            low, high = one["images_per_second_quartiles"]
+            memory = one["device_peak"] or one["resident_peak"] - one["resident_before"]
+            interval = f"{row['jax_over_torch']} {row['jax_over_torch_interval']}" if "torch" in row and first else ""
+            table.add_row(
+                case if first else "",
+                str(row["batch"]) if first else "",
+                name,
+                f"{one['images_per_second']:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                f"{one['mfu']:.3f}",
+                f"{memory / 2**20:.0f}",
+                interval,
+                f"{row['host_wait_share']:.1%}" if first else "",
+            )
+    console.print(table)
