@@ -148,24 +148,29 @@ def _is_run(name: str, file: str = "config.json") -> bool:
     return Remote(name).read(file) is not None if is_url(name) else (Path(name) / file).is_file()
 
 
-def _write_comparison(runs: Sequence[Path], folder: Path) -> None:
+def _write_comparison(runs: Sequence[str], place: str) -> None:
     import json
+    from contextlib import ExitStack
 
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.plotting import plot_comparison
     from ugs_jax.report import compare, comparison_table, group_by_name, read_groups
+    from ugs_jax.training.opened import opened_folder, opened_run
 
-    groups = group_by_name(list(runs))
-    table = comparison_table(groups)
-    write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
-    write_atomically(folder / "comparison.json", json.dumps(compare(read_groups(groups)).json(), indent=1).encode())
-    plot_comparison(groups, folder / "comparison.png")
+    with ExitStack() as stack:
+        groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
+        table = comparison_table(groups)
+        values = json.dumps(compare(read_groups(groups)).json(), indent=1)
+        with opened_folder(place) as folder:
+            write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
+            write_atomically(folder / "comparison.json", values.encode())
+            plot_comparison(groups, folder / "comparison.png")
     print(table)
     print(f"\n{DEFAULT_PROTOCOL.describe()}\n")
-    print(f"curves: {folder / 'comparison.png'}  table: {folder / 'comparison.md'}")
+    print(f"curves: {place.rstrip('/')}/comparison.png  table: {place.rstrip('/')}/comparison.md")
     for run in runs:
-        print(f"report: {run / 'report.md'}  pictures: {run / 'predictions.png'}")
+        print(f"report: {run}/report.md  pictures: {run}/predictions.png")
 
 
 def eval_command(words: list[str]) -> None:
@@ -190,7 +195,7 @@ def _evaluate_run(
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import DEFAULT_PROTOCOL, CocoScorer
     from ugs_jax.training import evaluate, jit_detect, load_for_inference, read_experiment
-    from ugs_jax.training.remote_run import opened_run
+    from ugs_jax.training.opened import opened_run
 
     with opened_run(run, which) as opened:
         experiment = read_experiment(opened.folder)
@@ -228,7 +233,7 @@ def _predict_images(
     """
     from ugs_jax.evaluation import write_predictions
     from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
-    from ugs_jax.training.remote_run import opened_run
+    from ugs_jax.training.opened import opened_run
 
     with opened_run(run, which) as opened:
         experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()

@@ -3,14 +3,11 @@
 import logging
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ugs_jax.training.checkpoint import KEPT
 from ugs_jax.training.checksums import checksum_file, find_damage
-from ugs_jax.training.remote import Remote, is_url
+from ugs_jax.training.remote import Remote
 from ugs_jax.training.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)
@@ -70,16 +67,16 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
         step = -1
     else:
         newer = {step for step in whole_there(names)["last"] if step > here}
-        found = _download_newest(remote, names, "last", newer, folder / _ASIDE)
+        found = download_newest(remote, names, "last", newer, folder / _ASIDE)
         if found is None and newer and here < 0:
-            raise _all_damaged(remote, "last")
+            raise all_damaged(remote, "last")
         if found is None:
             return None
         step = found
         older = {other for other in whole_there(names)["best"] if other <= step}
-        if older and _download_newest(remote, names, "best", older, folder / _ASIDE) is None:
-            raise _all_damaged(remote, "best")
-    _download_logs(remote, names, folder / _ASIDE)
+        if older and download_newest(remote, names, "best", older, folder / _ASIDE) is None:
+            raise all_damaged(remote, "best")
+    download_logs(remote, names, folder / _ASIDE)
     (folder / _HALF).touch()
     _clear(folder, but=(_ASIDE,))
     for path in (folder / _ASIDE).iterdir():
@@ -89,53 +86,22 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
     return max(step, 0)
 
 
-class OpenedRun:
-    """A run to look at: `folder` has its files, `name` is what the user calls it."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-
-    def shown(self, file: Path) -> str:
-        """What the user calls a file that was written into the folder."""
-        inside = file.is_relative_to(self.folder)
-        return f"{self.name}/{file.relative_to(self.folder).as_posix()}" if inside else str(file)
-
-
-@contextmanager
-def opened_run(run: str, which: str | None = None) -> Iterator[OpenedRun]:
-    """A run folder, or a copy of the run at a URL; what is written into the copy is uploaded at the end.
+def download_newest(remote: Remote, names: set[str], which: str, steps: set[int], folder: Path) -> int | None:
+    """Copy the newest of some checkpoints that is not damaged into a run folder of this machine.
 
     Args:
-      run: folder or URL.
-      which: checkpoint that is needed, `best` or `last`; None for none.
+      remote: the run.
+      names: its files.
+      which: `last` or `best`.
+      steps: of checkpoints that are whole there.
+      folder: of this machine.
+
+    Returns:
+      Its step; None if all are damaged.
 
     Raises:
-      FileNotFoundError: no run there.
-      ValueError: all checkpoints there are damaged, or a URL of an unknown kind.
-      RemoteError: the files cannot be read or written.
+      RemoteError: the files cannot be read.
     """
-    if not is_url(run):
-        yield OpenedRun(Path(run), run.rstrip("/"))
-        return
-    remote = Remote(run)
-    names = remote.names()
-    if "config.json" not in names:
-        raise FileNotFoundError(f"{run}: expected a run folder with a config.json, found none; give a run's URL")
-    with TemporaryDirectory(prefix="ugs-run-") as place:
-        folder = Path(place)
-        _download_logs(remote, names, folder)
-        steps = whole_there(names)[which] if which else set()
-        if which and steps and _download_newest(remote, names, which, steps, folder) is None:
-            raise _all_damaged(remote, which)
-        before = set(folder.rglob("*"))
-        yield OpenedRun(folder, remote.url)
-        for file in sorted(set(folder.rglob("*")) - before):
-            if file.is_file() and not file.name.startswith("."):
-                remote.upload(file, file.relative_to(folder).as_posix())
-
-
-def _download_newest(remote: Remote, names: set[str], which: str, steps: set[int], folder: Path) -> int | None:
-    """The newest of some checkpoints that is whole, into a folder; its step, or None."""
     checkpoints = folder / "checkpoints"
     for step in sorted(steps, reverse=True):
         place = checkpoints / which / str(step)
@@ -153,10 +119,23 @@ def _download_newest(remote: Remote, names: set[str], which: str, steps: set[int
     return None
 
 
-def _download_logs(remote: Remote, names: set[str], folder: Path) -> None:
+def download_logs(remote: Remote, names: set[str], folder: Path) -> None:
+    """Copy config, metrics and timing, as far as they are there, into a folder of this machine.
+
+    Raises:
+      RemoteError: the files cannot be read.
+    """
     for name in LOGS:
         if name in names:
             remote.download(name, folder / name)
+
+
+def all_damaged(remote: Remote, which: str) -> ValueError:
+    """The error of a run without a checkpoint that can be used."""
+    return ValueError(
+        f"{remote.url}/checkpoints/{which}: expected a whole checkpoint, but all are damaged. Restore the files, "
+        "delete the damaged ones, or train anew in another --folder"
+    )
 
 
 def _clear(folder: Path, but: tuple[str, ...] = ()) -> None:
@@ -166,10 +145,3 @@ def _clear(folder: Path, but: tuple[str, ...] = ()) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not but:
         (folder / _HALF).unlink(missing_ok=True)
-
-
-def _all_damaged(remote: Remote, which: str) -> ValueError:
-    return ValueError(
-        f"{remote.url}/checkpoints/{which}: expected a whole checkpoint, but all are damaged. Restore the files, "
-        "delete the damaged ones, or train anew in another --folder"
-    )
