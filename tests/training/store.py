@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import fsspec
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 
 class Store(MemoryFileSystem):
@@ -25,16 +25,19 @@ class Store(MemoryFileSystem):
     def begin(cls, changes: list[tuple[str, bytes | None]] = ()) -> None:
         """Make all as it is after some changes."""
         cls.store.clear()
-        cls.pseudo_dirs[:] = [""]
         cls.changes.clear()
         cls.calls.clear()
         cls.fails = None
-        for path, content in changes:
-            if content is None:
-                cls().rm_file(path)
-            else:
-                cls().pipe_file(path, content)
-        cls.changes.clear()
+        for change in changes:
+            cls.change(*change)
+
+    @classmethod
+    def change(cls, path: str, content: bytes | None) -> None:
+        """Put a file, or delete it if there is no content."""
+        if content is None:
+            del cls.store[path]
+        else:
+            cls.store[path] = MemoryFile(cls(), path, content)
 
     def _called(self, what: str) -> None:
         Store.calls.append(what)
@@ -46,13 +49,15 @@ class Store(MemoryFileSystem):
         self._called(f"put {rpath}")
         with open(lpath, "rb") as stream:  # noqa: PTH123
             content = stream.read()
-        self.pipe_file(rpath, content)
+        self.change(rpath, content)
         Store.changes.append((rpath, content))
 
     def rm_file(self, path: Any) -> None:
         """Delete a file."""
         self._called(f"delete {path}")
-        super().rm_file(path)
+        if path not in self.store:
+            raise FileNotFoundError(path)
+        self.change(path, None)
         Store.changes.append((path, None))
 
     def get_file(self, rpath: Any, lpath: Any, *_: Any, **__: Any) -> None:

@@ -22,9 +22,9 @@ from ugs_jax.training.remote_run import fetch_newer, whole_here, whole_there
 from ugs_jax.training.upload import OWNER, FencedError, Upload
 
 URL = "store://bucket/run"
-EXPERIMENT = toy_experiment(epochs=4, log_every=2)  # rows end between checkpoints, too
-STEPS = 12  # 12 images in batches of 4, 4 epochs
-AP = {3: 0.1, 6: 0.3, 9: 0.2, 12: 0.25}
+EXPERIMENT = toy_experiment(epochs=3, log_every=2)  # rows end between checkpoints, too
+STEPS = 9  # 12 images in batches of 4, 3 epochs
+AP = {3: 0.1, 6: 0.3, 9: 0.2}
 """By step, so that the best is neither the first nor the last."""
 
 
@@ -38,13 +38,22 @@ def toy(tmp_path_factory):
         patch.setattr(loop, "evaluate", lambda *_: {"ap": AP[count], "ap50": AP[count]})
         evaluate(training, count, state)
 
+    def quickly_compiled(*options):
+        def call(*arguments):
+            if "step" not in compiled:
+                lowered = jit_step(*options).lower(*arguments)
+                compiled["step"] = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+            return compiled["step"](*arguments)
+
+        return call
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UGS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(loop, "detector_with", toy_detector_with)
         patch.setattr(inference, "detector_with", toy_detector_with)
         patch.setattr(loop._Training, "_evaluate", scored)
         patch.setattr(loop, "finish_run", lambda folder, *_: (folder / "report.md").write_text("# Report\n"))
-        patch.setattr(step, "jit_step", lambda *options: compiled.setdefault("step", jit_step(*options)))
+        patch.setattr(step, "jit_step", quickly_compiled)
         patch.setattr(remote, "PAUSES", (0.0, 0.0))
         yield SimpleNamespace(train=lambda place, **more: train(EXPERIMENT, place, cache_dir=data, **more))
 
@@ -87,9 +96,12 @@ def assert_same(folder, want):
 def assert_same_there(want):
     """The store has the run that nothing disturbed, and nothing that is superseded."""
     names = Remote(URL).names()
-    assert whole_there(names) == {"last": {STEPS - 3, STEPS}, "best": {6}}
-    assert {name.split("/")[2] for name in names if name.startswith("checkpoints/last/")} == {"9", "12"}
-    assert {name.split("/")[2] for name in names if name.startswith("checkpoints/best/")} == {"6"}
+    whole = whole_there(names)
+    assert {STEPS} <= whole["last"] <= {STEPS - 3, STEPS}
+    assert whole["best"] == {6}
+    for which, steps in whole.items():
+        there = [name.split("/")[2] for name in names if name.startswith(f"checkpoints/{which}/")]
+        assert set(map(int, there)) == steps
     assert Remote(URL).read("metrics.jsonl") == (want.folder / "metrics.jsonl").read_bytes()
     for which in ("last", "best"):
         with opened_run(URL, which) as opened:
@@ -107,10 +119,11 @@ def test_a_run_at_a_url_is_the_run_in_a_folder(want):
 
 
 def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp_path):
-    """Every prefix is fetched and checked; of those that fetch the same, the first and the last are run to the end."""
+    """Each is fetched and checked; of those that fetch the same, the last goes on, which has most beside that."""
     fetched = {}
     for cut in range(len(want.changes) + 1):
-        Store.begin(want.changes[:cut])
+        if cut:
+            Store.change(*want.changes[cut - 1])
         folder = tmp_path / "elsewhere"
         folder.mkdir()
         at = fetch_newer(Remote(URL), Remote(URL).names(), folder)
@@ -121,18 +134,17 @@ def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp
             rows_there = [row for row in rows(folder, "train") + rows(folder, "eval") if row["step"] <= at]
             assert rows_there == rows_then
             assert steps["best"] == {max((point for point in AP if point <= at), key=AP.get)}
-        fetched.setdefault((at, *sorted(steps["best"])), []).append(cut)
+        fetched[at, *sorted(steps["best"])] = cut
         shutil.rmtree(folder)
-    assert [key for key in fetched if key[0]] == [(3, 3), (6, 6), (9, 6), (12, 6)]
+    assert [key for key in fetched if key[0]] == [(3, 3), (6, 6), (9, 6)]
     assert {None, 0} <= {key[0] for key in fetched}
-    for cuts in fetched.values():
-        for cut in {cuts[0], cuts[-1]}:
-            Store.begin(want.changes[:cut])
-            resumed = toy.train(URL, resume=True)
-            assert bits(resumed.state) == bits(want.result.state)
-            assert_same(working_folder(URL), want)
-            assert_same_there(want)
-            shutil.rmtree(working_folder(URL))
+    for cut in fetched.values():
+        Store.begin(want.changes[:cut])
+        resumed = toy.train(URL, resume=True)
+        assert bits(resumed.state) == bits(want.result.state)
+        assert_same(working_folder(URL), want)
+        assert_same_there(want)
+        shutil.rmtree(working_folder(URL))
 
 
 def test_a_network_that_fails_now_and_then_changes_nothing(want, toy):
@@ -142,9 +154,8 @@ def test_a_network_that_fails_now_and_then_changes_nothing(want, toy):
     assert_same_there(want)
 
 
-@pytest.mark.parametrize("call", [5, 40])
-def test_a_network_that_fails_for_ever_is_told_and_the_run_is_whole_here(call, want, toy, caplog):
-    Store.fails = lambda number: number >= call
+def test_a_network_that_fails_for_ever_is_told_and_the_run_is_whole_here(want, toy, caplog):
+    Store.fails = lambda call: call >= 20
     with pytest.raises(RemoteError, match=r"the network is down.*give the same command with --resume.*by hand: python"):
         toy.train(URL)
     assert any("The run goes on" in record.getMessage() for record in caplog.records)
@@ -174,23 +185,23 @@ def test_the_copy_by_hand_that_an_error_names_copies_the_run(tmp_path):
 
 
 def test_of_here_and_there_the_newer_is_used_and_said(want, toy, capsys):
-    toy.train(URL, stop_after=9)
+    toy.train(URL, stop_after=6)
     here = working_folder(URL).rename(working_folder(URL).with_suffix(".kept"))
     capsys.readouterr()
 
-    toy.train(URL, resume=True, stop_after=10)
-    assert f"{URL}: going on from its step 9" in capsys.readouterr().out
+    toy.train(URL, resume=True, stop_after=7)
+    assert f"{URL}: going on from its step 6" in capsys.readouterr().out
     shutil.rmtree(working_folder(URL))
     here.rename(working_folder(URL))
-    toy.train(URL, resume=True, stop_after=11)  # 9 here, 10 there
-    assert f"{URL}: going on from its step 10" in capsys.readouterr().out
+    toy.train(URL, resume=True, stop_after=8)  # 6 here, 7 there
+    assert f"{URL}: going on from its step 7" in capsys.readouterr().out
 
     there = files()
     toy.train(URL, resume=True)
     Store.begin([*there.items()])
     capsys.readouterr()
     toy.train(URL, resume=True)
-    assert f"{URL}: going on from step 12 of {working_folder(URL)}" in capsys.readouterr().out
+    assert f"{URL}: going on from step 9 of {working_folder(URL)}" in capsys.readouterr().out
     assert_same_there(want)
 
 
@@ -206,7 +217,7 @@ def test_a_run_that_is_there_is_not_overwritten(want, toy):
 
 def test_another_config_is_refused_before_the_url_is_claimed(want, toy):
     Store.begin([*want.files.items()])
-    with pytest.raises(ValueError, match=r"epochs is 4 there and 5 here"):
+    with pytest.raises(ValueError, match=r"epochs is 3 there and 5 here"):
         train(toy_experiment(epochs=5, log_every=2), URL, resume=True)
     assert files() == want.files
 
@@ -261,11 +272,11 @@ def test_a_preempted_run_goes_on_elsewhere(want, toy, monkeypatch):
 
 def test_a_damaged_checkpoint_there_is_told_and_the_one_before_it_used(want, toy, caplog):
     damaged = dict(want.files)
-    path = max((path for path in damaged if "/last/12/" in path), key=lambda path: len(damaged[path]))
+    path = max((path for path in damaged if "/last/9/" in path), key=lambda path: len(damaged[path]))
     damaged[path] = damaged[path][:-1]
     Store.begin([*damaged.items()])
     toy.train(URL, resume=True)
-    assert "expected checkpoint last/12 to be whole, but " in caplog.text
+    assert "expected checkpoint last/9 to be whole, but " in caplog.text
     assert Path(path).name in caplog.text
     assert_same_there(want)
 

@@ -23,7 +23,11 @@ def gather_state(state: TrainState) -> TrainState | None:
     Arrays that lie in parts on several processes are put together one by one, so that a device needs room for only the
     largest of them.
     """
-    copies = [_whole(leaf) for leaf in jax.tree.leaves(state)]
+    leaves = jax.tree.leaves(state)
+    for leaf in leaves:
+        if is_first_process() and (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            leaf.copy_to_host_async()
+    copies = [_whole(leaf) for leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(state), copies) if is_first_process() else None
 
 

@@ -152,6 +152,6 @@ class Mirror:
             self._fenced = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
             self._failed = error if isinstance(error, RemoteError) else RemoteError(str(error))
-            _logger.warning("%s The run goes on; tried again at the next checkpoint. %s", error, self._by_hand())
+            _logger.warning("%s. The run goes on in %s; tried again at the next checkpoint", error, self._folder)
         else:
             self._failed = None
