@@ -39,7 +39,7 @@ def work(process: int, processes: int, port: int, folder: str) -> None:
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", processes, process)
     assert jax.device_count() == DEVICES
-    loop.detector_with = toy_detector_with
+    loop.detector_with, load = toy_detector_with, loop.TrainLoader.batches
     seen = follow_batches()
     train(EXPERIMENT, own(folder, "whole", process))
     Path(folder, f"seen-{process}.json").write_text(json.dumps(seen))
@@ -52,9 +52,11 @@ def work(process: int, processes: int, port: int, folder: str) -> None:
             train(EXPERIMENT, own(folder, "stopped", process))
         except PreemptedError as error:
             Path(folder, f"stopped-{process}.txt").write_text(str(error))
-        follow_batches()
-        shutil.copytree(Path(folder, "stopped"), Path(folder, "resumed")) if process == 0 else None
-        resumed = train(EXPERIMENT, own(folder, "resumed", process), resume=True)
+        loop.TrainLoader.batches = load
+        if process == 0:
+            shutil.copytree(Path(folder, "stopped"), Path(folder, "bucket"))
+        os.environ["UGS_CACHE"] = str(Path(folder, f"cache-{process}"))
+        resumed = train(EXPERIMENT, f"file://{folder}/bucket", resume=True)
         Path(folder, f"resumed-{process}.json").write_text(json.dumps([resumed.best, resumed.last]))
 
 
@@ -179,11 +181,15 @@ def test_all_processes_stop_after_the_same_step_when_one_is_asked_to(folders):
     assert not (folders[2] / "stopped" / "report.md").exists()
 
 
-def test_processes_without_a_shared_disk_go_on_and_agree(folders):
+def test_processes_without_a_shared_disk_go_on_at_a_url_and_agree(folders):
     first, second = (json.loads((folders[2] / f"resumed-{process}.json").read_text()) for process in range(2))
     assert first == second
-    assert_same_run(folders[2] / "resumed", folders[1] / "whole")
-    assert not list((folders[2] / "disk-1").rglob("*"))
+    assert_same_run(folders[2] / "bucket", folders[1] / "whole")
+    assert (folders[2] / "bucket" / "report.md").exists()
+    (working,) = (folders[2] / "cache-0" / "runs").iterdir()
+    assert_same_run(working, folders[1] / "whole")
+    assert not (folders[2] / "disk-1").exists()
+    assert not (folders[2] / "cache-1" / "runs").exists()
 
 
 def test_a_run_of_two_processes_and_eight_devices_goes_on_in_one_on_one(folders, tmp_path):

@@ -88,6 +88,7 @@ def train(
       PreemptedError: a SIGTERM came; the state is saved.
       FileExistsError, ValueError, BlockingIOError: see `claimed_run`.
       OSError: the folder cannot be written, or the URL not reached; checkpoints made before are whole.
+      FencedError: another run has claimed the URL.
     """
     said = command or " ".join(["ugs", *sys.argv[1:]])
     with (
