@@ -131,9 +131,10 @@ def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp
             Store.change(*want.changes[cut - 1])
         folder = tmp_path / "elsewhere"
         folder.mkdir()
-        at = fetch_newer(Remote(URL), Remote(URL).names(), folder)
+        at, fetched_one = fetch_newer(Remote(URL), Remote(URL).names(), folder)
         steps = whole_here(folder)
-        if at:
+        assert fetched_one == (folder / "config.json").exists()
+        if at > 0:
             assert steps["last"] == {at}
             rows_then = [row for row in rows(want.folder, "train") + rows(want.folder, "eval") if row["step"] <= at]
             rows_there = [row for row in rows(folder, "train") + rows(folder, "eval") if row["step"] <= at]
@@ -141,8 +142,7 @@ def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp
             assert steps["best"] == {max((point for point in AP if point <= at), key=AP.get)}
         fetched[at, *sorted(steps["best"])] = cut
         shutil.rmtree(folder)
-    assert [key for key in fetched if key[0]] == [(3, 3), (6, 6), (9, 6)]
-    assert {None, 0} <= {key[0] for key in fetched}
+    assert list(fetched) == [(-2,), (-1,), (3, 3), (6, 6), (9, 6)]
     for cut in fetched.values():
         Store.begin(want.changes[:cut])
         resumed = toy.train(URL, resume=True)
@@ -327,7 +327,7 @@ def test_a_kill_while_downloads_are_moved_in_leaves_half_a_folder_that_is_not_us
     with pytest.raises(KeyboardInterrupt):
         fetch_newer(Remote(URL), Remote(URL).names(), tmp_path)
     monkeypatch.undo()
-    assert fetch_newer(Remote(URL), Remote(URL).names(), tmp_path) == STEPS
+    assert fetch_newer(Remote(URL), Remote(URL).names(), tmp_path) == (STEPS, True)
     assert_same(tmp_path, want)
 
 

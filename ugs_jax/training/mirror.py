@@ -9,7 +9,7 @@ from types import TracebackType
 from ugs_jax.training.preemption import PreemptedError
 from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.remote import Remote, RemoteError
-from ugs_jax.training.remote_run import fetch_newer, newest_undamaged, whole_here
+from ugs_jax.training.remote_run import fetch_newer, whole_here
 from ugs_jax.training.run_folder import RunFolder
 from ugs_jax.training.upload import FencedError, Upload
 
@@ -36,6 +36,7 @@ class Mirror:
         self._url, self._folder = url.rstrip("/"), folder
         self._remote = Remote(url)
         self._upload = Upload(self._remote, folder)
+        self._newest = -1
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._wake = threading.Event()
         self._ending = False
@@ -62,19 +63,19 @@ class Mirror:
             raise FileExistsError(
                 f"{self._url}: expected no run here, found one; continue it with --resume or choose another --folder"
             )
-        fetched = fetch_newer(self._remote, names, self._folder)
-        if fetched is not None:
-            print(f"{self._url}: going on from its step {fetched}, in {self._folder}", flush=True)
-        elif (step := newest_undamaged(self._folder)) >= 0:
-            print(f"{self._url}: going on from step {step} of {self._folder}, which is as new or newer", flush=True)
+        self._newest, fetched = fetch_newer(self._remote, names, self._folder)
+        if fetched:
+            print(f"{self._url}: going on from its step {max(self._newest, 0)}, in {self._folder}", flush=True)
+        elif self._newest >= 0:
+            print(f"{self._url}: going on from step {self._newest} of {self._folder}, which is not older", flush=True)
 
     def claim(self) -> None:
-        """In the first process: make the URL this run's.
+        """In the first process, after `fetch`: make the URL this run's.
 
         Raises:
           RemoteError: it cannot be written.
         """
-        self._upload.claim(newest_undamaged(self._folder))
+        self._upload.claim(self._newest)
 
     def push(self, step: int, *, best: bool) -> None:
         """Copy a checkpoint that is being written, once it is; all processes have to call this.
@@ -96,9 +97,9 @@ class Mirror:
         if error is None:
             in_first_process(self._finish)
         elif isinstance(error, (PreemptedError, FloatingPointError)):  # raised by all processes together
-            in_first_process(self._end)
+            in_first_process(self._end_with_warning)
         elif isinstance(error, Exception) and is_first_process():
-            self._end()
+            self._end_with_warning()
 
     def _push(self, step: int, *, best: bool) -> None:
         if self._fenced is not None:
@@ -118,6 +119,11 @@ class Mirror:
         self._ending = True
         self._wake.set()
         self._thread.join()
+
+    def _end_with_warning(self) -> None:
+        self._end()
+        if self._failed is not None:
+            _logger.warning("%s. %s", self._failed, self._by_hand())
 
     def _by_hand(self) -> str:
         code = "import fsspec, sys; fsspec.core.url_to_fs(sys.argv[2])[0].put(*sys.argv[1:], recursive=True)"
@@ -141,7 +147,8 @@ class Mirror:
         step, best = self._awaited
         while not self._wake.is_set() and not self._ending:
             newest = {which: max(steps, default=-1) for which, steps in whole_here(self._folder).items()}
-            if RunFolder(self._folder).begun and newest["last"] >= step and (not best or newest["best"] >= step):
+            written = newest["last"] >= max(step, newest["best"]) and (not best or newest["best"] >= step)
+            if written and RunFolder(self._folder).begun:
                 return
             self._wake.wait(_LOOK)
 
@@ -151,7 +158,9 @@ class Mirror:
         except FencedError as error:
             self._fenced = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
-            self._failed = error if isinstance(error, RemoteError) else RemoteError(str(error))
-            _logger.warning("%s. The run goes on in %s; tried again at the next checkpoint", error, self._folder)
+            other = RemoteError(f"{self._url}: expected to copy the run there, but got {type(error).__name__}: {error}")
+            self._failed = error if isinstance(error, RemoteError) else other
+            if not self._ending:
+                _logger.warning("%s. The run goes on in %s; next try at its next checkpoint", error, self._folder)
         else:
             self._failed = None

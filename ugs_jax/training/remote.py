@@ -70,7 +70,8 @@ class Remote:
             found = self._patiently("list files", "", lambda: self._files.find(self._root))
         except FileNotFoundError:
             return set()
-        names = [path.removeprefix(f"{self._root}/") for path in found if not path.endswith("/")]
+        inside = [path for path in found if path.startswith(f"{self._root}/") and not path.endswith("/")]
+        names = [path.removeprefix(f"{self._root}/") for path in inside]
         for name in names:
             if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
                 raise ValueError(

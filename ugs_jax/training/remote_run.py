@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from ugs_jax.training.checkpoint import KEPT
 from ugs_jax.training.checksums import checksum_file, find_damage
@@ -14,7 +15,20 @@ _logger = logging.getLogger(__name__)
 LOGS = ("config.json", "metrics.jsonl", "timing.jsonl")
 _MARK = re.compile(r"checkpoints/checksums/(last|best)/(\d+)\.json")
 _HALF, _ASIDE, _LOCK = ".half-downloaded", ".download", ".lock"
+_NO_CHECKPOINT, _NO_RUN = -1, -2
 Steps = dict[str, set[int]]
+
+
+class Newest(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+      step: of the newest whole checkpoint; negative without one.
+      fetched: whether it came from the URL just now.
+    """
+
+    step: int
+    fetched: bool
 
 
 def mark(which: str, step: int) -> str:
@@ -36,13 +50,7 @@ def whole_here(folder: Path) -> Steps:
     return {which: {int(name) for name in names[which] if name.isdigit()} for which in KEPT}
 
 
-def newest_undamaged(folder: Path) -> int:
-    """Step of the newest `last` of a run folder whose files are what was written; -1 without one."""
-    steps = sorted(whole_here(folder)["last"], reverse=True)
-    return next((step for step in steps if not find_damage(folder / "checkpoints", "last", step)), -1)
-
-
-def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
+def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
     """Make a run folder what the remote run is, if the latter has the newer whole checkpoint.
 
     A kill at any instant leaves the folder as it was, or marked as half of one, which the next call clears.
@@ -52,9 +60,6 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
       names: its files.
       folder: its working folder, locked.
 
-    Returns:
-      Step of the checkpoint that was fetched, 0 for a run that had none yet; None if the folder is as new.
-
     Raises:
       ValueError: the remote run has checkpoints, all of them damaged, and there is none here.
       RemoteError: the files cannot be read.
@@ -62,20 +67,17 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
     if (folder / _HALF).exists():
         _clear(folder)
     shutil.rmtree(folder / _ASIDE, ignore_errors=True)
-    here = newest_undamaged(folder) if RunFolder(folder).begun else -2
-    if here == -2 and "config.json" in names and not whole_there(names)["last"]:
-        step = -1
-    else:
-        newer = {step for step in whole_there(names)["last"] if step > here}
-        found = download_newest(remote, names, "last", newer, folder / _ASIDE)
-        if found is None and newer and here < 0:
-            raise all_damaged(remote, "last")
-        if found is None:
-            return None
-        step = found
-        older = {other for other in whole_there(names)["best"] if other <= step}
-        if older and download_newest(remote, names, "best", older, folder / _ASIDE) is None:
-            raise all_damaged(remote, "best")
+    here = _newest_undamaged(folder) if RunFolder(folder).begun else _NO_RUN
+    whole = whole_there(names)
+    newer = {step for step in whole["last"] if step > here}
+    step = download_newest(remote, names, "last", newer, folder / _ASIDE)
+    if step is None and newer and here < 0:
+        raise all_damaged(remote, "last")
+    if step is None and (here > _NO_RUN or "config.json" not in names):
+        return Newest(here, fetched=False)
+    older = {other for other in whole["best"] if step is not None and other <= step}
+    if older and download_newest(remote, names, "best", older, folder / _ASIDE) is None:
+        raise all_damaged(remote, "best")
     download_logs(remote, names, folder / _ASIDE)
     (folder / _HALF).touch()
     _clear(folder, but=(_ASIDE,))
@@ -83,7 +85,7 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> int | None:
         path.rename(folder / path.name)
     (folder / _ASIDE).rmdir()
     (folder / _HALF).unlink()
-    return max(step, 0)
+    return Newest(_NO_CHECKPOINT if step is None else step, fetched=True)
 
 
 def download_newest(remote: Remote, names: set[str], which: str, steps: set[int], folder: Path) -> int | None:
@@ -136,6 +138,12 @@ def all_damaged(remote: Remote, which: str) -> ValueError:
         f"{remote.url}/checkpoints/{which}: expected a whole checkpoint, but all are damaged. Restore the files, "
         "delete the damaged ones, or train anew in another --folder"
     )
+
+
+def _newest_undamaged(folder: Path) -> int:
+    """Step of the newest `last` of a run folder whose files are what was written."""
+    steps = sorted(whole_here(folder)["last"], reverse=True)
+    return next((step for step in steps if not find_damage(folder / "checkpoints", "last", step)), _NO_CHECKPOINT)
 
 
 def _clear(folder: Path, but: tuple[str, ...] = ()) -> None:
