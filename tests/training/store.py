@@ -44,6 +44,16 @@ class Store(MemoryFileSystem):
         if Store.fails is not None and Store.fails(len(Store.calls)):
             raise TimeoutError("the network is down")
 
+    def find(self, path: str, *_: Any, **__: Any) -> list[str]:
+        """All files below a folder."""
+        return sorted(name for name in self.store if name.startswith(f"{path}/"))
+
+    def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
+        """Contents of a file."""
+        if path not in self.store:
+            raise FileNotFoundError(path)
+        return self.store[path].getvalue()
+
     def put_file(self, lpath: Any, rpath: Any, *_: Any, **__: Any) -> None:
         """Copy a file there."""
         self._called(f"put {rpath}")
