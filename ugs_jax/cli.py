@@ -18,6 +18,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
   ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
 
+RUN is a run folder or the URL of one, such as gs://bucket/run.
 CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
   {configs}
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.

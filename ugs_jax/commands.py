@@ -40,7 +40,7 @@ def load_config(name: str) -> "Experiment":
 
 class _TrainOptions(NamedTuple):
     experiment: Any
-    folder: Path | None
+    folder: str | None
     resume: bool
     profile: bool
     distributed: bool
@@ -53,16 +53,18 @@ def train_command(words: list[str]) -> None:
     """Train one experiment."""
     from ugs_jax.training import join_processes, train
     from ugs_jax.training.processes import is_first_process
+    from ugs_jax.training.remote import is_url
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _with_overrides(load_config(name), words, f"ugs train {name}")
-    folder = options.folder or _run_folder(Path("runs"), options.experiment)
+    folder = options.folder or _run_folder("runs", options.experiment)
     if options.distributed or options.coordinator:
         join_processes(options.coordinator, options.processes, options.process)
-    result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
+    place = folder if is_url(folder) else Path(folder)
+    result = train(options.experiment, place, resume=options.resume, profile=options.profile)
     if is_first_process():
         _print_scores(result.best, options.experiment.name)
-        print(f"report: {folder / 'report.md'}")
+        print(f"report: {folder.rstrip('/')}/report.md")
 
 
 def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "_TrainOptions":
@@ -70,7 +72,7 @@ def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "
 
     def options(
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
-        folder: Path | None = None,
+        folder: str | None = None,
         resume: bool = False,
         profile: bool = False,
         distributed: bool = False,
@@ -82,11 +84,12 @@ def _with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> "
 
         Args:
           experiment: the experiment.
-          folder: where the run goes; runs/NAME-seedN if none is given.
+          folder: where the run goes, runs/NAME-seedN if none is given: a folder, or a URL such as gs://bucket/run or
+            s3://bucket/run, to which checkpoints and log are copied in the background.
           resume: continue the run in the folder from its last checkpoint; begin it where there is none.
           profile: record ten steps into the run's folder `profile`, for XProf, TensorBoard or Perfetto.
-          distributed: this is one of several processes, which share the folder; on Cloud TPU, GKE, Slurm and Open MPI
-            they find each other.
+          distributed: this is one of several processes, of which the first reads and writes the folder; on Cloud TPU,
+            GKE, Slurm and Open MPI they find each other.
           coordinator: elsewhere, HOST:PORT of process 0.
           processes: elsewhere, how many there are.
           process: elsewhere, the number of this one, from 0.
@@ -106,7 +109,7 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
     def compare(
         configs: tyro.conf.Positional[tuple[str, ...]] = ("first_light_ciou", "first_light_ugs"),
         seeds: tuple[int, ...] = (0,),
-        folder: Path = Path("runs/compare"),
+        folder: str = "runs/compare",
         resume: bool = False,
     ) -> None:
         """Train each config with each seed on the same batches, then draw AP by epoch and write a table.
@@ -115,14 +118,15 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
         or elsewhere, are compared by naming their folders.
 
         Args:
-          configs: names, Python files or folders of finished runs, the baseline first.
+          configs: names, Python files or folders or URLs of finished runs, the baseline first.
           seeds: each config is trained once with each.
-          folder: holds the runs, comparison.png, comparison.md and comparison.json.
+          folder: a folder or URL; holds the runs, comparison.png, comparison.md and comparison.json.
           resume: keep finished runs in the folder and continue interrupted ones.
         """
         from ugs_jax.training import train
+        from ugs_jax.training.remote import is_url
 
-        runs = [(place, Path(name)) for place, name in enumerate(configs) if _is_run(name)]
+        runs = [(place, name) for place, name in enumerate(configs) if _is_run(name)]
         for seed in seeds:
             for place, name in enumerate(configs):
                 if _is_run(name):
@@ -130,37 +134,43 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
                 seeded = replace(load_config(name), seed=seed)
                 experiment = _with_overrides(seeded, overrides, "ugs compare … --").experiment
                 run = _run_folder(folder, experiment)
-                if not (resume and (run / "report.md").exists()):
-                    train(experiment, run, resume=resume and run.exists())
+                if not (resume and _is_run(run, "report.md")):
+                    train(experiment, run if is_url(run) else Path(run), resume=resume and _is_run(run))
                 runs.append((place, run))
-        folder.mkdir(parents=True, exist_ok=True)
         _write_comparison([run for _, run in sorted(runs, key=lambda pair: pair[0])], folder)
 
     return compare
 
 
-def _is_run(name: str) -> bool:
-    return (Path(name) / "config.json").is_file()
+def _is_run(name: str, file: str = "config.json") -> bool:
+    from ugs_jax.training.remote import Remote, is_url
+
+    return Remote(name).read(file) is not None if is_url(name) else (Path(name) / file).is_file()
 
 
-def _write_comparison(runs: Sequence[Path], folder: Path) -> None:
+def _write_comparison(runs: Sequence[str], place: str) -> None:
     import json
+    from contextlib import ExitStack
 
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.plotting import plot_comparison
     from ugs_jax.report import compare, comparison_table, group_by_name, read_groups
+    from ugs_jax.training.opened import opened_folder, opened_run
 
-    groups = group_by_name(list(runs))
-    table = comparison_table(groups)
-    write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
-    write_atomically(folder / "comparison.json", json.dumps(compare(read_groups(groups)).json(), indent=1).encode())
-    plot_comparison(groups, folder / "comparison.png")
+    with ExitStack() as stack:
+        groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
+        table = comparison_table(groups)
+        values = json.dumps(compare(read_groups(groups)).json(), indent=1)
+        with opened_folder(place) as folder:
+            write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
+            write_atomically(folder / "comparison.json", values.encode())
+            plot_comparison(groups, folder / "comparison.png")
     print(table)
     print(f"\n{DEFAULT_PROTOCOL.describe()}\n")
-    print(f"curves: {folder / 'comparison.png'}  table: {folder / 'comparison.md'}")
+    print(f"curves: {place.rstrip('/')}/comparison.png  table: {place.rstrip('/')}/comparison.md")
     for run in runs:
-        print(f"report: {run / 'report.md'}  pictures: {run / 'predictions.png'}")
+        print(f"report: {run}/report.md  pictures: {run}/predictions.png")
 
 
 def eval_command(words: list[str]) -> None:
@@ -169,14 +179,14 @@ def eval_command(words: list[str]) -> None:
 
 
 def _evaluate_run(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[str],
     which: Literal["best", "last"] = "best",
     split: Literal["val", "train"] = "val",
 ) -> None:
     """Score a run on the images of its config.
 
     Args:
-      run: a run folder.
+      run: a run folder, or the URL of a run.
       which: checkpoint.
       split: the validation images, or the training images as they are: what the run has learned by heart.
     """
@@ -185,17 +195,19 @@ def _evaluate_run(
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import DEFAULT_PROTOCOL, CocoScorer
     from ugs_jax.training import evaluate, jit_detect, load_for_inference, read_experiment
+    from ugs_jax.training.opened import opened_run
 
-    experiment = read_experiment(run)
-    data = experiment.data.open(split)
-    detector, state, mesh = load_for_inference(run, experiment, which=which)
-    detect = jit_detect(detector, experiment.postprocess, mesh)
-    scorer = CocoScorer(data)
-    scores = evaluate(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, scorer)
-    file = run / f"evaluation_{which}{'_train' if split == 'train' else ''}.json"
-    write_atomically(file, json.dumps({"protocol": DEFAULT_PROTOCOL.describe(), **scores}, indent=1).encode())
+    with opened_run(run, which) as opened:
+        experiment = read_experiment(opened.folder)
+        data = experiment.data.open(split)
+        detector, state, mesh = load_for_inference(opened.folder, experiment, which=which)
+        detect = jit_detect(detector, experiment.postprocess, mesh)
+        scorer = CocoScorer(data)
+        scores = evaluate(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, scorer)
+        file = opened.folder / f"evaluation_{which}{'_train' if split == 'train' else ''}.json"
+        write_atomically(file, json.dumps({"protocol": DEFAULT_PROTOCOL.describe(), **scores}, indent=1).encode())
     _print_scores(scores, f"{experiment.name} ({which}, {split})")
-    print(f"scores: {file}")
+    print(f"scores: {opened.shown(file)}")
 
 
 def predict_command(words: list[str]) -> None:
@@ -204,7 +216,7 @@ def predict_command(words: list[str]) -> None:
 
 
 def _predict_images(
-    run: tyro.conf.Positional[Path],
+    run: tyro.conf.Positional[str],
     images: tyro.conf.Positional[tuple[Path, ...]],
     output: Path = Path("predictions"),
     threshold: float = 0.25,
@@ -213,7 +225,7 @@ def _predict_images(
     """Detect objects in image files; write predictions.json and one picture for each image.
 
     Args:
-      run: a run folder.
+      run: a run folder, or the URL of a run.
       images: image files, or folders of them.
       output: folder to write.
       threshold: least score of a box in the pictures; the JSON holds all.
@@ -221,11 +233,13 @@ def _predict_images(
     """
     from ugs_jax.evaluation import write_predictions
     from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
+    from ugs_jax.training.opened import opened_run
 
-    experiment = read_experiment(run)
-    detector, state, _ = load_for_inference(run, experiment, which=which)
+    with opened_run(run, which) as opened:
+        experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
+        detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
     found = predict_files(detector, state, experiment, images)
-    print(f"boxes: {write_predictions(output, found, RunFolder(run).read_classes(), threshold)}")
+    print(f"boxes: {write_predictions(output, found, classes, threshold)}")
 
 
 def _print_scores(scores: dict[str, float | None], title: str) -> None:
@@ -245,9 +259,9 @@ def _print_scores(scores: dict[str, float | None], title: str) -> None:
     console.print(DEFAULT_PROTOCOL.describe(), style="dim")
 
 
-def _run_folder(parent: Path, experiment: "Experiment") -> Path:
+def _run_folder(parent: str, experiment: "Experiment") -> str:
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in experiment.name)
-    return parent / f"{safe}-seed{experiment.seed}"
+    return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
 
 
 def known_configs() -> list[str]:

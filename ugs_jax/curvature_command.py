@@ -14,7 +14,7 @@ def curvature_command(words: list[str]) -> None:
 
 
 def _curvature(
-    run: tyro.conf.Positional[Path | None] = None,
+    run: tyro.conf.Positional[str | None] = None,
     output: Path | None = None,
     which: Literal["best", "last"] = "best",
     batches: int = 1,
@@ -30,7 +30,7 @@ def _curvature(
     curvature.json in the run folder).
 
     Args:
-      run: a run folder.
+      run: a run folder, or the URL of a run.
       output: the picture to write (.png, .svg or .pdf), instead of the places above.
       which: checkpoint.
       batches: training batches of the run that the Hessian is taken over.
@@ -47,17 +47,21 @@ def _curvature(
     from ugs_jax.atomic import write_atomically
     from ugs_jax.plotting import plot_sharpness
     from ugs_jax.training import measure_landscape
+    from ugs_jax.training.opened import opened_run
 
-    found = measure_landscape(run, which=which, batches=batches, steps=steps, probes=probes)
-    picture = plot_sharpness(run, output or run / "curvature.png", found.density, found.slices)
-    extremes = jax.device_get(found.density.extremes())
-    values = run / "curvature.json"
-    settings = {"checkpoint": which, "batches": batches, "steps": steps, "probes": probes}
-    write_atomically(values, json.dumps({**settings, **_plain(found), "extremes": _plain(extremes)}, indent=1).encode())
+    with opened_run(run, which) as opened:
+        found = measure_landscape(opened.folder, which=which, batches=batches, steps=steps, probes=probes)
+        default = opened.folder / "curvature.png"
+        picture = plot_sharpness(opened.folder, output or default, found.density, found.slices)
+        extremes = jax.device_get(found.density.extremes())
+        values = opened.folder / "curvature.json"
+        settings = {"checkpoint": which, "batches": batches, "steps": steps, "probes": probes}
+        content = {**settings, **_plain(found), "extremes": _plain(extremes)}
+        write_atomically(values, json.dumps(content, indent=1).encode())
     print(f"loss                {found.loss:.6g}")
     print(f"largest eigenvalue  {extremes.largest:.4g} ± {extremes.largest_error:.2g}")
     print(f"smallest eigenvalue {extremes.smallest:.4g} ± {extremes.smallest_error:.2g}")
-    print(f"curvature: {picture}  values: {values}")
+    print(f"curvature: {opened.shown(picture)}  values: {opened.shown(values)}")
 
 
 def _plain(value: Any) -> Any:

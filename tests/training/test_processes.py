@@ -13,12 +13,16 @@ from contextlib import closing
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from data_pipeline import LoaderOptions, TinyScenes
-from tests.training.toy import rows, toy_detector_with, toy_experiment
-from ugs_jax.training import PreemptedError, loop, train
+from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from ugs_jax.training import PreemptedError, device_mesh, loop, train
+from ugs_jax.training.host_state import gather_state, spread_state
 
 ROOT = Path(__file__).parents[2]
 DEVICES = 8
@@ -35,18 +39,49 @@ def work(process: int, processes: int, port: int, folder: str) -> None:
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", processes, process)
     assert jax.device_count() == DEVICES
-    loop.detector_with = toy_detector_with
+    loop.detector_with, load = toy_detector_with, loop.TrainLoader.batches
     seen = follow_batches()
-    train(EXPERIMENT, Path(folder, "whole"))
+    train(EXPERIMENT, own(folder, "whole", process))
     Path(folder, f"seen-{process}.json").write_text(json.dumps(seen))
     if processes == 1:
         train(EXPERIMENT, Path(folder, "begun on one"), resume=True)
     if processes == 2:
+        assert_gathered_and_spread()
         follow_batches(stop_at=3 if process == 1 else None)
         try:
-            train(EXPERIMENT, Path(folder, "stopped"))
+            train(EXPERIMENT, own(folder, "stopped", process))
         except PreemptedError as error:
             Path(folder, f"stopped-{process}.txt").write_text(str(error))
+        loop.TrainLoader.batches = load
+        if process == 0:
+            shutil.copytree(Path(folder, "stopped"), Path(folder, "bucket"))
+        os.environ["UGS_CACHE"] = str(Path(folder, f"cache-{process}"))
+        resumed = train(EXPERIMENT, f"file://{folder}/bucket", resume=True)
+        Path(folder, f"resumed-{process}.json").write_text(json.dumps([resumed.best, resumed.last]))
+
+
+def own(folder, name, process):
+    """Each process has a disk of its own; the run is on that of the first."""
+    return Path(folder, f"disk-{process}" if process else "", name)
+
+
+def assert_gathered_and_spread():
+    """Arrays in parts, whole ones and small ones come back to the bit, on all devices."""
+    mesh = device_mesh()
+    numbers = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    numbers[0] = -0.0, np.nan, -np.inf
+    tree = {"parts": numbers, "whole": numbers, "half": jnp.asarray(numbers, jnp.bfloat16), "step": np.int32(-1)}
+    parted = {name: NamedSharding(mesh, P("data") if name == "parts" else P()) for name in tree}
+    state = jax.tree.map(
+        lambda leaf, to: jax.make_array_from_callback(np.shape(leaf), to, leaf.__getitem__), tree, parted
+    )
+    copy = gather_state(state)
+    assert (copy is not None) == (jax.process_index() == 0)
+    assert copy is None or bits(copy) == bits(tree)
+    back = spread_state(copy, state)
+    assert jax.tree.map(lambda leaf: leaf.sharding, back) == parted
+    local = jax.tree.map(lambda leaf: [shard.data for shard in leaf.addressable_shards], (back, state))
+    assert bits(local[0]) == bits(local[1])
 
 
 def follow_batches(stop_at=None):
@@ -141,9 +176,20 @@ def seen_by(folder, count):
 
 def test_all_processes_stop_after_the_same_step_when_one_is_asked_to(folders):
     first, second = ((folders[2] / f"stopped-{process}.txt").read_text() for process in range(2))
-    assert first == second
+    assert first == second.replace("disk-1/", "")
     assert "asked to stop, and did after step" in first
     assert not (folders[2] / "stopped" / "report.md").exists()
+
+
+def test_processes_without_a_shared_disk_go_on_at_a_url_and_agree(folders):
+    first, second = (json.loads((folders[2] / f"resumed-{process}.json").read_text()) for process in range(2))
+    assert first == second
+    assert_same_run(folders[2] / "bucket", folders[1] / "whole")
+    assert (folders[2] / "bucket" / "report.md").exists()
+    (working,) = (folders[2] / "cache-0" / "runs").iterdir()
+    assert_same_run(working, folders[1] / "whole")
+    assert not (folders[2] / "disk-1").exists()
+    assert not (folders[2] / "cache-1" / "runs").exists()
 
 
 def test_a_run_of_two_processes_and_eight_devices_goes_on_in_one_on_one(folders, tmp_path):

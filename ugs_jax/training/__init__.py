@@ -12,11 +12,13 @@ from ugs_jax.training.plan import Plan, plan_training
 from ugs_jax.training.predict import predict_files
 from ugs_jax.training.preemption import RESUMABLE, PreemptedError
 from ugs_jax.training.processes import join_processes
+from ugs_jax.training.remote import RemoteError
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
 from ugs_jax.training.sharding import Parallel, batch_sharding, device_mesh, state_sharding
 from ugs_jax.training.state import TrainState, create_state
 from ugs_jax.training.step import jit_step, make_step
+from ugs_jax.training.upload import FencedError
 
 __all__ = [
     "RESUMABLE",
@@ -25,6 +27,7 @@ __all__ = [
     "Checkpoints",
     "Ema",
     "Experiment",
+    "FencedError",
     "Gains",
     "Landscape",
     "Network",
@@ -32,6 +35,7 @@ __all__ = [
     "Parallel",
     "Plan",
     "PreemptedError",
+    "RemoteError",
     "Result",
     "RunFolder",
     "Schedule",

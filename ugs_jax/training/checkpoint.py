@@ -1,24 +1,22 @@
 """Orbax checkpoints of a run: the last states and the best one, each verified before it is used."""
 
-import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import orbax.checkpoint as ocp
 
-from ugs_jax.atomic import write_atomically
-from ugs_jax.training.processes import in_first_process, is_first_process
+from ugs_jax.training.checksums import checksum_file, find_damage, note_checksums
+from ugs_jax.training.host_state import gather_state, host_shapes, spread_state
+from ugs_jax.training.processes import in_first_process
 from ugs_jax.training.state import TrainState
 
 _logger = logging.getLogger(__name__)
-_KEPT = {"last": 2, "best": 1}
+KEPT = {"last": 2, "best": 1}
+"""How many of each kind are kept."""
 
 
 class Checkpoint(NamedTuple):
@@ -34,14 +32,17 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """`last` and `best` under a folder, written in the background; with several processes, by all of them together.
+    """`last` and `best` under a folder of the first process, which alone writes and reads them, in the background.
 
     A half-written checkpoint is never read: Orbax renames a finished one into place. The checksums of its files are
     written before that, under `checksums`; a checkpoint whose files no longer have them is moved to `damaged` with a
     warning, and the one before is used.
 
+    With several processes, all have to make one, and to call `save`, `restore`, `step` and `wait` together; where the
+    first process raises an OSError or a FileNotFoundError, the others raise a ValueError.
+
     Args:
-      folder: made where there is none.
+      folder: made where there is none; only the first process looks there.
       write: False to read only: nothing is made, moved or deleted.
     """
 
@@ -49,8 +50,8 @@ class Checkpoints:
         for name in ("absl", "orbax"):
             logging.getLogger(name).setLevel(logging.ERROR)  # Orbax reports every step of a save, and warns of reading
         self._folder, self._write = folder.absolute(), write
-        with self._explained("made"):
-            self._managers = {name: self._manager(name) for name in _KEPT}
+        self._managers: dict[str, ocp.CheckpointManager] = {}
+        in_first_process(self._open)
 
     def save(self, step: int, state: TrainState, notes: dict[str, Any], *, best: bool) -> None:
         """Save as `last`, and as `best` too if it is; returns before the files are written.
@@ -61,13 +62,8 @@ class Checkpoints:
         Raises:
           OSError: this or the save before it could not be written, for want of space or permission.
         """
-        with self._explained("saved"):
-            self._managers["best"].wait_until_finished()
-        for name, manager in self._managers.items():
-            if (name == "last" or best) and step not in manager.all_steps():
-                with self._explained("saved"):
-                    items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-                    manager.save(step, args=items, force=True)
+        copy = gather_state(state)
+        in_first_process(lambda: self._save(step, copy, notes, best=best))
 
     def restore(self, which: str, like: TrainState) -> Checkpoint:
         """Read `last` or `best` into the shapes, types and shardings of `like`, on however many devices it was saved.
@@ -76,14 +72,83 @@ class Checkpoints:
           ValueError: neither `last` nor `best`, or no checkpoint that is whole.
           FileNotFoundError: no such checkpoint.
         """
-        if which not in self._managers:
-            raise ValueError(f"expected a checkpoint among {', '.join(self._managers)}; got {which!r}")
+        if which not in KEPT:
+            raise ValueError(f"expected a checkpoint among {', '.join(KEPT)}; got {which!r}")
+        found: list[TrainState] = []
+
+        def read() -> dict[str, Any]:
+            checkpoint = self._read(which, like)
+            found.append(checkpoint.state)
+            return checkpoint.notes
+
+        notes = in_first_process(read)
+        return Checkpoint(spread_state(found[0] if found else None, like), notes)
+
+    def step(self, which: str) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        step: int | None = in_first_process(lambda: self._managers[which].latest_step())
+        return step
+
+    def wait(self) -> None:
+        """Wait for the files to be written.
+
+        Raises:
+          OSError: they could not be.
+        """
+        in_first_process(self._wait)
+
+    def close(self) -> None:
+        """Wait for the files to be written, and end the threads that do it; each process on its own.
+
+        Raises:
+          OSError: they could not be.
+        """
+        try:
+            self._wait()
+        finally:
+            for manager in self._managers.values():
+                manager.close()
+
+    def _open(self) -> None:
+        with self._explained("made"):
+            self._managers = {name: self._manager(name) for name in KEPT}
+
+    def _manager(self, name: str) -> ocp.CheckpointManager:
+        # With one active process, Orbax waits for no other.
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix=name)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT[name] if self._write else None,
+            create=False,
+            read_only=not self._write,
+            cleanup_tmp_directories=self._write,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: self._note_checksums(name)),
+            multiprocessing_options=alone,
+        )
+        if self._write:
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        return ocp.CheckpointManager(self._folder / name, options=options)
+
+    def _save(self, step: int, state: TrainState | None, notes: dict[str, Any], *, best: bool) -> None:
+        with self._explained("saved"):
+            self._managers["best"].wait_until_finished()
+        for name, manager in self._managers.items():
+            if (name == "last" or best) and step not in manager.all_steps():
+                with self._explained("saved"):
+                    items = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+                    manager.save(step, args=items, force=True)
+
+    def _wait(self) -> None:
+        for manager in self._managers.values():
+            with self._explained("saved"):
+                manager.wait_until_finished()
+
+    def _read(self, which: str, like: TrainState) -> Checkpoint:
         steps = sorted(self._managers[which].all_steps(), reverse=True)
         if not steps:
             raise FileNotFoundError(f"{self._folder / which}: expected a checkpoint, found none; train the run first")
         damaged: list[tuple[int, str]] = []
         for step in steps:
-            damage = in_first_process(partial(self._damage, which, step))
+            damage = find_damage(self._folder, which, step)
             if not damage:
                 break
             damaged.append((step, damage))
@@ -95,81 +160,25 @@ class Checkpoints:
             )
         for other, damage in damaged:
             self._set_aside(which, other, damage)
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore())
+        target = ocp.args.StandardRestore(host_shapes(like))
+        items = ocp.args.Composite(state=target, notes=ocp.args.JsonRestore())
         found = self._managers[which].restore(step, args=items)
         return Checkpoint(found["state"], found["notes"])
 
-    def step(self, which: str) -> int | None:
-        """Step of the newest checkpoint, or None."""
-        return self._managers[which].latest_step()
-
-    def wait(self) -> None:
-        """Wait for the files to be written.
-
-        Raises:
-          OSError: they could not be.
-        """
-        for manager in self._managers.values():
-            with self._explained("saved"):
-                manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Wait for the files to be written, and end the threads that do it.
-
-        Raises:
-          OSError: they could not be.
-        """
-        try:
-            self.wait()
-        finally:
-            for manager in self._managers.values():
-                manager.close()
-
-    def _manager(self, name: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT[name] if self._write else None,
-            create=self._write,
-            read_only=not self._write,
-            cleanup_tmp_directories=self._write,
-            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: self._note_checksums(name)),
-        )
-        return ocp.CheckpointManager(self._folder / name, options=options)
-
-    def _checksums(self, which: str, step: int | str) -> Path:
-        return self._folder / "checksums" / which / f"{step}.json"
-
     def _note_checksums(self, which: str) -> None:
         """Write the checksums of a checkpoint that is complete but for its name, and forget those of deleted ones."""
-        if not is_first_process():
-            return
         places = {place.name.partition(".")[0]: place for place in (self._folder / which).iterdir()}
         for step, place in places.items():
             if step.isdigit() and place.name != step:
-                write_atomically(self._checksums(which, step), json.dumps(_sums(place), indent=1).encode())
-        for file in (self._folder / "checksums" / which).glob("*.json"):
+                note_checksums(place, checksum_file(self._folder, which, step))
+        for file in checksum_file(self._folder, which, 0).parent.glob("*.json"):
             if file.stem not in places:
                 file.unlink()
-
-    def _damage(self, which: str, step: int) -> str:
-        """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums."""
-        checksums = self._checksums(which, step)
-        if not checksums.exists():
-            return ""
-        try:
-            want = json.loads(checksums.read_text())
-        except ValueError:
-            return f"{checksums} is not JSON"
-        found = _sums(self._folder / which / str(step))
-        for name, checksum in want.items():
-            if found.get(name) != checksum:
-                return f"{name} is {'not what was written' if name in found else 'missing'}"
-        return ""
 
     def _set_aside(self, which: str, step: int, damage: str) -> None:
         place, aside = self._folder / which / str(step), self._folder / "damaged" / f"{which}-{step}"
         if self._write:
-            in_first_process(partial(self._move, which, step, aside))
+            self._move(which, step, aside)
             self._managers[which].reload()
         moved = f"; moved to {aside}" if self._write else ""
         _logger.warning("%s: expected a whole checkpoint, but %s%s. The one before it is used.", place, damage, moved)
@@ -178,7 +187,7 @@ class Checkpoints:
         aside.parent.mkdir(exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         (self._folder / which / str(step)).rename(aside)
-        self._checksums(which, step).unlink(missing_ok=True)
+        checksum_file(self._folder, which, step).unlink(missing_ok=True)
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
@@ -191,15 +200,6 @@ class Checkpoints:
                 f"{_first_line(error)}. Make room or give write permission, then go on with --resume; what was saved "
                 "before is as it was"
             ) from error
-
-
-def _sums(place: Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder, by its path in there, but of Orbax's note of the time, which comes last."""
-    sums = {}
-    for file in sorted(path for path in place.rglob("*") if path.is_file() and path.name != "_CHECKPOINT_METADATA"):
-        with file.open("rb") as stream:
-            sums[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return sums
 
 
 def _first_line(error: BaseException) -> str:

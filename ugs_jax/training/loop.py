@@ -19,11 +19,13 @@ from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
+from ugs_jax.training.mirror import Mirror
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
 from ugs_jax.training.run_folder import RunFolder
+from ugs_jax.training.run_place import claimed_run
 from ugs_jax.training.run_setup import agreed_anchors, open_splits, versions
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (
@@ -60,7 +62,7 @@ class Result:
 
 def train(
     experiment: Experiment,
-    folder: Path,
+    folder: Path | str,
     *,
     resume: bool = False,
     cache_dir: Path | None = None,
@@ -72,7 +74,8 @@ def train(
 
     Args:
       experiment: what to train.
-      folder: where everything is written.
+      folder: where everything is written, by the first process: a folder, or a URL that fsspec knows such as
+        `gs://bucket/run`, to which a folder below the cache is copied in the background.
       resume: continue the run in `folder` from its last checkpoint; parameters then equal the uninterrupted run's.
       cache_dir: where built data sets are kept; None for the usual place.
       stop_after: end after this many steps in all, with a checkpoint but no report.
@@ -83,21 +86,23 @@ def train(
       NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
         as its checkpoint.
       PreemptedError: a SIGTERM came; the state is saved.
-      FileExistsError, ValueError, BlockingIOError: see `RunFolder.claim`.
-      OSError: the folder cannot be written; checkpoints made before are whole.
+      FileExistsError, ValueError, BlockingIOError: see `claimed_run`.
+      OSError: the folder cannot be written, or the URL not reached; checkpoints made before are whole.
+      FencedError: another run has claimed the URL.
     """
-    run = RunFolder(folder)
-    with closing(run):
-        in_first_process(lambda: run.claim(experiment, resume=resume))
-        with closing(_Training(experiment, run, cache_dir)) as training, Preemption() as preemption:
-            said = command or " ".join(["ugs", *sys.argv[1:]])
-            in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
-            return training.run(stop_after, preemption, profile)
+    said = command or " ".join(["ugs", *sys.argv[1:]])
+    with (
+        claimed_run(folder, experiment, resume=resume) as (run, mirror),
+        closing(_Training(experiment, run, mirror, cache_dir)) as training,
+        Preemption() as preemption,
+    ):
+        in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
+        return training.run(stop_after, preemption, profile)
 
 
 class _Training:
-    def __init__(self, experiment: Experiment, run: RunFolder, cache_dir: Path | None) -> None:
-        self.experiment, self.folder = experiment, run
+    def __init__(self, experiment: Experiment, run: RunFolder, mirror: Mirror | None, cache_dir: Path | None) -> None:
+        self.experiment, self.folder, self.mirror = experiment, run, mirror
         self.mesh = device_mesh(spatial=experiment.parallel.spatial)
         check_sizes(experiment.loader, self.mesh)
         train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
@@ -136,6 +141,7 @@ class _Training:
             state = self._steps(state, start, end, preemption)
         if end == self.total:
             self._report(state)
+        self.checkpoints.wait()
         return Result(self.best, self.last, state)
 
     def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
@@ -208,6 +214,8 @@ class _Training:
             "versions": versions(),
         }
         self.checkpoints.save(count, state, notes, best=best)
+        if self.mirror is not None:
+            self.mirror.push(count, best=best)
 
     def _evaluate(self, count: int, state: TrainState) -> None:
         self.last = evaluate(
@@ -222,9 +230,8 @@ class _Training:
         self._save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
-        if not self.folder.metrics_file.exists():
-            return
-        for row in read_metrics(self.folder.path).evaluations:
+        rows = lambda: read_metrics(self.folder.path).evaluations if self.folder.metrics_file.exists() else ()  # noqa: E731
+        for row in in_first_process(rows):
             self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
             if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
                 self.best, self.best_step = self.last, row["step"]

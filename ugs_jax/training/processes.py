@@ -7,6 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+_PART, _LEAST = 1 << 26, 1 << 8
+"""Bytes that are sent at once, at most and at least."""
+
 
 def join_processes(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
     """Make this process one of a job, before anything is computed; see `jax.distributed.initialize`.
@@ -44,22 +47,35 @@ def in_first_process(act: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return act()
-    from jax.experimental import multihost_utils
-
     error: Exception | None = None
-    answer = ""
+    answer = b""
     if is_first_process():
         try:
-            answer = json.dumps(act())
+            answer = json.dumps({"answer": act()}).encode()
         except Exception as raised:  # noqa: BLE001 - the others wait for an answer, whatever happened
-            error, answer = raised, json.dumps(str(raised))
-    text = np.frombuffer(answer.encode(), np.uint8)
-    size, failed = multihost_utils.broadcast_one_to_all(np.array([text.size, error is not None], np.int32))
-    padded = np.zeros(int(size), np.int32)
-    padded[: text.size] = text
-    told = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)))
+            error, answer = raised, json.dumps({"error": str(raised)}).encode()
+    told = json.loads(from_first_process(answer))
     if error is not None:
         raise error
-    if failed:
-        raise ValueError(f"process 0: {told}")
-    return told
+    if "error" in told:
+        raise ValueError(f"process 0: {told['error']}")
+    return told["answer"]
+
+
+def from_first_process(data: bytes) -> bytes:
+    """What the first process gives, in every process; all have to call this. What the others give is not looked at."""
+    if jax.process_count() == 1:
+        return data
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data) // _PART)))
+    rest = int(multihost_utils.broadcast_one_to_all(np.int32(len(data) % _PART)))
+    parts = []
+    for start in range(0, size * _PART + rest, _PART):
+        length = min(_PART, size * _PART + rest - start)
+        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)  # few shapes, so few programs
+        if is_first_process():
+            padded[:length] = np.frombuffer(data, np.uint8, length, start)
+        told = multihost_utils.broadcast_one_to_all(padded.view(np.uint32))  # as integers: a sum would make -0.0 to 0.0
+        parts.append(np.asarray(told).view(np.uint8)[:length].tobytes())
+    return b"".join(parts)

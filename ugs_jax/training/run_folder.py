@@ -202,6 +202,8 @@ class RunFolder:
         for name, value in row.items():
             if value is not None:
                 self._writer().add_scalar(f"{kind}/{name}", value, step)
+        if kind == "eval":
+            self._writer().flush()
 
     def close(self) -> None:
         """Finish the event files and let others write here."""
