@@ -11,7 +11,7 @@ from ugs_jax.commands import load_config
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
     *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
-    *("--epochs", "1", "--postprocess.candidates", "50"),
+    *("--network.no-p2", "--epochs", "1", "--postprocess.candidates", "50"),
 ]
 
 
