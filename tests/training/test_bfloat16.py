@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from data_pipeline import LoaderOptions
 from tests.compiling import compiled_quickly
@@ -37,10 +38,11 @@ def experiment(dtype):
 
 def equations(jaxpr):
     """All that are computed, those of inner programs instead of their calls."""
+    programs = lambda tree: [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, ClosedJaxpr | Jaxpr)]  # noqa: E731
     for equation in jaxpr.eqns:
-        inner = list(jax.core.jaxprs_in_params(equation.params))
+        inner = programs(list(equation.params.values()))
         for program in inner:
-            yield from equations(program)
+            yield from equations(getattr(program, "jaxpr", program))
         if not inner:
             yield equation
 
@@ -90,7 +92,7 @@ def test_state_and_metrics_are_float32(traced):
 
 
 def run(dtype):
-    """Loss of every step and the state after the last."""
+    """Loss and positives of every step."""
     chosen = experiment(dtype)
     real = detector_with(chosen, ANCHORS, 3)
     detector = ConvDetector(real.arch, real.localization)
@@ -99,8 +101,8 @@ def run(dtype):
     state, losses = create_state(detector, program.optimizer, 0), []
     for step in range(STEPS):
         state, metrics = program.step(state, random_batch(4, seed=step % 3))
-        losses.append(float(metrics["loss"]))
-    return np.array(losses), jax.device_get(state)
+        losses.append([float(metrics["loss"]), 4 * float(metrics["positives"])])
+    return np.array(losses).T
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +111,14 @@ def runs():
 
 
 def test_losses_are_those_of_float32_up_to_roundings(runs):
-    (exact, _), (half, _) = runs
-    print("LOSS", exact, half, np.abs(half / exact - 1))
-    relative = math.sqrt(3 * LAYERS) * UNIT
+    """Independent roundings of the kernel, the inputs and the output of every layer; the loss is a mean over positives.
+
+    So features are off by √(3 · layers) roundings of themselves, and the mean of n losses by 1/√n of that. Gradients
+    are off by as much of themselves, and a step by less of the loss, because it changes less than all of it.
+    """
+    (exact, positives), (half, _) = runs
+    tolerance = math.sqrt(3 * LAYERS) * UNIT / np.sqrt(positives)
     assert exact[-3:].mean() < 0.8 * exact[:3].mean()
-    np.testing.assert_allclose(half, exact, rtol=relative)
-    assert np.any(half != exact)
+    print("DEV", positives, tolerance, np.abs(half / exact - 1) / tolerance)
+    assert np.all(np.abs(half / exact - 1) < tolerance)
+    assert np.any(half != exact)  # or both ran in float32

@@ -97,7 +97,8 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_
 
 
 def test_a_profile_opens_in_the_standard_viewers(tmp_path):
-    train(EXPERIMENT, tmp_path / "run", profile=True, stop_after=4)
+    # Two steps without an evaluation, whose every call would be in the profile.
+    train(replace(EXPERIMENT, evaluate_every=2), tmp_path / "run", profile=True, stop_after=4)
     profile = tmp_path / "run" / "profile"
     (xprof,) = profile.rglob("*.xplane.pb")
     (perfetto,) = profile.rglob("perfetto_trace.json.gz")
