@@ -79,6 +79,17 @@ def test_only_products_activations_and_pooling_are_in_bfloat16(traced):
     assert max(sums) == 4  # the gradient of doubling both sides of a map
 
 
+def test_statistics_scales_and_biases_are_not_rounded_in_training_or_use(traced):
+    """All of them, and nothing else, are vectors."""
+    detector = detector_with(experiment("bfloat16"), ANCHORS, 3)
+    use = lambda *arguments: detector.apply(*arguments, train=False)[0]  # noqa: E731
+    state, images = traced[1][0], jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    in_use = list(equations(jax.make_jaxpr(use)(state.params, state.stats, images).jaxpr))
+    assert any(touches(each, HALF) for each in in_use)
+    for each in (*traced[0], *in_use):
+        assert not [v for v in each.outvars if v.aval.ndim == 1 and v.aval.dtype == HALF], each
+
+
 def test_exponentials_logarithms_roots_and_sums_are_there_in_float32(traced):
     names = {each.primitive.name for each in traced[0] if touches(each, jnp.dtype("float32"))}
     assert {"exp", "log", "log1p", "rsqrt", "sqrt", "reduce_sum", "reduce_max"} <= names
@@ -119,6 +130,5 @@ def test_losses_are_those_of_float32_up_to_roundings(runs):
     (exact, positives), (half, _) = runs
     tolerance = math.sqrt(3 * LAYERS) * UNIT / np.sqrt(positives)
     assert exact[-3:].mean() < 0.8 * exact[:3].mean()
-    print("DEV", positives, tolerance, np.abs(half / exact - 1) / tolerance)
     assert np.all(np.abs(half / exact - 1) < tolerance)
     assert np.any(half != exact)  # or both ran in float32
