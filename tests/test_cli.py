@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from tests.compiling import compiled_quickly
 from ugs_jax.cli import main
 from ugs_jax.commands import load_config
 
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
     *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
-    *("--epochs", "1", "--postprocess.candidates", "50"),
+    *("--network.no-p2", "--epochs", "1", "--postprocess.candidates", "50"),
 ]
 
 
@@ -67,7 +68,18 @@ def test_our_configs_load(name):
 @pytest.mark.slow
 def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]) == 0
+    with compiled_quickly():
+        train_compare_and_score(tmp_path, capsys)
+    run = tmp_path / "runs" / "UGS-seed0"
+    assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0  # compiled as for users
+    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert entry["file"] == "predictions.png"
+    assert (tmp_path / "found" / entry["picture"]).exists()
+
+
+def train_compare_and_score(tmp_path, capsys):
+    command = ["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]
+    assert main(command) == 0
     run = tmp_path / "runs" / "UGS-seed0"
     for name in ("config.json", "metrics.jsonl", "curves.png", "predictions.png", "report.md"):
         assert (run / name).stat().st_size > 0
@@ -86,10 +98,5 @@ def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
     assert main(["eval", str(run), "--split", "train"]) == 0
     assert json.loads((run / "evaluation_best_train.json").read_text())["ap"] is not None
 
-    assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0
-    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
-    assert entry["file"] == "predictions.png"
-    assert (tmp_path / "found" / entry["picture"]).exists()
-
-    assert main(["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]) == 1
+    assert main(command) == 1
     assert "--resume" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tyro
 
+from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
 from ugs_jax.training import anchors_for
 
@@ -35,5 +36,6 @@ def result_with_the_toy(
     module = importlib.import_module(f"experiments.benchmarks.{benchmark}")
     build = lambda experiment, data: toy_detector_with(experiment, anchors_for(experiment, data), len(data.classes))  # noqa: E731
     monkeypatch.setattr(module, "build_detector", build)
-    module.main(tyro.cli(module.Settings, args=arguments.split()))
+    with compiled_quickly():
+        module.main(tyro.cli(module.Settings, args=arguments.split()))
     return json.loads(capsys.readouterr().out.splitlines()[-1])

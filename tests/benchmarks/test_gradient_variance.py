@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -18,6 +19,7 @@ from experiments.benchmarks.gradient_statistics import (
 )
 from experiments.benchmarks.gradient_variance import Settings
 from tests.benchmarks.running import result_with_the_toy
+from tests.compiling import QUICKLY
 from tests.training.test_objective import ARCH, L1, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.boxes import Anchors
@@ -88,16 +90,26 @@ def test_inequality_is_the_squared_coefficient_of_variation_of_what_pulls():
     np.testing.assert_allclose(found["lt32"].of_positives, np.var(pulls, ddof=1) / np.mean(pulls) ** 2)
 
 
+quick = functools.partial(jax.jit, compiler_options=QUICKLY)
+
+
+@functools.lru_cache
+def norms_of_outputs():
+    return quick(lambda outputs, batch: gradient_norms(outputs, batch, L1, ARCH, 4.0))(
+        random_outputs(L1), random_batch()
+    )
+
+
 def test_norms_of_positives_are_those_of_their_own_losses():
     outputs, batch = random_outputs(L1), random_batch()
-    found = np.asarray(gradient_norms(outputs, batch, L1, ARCH, 4.0).positives)
+    found = np.asarray(norms_of_outputs().positives)
     wanted = np.zeros_like(found)
+    pull = quick(lambda raw, *where: jnp.linalg.norm(jax.grad(lambda r: L1.loss(r, *where).loss)(raw)))
     for level, one in enumerate(match(outputs, batch, ARCH, 4.0)):
         raw = localize(one.localizer, one.features())
         for b, m, k, a in map(tuple, np.argwhere(one.positive)):
             anchors = Anchors(*(part[b, m, k, a] for part in one.anchors))
-            pull = jax.grad(lambda r, at=anchors, to=one.targets[b, m, k, a]: L1.loss(r, at, to).loss)(raw[b, m, k, a])
-            wanted[b, m, 9 * level + 3 * k + a] = jnp.linalg.norm(pull)
+            wanted[b, m, 9 * level + 3 * k + a] = pull(raw[b, m, k, a], anchors, one.targets[b, m, k, a])
     assert (wanted > 0).sum() > 10
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
@@ -105,18 +117,19 @@ def test_norms_of_positives_are_those_of_their_own_losses():
 def test_norms_of_boxes_are_those_of_dense_gradients():
     """By features of the whole map, one box at a time."""
     outputs, batch = random_outputs(L1), random_batch()
-    found = np.asarray(gradient_norms(outputs, batch, L1, ARCH, 4.0).boxes)
+    found = np.asarray(norms_of_outputs().boxes)
     gains = Gains(box=1.0, objectness=0.0, classes=0.0)
+
+    def loss(features, mask):
+        levels = tuple(level._replace(features=f) for level, f in zip(outputs.levels, features, strict=True))
+        value, parts = objective(outputs._replace(levels=levels), batch._replace(mask=mask), L1, ARCH, gains)
+        return value * parts["positives"] * batch.boxes.shape[0]  # the sum over positives instead of their mean
+
+    gradient_of = quick(jax.grad(loss))
     for i, j in ((0, 0), (1, 1), (0, 2)):
-        one = batch._replace(mask=np.zeros_like(batch.mask))
-        one.mask[i, j] = batch.mask[i, j]
-
-        def loss(features, one=one):
-            levels = tuple(level._replace(features=f) for level, f in zip(outputs.levels, features, strict=True))
-            value, parts = objective(outputs._replace(levels=levels), one, L1, ARCH, gains)
-            return value * parts["positives"] * batch.boxes.shape[0]  # the sum over positives instead of their mean
-
-        gradient = jax.grad(loss)([level.features for level in outputs.levels])
+        mask = np.zeros_like(batch.mask)
+        mask[i, j] = batch.mask[i, j]
+        gradient = gradient_of([level.features for level in outputs.levels], mask)
         # A cell that two of the box's candidates share would add up here; candidates of one box lie in different cells.
         wanted = np.sqrt(sum(float(jnp.sum(jnp.square(leaf))) for leaf in gradient))
         assert found[i, j] == pytest.approx(wanted, rel=1e-4)

@@ -1,5 +1,6 @@
 """Every estimate against the dense Hessian it estimates."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from tests.compiling import QUICKLY
 from ugs_jax.curvature import spectrum
 
 
@@ -27,9 +29,19 @@ def problem(dtype=np.float64):
     )
 
 
-def dense(params, inputs, targets):
+@functools.lru_cache
+def dense():
+    """The Hessian of the regression in float64."""
+    params, *data = problem()
     flat, unravel = ravel_pytree(params)
-    return np.asarray(jax.hessian(lambda vector: regression(unravel(vector), inputs, targets))(flat))
+    quick = functools.partial(jax.jit, compiler_options=QUICKLY)
+    return np.asarray(quick(jax.hessian(lambda vector: regression(unravel(vector), *data)))(flat))
+
+
+def estimate(measure, loss, *arguments, key, **counts):
+    """What `measure` of `spectrum` finds, as one program."""
+    run = lambda key, *arguments: measure(loss, *arguments, key=key, **counts)  # noqa: E731
+    return jax.jit(run, compiler_options=QUICKLY)(key, *arguments)
 
 
 def quadratic(eigenvalues):
@@ -47,15 +59,15 @@ def double():
 
 
 def test_as_many_steps_as_parameters_give_the_extremes_to_rounding():
-    found = spectrum.extreme_eigenvalues(regression, *problem(), key=jax.random.key(0), steps=50)
-    wanted = np.linalg.eigvalsh(dense(*problem()))
+    found = estimate(spectrum.extreme_eigenvalues, regression, *problem(), key=jax.random.key(0), steps=50)
+    wanted = np.linalg.eigvalsh(dense())
     np.testing.assert_allclose([found.smallest, found.largest], wanted[[0, -1]], rtol=1e-10)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10, 20])
 def test_after_few_steps_an_eigenvalue_lies_within_the_bound(steps):
-    found = spectrum.extreme_eigenvalues(regression, *problem(), key=jax.random.key(3), steps=steps)
-    eigenvalues = np.linalg.eigvalsh(dense(*problem()))
+    found = estimate(spectrum.extreme_eigenvalues, regression, *problem(), key=jax.random.key(3), steps=steps)
+    eigenvalues = np.linalg.eigvalsh(dense())
     for value, bound in ((found.smallest, found.smallest_error), (found.largest, found.largest_error)):
         assert np.abs(eigenvalues - value).min() <= bound + 1e-10
     assert eigenvalues[0] - 1e-10 <= found.smallest <= found.largest <= eigenvalues[-1] + 1e-10
@@ -66,16 +78,16 @@ def test_after_few_steps_an_eigenvalue_lies_within_the_bound(steps):
 )
 def test_a_start_whose_krylov_space_runs_out_gives_the_extremes_all_the_same(eigenvalues):
     loss, start = quadratic(eigenvalues)
-    found = spectrum.extreme_eigenvalues(loss, start, key=jax.random.key(0), steps=20)
+    found = estimate(spectrum.extreme_eigenvalues, loss, start, key=jax.random.key(0), steps=20)
     assert float(found.smallest) == pytest.approx(min(eigenvalues), abs=1e-8)
     assert float(found.largest) == pytest.approx(max(eigenvalues), abs=1e-8)
 
 
 def test_the_density_has_the_moments_of_the_spectrum():
     """Lanczos quadrature is exact for polynomials up to degree 2 · steps − 1, so what is left is sampling."""
-    matrix = dense(*problem())
+    matrix = dense()
     probes = 400
-    density = spectrum.spectral_density(regression, *problem(), key=jax.random.key(0), steps=8, probes=probes)
+    density = estimate(spectrum.spectral_density, regression, *problem(), key=jax.random.key(0), steps=8, probes=probes)
     np.testing.assert_allclose(density.weights.sum(axis=1), 1, rtol=1e-10)
     for power in (1, 2, 3):
         samples = np.sum(density.eigenvalues**power * density.weights, axis=1)
@@ -85,7 +97,7 @@ def test_the_density_has_the_moments_of_the_spectrum():
 
 def test_a_smoothed_density_integrates_to_one_and_peaks_at_the_eigenvalues():
     loss, start = quadratic([-2.0] * 10 + [3.0] * 30)
-    density = spectrum.spectral_density(loss, start, key=jax.random.key(0), steps=5, probes=100)
+    density = estimate(spectrum.spectral_density, loss, start, key=jax.random.key(0), steps=5, probes=100)
     points = np.linspace(-5, 6, 2001)
     values = np.asarray(density.at(points, width=0.1))
     assert np.trapezoid(values, points) == pytest.approx(1, abs=1e-6)
@@ -97,11 +109,11 @@ def test_a_smoothed_density_integrates_to_one_and_peaks_at_the_eigenvalues():
 
 
 def test_trace_and_diagonal_lie_within_their_standard_errors():
-    matrix = dense(*problem())
-    total = spectrum.trace(regression, *problem(), key=jax.random.key(0), probes=400)
+    matrix = dense()
+    total = estimate(spectrum.trace, regression, *problem(), key=jax.random.key(0), probes=400)
     assert float(total.mean) == pytest.approx(np.trace(matrix), abs=5 * float(total.error))
     assert 0 < total.error < abs(np.trace(matrix))
-    each = spectrum.diagonal(regression, *problem(), key=jax.random.key(1), probes=400)
+    each = estimate(spectrum.diagonal, regression, *problem(), key=jax.random.key(1), probes=400)
     assert jax.tree.structure(each.mean) == jax.tree.structure(problem()[0])
     mean, error = ravel_pytree(each.mean)[0], ravel_pytree(each.error)[0]
     assert np.all(np.abs(mean - np.diag(matrix)) <= 5 * error)
@@ -110,14 +122,15 @@ def test_trace_and_diagonal_lie_within_their_standard_errors():
 
 def test_a_diagonal_hessian_is_exact_after_two_probes():
     loss = lambda x: jnp.sum(jnp.array([1.0, -2.0, 5.0]) * jnp.square(x)) / 2  # noqa: E731
-    found = spectrum.diagonal(loss, jnp.zeros(3), key=jax.random.key(0), probes=2)
+    found = estimate(spectrum.diagonal, loss, jnp.zeros(3), key=jax.random.key(0), probes=2)
     np.testing.assert_allclose(found.mean, [1, -2, 5])
     np.testing.assert_allclose(found.error, 0, atol=1e-15)
 
 
 OVER_A_MESH = """
-import jax, jax.numpy as jnp, numpy as np
+import functools, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from tests.compiling import QUICKLY
 from tests.curvature.test_spectrum import problem, regression
 from ugs_jax.curvature import spectrum
 
@@ -125,7 +138,7 @@ mesh = Mesh(np.array(jax.devices()), ("data",))
 assert mesh.size == 8
 key = jax.random.key(0)
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=QUICKLY)
 def measure(*arguments):
     return (
         spectrum.extreme_eigenvalues(regression, *arguments, key=key, steps=12),
@@ -161,8 +174,8 @@ def test_over_a_mesh_it_is_the_spectrum_of_the_global_loss():
 
 
 def test_single_precision_agrees_with_double():
-    found = spectrum.extreme_eigenvalues(regression, *problem(np.float32), key=jax.random.key(0), steps=30)
-    wanted = np.linalg.eigvalsh(dense(*problem()))
+    found = estimate(spectrum.extreme_eigenvalues, regression, *problem(np.float32), key=jax.random.key(0), steps=30)
+    wanted = np.linalg.eigvalsh(dense())
     assert found.largest.dtype == np.float32
     # Backward error of Lanczos: a few ε‖H‖.
     np.testing.assert_allclose([found.smallest, found.largest], wanted[[0, -1]], atol=1e-5 * wanted[-1])

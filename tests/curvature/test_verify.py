@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import compiled_quickly
 from ugs_jax.curvature import BEYOND, SUPPLEMENT, Equation, table, to_json, to_latex, verify
 from ugs_jax.curvature.command import main
 
@@ -18,7 +19,8 @@ PRINTED_WRONG = {"2", "8", "9", "10"}
 
 @pytest.fixture(scope="module")
 def verdicts():
-    return verify(SUPPLEMENT, count=COUNT)
+    with compiled_quickly():
+        return verify(SUPPLEMENT, count=COUNT)
 
 
 def mine(**changes):
@@ -50,7 +52,9 @@ def test_the_sign_of_equation_2_is_what_is_wrong_with_it(verdicts):
 
 
 def test_every_hessian_beyond_the_supplement_holds_and_keeps_its_bound():
-    for verdict in verify(BEYOND, count=COUNT):
+    with compiled_quickly():
+        verdicts = verify(BEYOND, count=COUNT)
+    for verdict in verdicts:
         assert verdict.exact_holds, verdict
         assert verdict.bound_holds, verdict
         assert verdict.printed_error is None

@@ -12,19 +12,16 @@ import numpy as np
 import pytest
 
 from data_pipeline import TrainLoader, eval_batches
-from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from tests.training.toy import bits, rows, toy_experiment, toy_runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.training import (
     AdamW,
     NonFiniteError,
     Schedule,
-    inference,
     jit_detect,
     load_for_inference,
-    loop,
     read_experiment,
-    step,
     train,
 )
 
@@ -34,21 +31,7 @@ STEPS = 6  # 12 images in batches of 4, 2 epochs
 
 @pytest.fixture(scope="module", autouse=True)
 def toy():
-    """The toy network in place of YOLOv5, and programs compiled once for all runs here."""
-    compiled = {}
-
-    def once(make):
-        def jitted(*arguments):
-            key = (make.__name__, arguments[:2] if make is jit_detect else None)
-            return compiled.setdefault(key, make(*arguments))
-
-        return jitted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "detector_with", toy_detector_with)
-        patch.setattr(inference, "detector_with", toy_detector_with)
-        patch.setattr(loop, "jit_detect", once(loop.jit_detect))
-        patch.setattr(step, "jit_step", once(step.jit_step))
+    with toy_runs() as compiled:
         yield compiled
 
 
@@ -114,7 +97,8 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_
 
 
 def test_a_profile_opens_in_the_standard_viewers(tmp_path):
-    train(EXPERIMENT, tmp_path / "run", profile=True, stop_after=4)
+    # Two steps without an evaluation, whose every call would be in the profile.
+    train(replace(EXPERIMENT, evaluate_every=2), tmp_path / "run", profile=True, stop_after=4)
     profile = tmp_path / "run" / "profile"
     (xprof,) = profile.rglob("*.xplane.pb")
     (perfetto,) = profile.rglob("perfetto_trace.json.gz")

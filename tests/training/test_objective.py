@@ -57,6 +57,9 @@ def evaluate(outputs, batch, localization=L1):
     return float(loss), {name: float(value) for name, value in parts.items()}, gradient
 
 
+overlap_loss = jax.jit(losses.ciou, compiler_options=QUICKLY)
+
+
 def cross_entropy(logit, target):
     p, target = sigmoid(float(logit)), float(target)
     return -target * math.log(p) - (1 - target) * math.log(1 - p)
@@ -80,7 +83,7 @@ def by_loops(outputs, batch):
                     center = ((column + 0.5) * stride, (row + 0.5) * stride)
                     found = regression(raw.tolist(), center, sizes[k], (stride, stride))
                     box_losses.append(sum(abs(x - y) for x, y in zip(found, box, strict=True)))
-                    quality = max(1 - float(losses.ciou(jnp.asarray(found), jnp.asarray(box))), 0)
+                    quality = max(1 - float(overlap_loss(jnp.asarray(found), jnp.asarray(box))), 0)
                     goal[i, row, column, k] = max(goal[i, row, column, k], 0.4 + 0.6 * quality)
                     class_losses += [
                         cross_entropy(classes[i, row, column, k, n], n == batch.labels[i, j]) for n in range(3)

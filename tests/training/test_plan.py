@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
 from ugs_jax.training import device_mesh, plan_training
@@ -114,9 +115,10 @@ def test_shapes_of_a_batch_are_those_the_loader_makes(tmp_path):
 @pytest.fixture(scope="module")
 def plan():
     """Of the toy on one CPU, judged as a v5e."""
-    return plan_training(
-        toy_experiment(), V5E, classes=2, images=12, mesh=device_mesh(1), detector_of=toy_detector_with
-    )
+    with compiled_quickly():
+        return plan_training(
+            toy_experiment(), V5E, classes=2, images=12, mesh=device_mesh(1), detector_of=toy_detector_with
+        )
 
 
 def test_a_plan_opens_no_data_and_adds_up(plan):

@@ -2,12 +2,11 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -20,11 +19,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import LoaderOptions, TinyScenes
-from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from tests.training.toy import bits, rows, toy_experiment, toy_runs
 from ugs_jax.training import PreemptedError, device_mesh, loop, train
 from ugs_jax.training.host_state import gather_state, spread_state
 
-ROOT = Path(__file__).parents[2]
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 DEVICES = 8
 EXPERIMENT = toy_experiment(
     data=TinyScenes(train_images=24, val_images=12, image_size=(64, 64)),
@@ -34,30 +34,42 @@ EXPERIMENT = toy_experiment(
 STEPS = 6  # 24 images in batches of 8, 2 epochs; 12 validation images are one batch and a half
 
 
-def work(process: int, processes: int, port: int, folder: str) -> None:
+def begin(process: int, processes: int, port: int, folder: Path) -> None:
+    """One process, with its share of the devices and a log."""
+    with (folder / f"log-{process}.txt").open("w") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // processes}"
+    with toy_runs():
+        work(process, processes, port, folder)
+    if processes > 1:
+        jax.distributed.shutdown()
+
+
+def work(process: int, processes: int, port: int, folder: Path) -> None:
     """What each process does: a whole run, one that process 1 asks to stop, or one begun on a single device."""
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", processes, process)
     assert jax.device_count() == DEVICES
-    loop.detector_with, load = toy_detector_with, loop.TrainLoader.batches
+    load = loop.TrainLoader.batches
     seen = follow_batches()
     train(EXPERIMENT, own(folder, "whole", process))
-    Path(folder, f"seen-{process}.json").write_text(json.dumps(seen))
+    (folder / f"seen-{process}.json").write_text(json.dumps(seen))
     if processes == 1:
-        train(EXPERIMENT, Path(folder, "begun on one"), resume=True)
+        train(EXPERIMENT, folder / "begun on one", resume=True)
     if processes == 2:
         assert_gathered_and_spread()
         follow_batches(stop_at=3 if process == 1 else None)
         try:
             train(EXPERIMENT, own(folder, "stopped", process))
         except PreemptedError as error:
-            Path(folder, f"stopped-{process}.txt").write_text(str(error))
+            (folder / f"stopped-{process}.txt").write_text(str(error))
         loop.TrainLoader.batches = load
         if process == 0:
-            shutil.copytree(Path(folder, "stopped"), Path(folder, "bucket"))
-        os.environ["UGS_CACHE"] = str(Path(folder, f"cache-{process}"))
+            shutil.copytree(folder / "stopped", folder / "bucket")
+        os.environ["UGS_CACHE"] = str(folder / f"cache-{process}")
         resumed = train(EXPERIMENT, f"file://{folder}/bucket", resume=True)
-        Path(folder, f"resumed-{process}.json").write_text(json.dumps([resumed.best, resumed.last]))
+        (folder / f"resumed-{process}.json").write_text(json.dumps([resumed.best, resumed.last]))
 
 
 def own(folder, name, process):
@@ -106,22 +118,19 @@ def run_processes(count: int, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = f"--xla_force_host_platform_device_count={DEVICES // count} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    started = []
-    for process in range(count):
-        code = f"from tests.training.test_processes import work; work({process}, {count}, {port}, {str(folder)!r})"
-        command = [sys.executable, "-c", code]
-        with (folder / f"log-{process}.txt").open("w") as log:
-            started.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
-    codes = [process.wait(timeout=600) for process in started]
+    started = [PROCESSES.Process(target=begin, args=(process, count, port, folder)) for process in range(count)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(600)
+        process.kill()  # one that still waits for another
+    codes = [process.exitcode for process in started]
     assert codes == [0] * count, "\n".join((folder / f"log-{i}.txt").read_text()[-3000:] for i in range(count))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def toy():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "detector_with", toy_detector_with)
+    with toy_runs():
         yield
 
 

@@ -1,5 +1,7 @@
 """Curvature and spread of gradients by size, against dense Hessians of one box at a time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from tests.compiling import QUICKLY
 from tests.training.test_objective import ARCH, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax import losses
-from ugs_jax.boxes import Anchors, iou
+from ugs_jax.boxes import iou
 from ugs_jax.detectors import Distribution, Interval, Regression, localize
 from ugs_jax.training.matching import match
 from ugs_jax.training.sharpness import SHARPNESS, SIZES, sharpness_by_size
@@ -22,43 +24,50 @@ OBJECTIVES = {
 }
 
 
-def positives(matches):
-    """Raw outputs, anchor, target and √area of every positive, one at a time."""
-    for one in matches:
-        raw = localize(one.localizer, one.features())
-        for index in map(tuple, np.argwhere(one.positive)):
-            target = one.targets[index]
-            side = float(np.sqrt(np.prod(np.asarray(target[2:] - target[:2], np.float64))))
-            yield raw[index], Anchors(*(part[index] for part in one.anchors)), target, side
+@functools.lru_cache
+def program(localization):
+    run = lambda outputs, batch: sharpness_by_size(match(outputs, batch, ARCH, 4.0), localization)  # noqa: E731
+    return jax.jit(run, compiler_options=QUICKLY)
 
 
 def measure(localization, batch=None):
-    run = lambda outputs, batch: sharpness_by_size(match(outputs, batch, ARCH, 4.0), localization)  # noqa: E731
-    compiled = jax.jit(run, compiler_options=QUICKLY)
-    found = compiled(random_outputs(localization), batch or random_batch())
+    found = program(localization)(random_outputs(localization), batch or random_batch())
     return {name: float(value) for name, value in found.items()}
+
+
+def dense(localization):
+    """√area of the target, ‖gradient‖, ‖Hessian‖ and ‖Hessian of −ln IoU‖ of every positive, each by itself."""
+
+    def of_one(raw, anchors, target):
+        loss = lambda raw: localization.loss(raw, anchors, target).loss  # noqa: E731
+        box = localization.decode(raw, anchors)
+        of_box = jnp.linalg.norm(jax.hessian(lambda box: -jnp.log(iou(box, target)))(box))
+        pull, bend = jnp.linalg.norm(jax.grad(loss)(raw)), jnp.linalg.norm(jax.hessian(loss)(raw))
+        return target, pull, bend, jnp.where(iou(box, target) > 0, of_box, jnp.nan)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def of_candidates(outputs, batch):
+        matches = match(outputs, batch, ARCH, 4.0)
+        each = [(localize(one.localizer, one.features()), one.anchors, one.targets, one.positive) for one in matches]
+        flat = jax.tree.map(
+            lambda *parts: jnp.concatenate([part.reshape(-1, *part.shape[4:]) for part in parts]), *each
+        )
+        return jax.vmap(of_one)(*flat[:3]), flat[3]
+
+    (targets, *norms), positive = jax.device_get(of_candidates(random_outputs(localization), random_batch()))
+    sides = np.sqrt(np.prod((targets[:, 2:] - targets[:, :2]).astype(np.float64), axis=1))
+    return np.stack([sides, *norms], axis=1)[positive]
 
 
 @pytest.fixture(scope="module", params=OBJECTIVES)
 def measured(request):
-    localization = OBJECTIVES[request.param]
-    found = measure(localization)
-    loss = lambda raw, anchors, target: localization.loss(raw, anchors, target).loss  # noqa: E731
-    quick = lambda function: jax.jit(function, compiler_options=QUICKLY)  # noqa: E731
-    pull, bend = quick(jax.grad(loss)), quick(jax.hessian(loss))
-    log_iou = quick(jax.hessian(lambda box, target: -jnp.log(iou(box, target))))
-    matches = match(random_outputs(localization), random_batch(), ARCH, 4.0)
-    rows = []
-    for raw, anchors, target, side in positives(matches):
-        box = localization.decode(raw, anchors)
-        of_box = np.linalg.norm(log_iou(box, target)) if iou(box, target) > 0 else np.nan
-        rows.append((
-            side,
-            np.linalg.norm(pull(raw, anchors, target)),
-            np.linalg.norm(bend(raw, anchors, target)),
-            of_box,
-        ))  # fmt: skip
-    return found, np.array(rows)
+    return measure(OBJECTIVES[request.param]), dense(OBJECTIVES[request.param])
+
+
+def test_there_are_positives_of_several_sizes(measured):
+    assert len(measured[1]) > 20
+    assert np.isfinite(measured[1][:, :3]).all()
+    assert np.isfinite(measured[1][:, 3]).sum() > 5
 
 
 def test_every_size_has_its_names(measured):

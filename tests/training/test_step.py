@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import TrainLoader, prefetch
+from tests.compiling import compiled_quickly
 from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
 from ugs_jax.training import Stabilize, create_state, device_mesh, jit_step, make_step
 
@@ -26,7 +27,8 @@ def build(devices=1, stabilize=None):
     rate = experiment.optimizer.schedule.build(3, 6)
     optimizer = experiment.optimizer.build(rate)
     mesh = device_mesh(devices)
-    step = jit_step(make_step(detector, optimizer, rate, experiment.gains, experiment.ema), mesh)
+    with compiled_quickly():
+        step = jit_step(make_step(detector, optimizer, rate, experiment.gains, experiment.ema), mesh)
     state = lambda: jax.device_put(create_state(detector, optimizer, 0), NamedSharding(mesh, P()))  # noqa: E731
     return SimpleNamespace(experiment=experiment, mesh=mesh, step=step, state=state)
 

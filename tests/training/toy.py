@@ -1,6 +1,8 @@
 """A detector of a few layers with the real one's interface, so that training programs compile in seconds."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,14 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from data_pipeline import Batch, LoaderOptions, TinyScenes
+from tests.compiling import compiled_quickly
 from ugs_jax import losses
 from ugs_jax.detectors import Detector, Level, Localization, Localizer, Outputs, Postprocess, Regression
 from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
-from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with
+from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with, inference, loop, step
 
 CHANNELS = 8
 
@@ -128,22 +132,45 @@ def toy_experiment(localization: Localization | None = None, **changes: Any) -> 
     return Experiment(**(options | changes))
 
 
-def random_batch(size: int = 2, boxes: int = 6, regions: int = 2, side: int = 64, seed: int = 0) -> Batch:
-    """Boxes of 4–24 px, the last row of each image padding; no ignore regions."""
-    rng = np.random.default_rng(seed)
-    corner, sides = rng.uniform(0, side - 24, (size, boxes, 2)), rng.uniform(4, 24, (size, boxes, 2))
+@contextmanager
+def toy_runs() -> Iterator[dict[Any, Any]]:
+    """Runs inside train the toy, on programs that are compiled quickly and once for all runs; these are given."""
+    compiled: dict[Any, Any] = {}
+
+    def once(make: Callable[..., Any]) -> Callable[..., Any]:
+        def jitted(*arguments: Any) -> Any:
+            key = (make.__name__, arguments[:2] if make.__name__ == "jit_detect" else None)
+            return compiled.setdefault(key, make(*arguments))
+
+        return jitted
+
+    with compiled_quickly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "detector_with", toy_detector_with)
+        patch.setattr(inference, "detector_with", toy_detector_with)
+        patch.setattr(loop, "jit_detect", once(loop.jit_detect))
+        patch.setattr(step, "jit_step", once(step.jit_step))
+        yield compiled
+
+
+def random_batch(
+    size: int = 2, boxes: int = 6, regions: int = 2, side: int = 64, width: int | None = None, seed: int = 0
+) -> Batch:
+    """Boxes of 4–24 px, the last row of each image padding; no ignore regions. Square images without a width."""
+    rng, width = np.random.default_rng(seed), width or side
+    corner = rng.uniform(0, (width - 24, side - 24), (size, boxes, 2))
+    sides = rng.uniform(4, 24, (size, boxes, 2))
     mask = np.ones((size, boxes), bool)
     mask[:, -1] = False
     xyxy = np.where(mask[..., None], np.concatenate([corner, corner + sides], -1), 0).astype(np.float32)
     return Batch(
-        images=rng.integers(0, 256, (size, side, side, 3), np.uint8),
+        images=rng.integers(0, 256, (size, side, width, 3), np.uint8),
         boxes=xyxy,
         labels=np.where(mask, rng.integers(0, 3, (size, boxes)), 0).astype(np.int32),
         mask=mask,
         ignore=np.zeros((size, regions, 4), np.float32),
         ignore_mask=np.zeros((size, regions), bool),
         image_id=np.arange(size, dtype=np.int32),
-        original_size=np.full((size, 2), side, np.int32),
+        original_size=np.tile(np.int32([side, width]), (size, 1)),
         letterbox=np.tile(np.float32([1, 0, 0]), (size, 1)),
         valid=np.ones(size, bool),
     )

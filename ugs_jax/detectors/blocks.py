@@ -94,11 +94,14 @@ class ConvNormAct(nnx.Module):
             self.conv = _spatial(
                 inputs, outputs, kernel, stride, kernel // 2 if padding is None else padding, dtype, rngs
             )
-        self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=dtype, rngs=rngs)
+        # Never in half precision: Flax would round the running statistics, too.
+        wide = jnp.promote_types(dtype, jnp.float32)
+        self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=wide, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """`[B,H,W,inputs]` → `[B,⌈H/stride⌉,⌈W/stride⌉,outputs]`."""
-        return jax.nn.silu(self.norm(self.conv(x)))
+        x = self.conv(x)
+        return jax.nn.silu(self.norm(x).astype(x.dtype))
 
 
 class Bottleneck(nnx.Module):

@@ -181,7 +181,10 @@ class _Head(nnx.Module):
         self.localize = _linear(width, anchors * arch.num_outputs, draw, draw, arch.dtype, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
-        scores = self.score(x).astype(jnp.float32).reshape(*x.shape[:3], self.anchors, 1 + self.classes)
+        kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
+        # Half-precision factors, but logits, and the sum over all cells that is the bias' gradient, in float32.
+        scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32) + bias
+        scores = scores.reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
 
     def localizer(self) -> Localizer:

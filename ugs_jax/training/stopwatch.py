@@ -8,8 +8,9 @@ from contextlib import contextmanager
 class Stopwatch:
     """Counts images and seconds from one row of the log to the next.
 
-    The first step of a process compiles, so the clock starts when that step is done. Where steps run while the host goes
-    on, as on accelerators, the device works during some of the host's waiting: its share is the most that data can cost.
+    The first step of a process compiles, so the clock starts when that step is done. Where steps run while the host
+    goes on, as on accelerators, the device works during some of the host's waiting: its share is the most that data
+    can cost.
 
     Args:
       batch_size: images a step.
