@@ -106,7 +106,7 @@ def run(dtype):
     """Loss and positives of every step."""
     chosen = experiment(dtype)
     real = detector_with(chosen, ANCHORS, 3)
-    detector = ConvDetector(real.arch, real.localization)
+    detector = ConvDetector(real.arch, Interval(refinement=None))  # UR has a program of its own, as long to compile
     with compiled_quickly():
         program = build_program(chosen, detector, device_mesh(1), steps_per_epoch=STEPS)
     state, losses = create_state(detector, program.optimizer, 0), []
