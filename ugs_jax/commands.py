@@ -53,7 +53,7 @@ def train_command(words: list[str]) -> None:
     """Train one experiment."""
     from ugs_jax.training import join_processes, train
     from ugs_jax.training.processes import is_first_process
-    from ugs_jax.training.remote import is_url
+    from ugs_jax.training.remote.store import is_url
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _with_overrides(load_config(name), words, f"ugs train {name}")
@@ -124,7 +124,7 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
           resume: keep finished runs in the folder and continue interrupted ones.
         """
         from ugs_jax.training import train
-        from ugs_jax.training.remote import is_url
+        from ugs_jax.training.remote.store import is_url
 
         runs = [(place, name) for place, name in enumerate(configs) if _is_run(name)]
         for seed in seeds:
@@ -143,7 +143,7 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
 
 
 def _is_run(name: str, file: str = "config.json") -> bool:
-    from ugs_jax.training.remote import Remote, is_url
+    from ugs_jax.training.remote.store import Remote, is_url
 
     return Remote(name).read(file) is not None if is_url(name) else (Path(name) / file).is_file()
 
@@ -156,7 +156,7 @@ def _write_comparison(runs: Sequence[str], place: str) -> None:
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.plotting import plot_comparison
     from ugs_jax.report import compare, comparison_table, group_by_name, read_groups
-    from ugs_jax.training.opened import opened_folder, opened_run
+    from ugs_jax.training.remote.opened import opened_folder, opened_run
 
     with ExitStack() as stack:
         groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
@@ -195,7 +195,7 @@ def _evaluate_run(
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import DEFAULT_PROTOCOL, CocoScorer
     from ugs_jax.training import evaluate, jit_detect, load_for_inference, read_experiment
-    from ugs_jax.training.opened import opened_run
+    from ugs_jax.training.remote.opened import opened_run
 
     with opened_run(run, which) as opened:
         experiment = read_experiment(opened.folder)
@@ -233,7 +233,7 @@ def _predict_images(
     """
     from ugs_jax.evaluation import write_predictions
     from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
-    from ugs_jax.training.opened import opened_run
+    from ugs_jax.training.remote.opened import opened_run
 
     with opened_run(run, which) as opened:
         experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()

@@ -47,7 +47,7 @@ def _curvature(
     from ugs_jax.atomic import write_atomically
     from ugs_jax.plotting import plot_sharpness
     from ugs_jax.training import measure_landscape
-    from ugs_jax.training.opened import opened_run
+    from ugs_jax.training.remote.opened import opened_run
 
     with opened_run(run, which) as opened:
         found = measure_landscape(opened.folder, which=which, batches=batches, steps=steps, probes=probes)

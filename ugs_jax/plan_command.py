@@ -35,7 +35,7 @@ def plan_command(words: list[str]) -> None:
     for name, value in (("JAX_PLATFORMS", "cpu"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
         os.environ.setdefault(name, value)
     from ugs_jax.commands import load_config
-    from ugs_jax.training import hardware
+    from ugs_jax.training.planning import hardware
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _options(load_config(name), _joined(words), f"ugs plan {name}")
@@ -170,7 +170,7 @@ def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
 
 
 def _lines(plan: "Plan") -> "list[tuple[str, str]]":
-    from ugs_jax.training.plan import EFFICIENCY
+    from ugs_jax.training.planning.plan import EFFICIENCY
 
     found, chip = plan.footprint, plan.hardware
     verdict = "fits" if plan.fits else "does not fit"

@@ -9,7 +9,7 @@ from jax.extend import core
 from data_pipeline import LoaderOptions
 from ugs_jax.detectors import Detector
 from ugs_jax.training import Gains, objective
-from ugs_jax.training.program import batch_shapes
+from ugs_jax.training.planning.program import batch_shapes
 
 
 def gradient_flops(detector: Detector, loader: LoaderOptions, gains: Gains) -> float:

@@ -20,9 +20,9 @@ as is JAX's default. Only JAX looks at every step for numbers that are not finit
   with `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak measured there (next) is too low. On a GPU processor time says
   nothing.
 - `mfu`: FLOPs of the model's products and convolutions, forward and backward (`flops.py`; neither recomputation nor
-  element-wise work), over time and peak. The peak of a GPU in `ugs_jax.training.hardware` is the vendor's; of others
-  and of CPUs it is the fastest large product of matrices by either framework, in float32 or the case's dtype, before or
-  after the turns.
+  element-wise work), over time and peak. The peak of a GPU in `ugs_jax.training.planning.hardware` is the vendor's; of
+  others and of CPUs it is the fastest large product of matrices by either framework, in float32 or the case's dtype,
+  before or after the turns.
 - `host_wait_share`: of the time of steps with the real loader (mosaic, crowded synthetic scenes), how much the device
   waits for the next batch.
 - `compiled_peak`: bytes of JAX's program, by its compiler. `device_peak`: high-water mark of the framework's allocator
@@ -54,7 +54,7 @@ from experiments.benchmarks.training_table import Turns, comparison, print_table
 from ugs_jax.detectors import Interval, Regression
 from ugs_jax.detectors.yolov5 import Size
 from ugs_jax.training import Experiment, Network, build_detector
-from ugs_jax.training.hardware import HARDWARE
+from ugs_jax.training.planning.hardware import HARDWARE
 
 Dtype = Literal["float32", "bfloat16"]
 

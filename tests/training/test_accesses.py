@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ugs_jax.training.accesses import read_accesses
+from ugs_jax.training.planning.accesses import read_accesses
 
 HLO = """\
 HloModule jit_step, entry_computation_layout={(f32[8,16]{1,0})->f32[8,16]{1,0}}

@@ -13,7 +13,7 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
 from ugs_jax.detectors import Interval, Refinement
 from ugs_jax.training import SGD, Network, Schedule, create_state, detector_with, device_mesh
-from ugs_jax.training.program import batch_shapes
+from ugs_jax.training.planning.program import batch_shapes
 from ugs_jax.training.step import build_program
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ugs_jax.training.collectives import Collective, read_collectives, shape_bytes, traffic
+from ugs_jax.training.planning.collectives import Collective, read_collectives, shape_bytes, traffic
 
 HLO = """\
 %sum.1 (a: f32[], b: f32[]) -> f32[] {

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from ugs_jax.training.hardware import HARDWARE, parse_topology, target_config, topology_devices
+from ugs_jax.training.planning.hardware import HARDWARE, parse_topology, target_config, topology_devices
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")

@@ -16,13 +16,14 @@ import pytest
 from tests.training.store import Store, files
 from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
 from ugs_jax.cli import main
-from ugs_jax.training import NonFiniteError, PreemptedError, inference, load_for_inference, loop, remote, step, train
-from ugs_jax.training.mirror import Mirror
-from ugs_jax.training.opened import opened_run
+from ugs_jax.training import NonFiniteError, PreemptedError, inference, load_for_inference, loop, step, train
 from ugs_jax.training.preemption import Preemption
-from ugs_jax.training.remote import Remote, RemoteError, working_folder
-from ugs_jax.training.remote_run import fetch_newer, whole_here, whole_there
-from ugs_jax.training.upload import OWNER, FencedError, Upload
+from ugs_jax.training.remote import store as remote_store
+from ugs_jax.training.remote.mirror import Mirror
+from ugs_jax.training.remote.opened import opened_run
+from ugs_jax.training.remote.run import fetch_newer, whole_here, whole_there
+from ugs_jax.training.remote.store import Remote, RemoteError, working_folder
+from ugs_jax.training.remote.upload import OWNER, FencedError, Upload
 
 URL = "store://bucket/run"
 EXPERIMENT = toy_experiment(epochs=3, log_every=2)  # rows end between checkpoints, too
@@ -58,7 +59,7 @@ def toy(tmp_path_factory):
         patch.setattr(loop, "finish_run", lambda folder, *_: (folder / "report.md").write_text("# Report\n"))
         patch.setattr(step, "make_step", lambda *_: short_step)
         patch.setattr(step, "jit_step", lambda *options: compiled.setdefault("step", jit_step(*options)))
-        patch.setattr(remote, "PAUSES", (0.0, 0.0))
+        patch.setattr(remote_store, "PAUSES", (0.0, 0.0))
         yield SimpleNamespace(train=lambda place, **more: train(EXPERIMENT, place, cache_dir=data, **more))
 
 

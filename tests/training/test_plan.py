@@ -12,10 +12,10 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
 from ugs_jax.training import device_mesh, plan_training
-from ugs_jax.training.batch_search import largest_batch
-from ugs_jax.training.hardware import HARDWARE, GiB, parse_topology
-from ugs_jax.training.plan import EFFICIENCY, Roofline, roofline_of
-from ugs_jax.training.program import Footprint, batch_shapes, measure, read_refusal
+from ugs_jax.training.planning.batch_search import largest_batch
+from ugs_jax.training.planning.hardware import HARDWARE, GiB, parse_topology
+from ugs_jax.training.planning.plan import EFFICIENCY, Roofline, roofline_of
+from ugs_jax.training.planning.program import Footprint, batch_shapes, measure, read_refusal
 
 needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
 needs_gpu_compiler = pytest.mark.skipif(
@@ -141,9 +141,9 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
     def program(experiment, *_):
         return experiment.loader.batch_size, {}
 
-    monkeypatch.setattr("ugs_jax.training.plan.program_of", program)
+    monkeypatch.setattr("ugs_jax.training.planning.plan.program_of", program)
     monkeypatch.setattr(
-        "ugs_jax.training.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100, flops=1.0)
+        "ugs_jax.training.planning.plan.measure", lambda batch, *_: Footprint(True, batch * GiB // 100, flops=1.0)
     )
     plan = plan_training(toy_experiment(), V5E, classes=2, compiles=9, mesh=device_mesh(1))
     assert 0.93 * 1600 <= plan.search.largest <= 1600 < plan.search.too_large
@@ -156,7 +156,7 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
 def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
     lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
     first = measure(lowered, "v5e:2x2", tmp_path)
-    monkeypatch.setattr("ugs_jax.training.program.read_footprint", lambda _: Footprint(False, 7))
+    monkeypatch.setattr("ugs_jax.training.planning.program.read_footprint", lambda _: Footprint(False, 7))
     assert measure(lowered, "v5e:2x2", tmp_path) == first
     assert measure(lowered, "v5e:4x4", tmp_path) == Footprint(False, 7)
     assert measure(lowered, "v5e:2x2", tmp_path, {"xla_backend_optimization_level": "0"}) == Footprint(False, 7)
@@ -195,7 +195,7 @@ def planned(monkeypatch, plan):
         return replace(plan, topology=topology.name, hardware=topology.hardware)
 
     monkeypatch.setattr("ugs_jax.training.plan_training", answer)
-    monkeypatch.setattr("ugs_jax.training.hardware.topology_devices", lambda _: jax.devices())
+    monkeypatch.setattr("ugs_jax.training.planning.hardware.topology_devices", lambda _: jax.devices())
     return asked
 
 

@@ -8,17 +8,17 @@ from ugs_jax.training.landscape import Landscape, Slice, landscape_of, measure_l
 from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
-from ugs_jax.training.plan import Plan, plan_training
+from ugs_jax.training.planning.plan import Plan, plan_training
 from ugs_jax.training.predict import predict_files
 from ugs_jax.training.preemption import RESUMABLE, PreemptedError
 from ugs_jax.training.processes import join_processes
-from ugs_jax.training.remote import RemoteError
+from ugs_jax.training.remote.store import RemoteError
+from ugs_jax.training.remote.upload import FencedError
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.serialize import from_json, to_json
 from ugs_jax.training.sharding import Parallel, batch_sharding, device_mesh, state_sharding
 from ugs_jax.training.state import TrainState, create_state
 from ugs_jax.training.step import jit_step, make_step
-from ugs_jax.training.upload import FencedError
 
 __all__ = [
     "RESUMABLE",

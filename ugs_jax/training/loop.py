@@ -19,13 +19,13 @@ from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
-from ugs_jax.training.mirror import Mirror
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
+from ugs_jax.training.remote.mirror import Mirror
+from ugs_jax.training.remote.place import claimed_run
 from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.run_place import claimed_run
 from ugs_jax.training.run_setup import agreed_anchors, open_splits, versions
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (

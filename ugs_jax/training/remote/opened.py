@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ugs_jax.training.remote import Remote, is_url
-from ugs_jax.training.remote_run import all_damaged, download_logs, download_newest, whole_there
+from ugs_jax.training.remote.run import all_damaged, download_logs, download_newest, whole_there
+from ugs_jax.training.remote.store import Remote, is_url
 
 
 class Opened:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ugs_jax.training.program import Footprint
+from ugs_jax.training.planning.program import Footprint
 
 _RESOLUTION = 1 / 16  # of the batch, between what fits and what does not
 _LEAP = 8  # at most so many times a batch that is known to fit

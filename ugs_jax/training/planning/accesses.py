@@ -2,7 +2,7 @@
 
 import re
 
-from ugs_jax.training.collectives import shape_bytes, without_layouts
+from ugs_jax.training.planning.collectives import shape_bytes, without_layouts
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")

@@ -8,10 +8,10 @@ from types import TracebackType
 
 from ugs_jax.training.preemption import PreemptedError
 from ugs_jax.training.processes import in_first_process, is_first_process
-from ugs_jax.training.remote import Remote, RemoteError
-from ugs_jax.training.remote_run import fetch_newer, whole_here
+from ugs_jax.training.remote.run import fetch_newer, whole_here
+from ugs_jax.training.remote.store import Remote, RemoteError
+from ugs_jax.training.remote.upload import FencedError, Upload
 from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.upload import FencedError, Upload
 
 _logger = logging.getLogger(__name__)
 _PERIOD, _LOOK = 60.0, 0.05

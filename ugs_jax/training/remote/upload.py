@@ -18,8 +18,8 @@ from pathlib import Path
 from ugs_jax.atomic import write_atomically
 from ugs_jax.training.checkpoint import KEPT
 from ugs_jax.training.checksums import checksum_file
-from ugs_jax.training.remote import Remote
-from ugs_jax.training.remote_run import LOGS, Steps, mark, whole_here, whole_there
+from ugs_jax.training.remote.run import LOGS, Steps, mark, whole_here, whole_there
+from ugs_jax.training.remote.store import Remote
 
 OWNER = "owner.json"
 _FROZEN = ".uploading"

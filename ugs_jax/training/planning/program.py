@@ -19,9 +19,9 @@ from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Detector
 from ugs_jax.detectors.yolov5 import COCO_ANCHORS, AnchorSizes
-from ugs_jax.training.accesses import read_accesses
-from ugs_jax.training.collectives import Collective, read_collectives
 from ugs_jax.training.config import Experiment, detector_with
+from ugs_jax.training.planning.accesses import read_accesses
+from ugs_jax.training.planning.collectives import Collective, read_collectives
 from ugs_jax.training.sharding import batch_sharding, device_mesh
 from ugs_jax.training.state import TrainState
 from ugs_jax.training.step import build_program

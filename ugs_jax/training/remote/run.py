@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ugs_jax.training.checkpoint import KEPT
 from ugs_jax.training.checksums import checksum_file, find_damage
-from ugs_jax.training.remote import Remote
+from ugs_jax.training.remote.store import Remote
 from ugs_jax.training.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)

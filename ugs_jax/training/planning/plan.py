@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from ugs_jax.training.batch_search import Search, largest_batch
-from ugs_jax.training.collectives import traffic
 from ugs_jax.training.config import Experiment, detector_with
-from ugs_jax.training.hardware import Hardware, Topology, topology_devices
-from ugs_jax.training.program import DetectorOf, Footprint, count_flops, measure, program_of
+from ugs_jax.training.planning.batch_search import Search, largest_batch
+from ugs_jax.training.planning.collectives import traffic
+from ugs_jax.training.planning.hardware import Hardware, Topology, topology_devices
+from ugs_jax.training.planning.program import DetectorOf, Footprint, count_flops, measure, program_of
 from ugs_jax.training.sharding import DATA, check_sizes, device_mesh
 
 EFFICIENCY = 0.4  # of the roofline: what tuned training programs reach; ours has not been timed on such chips

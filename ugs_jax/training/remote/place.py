@@ -5,9 +5,9 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from ugs_jax.training.config import Experiment
-from ugs_jax.training.mirror import Mirror
 from ugs_jax.training.processes import in_first_process
-from ugs_jax.training.remote import is_url, working_folder
+from ugs_jax.training.remote.mirror import Mirror
+from ugs_jax.training.remote.store import is_url, working_folder
 from ugs_jax.training.run_folder import RunFolder
 
 

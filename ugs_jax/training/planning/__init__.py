@@ -1,0 +1,1 @@
+"""Plans: what training takes on accelerators that are not here."""
