@@ -1,0 +1,85 @@
+"""What rows of padding for boxes cost a training step, and so what `loader.box_buckets` can save.
+
+    python -m experiments.benchmarks.padding_cost --size n --image-size 640 640 --batch-size 2 --repeats 9
+
+The same step is compiled for every number of `--rooms`, and the programs take turns on batches that differ in nothing
+but that room, as in `step_cost`, whose settings the others are. The last line is JSON: for every room the ratio of its
+median processor time to that of the smallest one, with its 95 % interval, and of the memory of the compiled programs.
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import tyro
+from rich.console import Console
+
+from data_pipeline.rows import cut_boxes
+from experiments.benchmarks.step_cost import (
+    Objective,
+    Settings,
+    compile_step,
+    interleave,
+    make_batches,
+    ratio_of_medians,
+)
+from ugs_jax import losses
+from ugs_jax.detectors import Interval, Regression
+
+
+@dataclass(frozen=True)
+class Rooms(Settings):
+    """What to measure.
+
+    Attributes:
+      rooms: boxes that a row has room for, at least as many as its images hold.
+      objective: of localization.
+    """
+
+    rooms: tuple[int, ...] = (50, 100, 300, 1000)
+    objective: Literal["ugs", "ciou"] = "ugs"
+
+
+def main(settings: Rooms) -> None:
+    """Measures and prints one line of JSON."""
+    rooms = sorted(settings.rooms)
+    settings = replace(settings, max_boxes=rooms[-1])
+    localization: Objective = Interval() if settings.objective == "ugs" else Regression(losses.ciou)
+    with Console(stderr=True).status("compiling, then timing"):
+        dataset, batches = make_batches(settings)
+        most = max(int(batch.mask.sum(axis=-1).max()) for batch in batches)
+        if most > rooms[0]:
+            raise ValueError(f"--rooms: expected at least {most}, which an image of the batches holds, got {rooms[0]}")
+        cut: list[Any] = [tuple(cut_boxes(batch, room) for room in rooms) for batch in batches]
+        compiled = [compile_step(localization, dataset, settings, own) for own in cut[0]]
+        programs = [program._replace(step=_with_own(program.step, i)) for i, program in enumerate(compiled)]
+        times = interleave(programs, cut, settings)
+    found = {}
+    for room, program, time in zip(rooms, programs, times, strict=True):
+        ratio, interval = ratio_of_medians(time.processor, times[0].processor)
+        found[room] = {
+            "processor_ratio": round(ratio, 4),
+            "processor_ratio_interval": [round(end, 4) for end in interval],
+            "time_ratio": round(ratio_of_medians(time.wall, times[0].wall)[0], 4),
+            "memory_ratio": round(program.bytes["peak"] / programs[0].bytes["peak"], 4),
+        }
+    result = {
+        "benchmark": "padding_cost",
+        "objective": settings.objective,
+        "most_boxes": most,
+        "rooms": found,
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+    }
+    print(json.dumps(result))
+
+
+def _with_own(step: Any, i: int) -> Any:
+    return lambda state, cut: step(state, cut[i])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Rooms, description=__doc__))

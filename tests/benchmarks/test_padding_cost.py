@@ -1,0 +1,54 @@
+import json
+
+import pytest
+import tyro
+
+from experiments.benchmarks import padding_cost, step_cost
+from tests.compiling import compiled_quickly
+from tests.training.toy import toy_detector_with
+from ugs_jax.training import anchors_for
+
+SMALL = [
+    "--size",
+    "p",
+    "--no-p2",
+    "--image-size",
+    "128",
+    "128",
+    "--batch-size",
+    "2",
+    "--objective",
+    "ciou",
+    "--repeats",
+    "2",
+    "--warmup",
+    "1",
+    "--batches",
+    "1",
+]
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    build = lambda experiment, data: toy_detector_with(experiment, anchors_for(experiment, data), len(data.classes))  # noqa: E731
+    monkeypatch.setattr(step_cost, "build_detector", build)
+
+
+def measure(*rooms):
+    with compiled_quickly():
+        padding_cost.main(tyro.cli(padding_cost.Rooms, args=[*SMALL, "--rooms", *map(str, rooms)]))
+
+
+def test_the_last_line_is_json_with_every_room_beside_the_smallest(capsys):
+    measure(400, 30)
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(result["rooms"]) == ["30", "400"]
+    smallest, largest = result["rooms"].values()
+    assert smallest["processor_ratio"] == smallest["memory_ratio"] == 1.0
+    assert largest["memory_ratio"] > 1.0
+    assert 0 < result["most_boxes"] <= 30
+
+
+def test_room_for_fewer_boxes_than_there_are_is_refused():
+    with pytest.raises(ValueError, match=r"--rooms: expected at least \d+, which an image of the batches holds, got 1"):
+        measure(1, 40)
