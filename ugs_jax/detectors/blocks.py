@@ -171,8 +171,16 @@ def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
         rows = x.shape[axis]
         margin = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
         padded = jnp.pad(x, margin, constant_values=-jnp.inf)
-        x = reduce(jnp.maximum, (jax.lax.slice_in_dim(padded, i, i + rows, axis=axis) for i in range(size)))
+        x = reduce(_larger, (jax.lax.slice_in_dim(padded, i, i + rows, axis=axis) for i in range(size)))
     return x
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """Elementwise maximum whose gradient always goes to one side.
+
+    That of `jnp.maximum` goes to what equals the result: to neither where XLA computed values again, rounded otherwise.
+    """
+    return jnp.where(b > a, b, a)
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
