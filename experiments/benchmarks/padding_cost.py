@@ -38,7 +38,7 @@ class Rooms(Settings):
       objective: of localization.
     """
 
-    rooms: tuple[int, ...] = (50, 100, 300, 1000)
+    rooms: tuple[int, ...] = (320, 640, 1280)
     objective: Literal["ugs", "ciou"] = "ugs"
 
 
