@@ -22,7 +22,7 @@ UNIT = 2.0**-9  # of 8 significant bits: the largest relative error of one round
 HALF = jnp.dtype("bfloat16")
 # What the network is made of: products, activations (SiLU is x · logistic(x), its slope has 1 − logistic), pooling,
 # and moving numbers about. No exp, log, root or power, and no sum but those in `summands`.
-NETWORK = {"dot_general", "conv_general_dilated", "mul", "add", "add_any", "sub", "div", "logistic", "max", "eq"}
+NETWORK = {"dot_general", "conv_general_dilated", "mul", "add", "add_any", "sub", "div", "logistic", "gt"}
 MOVING = {"convert_element_type", "reshape", "broadcast_in_dim", "transpose", "pad", "slice", "split", "concatenate"}
 MOVING |= {"rev", "select_n", "gather", "stop_gradient", "squeeze", "copy"}
 
