@@ -53,15 +53,13 @@ def train_command(words: list[str]) -> None:
     """Train one experiment."""
     from ugs_jax.training import join_processes, train
     from ugs_jax.training.processes import is_first_process
-    from ugs_jax.training.remote.store import is_url
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _with_overrides(load_config(name), words, f"ugs train {name}")
     folder = options.folder or _run_folder("runs", options.experiment)
     if options.distributed or options.coordinator:
         join_processes(options.coordinator, options.processes, options.process)
-    place = folder if is_url(folder) else Path(folder)
-    result = train(options.experiment, place, resume=options.resume, profile=options.profile)
+    result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
         _print_scores(result.best, options.experiment.name)
         print(f"report: {folder.rstrip('/')}/report.md")
@@ -124,7 +122,6 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
           resume: keep finished runs in the folder and continue interrupted ones.
         """
         from ugs_jax.training import train
-        from ugs_jax.training.remote.store import is_url
 
         runs = [(place, name) for place, name in enumerate(configs) if _is_run(name)]
         for seed in seeds:
@@ -135,7 +132,7 @@ def _compare_runs(overrides: list[str]) -> Callable[..., None]:
                 experiment = _with_overrides(seeded, overrides, "ugs compare … --").experiment
                 run = _run_folder(folder, experiment)
                 if not (resume and _is_run(run, "report.md")):
-                    train(experiment, run if is_url(run) else Path(run), resume=resume and _is_run(run))
+                    train(experiment, run, resume=resume and _is_run(run))
                 runs.append((place, run))
         _write_comparison([run for _, run in sorted(runs, key=lambda pair: pair[0])], folder)
 

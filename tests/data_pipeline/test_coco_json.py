@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import os
-import re
 from pathlib import Path
 
 import cv2
@@ -12,55 +11,13 @@ import numpy as np
 import pytest
 
 from data_pipeline import CocoJson, DataError
-from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, UNREADABLE, ZERO_SIDED
+from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, ZERO_SIDED
 from data_pipeline.coco_parse import REPEATED_ANNOTATION, REPEATED_IMAGE, SHARED_ID, UNKNOWN_IMAGE
 from data_pipeline.images import decode_image
-from data_pipeline.pictures import Pictures, require_readable
+from tests.data_pipeline.coco_folder import CONTENT, HEIGHT, WIDTH, annotation, open_with, write, write_image
 
-HEIGHT, WIDTH = 24, 32
 SHARED = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2].parent / "shared"))
 HIT_UAV = SHARED / "data" / "hit_uav"
-
-CONTENT = {
-    "images": [
-        {"id": 7, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
-        {"id": 3, "file_name": "sub/a.jpg", "height": HEIGHT, "width": WIDTH},
-        {"id": 9, "file_name": "empty.png"},
-    ],
-    "annotations": [
-        {"id": 1, "image_id": 3, "category_id": 90, "bbox": [1, 2, 3, 4], "iscrowd": 0},
-        {"id": 2, "image_id": 7, "category_id": 4, "bbox": [5.5, 6.25, 7, 8]},
-        {"id": 3, "image_id": 3, "category_id": 4, "bbox": [10, 10, 12, 6], "iscrowd": 1},
-    ],
-    "categories": [{"id": 90, "name": "dog"}, {"id": 4, "name": "cat"}],
-}
-
-
-def write_image(path, height=HEIGHT, width=WIDTH, dtype=np.uint8, channels=3):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, channels), dtype)
-    assert cv2.imwrite(str(path), pixels)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("b.png", "sub/a.jpg", "empty.png"):
-        write_image(tmp_path / "images" / name)
-    return tmp_path
-
-
-def write(folder, content, name="train.json"):
-    path = folder / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return CocoJson(folder / "images", path, folder / "images", path)
-
-
-def open_with(folder, **changes):
-    return write(folder, {**CONTENT, **changes}).open("train", folder / "cache")
-
-
-def annotation(**changes):
-    return {"id": 50, "image_id": 7, "category_id": 4, "bbox": [1, 1, 2, 2], **changes}
 
 
 def test_categories_become_labels_in_the_order_of_their_ids(folder):
@@ -170,60 +127,6 @@ def test_images_other_than_8_bit_rgb_are_stored_as_they_are_and_decode_to_it(fol
     assert example.image == (folder / "images/b.png").read_bytes()
     decoded = decode_image(example.image, example.file_name)
     assert (decoded.shape, decoded.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
-
-
-def assert_left_out(dataset, index, message, caplog):
-    """Named in the log, counted, and refused where it is read or where nothing is left out."""
-    assert len(dataset) == 3
-    assert dataset.summary[UNREADABLE] == 1
-    assert len(dataset[index].boxes) == 1
-    assert (dataset[index].height, dataset[index].width) == (HEIGHT, WIDTH)
-    assert re.search(message, caplog.text)
-    name = re.escape(dataset.file_names[index])
-    with pytest.raises(DataError, match=name):
-        Pictures(dataset, (32, 32), 0).picture(index)
-    with pytest.raises(DataError, match=name):
-        require_readable(dataset)
-    assert Pictures(dataset, (32, 32), 0, strict=False).picture(index) is None
-
-
-def test_readable_images_pass(folder):
-    require_readable(open_with(folder))
-
-
-def test_a_truncated_image_is_named(folder, caplog):
-    path = folder / "images" / "sub" / "a.jpg"
-    path.write_bytes(path.read_bytes()[:-200])
-    dataset = open_with(folder)
-    assert_left_out(dataset, 1, r"sub/a\.jpg: expected a whole image, got a truncated file.*Fix: .* left out", caplog)
-
-
-def test_a_missing_image_is_named(folder, caplog):
-    (folder / "images" / "b.png").unlink()
-    dataset = open_with(folder)
-    assert_left_out(dataset, 0, r"b\.png: expected an image file, found none\. Fix: ", caplog)
-
-
-def test_a_size_that_differs_from_the_image_is_named(folder, caplog):
-    write_image(folder / "images" / "b.png", height=WIDTH, width=HEIGHT)
-    dataset = open_with(folder)
-    assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: ", caplog)
-
-
-def test_a_bad_image_of_unknown_size_reaches_as_far_as_its_annotations(folder):
-    (folder / "images" / "empty.png").write_bytes(b"no image")
-    boxes = [annotation(id=i, image_id=9, bbox=bbox) for i, bbox in enumerate([[3, 4, 5.5, 6], [float("nan")] * 4])]
-    example = open_with(folder, annotations=boxes)[2]
-    assert (example.height, example.width) == (10, 9)
-    assert example.boxes.tolist() == [[3, 4, 8.5, 10]]
-
-
-def test_a_split_of_which_most_images_cannot_be_read_is_refused(folder):
-    for name in ("b.png", "empty.png"):
-        (folder / "images" / name).unlink()
-    with pytest.raises(DataError, match=r"coco_json/train: expected images, but 2 of 3 cannot be read; .*Fix: "):
-        open_with(folder)
-    assert not list((folder / "cache").glob("*/train-*"))
 
 
 @pytest.mark.parametrize("category", [5, -1, "4", 4.0, None, True])

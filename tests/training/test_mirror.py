@@ -2,23 +2,18 @@
 
 import itertools
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import pytest
 
+from tests.training.short_runs import short_runs
 from tests.training.store import Store, files
-from tests.training.toy import bits, rows, toy_detector_with, toy_experiment
+from tests.training.toy import bits, rows, toy_experiment
 from ugs_jax.cli import main
-from ugs_jax.training import NonFiniteError, PreemptedError, inference, load_for_inference, loop, step, train
+from ugs_jax.training import PreemptedError, load_for_inference, train
 from ugs_jax.training.preemption import Preemption
-from ugs_jax.training.remote import store as remote_store
 from ugs_jax.training.remote.mirror import Mirror
 from ugs_jax.training.remote.opened import opened_run
 from ugs_jax.training.remote.run import fetch_newer, whole_here, whole_there
@@ -32,35 +27,11 @@ AP = {3: 0.1, 6: 0.3, 9: 0.2}
 """By step, so that the best is neither the first nor the last."""
 
 
-def short_step(state, batch):
-    """Compiles at once, and like the real one it makes of all batches so far a state."""
-    seen = jnp.mean(batch.images / 255)
-    params = jax.tree.map(lambda leaf: leaf * (1 - 0.1 * seen), state.params)
-    average = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.ema_params, params)
-    metrics = {"bad_step": state.bad_step, "learning_rate": jnp.float32(0.01), "loss": seen}
-    return state._replace(step=state.step + 1, params=params, ema_params=average), metrics
-
-
 @pytest.fixture(scope="module", autouse=True)
 def toy(tmp_path_factory):
     """The toy with short steps and given scores, no pauses between tries, a cache of our own."""
-    compiled, data = {}, tmp_path_factory.mktemp("data")
-    jit_step, evaluate = step.jit_step, loop._Training._evaluate
-
-    def scored(training, count, state):
-        patch.setattr(loop, "evaluate", lambda *_: {"ap": AP[count], "ap50": AP[count]})
-        evaluate(training, count, state)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UGS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(loop, "detector_with", toy_detector_with)
-        patch.setattr(inference, "detector_with", toy_detector_with)
-        patch.setattr(loop._Training, "_evaluate", scored)
-        patch.setattr(loop, "finish_run", lambda folder, *_: (folder / "report.md").write_text("# Report\n"))
-        patch.setattr(step, "make_step", lambda *_: short_step)
-        patch.setattr(step, "jit_step", lambda *options: compiled.setdefault("step", jit_step(*options)))
-        patch.setattr(remote_store, "PAUSES", (0.0, 0.0))
-        yield SimpleNamespace(train=lambda place, **more: train(EXPERIMENT, place, cache_dir=data, **more))
+    with short_runs(EXPERIMENT, AP, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("data")) as run:
+        yield SimpleNamespace(train=run)
 
 
 @pytest.fixture(autouse=True)
@@ -179,17 +150,6 @@ def test_a_network_that_fails_at_the_start_stops_the_run_before_it_computes(toy)
     assert not (working_folder(URL) / "metrics.jsonl").exists()
 
 
-def test_the_copy_by_hand_that_an_error_names_copies_the_run(tmp_path):
-    folder, there = tmp_path / "run", tmp_path / "bucket" / "run"
-    (folder / "checkpoints" / "last").mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "checkpoints" / "last" / "file").write_text("content")
-    _, *words = shlex.split(Mirror(f"file://{there}", folder)._by_hand().partition("by hand: ")[2])
-    subprocess.run([sys.executable, *words], check=True)
-    assert (there / "config.json").read_text() == "{}"
-    assert (there / "checkpoints" / "last" / "file").read_text() == "content"
-
-
 def test_of_here_and_there_the_newer_is_used_and_said(want, toy, capsys):
     toy.train(URL, stop_after=6)
     here = working_folder(URL).rename(working_folder(URL).with_suffix(".kept"))
@@ -238,27 +198,6 @@ def test_a_run_whose_url_another_claims_stops_before_it_overwrites_anything(toy,
     assert [files()] == claimed
     assert whole_there(Remote(URL).names())["last"] == {3}
     assert whole_here(working_folder(URL))["last"] <= {3, 6, 9}
-
-
-def test_files_that_were_removed_under_a_run_stop_it(tmp_path):
-    upload = Upload(Remote(URL), tmp_path)
-    upload.claim(-1)
-    Store.begin()
-    (tmp_path / "config.json").touch()
-    with pytest.raises(FencedError, match="nobody: its files were removed"):
-        upload.run()
-    assert files() == {}
-
-
-@pytest.mark.parametrize("error", [PreemptedError, NonFiniteError, OSError])
-def test_a_run_that_ends_with_an_error_is_uploaded_and_the_error_is_told(error, tmp_path):
-    mirror = Mirror(URL, tmp_path)
-    mirror.claim()
-    for name in ("config.json", "non_finite_batch_step_3.npz"):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(error, match="so it is"), mirror:
-        raise error("so it is")
-    assert {"config.json", "non_finite_batch_step_3.npz"} <= Remote(URL).names()
 
 
 def test_a_preempted_run_goes_on_elsewhere(want, toy, monkeypatch):
@@ -337,36 +276,6 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name, want, toy):
     assert {path.name for path in working_folder(URL).iterdir()} == {".lock"}
 
 
-@pytest.mark.parametrize(("url", "package", "extra"), [("gs://b/run", "gcsfs", "gcs"), ("s3://b/run", "s3fs", "s3")])
-def test_a_missing_package_is_named(url, package, extra, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf'found none; pip install "ugs-jax\[{extra}\]"'):
-        Remote(url)
-
-
-def test_an_unknown_protocol_is_named():
-    with pytest.raises(ValueError, match="expected a URL such as gs://bucket/run"):
-        Remote("nowhere://b/run")
-
-
-def test_files_of_this_machine_are_replaced_in_one_step(tmp_path):
-    files = Remote(f"file://{tmp_path}/bucket")
-    assert files.names() == set()
-    assert files.read("a/b") is None
-    for content in ("one", "two"):
-        (tmp_path / "here").write_text(content)
-        files.upload(tmp_path / "here", "a/b")
-        assert files.read("a/b") == content.encode()
-    assert files.names() == {"a/b"}
-    files.download("a/b", tmp_path / "new" / "there")
-    assert (tmp_path / "new" / "there").read_text() == "two"
-    files.delete("a/b")
-    files.delete("a/b")
-    assert files.names() == set()
-    with pytest.raises(RemoteError, match="expected a file, but it is gone"):
-        files.download("a/b", tmp_path / "there")
-
-
 def test_what_is_written_beside_a_run_is_uploaded_and_called_by_its_url(want):
     Store.begin([*want.files.items()])
     with opened_run(URL, "best") as opened:
@@ -393,5 +302,5 @@ def test_commands_take_urls(want, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("ugs_jax.training.train", lambda *given, **_: called.append(given[1]) or want.result)
     assert main(["train", "first_light_ugs", "--folder", URL]) == 0
     assert main(["train", "first_light_ugs", "--folder", "runs/x"]) == 0
-    assert called == [URL, Path("runs/x")]
+    assert called == [URL, "runs/x"]
     assert f"report: {URL}/report.md" in capsys.readouterr().out

@@ -18,7 +18,15 @@ from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.serialize import from_json, to_json
 
-_FREE = ("parallel", "loader.workers", "loader.threads", "loader.cache_bytes", "loader.strict", "network.remat")
+_FREE = (
+    "parallel",
+    "loader.workers",
+    "loader.threads",
+    "loader.cache_bytes",
+    "loader.strict",
+    "loader.box_buckets",
+    "network.remat",
+)
 """Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
 
 

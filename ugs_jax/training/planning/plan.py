@@ -164,11 +164,11 @@ def plan_training(
         sized = replace(experiment, loader=replace(experiment.loader, batch_size=size))
         lowered, state[size] = program_of(sized, mesh, classes, detector_of)
         found = measure(lowered, devices, cache, hardware.compiler_options(quick=quick))
-        if found.fits and not found.flops:
-            found = replace(found, flops=count_flops(sized, classes, detector_of) / mesh.size)
         return replace(found, fits=fits(found, hardware))
 
     found = footprint_of(batch)
+    if found.fits and not found.flops:
+        found = replace(found, flops=count_flops(experiment, classes, detector_of) / mesh.size)
     search = None
     if compiles:
         limit = round(_OFFERED * hardware.memory * hardware.usable)

@@ -1,0 +1,64 @@
+"""Images that cannot be read: named, counted, left out; a split of which most are so is refused."""
+
+import re
+
+import pytest
+
+from data_pipeline import DataError
+from data_pipeline.cleaning import UNREADABLE
+from data_pipeline.pictures import Pictures, require_readable
+from tests.data_pipeline.coco_folder import HEIGHT, WIDTH, annotation, open_with, write_image
+
+
+def assert_left_out(dataset, index, message, caplog):
+    """Named in the log, counted, and refused where it is read or where nothing is left out."""
+    assert len(dataset) == 3
+    assert dataset.summary[UNREADABLE] == 1
+    assert len(dataset[index].boxes) == 1
+    assert (dataset[index].height, dataset[index].width) == (HEIGHT, WIDTH)
+    assert re.search(message, caplog.text)
+    name = re.escape(dataset.file_names[index])
+    with pytest.raises(DataError, match=name):
+        Pictures(dataset, (32, 32), 0).picture(index)
+    with pytest.raises(DataError, match=name):
+        require_readable(dataset)
+    assert Pictures(dataset, (32, 32), 0, strict=False).picture(index) is None
+
+
+def test_readable_images_pass(folder):
+    require_readable(open_with(folder))
+
+
+def test_a_truncated_image_is_named(folder, caplog):
+    path = folder / "images" / "sub" / "a.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    dataset = open_with(folder)
+    assert_left_out(dataset, 1, r"sub/a\.jpg: expected a whole image, got a truncated file.*Fix: .* left out", caplog)
+
+
+def test_a_missing_image_is_named(folder, caplog):
+    (folder / "images" / "b.png").unlink()
+    dataset = open_with(folder)
+    assert_left_out(dataset, 0, r"b\.png: expected an image file, found none\. Fix: ", caplog)
+
+
+def test_a_size_that_differs_from_the_image_is_named(folder, caplog):
+    write_image(folder / "images" / "b.png", height=WIDTH, width=HEIGHT)
+    dataset = open_with(folder)
+    assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: ", caplog)
+
+
+def test_a_bad_image_of_unknown_size_reaches_as_far_as_its_annotations(folder):
+    (folder / "images" / "empty.png").write_bytes(b"no image")
+    boxes = [annotation(id=i, image_id=9, bbox=bbox) for i, bbox in enumerate([[3, 4, 5.5, 6], [float("nan")] * 4])]
+    example = open_with(folder, annotations=boxes)[2]
+    assert (example.height, example.width) == (10, 9)
+    assert example.boxes.tolist() == [[3, 4, 8.5, 10]]
+
+
+def test_a_split_of_which_most_images_cannot_be_read_is_refused(folder):
+    for name in ("b.png", "empty.png"):
+        (folder / "images" / name).unlink()
+    with pytest.raises(DataError, match=r"coco_json/train: expected images, but 2 of 3 cannot be read; .*Fix: "):
+        open_with(folder)
+    assert not list((folder / "cache").glob("*/train-*"))

@@ -1,0 +1,36 @@
+"""Settings of localization objectives: the defaults, and those that are refused."""
+
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+
+from ugs_jax import losses
+from ugs_jax.boxes import Anchors
+from ugs_jax.detectors import Distribution, Grid, Interval, Refinement, Regression, Uncertainty
+
+ANCHORS = Anchors.from_boxes(jnp.array([[17.0, 7.5, 23.0, 16.5]] * 3))
+
+
+def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropies():
+    objective = Interval()
+    assert objective.center == Grid(alpha=2.0, beta=1.0, n=10)
+    assert objective.um == Uncertainty("match", 0.5)
+    assert objective.refinement == Refinement(radius=0.5, weight=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Regression(losses.l1, space="sides"), "Regression.space: expected 'boxes' or 'offsets', got 'sides'"),
+        (lambda: Distribution(bins=1), "Distribution.bins: expected at least 2 support points, got 1"),
+        (lambda: Uncertainty("gap"), "Uncertainty.mode: expected 'entropy' or 'match', got 'gap'"),
+        (lambda: Interval(Grid(2.0, n=8), Grid(2.0, n=10)), "grids of the same n, got 8 and 10"),
+        (lambda: Interval(Grid(2.0), Grid(-1.0)), "alpha: expected a finite number > 0, got -1"),
+        (lambda: Regression().decode(jnp.zeros((3, 5)), ANCHORS), r"expected 4 × 1 channels .* got shape \(3, 5\)"),
+        (lambda: Interval().decode(jnp.zeros((3, 4)), ANCHORS), r"expected 4 × 11 channels .* got shape \(3, 4\)"),
+    ],
+)
+def test_settings_and_shapes_that_do_not_fit_are_refused(build, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+    with pytest.raises(ValueError, match=message):
+        build()
