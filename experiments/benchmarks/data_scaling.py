@@ -30,7 +30,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from data_pipeline import LoaderOptions, TinyScenes  # noqa: E402
-from ugs_jax.detectors.yolov5 import Size  # noqa: E402
+from ugs_jax.detectors.architecture import Size  # noqa: E402
 from ugs_jax.training import Experiment, Network, Parallel, device_mesh, plan_training  # noqa: E402
 from ugs_jax.training.planning.collectives import traffic  # noqa: E402
 from ugs_jax.training.planning.hardware import HARDWARE, Hardware, parse_topology  # noqa: E402

@@ -35,7 +35,7 @@ from rich.table import Table
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes, TrainLoader
 from ugs_jax import losses
 from ugs_jax.detectors import Distribution, Interval, Regression
-from ugs_jax.detectors.yolov5 import Size
+from ugs_jax.detectors.architecture import Size
 from ugs_jax.training import (
     Experiment,
     Network,

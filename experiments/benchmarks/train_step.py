@@ -52,7 +52,7 @@ from experiments.benchmarks.flops import gradient_flops
 from experiments.benchmarks.training_sides import Framework, Problem, Worker
 from experiments.benchmarks.training_table import Turns, comparison, print_table, worst
 from ugs_jax.detectors import Interval, Regression
-from ugs_jax.detectors.yolov5 import Size
+from ugs_jax.detectors.architecture import Size
 from ugs_jax.training import Experiment, Network, build_detector
 from ugs_jax.training.planning.hardware import HARDWARE
 

@@ -29,7 +29,7 @@ import tyro
 
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes
 from experiments.benchmarks.step_cost import Program, Settings, Times, interleave, make_batches, ratio_of_medians
-from ugs_jax.detectors.yolov5 import Size
+from ugs_jax.detectors.architecture import Size
 from ugs_jax.training import (
     AdamW,
     Experiment,

@@ -16,7 +16,7 @@ from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Interval, Level, Localizer, Outputs, Refinement, Regression, assign, candidate_anchors
-from ugs_jax.detectors.yolov5 import Architecture
+from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.refinement import perturbation
 from ugs_jax.training import Gains, objective
 from ugs_jax.training.matching import Match

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from ugs_jax.detectors import Interval
-from ugs_jax.detectors.yolov5 import Architecture
+from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.training import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.optimizer import decayed
 
@@ -36,13 +36,15 @@ def test_without_a_gradient_only_kernels_move_towards_zero(optimizer):
     np.testing.assert_allclose(updates["linear"]["kernel"], -0.1 * 0.5 * 2 * factor, rtol=1e-6)
 
 
-def test_the_network_has_decayed_kernels_and_nothing_else():
+@pytest.mark.parametrize("kind", ["yolov5", "tph", "tph_cbam"])
+def test_the_network_has_decayed_kernels_and_nothing_else(kind):
     from flax import nnx
 
     from ugs_jax.detectors import Detector
 
-    anchors = (((4.0, 4.0),) * 3,) * 3
-    shape = Detector(Architecture("p", False, 3, anchors), Interval())._shape
+    levels = 3 if kind == "yolov5" else 4
+    arch = Architecture("p", levels == 4, 3, (((4.0, 4.0),) * 3,) * levels, kind=kind)
+    shape = Detector(arch, Interval())._shape
     masks = jax.tree_util.tree_leaves_with_path(decayed(nnx.to_pure_dict(nnx.as_pure(nnx.state(shape, nnx.Param)))))
     assert len(masks) > 100
     for path, decays in masks:

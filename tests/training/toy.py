@@ -40,7 +40,7 @@ class ToyDetector(Detector):
         }
         return {f"level{i}": level() for i in range(len(self.arch.strides))}, {"mean": jnp.zeros(3)}
 
-    def apply(self, params, stats, images, *, train):
+    def apply(self, params, stats, images, *, train, key=None):
         pixels = jnp.asarray(images, jnp.float32) / 255
         mean = 0.9 * stats["mean"] + 0.1 * jnp.mean(pixels, axis=(0, 1, 2)) if train else stats["mean"]
         pixels = pixels - mean
@@ -93,7 +93,7 @@ class ConvDetector(ToyDetector):
         layers = {name: {key: layer[key] for key in ("scores", "localizer")} for name, layer in layers.items()}
         return {"backbone": pure(params), "layers": layers}, pure(stats)
 
-    def apply(self, params, stats, images, *, train):
+    def apply(self, params, stats, images, *, train, key=None):
         graph, _, _ = nnx.eval_shape(lambda: self._backbone(0))
         model = nnx.merge(graph, params["backbone"], stats)
         (model.train if train else model.eval)()

@@ -5,6 +5,7 @@ functions around it.
 """
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
+from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture, Level, Localizer
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.decode import Detections, Postprocess, detect
 from ugs_jax.detectors.detector import Detector, Outputs
@@ -19,7 +20,6 @@ from ugs_jax.detectors.localization import (
     Uncertainty,
 )
 from ugs_jax.detectors.sparse import gather, localize
-from ugs_jax.detectors.yolov5 import COCO_ANCHORS, Architecture, Level, Localizer
 
 __all__ = [
     "COCO_ANCHORS",

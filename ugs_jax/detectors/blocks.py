@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 Initializer = Callable[..., Any]
 
 
-def fan_in_uniform(fan_in: int) -> Initializer:
+def fan_in_uniform(fan_in: float) -> Initializer:
     """Uniform initialiser on ±1/√fan_in, PyTorch's default for convolution kernels and biases alike.
 
     Draws on the host: eager `jax.random` calls would compile a program for each of the many shapes of a network.
@@ -71,6 +71,10 @@ class _FoldedConv(nnx.Conv):
             padding=((1, 1), (1, 1)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+
+
+class RandomBlock(nnx.Module):
+    """A block that is called with a map and a key: random in training, not without a key."""
 
 
 class ConvNormAct(nnx.Module):

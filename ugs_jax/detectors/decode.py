@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import Anchors, non_maximum_suppression
+from ugs_jax.detectors.architecture import Architecture, Level, Localizer
 from ugs_jax.detectors.localization import Localization
 from ugs_jax.detectors.sparse import gather, localize
-from ugs_jax.detectors.yolov5 import Architecture, Level, Localizer
 
 
 class Detections(NamedTuple):

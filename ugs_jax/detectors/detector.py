@@ -10,9 +10,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, UInt8
 
+from ugs_jax.detectors.architecture import Architecture, Level, Localizer
 from ugs_jax.detectors.decode import Detections, Postprocess, detect
 from ugs_jax.detectors.localization import Localization
-from ugs_jax.detectors.yolov5 import Architecture, Level, Localizer, YOLOv5
+from ugs_jax.detectors.tph import network_type
+from ugs_jax.detectors.yolov5 import YOLOv5
 
 Tree = dict[str, Any]
 Images = UInt8[Array | np.ndarray, "b h w 3"]
@@ -27,7 +29,7 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """YOLOv5 with any localization objective.
+    """YOLOv5 or TPH-YOLOv5 with any localization objective.
 
     Attributes:
       arch: the network; its `num_outputs` follows the objective.
@@ -43,18 +45,25 @@ class Detector:
 
     @cached_property
     def _shape(self) -> YOLOv5:
-        return nnx.eval_shape(lambda: YOLOv5(self._arch, rngs=_SameKey()))
+        return nnx.eval_shape(lambda: network_type(self._arch.kind)(self._arch, rngs=_SameKey()))
 
     @cached_property
     def _graph(self) -> Any:
         return nnx.split(self._shape, nnx.Param, nnx.BatchStat)[0]
 
+    @property
+    def random(self) -> bool:
+        """Whether training drops something at random, for which `apply` takes a key."""
+        return self.arch.kind != "yolov5"
+
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
-        model = YOLOv5(self._arch, rngs=nnx.Rngs(seed))
+        model = network_type(self._arch.kind)(self._arch, rngs=nnx.Rngs(seed))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
-    def apply(self, params: Tree, stats: Tree, images: Images, *, train: bool) -> tuple[Outputs, Tree]:
+    def apply(
+        self, params: Tree, stats: Tree, images: Images, *, train: bool, key: Array | None = None
+    ) -> tuple[Outputs, Tree]:
         """Run the network; in training, normalise by the batch and return the new running statistics.
 
         Args:
@@ -62,6 +71,7 @@ class Detector:
           stats: from `init`.
           images: 0…255; scaled to 0…1 here, on the device.
           train: whether batch normalisation uses the batch.
+          key: of what a transformer drops at random in training; without one, nothing.
 
         Raises:
           ValueError: a side of the images is no multiple of 32.
@@ -71,7 +81,7 @@ class Detector:
             model.train()
         else:
             model.eval()
-        levels = model(jnp.asarray(images, self._arch.dtype) / 255)
+        levels = model(jnp.asarray(images, self._arch.dtype) / 255, key)
         return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
 
     def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:

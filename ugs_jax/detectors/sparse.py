@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ugs_jax.detectors.yolov5 import Localizer
+from ugs_jax.detectors.architecture import Localizer
 
 
 def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b ..."]:

@@ -7,115 +7,42 @@ apply it at a few cells only (`sparse.py`).
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, Initializer, fan_in_uniform, upsample
+from ugs_jax.detectors.architecture import Architecture, Level, Localizer
+from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, Initializer, RandomBlock, fan_in_uniform, upsample
 
-Size = Literal["p", "n", "s", "m", "l", "x"]
-AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
-
-_MULTIPLES: dict[str, tuple[float, float]] = {
-    "p": (0.33, 0.125),  # ours: half as wide as n, for a first run on a laptop
-    "n": (0.33, 0.25),
-    "s": (0.33, 0.50),
-    "m": (0.67, 0.75),
-    "l": (1.0, 1.0),
-    "x": (1.33, 1.25),
-}
-
-COCO_ANCHORS: AnchorSizes = (
-    ((10, 13), (16, 30), (33, 23)),
-    ((30, 61), (62, 45), (59, 119)),
-    ((116, 90), (156, 198), (373, 326)),
-)
-"""The published anchors (width, height in px at 640²) of P3, P4 and P5."""
+Keys = Iterator[Array | None]
+"""A key for every block that is random in training; None for ever where nothing is to be random."""
 
 
-def pyramid_strides(p2: bool) -> tuple[int, ...]:
-    """Pixels a cell for the levels P3 to P5, or P2 to P5."""
-    return (4, 8, 16, 32) if p2 else (8, 16, 32)
+def keys_of(key: Array | None) -> Keys:
+    """Keys for the blocks of a network, in the order in which they are run."""
+    if key is None:
+        return itertools.repeat(None)
+    return (jax.random.fold_in(key, i) for i in itertools.count())
 
 
-class Level(NamedTuple):
-    """What the network says at one pyramid level of `h`×`w` cells, `a` anchors a cell."""
-
-    features: Float[Array, "b h w c"]
-    objectness: Float[Array, "b h w a"]
-    classes: Float[Array, "b h w a n"]
-
-
-class Localizer(NamedTuple):
-    """The 1×1 layer from features to localization logits of one level: `raw = features · kernel + bias`."""
-
-    kernel: Float[Array, "c a k"]
-    bias: Float[Array, "a k"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Which YOLOv5 to build.
-
-    Attributes:
-      size: p, n, s, m, l or x (depth and width multiples of the published family; p is ours).
-      p2: adds the stride-4 level P2, which small objects need.
-      classes: number of classes.
-      anchors: per level, finest first, the anchor sides in px of the network's input.
-      num_outputs: localization channels an anchor: 4 for regression, `Localization.num_outputs` in general.
-      dtype: of the computation; parameters and batch statistics stay float32.
-      remat: in training, forget the activations inside blocks and compute them again for the gradient.
-    """
-
-    size: Size
-    p2: bool
-    classes: int
-    anchors: AnchorSizes
-    num_outputs: int = 4
-    dtype: Any = jnp.float32
-    remat: bool = False
-
-    def __post_init__(self) -> None:
-        if self.size not in _MULTIPLES:
-            raise ValueError(f"expected a size among {', '.join(_MULTIPLES)}; got {self.size!r}")
-        if len(self.anchors) != len(self.strides):
-            raise ValueError(
-                f"expected anchors for {len(self.strides)} levels (strides {self.strides}); got {len(self.anchors)}. "
-                "Fit them to the data set with `fit_anchors`."
-            )
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Pixels a cell for every level, finest first."""
-        return pyramid_strides(self.p2)
-
-    def channels(self, base: int) -> int:
-        """Width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""
-        return math.ceil(base * _MULTIPLES[self.size][1] / 8) * 8
-
-    def repeats(self, base: int) -> int:
-        """Bottlenecks in a block that has `base` of them in size l."""
-        return max(round(base * _MULTIPLES[self.size][0]), 1) if base > 1 else base
-
-
-def _run_block(block: Any, x: Array) -> Array:
-    return cast("Array", block(x))
+def _run_block(block: Any, x: Array, key: Array | None = None) -> Array:
+    return cast("Array", block(x, key) if isinstance(block, RandomBlock) else block(x))
 
 
 _run_block_twice = nnx.remat(_run_block)
 
 
-def _block_runner(arch: Architecture) -> Callable[[Any, Array], Array]:
-    """How blocks are called: for the gradient, a second time where their activations are not kept."""
-    return _run_block_twice if arch.remat else _run_block
+class Backbone(nnx.Module):
+    """CSPDarknet: `[B,H,W,3]` → the maps of P2, P3, P4, P5."""
 
+    last: type[Any] = C3
+    """Block of the coarsest map."""
 
-class _Backbone(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
         c, n, kw = arch.channels, arch.repeats, {"dtype": arch.dtype, "rngs": rngs}
         self.stem = ConvNormAct(3, c(64), 6, 2, 2, **kw)
@@ -123,48 +50,65 @@ class _Backbone(nnx.Module):
         downs, blocks = [], []
         for (before, after), depth in zip(itertools.pairwise(widths), (3, 6, 9, 3), strict=True):
             downs.append(ConvNormAct(c(before), c(after), 3, 2, **kw))
-            blocks.append(C3(c(after), c(after), n(depth), **kw))
+            blocks.append((self.last if after == 1024 else C3)(c(after), c(after), n(depth), **kw))
         self.downs, self.blocks = nnx.List(downs), nnx.List(blocks)
         self.pool = SPPF(c(1024), c(1024), **kw)
-        self.run = _block_runner(arch)
+        self.run = _run_block_twice if arch.remat else _run_block
 
-    def __call__(self, x: Float[Array, "b h w 3"]) -> list[Array]:
+    def __call__(self, x: Float[Array, "b h w 3"], keys: Keys) -> list[Array]:
+        """The maps, finest first."""
         x, maps = self.run(self.stem, x), []
         for down, block in zip(self.downs, self.blocks, strict=True):
-            x = self.run(block, self.run(down, x))
+            x = self.run(block, self.run(down, x), next(keys))
             maps.append(x)
-        return [*maps[:-1], self.run(self.pool, maps[-1])]  # P2, P3, P4, P5
+        return [*maps[:-1], self.run(self.pool, maps[-1])]
 
 
-class _Neck(nnx.Module):
+class Neck(nnx.Module):
     """Top-down then bottom-up path aggregation over the levels in use."""
 
+    joins_backbone = False
+    """Whether the way up also joins the backbone's map of the level, where that is not the way down's beginning."""
+
     def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
-        c, n, kw = arch.channels, arch.repeats, {"dtype": arch.dtype, "rngs": rngs}
-        widths = (128, 256, 512, 1024) if arch.p2 else (256, 512, 1024)
+        c, kw, widths = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, arch.widths
         laterals, tops, downs, bottoms = [], [], [], []
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
             laterals.append(ConvNormAct(c(coarse), c(fine), **kw))
-            tops.append(C3(2 * c(fine), c(fine), n(1 if fine == 128 else 3), shortcut=False, **kw))
+            tops.append(self.top(arch, fine, rngs))
         for fine, coarse in itertools.pairwise(widths):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
-            bottoms.append(C3(2 * c(fine), c(coarse), n(3), shortcut=False, **kw))
+            inputs = 2 * c(fine) + (c(coarse) if self.joins_backbone and coarse != widths[-1] else 0)
+            bottoms.append(self.bottom(arch, inputs, coarse, rngs))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
-        self.run = _block_runner(arch)
+        self.run = _run_block_twice if arch.remat else _run_block
 
-    def __call__(self, maps: list[Array]) -> list[Array]:
+    def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        """Block of the way down that ends in `base` channels (of size l)."""
+        repeats, width = arch.repeats(1 if base == 128 else 3), arch.channels(base)
+        return C3(2 * width, width, repeats, shortcut=False, dtype=arch.dtype, rngs=rngs)
+
+    def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        """Block of the way up from `inputs` channels to `base` (of size l)."""
+        return C3(inputs, arch.channels(base), arch.repeats(3), shortcut=False, dtype=arch.dtype, rngs=rngs)
+
+    def __call__(self, maps: list[Array], keys: Keys) -> list[Array]:
+        """Maps of the backbone → maps of the heads, finest first."""
         x, skips = maps[-1], []
         for lateral, top, finer in zip(self.laterals, self.tops, reversed(maps[:-1]), strict=True):
             skips.append(lateral(x))
-            x = self.run(top, jnp.concatenate([upsample(skips[-1]), finer], axis=-1))
+            x = self.run(top, jnp.concatenate([upsample(skips[-1]), finer], axis=-1), next(keys))
         outputs = [x]
-        for down, bottom, skip in zip(self.downs, self.bottoms, reversed(skips), strict=True):
-            outputs.append(self.run(bottom, jnp.concatenate([self.run(down, outputs[-1]), skip], axis=-1)))
+        for i, (down, bottom, skip) in enumerate(zip(self.downs, self.bottoms, reversed(skips), strict=True), 1):
+            joined = [self.run(down, outputs[-1]), skip]
+            if self.joins_backbone and i < len(maps) - 1:
+                joined.append(maps[i])
+            outputs.append(self.run(bottom, jnp.concatenate(joined, axis=-1), next(keys)))
         return outputs
 
 
-class _Head(nnx.Module):
+class Head(nnx.Module):
     """One level's objectness and class layer, and the parameters of its localizer."""
 
     def __init__(self, arch: Architecture, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
@@ -181,6 +125,7 @@ class _Head(nnx.Module):
         self.localize = _linear(width, anchors * arch.num_outputs, draw, draw, arch.dtype, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
+        """What the level says; `x` is kept in it, for the localizer."""
         kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
         # Half-precision factors, but logits, and the sum over all cells that is the bias' gradient, in float32.
         scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32) + bias
@@ -203,19 +148,29 @@ def _linear(
 class YOLOv5(nnx.Module):
     """Backbone, neck and heads; `[B,H,W,3]` in 0…1 with H, W multiples of 32 → a `Level` for every stride."""
 
+    backbone_type: type[Backbone] = Backbone
+    neck_type: type[Neck] = Neck
+
     def __init__(self, arch: Architecture, *, rngs: nnx.Rngs) -> None:
         self.skip_p2 = not arch.p2
-        self.backbone, self.neck = _Backbone(arch, rngs), _Neck(arch, rngs)
-        widths = [arch.channels(w) for w in ((128, 256, 512, 1024) if arch.p2 else (256, 512, 1024))]
+        self.backbone, self.neck = self.backbone_type(arch, rngs), self.neck_type(arch, rngs)
         self.heads = nnx.List(
             [
-                _Head(arch, width, stride, len(sizes), rngs)
-                for width, stride, sizes in zip(widths, arch.strides, arch.anchors, strict=True)
+                Head(arch, width, stride, len(sizes), rngs)
+                for width, stride, sizes in zip(self.head_widths(arch), arch.strides, arch.anchors, strict=True)
             ]
         )
 
-    def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Level, ...]:
+    def head_widths(self, arch: Architecture) -> list[int]:
+        """Channels that each head sees, finest first."""
+        return [arch.channels(base) for base in arch.widths]
+
+    def __call__(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> tuple[Level, ...]:
         """Run the network.
+
+        Args:
+          images: 0…1.
+          key: of what is random in training; without one nothing is.
 
         Raises:
           ValueError: height or width is no multiple of 32, which the levels could not be joined at.
@@ -227,9 +182,14 @@ class YOLOv5(nnx.Module):
                 f"images: expected height and width that are multiples of 32, got {height}×{width}; "
                 f"letterbox or pad them, for instance to {fit[0]}×{fit[1]}"
             )
-        maps = self.backbone(images)
-        maps = self.neck(maps[1:] if self.skip_p2 else maps)
-        return tuple(head(x) for head, x in zip(self.heads, maps, strict=True))
+        keys = keys_of(key)
+        maps = self.backbone(images, keys)
+        found = self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))
+        return tuple(head(x) for head, x in zip(self.heads, found, strict=True))
+
+    def features(self, maps: list[Array], found: list[Array]) -> list[Array]:
+        """What the heads see, of the maps of backbone (P2 to P5) and neck."""
+        return found
 
     def localizers(self) -> tuple[Localizer, ...]:
         """The localization layer of every level, finest first."""

@@ -8,7 +8,15 @@ import numpy as np
 
 from data_pipeline import CocoJson, Dataset, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, fit_anchors
-from ugs_jax.detectors.yolov5 import AnchorSizes, Architecture, Size, pyramid_strides
+from ugs_jax.detectors.architecture import (
+    AnchorSizes,
+    Architecture,
+    Kind,
+    Size,
+    anchors_a_cell,
+    check_levels,
+    pyramid_strides,
+)
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW
 from ugs_jax.training.sharding import Parallel
@@ -20,6 +28,8 @@ class Network:
 
     Attributes:
       size: p (ours, for CPUs), n, s, m, l or x.
+      kind: `yolov5`; or TPH-YOLOv5's `tph` (Swin blocks before four heads; in size x the paper's baseline), `tph_cbam`
+        (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
       p2: adds the stride-4 level, which small objects need.
       anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
@@ -28,10 +38,14 @@ class Network:
     """
 
     size: Size = "n"
+    kind: Kind = "yolov5"
     p2: bool = True
     anchors: AnchorSizes | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        check_levels(self.kind, self.p2)
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) ->
     """The experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
     network = experiment.network
     dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
-    arch = Architecture(network.size, network.p2, classes, anchors, dtype=dtype, remat=network.remat)
+    arch = Architecture(network.size, network.p2, classes, anchors, dtype=dtype, remat=network.remat, kind=network.kind)
     return Detector(arch, experiment.localization)
 
 
@@ -120,7 +134,8 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     if experiment.network.anchors is not None:
         return experiment.network.anchors
     sizes = input_sizes(dataset, experiment.loader.image_size)
-    return fit_anchors(sizes, strides=pyramid_strides(experiment.network.p2))
+    network = experiment.network
+    return fit_anchors(sizes, strides=pyramid_strides(network.p2), per_level=anchors_a_cell(network.kind))
 
 
 def input_sizes(dataset: Dataset, image_size: tuple[int, int]) -> np.ndarray:

@@ -260,7 +260,10 @@ class _Training:
         """The tensor of a bad step that is first not finite, in the order in which a step computes them."""
         with closing(prefetch([self.loader.batch_at(step)], batch_sharding(self.mesh), size=1)) as batches:
             batch = next(batches)
-        check = jax.jit(make_finite_check(self.detector, self.experiment.gains), out_shardings=replicated(self.mesh))
+        check = jax.jit(
+            make_finite_check(self.detector, self.experiment.gains, self.experiment.seed),
+            out_shardings=replicated(self.mesh),
+        )
         found = jax.device_get(check(state, batch))
         for kind in ("parameters", "outputs", "loss", "gradient"):
             for path, finite in jax.tree_util.tree_leaves_with_path(found[kind]):

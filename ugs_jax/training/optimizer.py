@@ -127,5 +127,5 @@ def _last(stabilize: Stabilize | None) -> list[optax.GradientTransformationExtra
 
 
 def decayed(params: Any) -> Any:
-    """Mask of the parameters that weight decay acts on: kernels, the arrays with more than one axis."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """Mask of the parameters that weight decay acts on: those named `kernel`."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors.yolov5 import AnchorSizes
+from ugs_jax.detectors.architecture import AnchorSizes
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
 from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment

@@ -8,7 +8,7 @@ import jax
 from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
 from data_pipeline.pictures import require_readable
 from ugs_jax._version import __version__
-from ugs_jax.detectors.yolov5 import AnchorSizes
+from ugs_jax.detectors.architecture import AnchorSizes
 from ugs_jax.training.config import Experiment, anchors_for
 from ugs_jax.training.processes import in_first_process
 from ugs_jax.training.run_folder import RunFolder, as_anchors

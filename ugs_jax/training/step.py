@@ -30,6 +30,7 @@ def make_step(
     gains: Gains,
     ema: Ema,
     measure_every: int = 20,
+    seed: int = 0,
 ) -> Step:
     """The step as a pure function, not jitted; `jit_step` does that.
 
@@ -40,8 +41,9 @@ def make_step(
       gains: weights of the loss.
       ema: averaging of parameters.
       measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
+      seed: of what transformers drop at random; with the number of the step it decides, on any number of devices.
     """
-    loss_of = _loss_of(detector, gains)
+    loss_of = _loss_of(detector, gains, seed)
 
     def sharpness(outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         measure = lambda: sharpness_by_size(  # noqa: E731
@@ -52,7 +54,9 @@ def make_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
-        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(state.params, state.stats, batch)
+        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(
+            state.params, state.stats, batch, state.step
+        )
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
@@ -60,7 +64,7 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: loss_of(params, state.stats, batch)[0],
+            value_fn=lambda params: loss_of(params, state.stats, batch, state.step)[0],
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
@@ -83,16 +87,16 @@ def make_step(
     return step
 
 
-def make_finite_check(detector: Detector, gains: Gains) -> Callable[[TrainState, Batch], dict[str, Any]]:
+def make_finite_check(detector: Detector, gains: Gains, seed: int = 0) -> Callable[[TrainState, Batch], dict[str, Any]]:
     """Which tensors of a step are finite, to name those that are not: one bool for each array.
 
     Returns:
       A pure function of state and batch: `parameters`, `outputs` of the network, `loss` and its parts, `gradient`.
     """
-    gradient_of = jax.grad(_loss_of(detector, gains), has_aux=True)
+    gradient_of = jax.grad(_loss_of(detector, gains, seed), has_aux=True)
 
     def check(state: TrainState, batch: Batch) -> dict[str, Any]:
-        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch)
+        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch, state.step)
         levels = [level._asdict() for level in outputs.levels]
         tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
         return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
@@ -101,10 +105,11 @@ def make_finite_check(detector: Detector, gains: Gains) -> Callable[[TrainState,
 
 
 def _loss_of(
-    detector: Detector, gains: Gains
-) -> Callable[[Any, Any, Batch], tuple[Array, tuple[Any, Metrics, Outputs]]]:
-    def loss_of(params: Any, stats: Any, batch: Batch) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
-        outputs, stats = detector.apply(params, stats, batch.images, train=True)
+    detector: Detector, gains: Gains, seed: int
+) -> Callable[[Any, Any, Batch, Array], tuple[Array, tuple[Any, Metrics, Outputs]]]:
+    def loss_of(params: Any, stats: Any, batch: Batch, count: Array) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
+        key = jax.random.fold_in(jax.random.key(seed), count) if detector.random else None
+        outputs, stats = detector.apply(params, stats, batch.images, train=True, key=key)
         loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
         return loss, (stats, metrics, outputs)
 
@@ -169,5 +174,5 @@ def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_
     optimizer = experiment.optimizer.build(rate)
     shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
     shardings = state_sharding(shapes, mesh, experiment.parallel.split)
-    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, experiment.log_every)
+    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, experiment.log_every, experiment.seed)
     return Program(jit_step(step, mesh, shardings), optimizer, shapes, shardings)

@@ -1,0 +1,111 @@
+"""TPH-YOLOv5: parameters of the published networks, all of them trained, randomness that a seed decides."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.compiling import QUICKLY
+from ugs_jax.detectors import Architecture, Detector, Postprocess, Regression
+from ugs_jax.detectors.architecture import anchors_a_cell
+from ugs_jax.detectors.attention import CBAM
+from ugs_jax.detectors.transformer import C3STR, C3TR
+from ugs_jax.detectors.yolov5 import _run_block, _run_block_twice
+from ugs_jax.training import Network
+
+KINDS = ("tph", "tph_cbam", "tph_plus")
+
+# Trainable parameters in size l with 80 and with 10 classes: DETECTOR_FACTS, section H.
+PUBLISHED = {
+    "tph": (45_999_244, 45_460_524),
+    "tph_cbam": (60_993_876, 60_455_156),
+    "tph_plus": (41_913_997, 41_563_927),
+}
+
+
+def detector_of(kind, size="p", classes=3):
+    p2 = kind != "tph_plus"
+    levels = ((6.0, 6.0), (12.0, 10.0), (20.0, 24.0), (60.0, 50.0))[0 if p2 else 1 :]
+    anchors = tuple((level,) * anchors_a_cell(kind) for level in levels)
+    return Detector(Architecture(size, p2, classes, anchors, kind=kind), Regression())
+
+
+def images(count=2, height=64, width=96):
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameter_counts_are_the_published_ones(kind, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    counts = [detector_of(kind, "l", classes).num_parameters() for classes in (80, 10)]
+    assert tuple(counts) == PUBLISHED[kind]
+
+
+def test_parameter_counts_of_blocks_are_the_published_ones():
+    blocks = {CBAM: ((128,), 2_283), C3TR: ((1024, 1024, 3), 14_172_672), C3STR: ((512, 256, 2), 595_208)}
+    for block, (sizes, count) in blocks.items():
+        shapes = nnx.eval_shape(lambda block=block, sizes=sizes: block(*sizes, rngs=nnx.Rngs(0)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(shapes, nnx.Param))) == count
+
+
+def test_it_detects():
+    detector = detector_of("tph")
+    detect = jax.jit(lambda p, s: detector.detect(p, s, images(), Postprocess(0.0)), compiler_options=QUICKLY)
+    found = detect(*detector.init(0))
+    assert np.asarray(found.valid).any(-1).all()
+    assert np.isfinite(found.boxes).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_is_trained_and_every_cell_says_something(kind):
+    """TPH-YOLOv5's optimizer forgets those not named weight or bias: projections into attention, biases of windows."""
+    detector = detector_of(kind)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @functools.partial(jax.grad, has_aux=True)
+    def gradients(params, stats):
+        """Of the squares of all outputs."""
+        outputs, _ = detector.apply(params, stats, images(), train=True, key=jax.random.key(0))
+        raw = [jnp.tensordot(level.features, at.kernel, 1) + at.bias for level, at in zip(*outputs, strict=True)]
+        values = [*raw, *(level.objectness for level in outputs.levels), *(level.classes for level in outputs.levels)]
+        return sum(jnp.mean(value**2) for value in values), outputs.levels
+
+    found, levels = gradients(*detector.init(0))
+    for level, stride in zip(levels, detector.arch.strides, strict=True):
+        assert level.objectness.shape == (2, 64 // stride, 96 // stride, anchors_a_cell(kind))
+        assert level.classes.shape == (*level.objectness.shape, 3)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        # A bias of all keys moves all logits of a query alike, which a softmax does not see.
+        if not name.endswith(("inward/1/bias", "between/key/bias")):
+            assert np.any(np.asarray(leaf) != 0), name
+
+
+def test_activations_computed_again_drop_the_same():
+    block = C3TR(8, 32, 1, rngs=nnx.Rngs(0))
+    graph, variables = nnx.split(block)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+
+    def gradient(run, key):
+        loss = lambda x, v: jnp.sum(run(nnx.merge(graph, v), x, jax.random.key(key)) ** 2)  # noqa: E731
+        return jax.jit(jax.grad(loss), compiler_options=QUICKLY)(x, variables)
+
+    kept, again, other = gradient(_run_block, 0), gradient(_run_block_twice, 0), gradient(_run_block, 1)
+    np.testing.assert_allclose(again, kept, atol=1e-5 * float(jnp.abs(kept).max()))
+    assert float(jnp.abs(other - kept).max()) > 1e-3 * float(jnp.abs(kept).max())
+
+
+def test_a_kind_without_the_right_levels_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+    for build in (Network, lambda kind, p2: replace(detector_of("tph").arch, kind=kind, p2=p2)):
+        with pytest.raises(ValueError, match=r"expected p2=True, got p2=False: tph has a head at stride 4"):
+            build(kind="tph", p2=False)
+        with pytest.raises(ValueError, match=r"expected p2=False, got p2=True: tph_plus has no head at stride 4"):
+            build(kind="tph_plus", p2=True)
+        with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus; got 'tpf'"):
+            build(kind="tpf", p2=True)

@@ -1,0 +1,116 @@
+"""Which network: sizes, levels, anchors; and what every network hands to the heads' users."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Size = Literal["p", "n", "s", "m", "l", "x"]
+Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
+AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
+
+_MULTIPLES: dict[str, tuple[float, float]] = {
+    "p": (0.33, 0.125),  # ours: half as wide as n, for a first run on a laptop
+    "n": (0.33, 0.25),
+    "s": (0.33, 0.50),
+    "m": (0.67, 0.75),
+    "l": (1.0, 1.0),
+    "x": (1.33, 1.25),
+}
+
+COCO_ANCHORS: AnchorSizes = (
+    ((10, 13), (16, 30), (33, 23)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((116, 90), (156, 198), (373, 326)),
+)
+"""The published anchors (width, height in px at 640²) of P3, P4 and P5."""
+
+
+def anchors_a_cell(kind: Kind) -> int:
+    """Anchors that the published network has at every cell of every level."""
+    return 4 if kind in ("tph", "tph_cbam") else 3
+
+
+def check_levels(kind: Kind, p2: bool) -> None:
+    """Raises ValueError unless there is such a kind of network, with or without the stride-4 level."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"expected a kind among {', '.join(get_args(Kind))}; got {kind!r}")
+    if kind != "yolov5" and p2 != (kind != "tph_plus"):
+        raise ValueError(
+            f"expected p2={not p2}, got p2={p2}: {kind} has {'no' if p2 else 'a'} head at stride 4; set p2={not p2}"
+        )
+
+
+def pyramid_strides(p2: bool) -> tuple[int, ...]:
+    """Pixels a cell for the levels P3 to P5, or P2 to P5."""
+    return (4, 8, 16, 32) if p2 else (8, 16, 32)
+
+
+class Level(NamedTuple):
+    """What the network says at one pyramid level of `h`×`w` cells, `a` anchors a cell."""
+
+    features: Float[Array, "b h w c"]
+    objectness: Float[Array, "b h w a"]
+    classes: Float[Array, "b h w a n"]
+
+
+class Localizer(NamedTuple):
+    """The 1×1 layer from features to localization logits of one level: `raw = features · kernel + bias`."""
+
+    kernel: Float[Array, "c a k"]
+    bias: Float[Array, "a k"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Which network to build.
+
+    Attributes:
+      size: p, n, s, m, l or x (depth and width multiples of the published family; p is ours).
+      p2: adds the stride-4 level P2, which small objects need; `tph` and `tph_cbam` have it, `tph_plus` has not.
+      classes: number of classes.
+      anchors: per level, finest first, the anchor sides in px of the network's input.
+      num_outputs: localization channels an anchor: 4 for regression, `Localization.num_outputs` in general.
+      dtype: of the computation; parameters and batch statistics stay float32.
+      remat: in training, forget the activations inside blocks and compute them again for the gradient.
+      kind: YOLOv5, or one of TPH-YOLOv5's three networks (`tph.py`).
+    """
+
+    size: Size
+    p2: bool
+    classes: int
+    anchors: AnchorSizes
+    num_outputs: int = 4
+    dtype: Any = jnp.float32
+    remat: bool = False
+    kind: Kind = "yolov5"
+
+    def __post_init__(self) -> None:
+        if self.size not in _MULTIPLES:
+            raise ValueError(f"expected a size among {', '.join(_MULTIPLES)}; got {self.size!r}")
+        check_levels(self.kind, self.p2)
+        if len(self.anchors) != len(self.strides):
+            raise ValueError(
+                f"expected anchors for {len(self.strides)} levels (strides {self.strides}); got {len(self.anchors)}. "
+                "Fit them to the data set with `fit_anchors`."
+            )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels a cell for every level, finest first."""
+        return pyramid_strides(self.p2)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the neck's maps in size l, finest first."""
+        return (128, 256, 512, 1024) if self.p2 else (256, 512, 1024)
+
+    def channels(self, base: int) -> int:
+        """Width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""
+        return math.ceil(base * _MULTIPLES[self.size][1] / 8) * 8
+
+    def repeats(self, base: int) -> int:
+        """Bottlenecks in a block that has `base` of them in size l."""
+        return max(round(base * _MULTIPLES[self.size][0]), 1) if base > 1 else base

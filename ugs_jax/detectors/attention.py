@@ -1,0 +1,84 @@
+"""Parts of TPH-YOLOv5 that are no transformers: pooling, gates (CBAM), attention between two levels (CLLA)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ugs_jax.detectors.blocks import ConvNormAct, fan_in_uniform, max_pool
+
+
+class SPP(nnx.Module):
+    """Spatial pyramid pooling: max-pools of three sizes side by side, concatenated with what they saw."""
+
+    def __init__(
+        self, inputs: int, outputs: int, sizes: tuple[int, int, int], *, dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
+        self.reduce = ConvNormAct(inputs, inputs // 2, dtype=dtype, rngs=rngs)
+        self.merge = ConvNormAct(inputs * 2, outputs, dtype=dtype, rngs=rngs)
+        self.sizes = sizes
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        """`[B,H,W,inputs]` → `[B,H,W,outputs]`."""
+        x = self.reduce(x)
+        return self.merge(jnp.concatenate([x, *(max_pool(x, size) for size in self.sizes)], axis=-1))
+
+
+class CBAM(nnx.Module):
+    """Gates for channels, then for cells, from averages and maxima over the others (Woo et al., ECCV 2018)."""
+
+    def __init__(self, channels: int, *, reduction: int = 16, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        hidden = max(channels // reduction, 1)
+        self.squeeze = _biased(channels, hidden, dtype, rngs)
+        self.excite = _biased(hidden, channels, dtype, rngs)
+        draw = fan_in_uniform(2 * 49)
+        self.where = nnx.Conv(2, 1, (7, 7), padding="SAME", kernel_init=draw, bias_init=draw, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """`[B,H,W,channels]` → the same shape."""
+        b, h, w, c = x.shape
+        cells = x.reshape(b, h * w, c)
+        pooled = jnp.stack([jnp.mean(cells, axis=1), _largest(cells, 1)])
+        x = x * jax.nn.sigmoid(jnp.sum(self.excite(jax.nn.relu(self.squeeze(pooled))), axis=0))[:, None, None]
+        return x * jax.nn.sigmoid(self.where(jnp.stack([jnp.mean(x, axis=-1), _largest(x, -1)], axis=-1)))
+
+
+class CLLA(nnx.Module):
+    """Each cell of P3 attends to the 2×2 cells of P2 that it covers (Zhao et al., TPH-YOLOv5++, Remote Sensing 2023).
+
+    The published network prefers, by its formula softmax(2·mean(d) − d), the cells whose product d is *least*; the mean
+    cancels. That is softmax(d) with −q for q, so nothing is lost, and its weights can be read.
+    """
+
+    def __init__(self, fine: int, coarse: int, channels: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.fine, self.coarse = _biased(fine, channels, dtype, rngs), _biased(coarse, channels, dtype, rngs)
+        self.query, self.key, self.value = (_biased(channels, channels, dtype, rngs) for _ in range(3))
+
+    def __call__(
+        self, fine: Float[Array, "b h2 w2 c2"], coarse: Float[Array, "b h w c"]
+    ) -> Float[Array, "b h w channels"]:
+        """P2 `[B,2H,2W,·]` and P3 `[B,H,W,·]` → `[B,H,W,channels]`."""
+        b, h, w, _ = coarse.shape
+        fine = self.fine(fine).reshape(b, h, 2, w, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, 4, -1)
+        coarse = self.coarse(coarse)
+        products = jnp.einsum(
+            "bhwc,bhwnc->bhwn", self.query(coarse), self.key(fine), preferred_element_type=jnp.float32
+        )
+        weights = jax.nn.softmax(-products / 2, axis=-1).astype(coarse.dtype)
+        return (jnp.einsum("bhwn,bhwnc->bhwc", weights, self.value(fine)) + coarse) / 2
+
+
+def _biased(inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+    draw = fan_in_uniform(inputs)
+    return nnx.Linear(inputs, outputs, kernel_init=draw, bias_init=draw, dtype=dtype, rngs=rngs)
+
+
+def _largest(x: Array, axis: int) -> Array:
+    """Maximum along an axis; its gradient goes to the first of the largest.
+
+    That of `jnp.max` goes to what equals the result, and is 0/0 where XLA computed values again, rounded otherwise.
+    """
+    first = jnp.expand_dims(jnp.argmax(x, axis), axis)
+    return jnp.sum(jnp.where(jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim) == first, x, 0), axis)

@@ -1,0 +1,97 @@
+"""TPH-YOLOv5: three published networks in size l, here in every size; in size x the first is the paper's baseline.
+
+- `tph`: P2 to P5; Swin blocks (C3STR) before the heads; the way up joins the backbone's maps, too. (l-xs-tph)
+- `tph_cbam`: P2 to P5; pooling, a C3 (at P5 transformers, C3TR) and gates (CBAM) before the heads, C3TR at the end of
+  the backbone; the same joints. (l-xs-tr-cbam-spp-bifpn)
+- `tph_plus`: P3 to P5; one Swin block at P5, and P3 attends to P2 (CLLA). (l-tph-plus)
+
+Zhu et al., ICCVW 2021; Zhao et al., Remote Sensing 2023. Depth and width follow YOLOv5's multiples.
+"""
+
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ugs_jax.detectors.architecture import Architecture, Kind
+from ugs_jax.detectors.attention import CBAM, CLLA, SPP
+from ugs_jax.detectors.blocks import C3, RandomBlock
+from ugs_jax.detectors.transformer import C3STR, C3TR
+from ugs_jax.detectors.yolov5 import Backbone, Neck, YOLOv5
+
+
+class _WindowNeck(Neck):
+    """Two Swin layers before every head."""
+
+    joins_backbone = True
+
+    def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        return self.bottom(arch, 2 * arch.channels(base), base, rngs) if base == 128 else super().top(arch, base, rngs)
+
+    def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        return C3STR(inputs, arch.channels(base), arch.repeats(2), dtype=arch.dtype, rngs=rngs)
+
+
+class _Gated(RandomBlock):
+    """Pooling, a C3, gates."""
+
+    def __init__(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> None:
+        width, repeats, kw = arch.channels(base), arch.repeats(3), {"dtype": arch.dtype, "rngs": rngs}
+        sizes = {512: (3, 7, 11), 1024: (3, 5, 7)}.get(base, (5, 9, 13))
+        self.pool = SPP(inputs, width, sizes, **kw)
+        self.block: Any = C3TR(width, width, repeats, **kw) if base == 1024 else C3(width, width, repeats, False, **kw)
+        self.gate = CBAM(width, **kw)
+
+    def __call__(self, x: Float[Array, "b h w c"], key: Array | None = None) -> Float[Array, "b h w c2"]:
+        x = self.pool(x)
+        return self.gate(self.block(x, key) if isinstance(self.block, RandomBlock) else self.block(x))
+
+
+class _GatedNeck(Neck):
+    joins_backbone = True
+
+    def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        return _Gated(arch, 2 * arch.channels(base), base, rngs) if base == 128 else super().top(arch, base, rngs)
+
+    def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        return _Gated(arch, inputs, base, rngs)
+
+
+class _GatedBackbone(Backbone):
+    last = C3TR
+
+
+class _PlusNeck(Neck):
+    """One Swin layer before the coarsest head."""
+
+    def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
+        if base != 1024:
+            return super().bottom(arch, inputs, base, rngs)
+        return C3STR(inputs, arch.channels(base), arch.repeats(1), dtype=arch.dtype, rngs=rngs)
+
+
+class _TPH(YOLOv5):
+    neck_type = _WindowNeck
+
+
+class _TPHCBAM(YOLOv5):
+    backbone_type, neck_type = _GatedBackbone, _GatedNeck
+
+
+class _TPHPlus(YOLOv5):
+    neck_type = _PlusNeck
+
+    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs) -> None:
+        super().__init__(arch, rngs=rngs)
+        self.between = CLLA(*(arch.channels(base) for base in (128, 256, 128)), dtype=arch.dtype, rngs=rngs)
+
+    def head_widths(self, arch: Architecture) -> list[int]:
+        return [arch.channels(base) for base in (128, 512, 1024)]
+
+    def features(self, maps: list[Array], found: list[Array]) -> list[Array]:
+        return [self.between(maps[0], found[0]), *found[1:]]
+
+
+def network_type(kind: Kind) -> type[YOLOv5]:
+    """The class that builds a kind of network."""
+    return {"yolov5": YOLOv5, "tph": _TPH, "tph_cbam": _TPHCBAM, "tph_plus": _TPHPlus}[kind]
