@@ -88,11 +88,12 @@ def test_every_parameter_is_trained_and_every_cell_says_something(kind):
 
 def test_activations_computed_again_drop_the_same():
     block = C3TR(8, 32, 1, rngs=nnx.Rngs(0))
-    graph, variables = nnx.split(block)
+    graph, *parts = nnx.split(block, nnx.Param, nnx.BatchStat)
+    variables = [nnx.to_pure_dict(nnx.as_pure(part)) for part in parts]
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
 
     def gradient(run, key):
-        loss = lambda x, v: jnp.sum(run(nnx.merge(graph, v), x, jax.random.key(key)) ** 2)  # noqa: E731
+        loss = lambda x, v: jnp.sum(run(nnx.merge(graph, *v), x, jax.random.key(key)) ** 2)  # noqa: E731
         return jax.jit(jax.grad(loss), compiler_options=QUICKLY)(x, variables)
 
     kept, again, other = gradient(_run_block, 0), gradient(_run_block_twice, 0), gradient(_run_block, 1)
