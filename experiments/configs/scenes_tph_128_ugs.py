@@ -1,0 +1,8 @@
+"""`scenes_tph_128` with UGS instead of CIoU."""
+
+from dataclasses import replace
+
+from experiments.configs.scenes_tph_128 import experiment as baseline
+from ugs_jax.detectors import Interval
+
+experiment = replace(baseline, name="TPH 128² + UGS", localization=Interval())
