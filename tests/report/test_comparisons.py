@@ -7,9 +7,9 @@ import pytest
 from ugs_jax.report import RunError, compare, comparison_table, epochs_to_reach, estimate, read_groups, read_run
 
 
-def write_run(folder, name, seed, aps):
+def write_run(folder, name, seed, aps, side=64):
     folder.mkdir(parents=True)
-    config = {"name": name, "localization": name, "seed": seed, "dataset": "tiny", "image_size": [64, 64]}
+    config = {"name": name, "localization": name, "seed": seed, "dataset": "tiny", "image_size": [side, side]}
     (folder / "config.json").write_text(json.dumps(config))
     rows = [
         {"kind": "eval", "step": 10 * i, "epoch": float(i), "ap": ap, "ap_tiny": ap and ap / 2, "ap_medium": None}
@@ -53,7 +53,7 @@ def test_means_and_spreads_are_those_of_the_best_epochs(groups):
 def test_epochs_to_the_baselines_best_and_their_ratio(groups):
     comparison = compare(read_groups(groups))
     baseline, ugs, l2, dfl = comparison.methods
-    assert comparison.target == pytest.approx(0.25)
+    assert comparison.methods[0].target == pytest.approx(0.25)
     assert baseline.epochs_to_target.mean == pytest.approx(3.5)  # own bests at epochs 3 and 4
     assert baseline.times_earlier == pytest.approx(1.0)
     assert ugs.epochs_to_target.mean == pytest.approx(1.5)
@@ -83,6 +83,20 @@ def test_the_table_shows_seeds_and_no_spread_for_one(groups):
     assert table[5].startswith("| DFL | 2 | 25.0 ± 7.1 | 12.5 ± 3.5 | reached by 1 of 2 | – |")
     assert "Baseline: CIoU, whose best AP is 25.0" in table[-1]
     assert "differ in length" not in table[-1]
+
+
+def test_each_image_size_has_a_baseline_of_its_own(tmp_path):
+    sides = {"A 32": (32, [0.1, 0.2]), "A 64": (64, [0.3, 0.5]), "B 32": (32, [0.2, 0.3]), "B 64": (64, [0.4, 0.4])}
+    groups = {name: [write_run(tmp_path / name, name, 0, aps, side)] for name, (side, aps) in sides.items()}
+    found = {method.name: method for method in compare(read_groups(groups)).methods}
+    assert {name: method.baseline for name, method in found.items()} == {
+        "A 32": "A 32", "A 64": "A 64", "B 32": "A 32", "B 64": "A 64",
+    }  # fmt: skip
+    assert found["B 32"].times_earlier == 2
+    assert (found["B 64"].target, found["B 64"].reached) == (0.5, 0)
+    text = comparison_table(groups)
+    assert "Baseline, of each image size its own: A 32, whose best AP is 20.0" in text
+    assert "; A 64, whose best AP is 50.0" in text
 
 
 def test_the_table_warns_of_runs_of_different_length(groups, tmp_path):

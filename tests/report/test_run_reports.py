@@ -180,9 +180,13 @@ def test_the_same_seed_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("key", "value"), [("dataset", "other"), ("image_size", [32, 32])])
 def test_runs_on_different_data_are_not_compared(tmp_path, key, value):
-    folders = {"A": [write_run(tmp_path / "a")], "B": [write_run(tmp_path / "b", config={"name": "B", key: value})]}
-    with pytest.raises(RunError, match=f"expected one {key} for all runs, got .*compare like with like"):
-        read_groups(folders)
+    folders = {
+        "A": [write_run(tmp_path / "a")],
+        "B": [write_run(tmp_path / "b", config={"name": "B", "seed": 1, key: value})],
+    }
+    names = {"dataset": folders, "image_size": {"A": [*folders["A"], *folders["B"]]}}
+    with pytest.raises(RunError, match=f"expected one {key} for all runs( of A)?, got .*compare like with like"):
+        read_groups(names[key])
 
 
 @pytest.mark.parametrize("groups", [{}, {"A": []}])

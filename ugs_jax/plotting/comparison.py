@@ -30,7 +30,8 @@ class Curve(typing.NamedTuple):
 def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str = "Validation AP by epoch, %") -> Path:
     """Draws AP by epoch, a line for each method with a band from its lowest to its highest seed.
 
-    A dotted line marks the baseline's best AP, a dot where each method reaches it (the mean over its seeds, if all do).
+    A dotted line marks the best AP of the baseline (of each image size), a dot where each method reaches it (the mean
+    over its seeds, if all do).
 
     Args:
       groups: run folders by method, the baseline first.
@@ -48,7 +49,7 @@ def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str
 
     runs = read_groups(groups)
     comparison = compare(runs)
-    labels = {method.name: _label(method, comparison.methods[0].name) for method in comparison.methods}
+    labels = {method.name: _label(method) for method in comparison.methods}
     figure = Figure(figsize=(_PLOT[0] + 1.1 + label_width(labels.values()), _PLOT[1] + 1.45), dpi=120)
     axes = add_axes(figure, 0.6, 0.9, *_PLOT)
     _draw(figure, axes, runs, comparison, labels)
@@ -79,32 +80,32 @@ def _rounded(points: tuple[list[float], list[float]]) -> tuple[list[float], list
 def _draw(
     figure: "Figure", axes: "Axes", runs: Mapping[str, Sequence[Run]], comparison: Comparison, texts: Mapping[str, str]
 ) -> None:
-    target = comparison.target * 100
-    baseline = comparison.methods[0].name
-    axes.axhline(target, color=MUTED, linewidth=1, linestyle=(0, (1.5, 2)))
     labels = []
     for i, method in enumerate(comparison.methods):
-        color, dash = (INK, "-") if method.name == baseline else line_style(i - 1)
+        target = method.target * 100
+        color, dash = (INK, "-") if i == 0 else line_style(i - 1)
+        if method.name == method.baseline:
+            axes.axhline(target, color=MUTED, linewidth=1, linestyle=(0, (1.5, 2)))
+            text = f"best of {method.name}: {target:.1f}"
+            axes.annotate(text, (0, target), xytext=(4, 4), textcoords="offset points", fontsize=10, color=MUTED)
         curve = seed_curve(runs[method.name])
         mean, low, high = ([value * 100 for value in values] for values in curve[1:])
         axes.plot(curve.epochs, mean, color=color, linestyle=dash, linewidth=2.2, zorder=3)
         if len(method.seeds) > 1:
             axes.fill_between(curve.epochs, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
-        if method.epochs_to_target is not None and method.name != baseline:
+        if method.epochs_to_target is not None and method.name != method.baseline:
             x = method.epochs_to_target.mean
             axes.plot(x, target, "o", color=color, markersize=7, markeredgecolor="white", zorder=4)
         if curve.epochs:
             labels.append(EndLabel(texts[method.name], curve.epochs[-1], mean[-1], color))
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    text = f"best of {baseline}: {target:.1f}"
-    axes.annotate(text, (0, target), xytext=(4, 4), textcoords="offset points", fontsize=10, color=MUTED)
     label_ends(figure, axes, labels)
 
 
-def _label(method: MethodSummary, baseline: str) -> str:
+def _label(method: MethodSummary) -> str:
     label = f"{method.name}: best {method.scores['ap'].text(100)} (n={len(method.seeds)})"
-    if method.name == baseline:
+    if method.name == method.baseline:
         return label
     if method.times_earlier is None:
         return f"{label}, {method.reached} of {len(method.seeds)} reach"

@@ -40,6 +40,8 @@ class MethodSummary:
 
     Attributes:
       name: the method.
+      baseline: the method it is compared with: the first whose images have the same size.
+      target: the baseline's best AP, mean over its seeds, in [0, 1].
       seeds: one per run.
       scores: by key, at each run's epoch of best AP, in [0, 1]; a key that no run has a value for is left out.
       reached: runs whose AP reached the target.
@@ -51,6 +53,8 @@ class MethodSummary:
     """
 
     name: str
+    baseline: str
+    target: float
     seeds: tuple[int, ...]
     scores: dict[str, Estimate]
     reached: int
@@ -61,15 +65,13 @@ class MethodSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Methods against the first of them.
+    """Methods against the first of them, or where image sizes differ against the first of the same size.
 
     Attributes:
-      target: the baseline's best AP, mean over its seeds, in [0, 1].
       methods: the baseline first.
       epochs: the longest run of each method.
     """
 
-    target: float
     methods: tuple[MethodSummary, ...]
     epochs: dict[str, float]
 
@@ -87,7 +89,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
 
 
 def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
-    """Summarises the runs of each method against the first method.
+    """Summarises the runs of each method against the first method of its image size.
 
     Args:
       runs: by method, the baseline first; from `read_groups`.
@@ -101,16 +103,19 @@ def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
                 raise RunError(
                     f"{run.folder}: expected a scored run, found no AP in its metrics; let it finish an epoch"
                 )
-    baseline = next(iter(runs))
-    target = statistics.fmean(_best(run)["ap"] for run in runs[baseline])
-    own_best = estimate(float(_best(run)["epoch"]) for run in runs[baseline])
+    baselines: dict[str, str] = {}
     methods = []
     for name, members in runs.items():
+        baseline = baselines.setdefault(members[0].image_size, name)
+        target = statistics.fmean(_best(run)["ap"] for run in runs[baseline])
+        own_best = estimate(float(_best(run)["epoch"]) for run in runs[baseline])
         reached = _reaching(members, target)
         epochs = own_best if name == baseline else _if_all(reached, members)
         methods.append(
             MethodSummary(
                 name=name,
+                baseline=baseline,
+                target=target,
                 seeds=tuple(run.seed for run in members),
                 scores=_scores(members),
                 reached=len(reached),
@@ -122,7 +127,7 @@ def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
     length = {
         name: max(float(run.metrics.evaluations[-1]["epoch"]) for run in members) for name, members in runs.items()
     }
-    return Comparison(target, tuple(methods), length)
+    return Comparison(tuple(methods), length)
 
 
 def epochs_to_reach(run: Run, target: float, key: str = "ap") -> float | None:
@@ -146,7 +151,6 @@ def comparison_table(groups: Mapping[str, Sequence[Path]]) -> str:
 def table_of(comparison: Comparison) -> str:
     """The comparison as a Markdown table with the definitions of its columns below."""
     present = [key for key in COLUMNS if any(key in method.scores for method in comparison.methods)]
-    baseline = comparison.methods[0].name
     header = [
         "method",
         "seeds",
@@ -164,7 +168,7 @@ def table_of(comparison: Comparison) -> str:
         lines.append(
             f"| {name} | {len(method.seeds)} | {' | '.join(scores)} | {_epochs_text(method)} | {earlier} | {nearly} |"
         )
-    lines += ["", _definitions(comparison, baseline)]
+    lines += ["", _definitions(comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -183,12 +187,16 @@ def _epochs_text(method: MethodSummary) -> str:
     return f"reached by {method.reached} of {len(method.seeds)}"
 
 
-def _definitions(comparison: Comparison, baseline: str) -> str:
+def _definitions(comparison: Comparison) -> str:
+    baselines = [method for method in comparison.methods if method.name == method.baseline]
+    named = "; ".join(
+        f"{method.name}, whose best AP is {method.target * 100:.1f} (mean over its seeds)" for method in baselines
+    )
+    each = ", of each image size its own" if len(baselines) > 1 else ""
     text = (
         f"AP in %, each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
-        f"seeds, no spread for a single seed. Baseline: {baseline}, whose best AP is {comparison.target * 100:.1f} "
-        "(mean over its seeds); its epochs are those of each seed's own best, the other methods' those of the first "
-        "evaluation that reaches the baseline's best."
+        f"seeds, no spread for a single seed. Baseline{each}: {named}; its epochs are those of each seed's own best, "
+        "the other methods' those of the first evaluation that reaches the baseline's best."
     )
     if len({round(epochs, 2) for epochs in comparison.epochs.values()}) > 1:
         lengths = ", ".join(f"{name} {epochs:g}" for name, epochs in comparison.epochs.items())

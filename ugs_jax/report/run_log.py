@@ -43,6 +43,11 @@ class Run:
         """The seed of initialisation and data order."""
         return int(self.config["seed"])
 
+    @property
+    def image_size(self) -> str:
+        """Of the network's input, as `640 × 640`; empty where the configuration has none."""
+        return " × ".join(map(str, self.config.get("image_size") or ()))
+
     @functools.cached_property
     def best(self) -> Row | None:
         """The evaluation with the highest AP, the earliest of equals; None before the first."""
@@ -134,7 +139,7 @@ def read_groups(groups: Mapping[str, Sequence[Path]]) -> dict[str, list[Run]]:
       groups: run folders by method.
 
     Raises:
-      RunError: without runs, for two runs of one method and seed, for different data sets or image sizes.
+      RunError: without runs, for two runs of one method and seed, for different data sets, or image sizes of a method.
     """
     runs = {
         name: sorted((read_run(folder) for folder in folders), key=lambda r: r.seed) for name, folders in groups.items()
@@ -149,12 +154,17 @@ def read_groups(groups: Mapping[str, Sequence[Path]]) -> dict[str, list[Run]]:
                     f"{name}: expected a different seed for each run, got seed {first.seed} in {first.folder} and "
                     f"{second.folder}; one run counted twice would make the spread look small, leave one out"
                 )
-    for key in ("dataset", "image_size"):
-        values = {json.dumps(run.config.get(key)): run.folder for run in everything}
-        if len(values) > 1:
-            listed = ", ".join(f"{value} in {folder}" for value, folder in values.items())
-            raise RunError(f"expected one {key} for all runs, got {listed}; compare like with like")
+    _expect_one("dataset", "all runs", everything)
+    for name, members in runs.items():
+        _expect_one("image_size", f"all runs of {name}", members)
     return runs
+
+
+def _expect_one(key: str, whose: str, runs: Sequence[Run]) -> None:
+    values = {json.dumps(run.config.get(key)): run.folder for run in runs}
+    if len(values) > 1:
+        listed = ", ".join(f"{value} in {folder}" for value, folder in values.items())
+        raise RunError(f"expected one {key} for {whose}, got {listed}; compare like with like, or give another name")
 
 
 def series(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:

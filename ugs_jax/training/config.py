@@ -47,6 +47,13 @@ class Network:
     def __post_init__(self) -> None:
         check_levels(self.kind, self.p2)
 
+    def describe(self) -> str:
+        """For people: `YOLOv5n-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
+        if self.kind == "yolov5":
+            return f"YOLOv5{self.size}{'-P2' if self.p2 else ''}"
+        variant = self.kind.removeprefix("tph").removeprefix("_")
+        return f"TPH-YOLOv5{self.size}{f' ({variant})' if variant else ''}"
+
 
 @dataclass(frozen=True)
 class Ema:

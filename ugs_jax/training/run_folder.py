@@ -118,7 +118,7 @@ class RunFolder:
             "classes": list(experiment.data.classes),
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
-            "network": f"YOLOv5{experiment.network.size}{'-P2' if experiment.network.p2 else ''}",
+            "network": experiment.network.describe(),
             "anchors": anchors,
             "epochs": experiment.epochs,
             "batch_size": experiment.loader.batch_size,
