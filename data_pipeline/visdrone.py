@@ -19,8 +19,8 @@ CLASSES = ("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle",
 COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
 
 _VERSION = 1
-_FOLDERS = {"train": "VisDrone2019-DET-train", "val": "VisDrone2019-DET-val", "test": "VisDrone2019-DET-test-dev"}
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+FOLDERS = {"train": "VisDrone2019-DET-train", "val": "VisDrone2019-DET-val", "test": "VisDrone2019-DET-test-dev"}
+SUFFIXES = (".jpg", ".jpeg", ".png")
 _LAST_CATEGORY = 11  # others
 
 
@@ -67,9 +67,9 @@ class VisDrone:
           ValueError: an unknown split.
           DataError: input that cannot be used, by file and line.
         """
-        if split not in _FOLDERS:
-            raise ValueError(f"split: expected one of {tuple(_FOLDERS)}, got {split!r}.")
-        folder = Path(self.root) / _FOLDERS[split]
+        if split not in FOLDERS:
+            raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
+        folder = Path(self.root) / FOLDERS[split]
         images = _pair(folder)
 
         def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example]]:
@@ -150,7 +150,7 @@ def _pair(folder: Path) -> list[Path]:
                 f"{folder / part}: expected a folder, found none. Fix: unpack the official archive so that "
                 f"{folder.name} holds 'images' and 'annotations'."
             )
-    images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in _SUFFIXES)
+    images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in SUFFIXES)
     named = {path.stem for path in images}
     annotated = {path.stem for path in (folder / "annotations").glob("*.txt")}
     for stem in sorted(named ^ annotated)[:1]:

@@ -16,6 +16,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
   ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
+  ugs data prepare visdrone --from …     unpack the official archives, check every file, build the data set
   ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
@@ -24,7 +25,7 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "plan", "verify")
+_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "plan", "data", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +58,11 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.curvature_command import curvature_command
 
         curvature_command(words)
+        return 0
+    if name == "data":
+        from ugs_jax.data_command import data_command
+
+        data_command(words)
         return 0
     if name == "plan":
         from ugs_jax.plan_command import plan_command

@@ -1,13 +1,13 @@
 """The paper's baseline: TPH-YOLOv5-x on VisDrone at 640², with CIoU.
 
 ugs data prepare visdrone --from FOLDER        # of the official zips
-ugs compare visdrone_tph_yolov5x_640 visdrone_tph_yolov5x_640_ugs visdrone_tph_yolov5x_1536 visdrone_tph_yolov5x_1536_ugs
+ugs compare visdrone_tph_yolov5x_640 visdrone_tph_yolov5x_640_ugs    # and the same at 1536
 
-VISDRONE is the folder of the data set (data/visdrone). The schedule and augmentation are the reference's: 80 epochs, Adam
-at 3e-4 with β₁ 0.843, a cosine to 0.12 of it, steps of 64 images; mosaic, a fifth of them mixed. Ours: decoupled weight
-decay on kernels only, gradients clipped, and all gains 1, for the loss is another mean (`Gains`).
+VISDRONE is the folder of the data set (data/visdrone). Schedule and augmentation are the reference's: 80 epochs, Adam
+at 3e-4 with β₁ 0.843, a cosine to 0.12 of it, steps of 64 images; mosaic, a fifth of them mixed. Ours: decoupled decay
+of kernels only, clipped gradients, and all gains 1, for the loss is another mean (`Gains`).
 
-No x network of TPH-YOLOv5 was published. This is the published `l-xs-tph` with the multiples of size x: a Swin block
+No x network of TPH-YOLOv5 was published. This is the published `l-xs-tph` with the multiples of size x: Swin layers
 before each of four heads, 86,549,055 parameters. (One of 112.97 M that others report is kind `tph_cbam` in size x.)
 """
 
