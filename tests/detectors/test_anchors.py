@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ugs_jax.detectors import COCO_ANCHORS, best_possible_recall, fit_anchors
+from ugs_jax.detectors import COCO_ANCHORS, auto_anchors, best_possible_recall, fit_anchors
 
 
 def aerial(count=5000, seed=0):
@@ -98,3 +98,26 @@ def test_recall_counts_boxes_within_the_limit_in_both_sides():
     assert best_possible_recall(sizes, anchors) == pytest.approx(2 / 6)
     assert best_possible_recall(sizes[:4], anchors, ratio_limit=5.0) == 1.0
     assert best_possible_recall(sizes[:0], anchors) == 1.0
+
+
+def test_auto_anchors_keep_what_is_good_enough():
+    assert auto_anchors(aerial() * 4, COCO_ANCHORS) is COCO_ANCHORS
+    assert auto_anchors(np.array([[3.0, 3.0]] * 50), COCO_ANCHORS) is COCO_ANCHORS  # nothing to cluster
+
+
+def test_auto_anchors_reach_nearly_all_boxes_and_are_dealt_out_by_area():
+    sizes = aerial(1000) / 2
+    found = auto_anchors(sizes, COCO_ANCHORS, generations=100)
+    assert best_possible_recall(sizes, found) > 0.98 > best_possible_recall(sizes, COCO_ANCHORS)
+    assert [len(level) for level in found] == [3, 3, 3]
+    areas = np.array(found).prod(-1).ravel()
+    assert np.all(np.diff(areas) >= -0.1 * areas[:-1])  # sides are rounded to 0.1 px
+    assert found == auto_anchors(sizes, COCO_ANCHORS, generations=100)
+    assert np.array(found).min() >= 2
+
+
+def test_auto_anchors_give_anchors_below_its_stride_to_the_coarsest_level_and_fitted_ones_do_not():
+    sizes = aerial(1000) / 2
+    auto, fitted = auto_anchors(sizes, COCO_ANCHORS, generations=100), fit_anchors(sizes, strides=P3_TO_P5)
+    smallest = lambda level: np.sqrt(np.array(level).prod(-1)).min()  # noqa: E731
+    assert smallest(auto[-1]) < 32 <= smallest(fitted[-1])

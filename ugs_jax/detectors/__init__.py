@@ -7,6 +7,7 @@ functions around it.
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
 from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture, Level, Localizer
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
+from ugs_jax.detectors.auto_anchors import auto_anchors
 from ugs_jax.detectors.decode import Detections, Postprocess, detect
 from ugs_jax.detectors.detector import Detector, Outputs
 from ugs_jax.detectors.localization import (
@@ -40,6 +41,7 @@ __all__ = [
     "Terms",
     "Uncertainty",
     "assign",
+    "auto_anchors",
     "background",
     "best_possible_recall",
     "candidate_anchors",

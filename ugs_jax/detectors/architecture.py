@@ -33,6 +33,12 @@ def anchors_a_cell(kind: Kind) -> int:
     return 4 if kind in ("tph", "tph_cbam") else 3
 
 
+def published_anchors(kind: Kind, p2: bool) -> AnchorSizes:
+    """The published anchors where there are any; small ones for P2, and a fourth at every cell of `tph`, `tph_cbam`."""
+    levels = ((((5, 6), (8, 15), (16, 11)),) if p2 else ()) + COCO_ANCHORS
+    return tuple(level[:1] * (anchors_a_cell(kind) - 3) + level for level in levels)
+
+
 def check_levels(kind: Kind, p2: bool) -> None:
     """Raises ValueError unless there is such a kind of network, with or without the stride-4 level."""
     if kind not in get_args(Kind):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline import CocoJson, Dataset, LoaderOptions, TinyScenes, VisDrone
-from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, fit_anchors
+from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, auto_anchors, fit_anchors
 from ugs_jax.detectors.architecture import (
     AnchorSizes,
     Architecture,
@@ -15,6 +15,7 @@ from ugs_jax.detectors.architecture import (
     Size,
     anchors_a_cell,
     check_levels,
+    published_anchors,
     pyramid_strides,
 )
 from ugs_jax.training.objective import Gains
@@ -32,6 +33,8 @@ class Network:
         (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
       p2: adds the stride-4 level, which small objects need.
       anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
+      anchor_fit: how: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`, from the published ones), that
+        gives tiny anchors to coarse levels where objects are small.
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
       remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
         and gradient stay the same.
@@ -41,6 +44,7 @@ class Network:
     kind: Kind = "yolov5"
     p2: bool = True
     anchors: AnchorSizes | None = None
+    anchor_fit: Literal["levels", "auto"] = "levels"
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
 
@@ -142,6 +146,9 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
         return experiment.network.anchors
     sizes = input_sizes(dataset, experiment.loader.image_size)
     network = experiment.network
+    if network.anchor_fit == "auto":
+        start = published_anchors(network.kind, network.p2)
+        return auto_anchors(sizes, start, ratio_limit=experiment.gains.ratio_limit, seed=experiment.seed)
     return fit_anchors(sizes, strides=pyramid_strides(network.p2), per_level=anchors_a_cell(network.kind))
 
 

@@ -18,8 +18,8 @@ from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Detector
-from ugs_jax.detectors.architecture import COCO_ANCHORS, AnchorSizes, anchors_a_cell
-from ugs_jax.training.config import Experiment, Network, detector_with
+from ugs_jax.detectors.architecture import AnchorSizes, published_anchors
+from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.planning.accesses import read_accesses
 from ugs_jax.training.planning.collectives import Collective, read_collectives
 from ugs_jax.training.sharding import batch_sharding, device_mesh
@@ -71,7 +71,8 @@ def program_of(
       classes: number of classes.
       detector_of: makes the detector.
     """
-    anchors = experiment.network.anchors or _some_anchors(experiment.network)
+    network = experiment.network
+    anchors = network.anchors or published_anchors(network.kind, network.p2)
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
     state = _placed(program.shapes, program.shardings)
     batch = _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
@@ -171,11 +172,6 @@ def _recalled(values: dict[str, Any]) -> Footprint:
     if found.collectives is None:
         return found
     return replace(found, collectives={kind: Collective(*pair) for kind, pair in found.collectives.items()})
-
-
-def _some_anchors(network: Network) -> AnchorSizes:
-    levels = ((((5, 6), (8, 15), (16, 11)),) if network.p2 else ()) + COCO_ANCHORS
-    return tuple(level[:1] * (anchors_a_cell(network.kind) - 3) + level for level in levels)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:
