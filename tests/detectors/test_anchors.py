@@ -102,7 +102,8 @@ def test_recall_counts_boxes_within_the_limit_in_both_sides():
 
 def test_auto_anchors_keep_what_is_good_enough():
     assert auto_anchors(aerial() * 4, COCO_ANCHORS) is COCO_ANCHORS
-    assert auto_anchors(np.array([[3.0, 3.0]] * 50), COCO_ANCHORS) is COCO_ANCHORS  # nothing to cluster
+    assert auto_anchors(aerial() * 4, COCO_ANCHORS, keep=False, generations=10) != COCO_ANCHORS
+    assert auto_anchors(np.array([[3.0, 3.0]] * 50), COCO_ANCHORS, keep=False) is COCO_ANCHORS  # nothing to cluster
 
 
 def test_auto_anchors_reach_nearly_all_boxes_and_are_dealt_out_by_area():

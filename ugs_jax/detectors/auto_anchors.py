@@ -14,6 +14,7 @@ def auto_anchors(
     sizes: Float[np.ndarray, "n 2"],
     start: AnchorSizes,
     *,
+    keep: bool = True,
     ratio_limit: float = 4.0,
     generations: int = 1000,
     seed: int = 0,
@@ -29,14 +30,15 @@ def auto_anchors(
     Args:
       sizes: box sides (w, h) in px of the network's input.
       start: anchors to begin with; levels and anchors a level are theirs.
+      keep: whether `start` may be the answer. With a level P2 the reference has none to begin with, and clusters always.
       ratio_limit: side ratio up to which an anchor may learn a box.
       generations: mutations tried.
       seed: of clusters and mutations.
       min_side: boxes with both sides below it are left out of the clusters, and no anchor side is below it, px.
 
     Returns:
-      As many anchors as in `start`, px; `start` itself where more than 98 % of the boxes can be learned with it, where
-      there are too few boxes, or where nothing better was found.
+      As many anchors as in `start`, px; `start` itself where there are too few boxes, and, if it may be kept, where more
+      than 98 % of the boxes can be learned with it or nothing better was found.
 
     References:
       Jocher et al., YOLOv5 v6.0 to v7.0, described from its public behaviour.
@@ -45,7 +47,7 @@ def auto_anchors(
     boxes = boxes[np.all(np.isfinite(boxes), axis=1) & np.any(boxes >= min_side, axis=1)]
     count = sum(len(level) for level in start)
     before = best_possible_recall(boxes, start, ratio_limit=ratio_limit)
-    if before > _ENOUGH or len(np.unique(boxes, axis=0)) < count:
+    if (keep and before > _ENOUGH) or len(np.unique(boxes, axis=0)) < count:
         return start
     rng = np.random.default_rng(seed)
     spread = boxes.std(axis=0)
@@ -58,7 +60,8 @@ def auto_anchors(
     found = tuple(
         tuple((float(w), float(h)) for w, h in np.maximum(level.round(1), 0.1)) for level in np.split(anchors, ends)
     )
-    return found if best_possible_recall(boxes, found, ratio_limit=ratio_limit) > before else start
+    better = best_possible_recall(boxes, found, ratio_limit=ratio_limit) > before
+    return found if better or not keep else start
 
 
 def _mutated(

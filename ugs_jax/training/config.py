@@ -33,7 +33,7 @@ class Network:
         (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
       p2: adds the stride-4 level, which small objects need.
       anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
-      anchor_fit: how: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`, from the published ones), that
+      anchor_fit: how: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`), that
         gives tiny anchors to coarse levels where objects are small.
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
       remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
@@ -148,7 +148,8 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     network = experiment.network
     if network.anchor_fit == "auto":
         start = published_anchors(network.kind, network.p2)
-        return auto_anchors(sizes, start, ratio_limit=experiment.gains.ratio_limit, seed=experiment.seed)
+        limit = experiment.gains.ratio_limit
+        return auto_anchors(sizes, start, keep=not network.p2, ratio_limit=limit, seed=experiment.seed)
     return fit_anchors(sizes, strides=pyramid_strides(network.p2), per_level=anchors_a_cell(network.kind))
 
 
