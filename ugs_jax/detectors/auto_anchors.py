@@ -30,15 +30,15 @@ def auto_anchors(
     Args:
       sizes: box sides (w, h) in px of the network's input.
       start: anchors to begin with; levels and anchors a level are theirs.
-      keep: whether `start` may be the answer. With a level P2 the reference has none to begin with, and clusters always.
+      keep: whether `start` may be the answer. With a level P2 the reference begins with none, and always clusters.
       ratio_limit: side ratio up to which an anchor may learn a box.
       generations: mutations tried.
       seed: of clusters and mutations.
       min_side: boxes with both sides below it are left out of the clusters, and no anchor side is below it, px.
 
     Returns:
-      As many anchors as in `start`, px; `start` itself where there are too few boxes, and, if it may be kept, where more
-      than 98 % of the boxes can be learned with it or nothing better was found.
+      As many anchors as in `start`, px; `start` itself where there are too few boxes, and, if it may be kept, where
+      more than 98 % of the boxes can be learned with it or nothing better was found.
 
     References:
       Jocher et al., YOLOv5 v6.0 to v7.0, described from its public behaviour.
