@@ -148,7 +148,13 @@ def _variant(dtype: str, remat: bool) -> str:
 def _json(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> dict[str, Any]:
     first, *others = ({"dtype": dtype, "remat": remat, **plan.json()} for (dtype, remat), plan in variants.items())
     experiment, network = options.experiment, options.experiment.network
-    size = {"experiment": experiment.name, "network": network.size, "p2": network.p2, "quick": options.quick}
+    size = {
+        "experiment": experiment.name,
+        "network": network.size,
+        "kind": network.kind,
+        "p2": network.p2,
+        "quick": options.quick,
+    }
     return {**size, "image_size": list(experiment.loader.image_size), **first, "variants": others}
 
 
@@ -159,8 +165,8 @@ def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
     console = Console(highlight=False)
     height, width = experiment.loader.image_size
     for (dtype, remat), plan in variants.items():
-        network = f"{experiment.name}, size {experiment.network.size}{' with P2' if experiment.network.p2 else ''}"
-        console.rule(f"{plan.topology}: {network}, {height}×{width}, {_variant(dtype, remat)}")
+        network = experiment.network.describe()
+        console.rule(f"{plan.topology}: {experiment.name}, {network}, {height}×{width}, {_variant(dtype, remat)}")
         for label, text in _lines(plan):
             console.print(f"{label:<18}{text}", soft_wrap=True)
     some = next(iter(variants.values()))
