@@ -63,9 +63,8 @@ class CLLA(nnx.Module):
         b, h, w, _ = coarse.shape
         fine = self.fine(fine).reshape(b, h, 2, w, 2, -1).transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, 4, -1)
         coarse = self.coarse(coarse)
-        products = jnp.einsum(
-            "bhwc,bhwnc->bhwn", self.query(coarse), self.key(fine), preferred_element_type=jnp.float32
-        )
+        wide = jnp.promote_types(coarse.dtype, jnp.float32)
+        products = jnp.einsum("bhwc,bhwnc->bhwn", self.query(coarse), self.key(fine), preferred_element_type=wide)
         weights = jax.nn.softmax(-products / 2, axis=-1).astype(coarse.dtype)
         return (jnp.einsum("bhwn,bhwnc->bhwc", weights, self.value(fine)) + coarse) / 2
 

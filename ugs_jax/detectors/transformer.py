@@ -71,7 +71,7 @@ class _EncoderLayer(nnx.Module):
 
     def __init__(self, channels: int, dtype: Any, rngs: nnx.Rngs) -> None:
         plain = partial(_linear, dtype=dtype, rngs=rngs, bias=False)
-        self.norm, self.norm2 = _layer_norm(channels, rngs), _layer_norm(channels, rngs)
+        self.norm, self.norm2 = _layer_norm(channels, dtype, rngs), _layer_norm(channels, dtype, rngs)
         self.query, self.key, self.value = (plain(channels, channels) for _ in range(3))
         self.inward = nnx.List([_projection(channels, dtype, rngs) for _ in range(3)])
         self.outward = _linear(channels, channels, dtype, rngs, bias_init=nnx.initializers.zeros_init())
@@ -105,7 +105,7 @@ class _WindowLayer(nnx.Module):
 
     def __init__(self, channels: int, shift: int, dtype: Any, rngs: nnx.Rngs) -> None:
         self.shift, self.heads = shift, max(channels // 32, 1)
-        self.norm, self.norm2 = _layer_norm(channels, rngs), _layer_norm(channels, rngs)
+        self.norm, self.norm2 = _layer_norm(channels, dtype, rngs), _layer_norm(channels, dtype, rngs)
         self.inward = _linear(channels, 3 * channels, dtype, rngs, bias=False)
         self.outward = _linear(channels, channels, dtype, rngs)
         draw = nnx.initializers.truncated_normal(0.02)
@@ -184,8 +184,8 @@ def _split(key: Array | None, count: int) -> list[Array | None]:
     return [None] * count if key is None else list(jax.random.split(key, count))
 
 
-def _layer_norm(channels: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(channels, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+def _layer_norm(channels: int, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(channels, epsilon=1e-5, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs)
 
 
 def _linear(
