@@ -191,11 +191,7 @@ def _evaluate_run(
       split: the validation images, or the training images as they are: what the run has learned by heart.
       protocol: what to count; other than by default, as many detections are kept as the protocol counts.
     """
-    import json
-
-    from ugs_jax.atomic import write_atomically
-    from ugs_jax.evaluation import VisDroneScorer, write_submission
-    from ugs_jax.score_command import image_names, print_scores, room_for, scorer_for
+    from ugs_jax.score_command import print_scores, room_for, scorer_for, write_evaluation
     from ugs_jax.training import evaluate, jit_detect, load_for_inference, read_experiment
     from ugs_jax.training.remote.opened import opened_run
 
@@ -207,13 +203,10 @@ def _evaluate_run(
         scorer = scorer_for(protocol, data, experiment.data)
         scores = evaluate(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, scorer)
         suffix = f"{which}{'_train' if split == 'train' else ''}{'' if protocol == 'default' else f'_{protocol}'}"
-        file = opened.folder / f"evaluation_{suffix}.json"
-        write_atomically(file, json.dumps({"protocol": scorer.describe(), **scores}, indent=1).encode())
-        if isinstance(scorer, VisDroneScorer):
-            archive = write_submission(opened.folder / f"submission_{suffix}", image_names(data), scorer.found)
-            print(f"submission: {opened.shown(archive)}")
+        written = write_evaluation(opened.folder, suffix, scorer, scores, data)
     print_scores(scores, f"{experiment.name} ({which}, {split})", scorer.describe())
-    print(f"scores: {opened.shown(file)}")
+    for what, file in written.items():
+        print(f"{what}: {opened.shown(file)}")
 
 
 def predict_command(words: list[str]) -> None:

@@ -11,6 +11,7 @@ import tyro
 from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
 from data_pipeline.visdrone import CLASSES, read_rows
+from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
 from ugs_jax.evaluation.coco_files import coco_ground_truth, coco_truth_images, read_annotations, read_results
@@ -23,7 +24,7 @@ from ugs_jax.evaluation.scorers import (
     visdrone_truth,
     with_coco,
 )
-from ugs_jax.evaluation.submission import read_submission
+from ugs_jax.evaluation.submission import read_submission, write_submission
 from ugs_jax.evaluation.visdrone import CAPS, FoundImage, TruthImage, visdrone_scores, visdrone_table
 
 if TYPE_CHECKING:
@@ -153,6 +154,22 @@ def room_for(protocol: ProtocolName, options: "Postprocess") -> "Postprocess":
     most = CAPS[-1] if protocol == "visdrone" else BENCHMARKS[protocol].max_detections
     kept = max(options.max_detections, most)
     return replace(options, max_detections=kept, candidates=max(options.candidates, kept))
+
+
+def write_evaluation(
+    folder: Path,
+    name: str,
+    scorer: CocoScorer | VisDroneScorer,
+    scores: dict[str, float | None],
+    data: Dataset,
+) -> dict[str, Path]:
+    """Writes `evaluation_<name>.json` and, of VisDrone's protocol, a submission; returns what was written, by kind."""
+    file = folder / f"evaluation_{name}.json"
+    write_atomically(file, json_format.dumps({"protocol": scorer.describe(), **scores}, indent=1).encode())
+    if not isinstance(scorer, VisDroneScorer):
+        return {"scores": file}
+    archive = write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
+    return {"scores": file, "submission": archive}
 
 
 def image_names(data: Dataset) -> list[str]:

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from tests.evaluation import test_coco_scoring as by_hand
 from ugs_jax.evaluation import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON, CocoScorer, Protocol
 
 
@@ -54,6 +55,32 @@ def test_ai_tod_counts_fifteen_hundred_detections():
     assert got["ar100"] == pytest.approx(100 / 1600)
     assert got["ap_tiny"] == pytest.approx(94 / 101)  # recall points 0, .01, …, .93: it ends at .9375
     assert got["ap_medium"] is None
+
+
+@pytest.mark.parametrize("protocol", [COCO, AI_TOD, SODA_D, TINY_PERSON], ids=lambda protocol: protocol.name)
+def test_scores_equal_an_independent_evaluation(protocol):
+    images, rows = by_hand.random_case(seed=11, images=6)
+
+    def mean(which, low, high, cap, thresholds=protocol.iou_thresholds):
+        cells = [
+            by_hand.reference_ap(images, rows, label, t, low, min(high, 1e5), cap)
+            for label in (0, 1)
+            for t in thresholds
+        ]
+        cells = [cell[which] for cell in cells if cell is not None]
+        return float(np.mean(cells)) if cells else None
+
+    got, most = by_hand.score(images, rows, protocol), protocol.max_detections
+    low, high = (protocol.scope.low, protocol.scope.high) if protocol.scope else (0.0, 1e5)
+    expected = {"ap": mean(0, low, high, most), "ap50": mean(0, low, high, most, [0.5])}
+    expected |= {f"ar{cap}": mean(1, low, high, cap) for cap in protocol.caps}
+    for size in protocol.size_bins:
+        expected[f"ap_{size.name}"] = mean(0, size.low, size.high, most)
+        for t in protocol.size_thresholds:
+            expected[f"ap{round(100 * t)}_{size.name}"] = mean(0, size.low, size.high, most, [t])
+    assert 0.05 < expected["ap"] < 0.95
+    for key, value in expected.items():
+        assert got[key] == pytest.approx(value, abs=1e-9), key  # the same ratios of integers, summed in another order
 
 
 SIDES = {

@@ -22,6 +22,7 @@ CROSS_CHECK = Protocol(size_bins=())
 """COCO's AP with 500 detections, shown beside VisDrone's as `coco_ap`, `coco_ap50` and `coco_ap75`."""
 
 
+@typing.runtime_checkable
 class Scorer(typing.Protocol):
     """Collects detections and scores them."""
 
