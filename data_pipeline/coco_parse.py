@@ -20,7 +20,11 @@ SHARED_ID = "annotations whose id another one has (both kept)"
 
 @dataclass
 class CocoImage:
-    """One image: boxes are xyxy px as found, float64 [n, 4]; `regions` are those with `iscrowd`."""
+    """One image: boxes are xyxy px as found, float64 [n, 4]; `regions` are those with `iscrowd`.
+
+    `areas` px² are those the file gives, None where it gives none; `region_labels` and `region_areas` are of the
+    regions.
+    """
 
     source_id: int | str
     file_name: str
@@ -29,6 +33,9 @@ class CocoImage:
     boxes: list[list[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     regions: list[list[float]] = field(default_factory=list)
+    areas: list[float | None] = field(default_factory=list)
+    region_labels: list[int] = field(default_factory=list)
+    region_areas: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -179,9 +186,12 @@ def _annotate(
         image = images[image_id]
         if crowd:
             image.regions.append(corners)
+            image.region_labels.append(labels[category])
+            image.region_areas.append(_area(entry))
         else:
             image.boxes.append(corners)
             image.labels.append(labels[category])
+            image.areas.append(_area(entry))
 
 
 def _fields(where: str, entry: Any, *names: str) -> list[Any]:
@@ -205,6 +215,11 @@ def _crowd(where: str, entry: dict[str, Any]) -> bool:
     if value not in (0, 1, None):
         raise DataError(f"{where}: expected 'iscrowd' to be 0 or 1, got {value!r}. Fix: correct it.")
     return bool(value)
+
+
+def _area(entry: dict[str, Any]) -> float | None:
+    value = entry.get("area")
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
 
 
 def _corners(where: str, bbox: Any) -> list[float]:

@@ -88,9 +88,19 @@ class VisDrone:
         )
         return open_split(recipe, cache_dir)
 
+    def annotation_folder(self, split: str) -> Path:
+        """The folder of a split's annotation files, for scoring by the official protocol, which needs them as they are.
 
-def read_rows(path: Path) -> Rows:
-    """Reads one annotation file.
+        Raises:
+          ValueError: an unknown split.
+        """
+        if split not in _FOLDERS:
+            raise ValueError(f"split: expected one of {tuple(_FOLDERS)}, got {split!r}.")
+        return Path(self.root) / _FOLDERS[split] / "annotations"
+
+
+def read_columns(path: Path) -> np.ndarray:
+    """Reads the first six columns of an annotation file as they are: float64 [n, 6].
 
     Raises:
       DataError: a row that does not have eight numbers or has an unknown category, by file and line.
@@ -101,13 +111,20 @@ def read_rows(path: Path) -> Rows:
         raise DataError(
             f"{path}: expected a text file, got other bytes. Fix: copy it again from its source."
         ) from error
+    rows = [_row(f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return np.array(rows, np.float64).reshape(-1, 6)
+
+
+def read_rows(path: Path) -> Rows:
+    """Reads one annotation file.
+
+    Raises:
+      DataError: a row that does not have eight numbers or has an unknown category, by file and line.
+    """
     boxes: list[list[float]] = []
     labels: list[int] = []
     regions: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        left, top, width, height, score, category = _row(f"{path}:{number}", line)
+    for left, top, width, height, score, category in read_columns(path).tolist():
         corners = [left, top, left + width, top + height]
         if category in (0, _LAST_CATEGORY) or score == 0:
             regions.append(corners)

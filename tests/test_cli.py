@@ -1,6 +1,7 @@
 """The `ugs` command: its manual, its errors, and a whole run from training to pictures."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -18,7 +19,7 @@ TINY = [
 def test_without_arguments_it_prints_the_manual(capsys):
     assert main([]) == 0
     manual = capsys.readouterr().out
-    assert all(word in manual for word in ("ugs train", "ugs compare", "ugs eval", "ugs predict", "first_light_ugs"))
+    assert all(word in manual for word in ("ugs train", "ugs eval", "ugs score", "ugs predict", "first_light_ugs"))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_without_arguments_it_prints_the_manual(capsys):
         (["train", "first_light_ug"], "did you mean 'first_light_ugs'"),
         (["train", "nowhere.py"], "nowhere.py: expected a Python file"),
         (["eval", "nowhere"], "nowhere: expected a run folder"),
+        (["score", "nowhere", "--truth", "nowhere"], "nowhere: expected a COCO annotation file"),
         (["predict", "nowhere", "image.png"], "nowhere: expected a run folder"),
         (["curvature", "nowhere"], "nowhere: expected a run folder"),
     ],
@@ -97,6 +99,12 @@ def train_compare_and_score(tmp_path, capsys):
 
     assert main(["eval", str(run), "--split", "train"]) == 0
     assert json.loads((run / "evaluation_best_train.json").read_text())["ap"] is not None
+
+    assert main(["eval", str(run), "--protocol", "visdrone"]) == 0
+    assert "VisDrone-DET official" in json.loads((run / "evaluation_best_visdrone.json").read_text())["protocol"]
+    with zipfile.ZipFile(run / "submission_best_visdrone.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(path.name for path in (run / "submission_best_visdrone").iterdir())
+        assert len(archive.namelist()) == 4
 
     assert main(command) == 1
     assert "--resume" in capsys.readouterr().err

@@ -12,7 +12,8 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
 
   ugs train [CONFIG] [--FIELD VALUE …]   train one experiment into a run folder, with curves and a report
   ugs compare [CONFIG …] [--seeds 0 1 2] train several, the baseline first, on the same batches; draw AP by epoch
-  ugs eval RUN                           score a run on its validation images (COCO AP by object size)
+  ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
+  ugs score PREDICTIONS --truth …        score predictions of any program: COCO results, VisDrone submissions
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
   ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
@@ -25,7 +26,7 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "predict", "curvature", "plan", "data", "verify")
+_COMMANDS = ("train", "compare", "eval", "score", "predict", "curvature", "plan", "data", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +64,11 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.data_command import data_command
 
         data_command(words)
+        return 0
+    if name == "score":
+        from ugs_jax.score_command import score_command
+
+        score_command(words)
         return 0
     if name == "plan":
         from ugs_jax.plan_command import plan_command

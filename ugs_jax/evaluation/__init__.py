@@ -1,5 +1,6 @@
 """Scoring detections and writing them down."""
 
+from ugs_jax.evaluation.benchmarks import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
 from ugs_jax.evaluation.draw import SheetRow, draw_contact_sheet, draw_detections
 from ugs_jax.evaluation.predict import Prediction, write_contact_sheet, write_predictions
@@ -14,27 +15,44 @@ from ugs_jax.evaluation.results import (
     split_batch,
     to_original,
 )
+from ugs_jax.evaluation.scorers import Scorer, VisDroneScorer, visdrone_truth
+from ugs_jax.evaluation.submission import read_submission, write_submission
+from ugs_jax.evaluation.visdrone import FoundImage, TruthImage, visdrone_scores, visdrone_table
 
 __all__ = [
+    "AI_TOD",
     "AI_TOD_BINS",
+    "BENCHMARKS",
+    "COCO",
     "COCO_BINS",
     "DEFAULT_PROTOCOL",
+    "SODA_D",
+    "TINY_PERSON",
     "AnnotatedDataset",
     "BatchGeometry",
     "CocoRow",
     "CocoScorer",
     "DetectionArrays",
+    "FoundImage",
     "ImageDetections",
     "Prediction",
     "Protocol",
+    "Scorer",
     "SheetRow",
     "SizeBin",
+    "TruthImage",
+    "VisDroneScorer",
     "coco_rows",
     "draw_contact_sheet",
     "draw_detections",
+    "read_submission",
     "rows_from_detections",
     "split_batch",
     "to_original",
+    "visdrone_scores",
+    "visdrone_table",
+    "visdrone_truth",
     "write_contact_sheet",
     "write_predictions",
+    "write_submission",
 ]

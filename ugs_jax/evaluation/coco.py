@@ -1,13 +1,15 @@
 """COCO average precision by object size, through faster-coco-eval (C++)."""
 
+import math
 import typing
 from collections.abc import Iterable
 
 import numpy as np
 
-from ugs_jax.evaluation.protocol import DEFAULT_PROTOCOL, Protocol
+from ugs_jax.evaluation.protocol import DEFAULT_PROTOCOL, Protocol, SizeBin
 from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays, rows_from_detections
 
+GroundTruth = dict[str, list[dict[str, typing.Any]]]
 _UNBOUNDED_AREA = 1e10  # px²; pycocotools' own upper end, 1e5 px a side
 
 
@@ -33,7 +35,7 @@ class CocoScorer:
     unmatched detection with at least t of its area inside is neither right nor wrong.
 
     Args:
-      dataset: ground truth.
+      dataset: ground truth; or in COCO's format, with image ids from 0, category ids from 1 and annotation ids from 1.
       protocol: thresholds, caps, size bins.
 
     Raises:
@@ -43,14 +45,15 @@ class CocoScorer:
       Lin et al., Microsoft COCO, ECCV 2014; Wang et al., Tiny Object Detection in Aerial Images, ICPR 2021.
     """
 
-    def __init__(self, dataset: AnnotatedDataset, protocol: Protocol = DEFAULT_PROTOCOL) -> None:
+    def __init__(self, dataset: AnnotatedDataset | GroundTruth, protocol: Protocol = DEFAULT_PROTOCOL) -> None:
         """Builds the ground truth; see the class."""
         from faster_coco_eval import COCO
 
+        truth = dataset if isinstance(dataset, dict) else _coco_ground_truth(dataset)
         self.protocol = protocol
-        self.classes = tuple(dataset.classes)
-        self._images = len(dataset)
-        self._truth = COCO(_coco_ground_truth(dataset))
+        self.classes = tuple(category["name"] for category in truth["categories"])
+        self._images = len(truth["images"])
+        self._truth = COCO(truth)
         self._rows: list[CocoRow] = []
 
     @property
@@ -90,12 +93,17 @@ class CocoScorer:
         """
         self.add(rows_from_detections(detections, batch))
 
+    def describe(self) -> str:
+        """One line to print beside every number."""
+        return self.protocol.describe()
+
     def score(self) -> dict[str, float | None]:
         """Scores what has been added.
 
         Returns:
-          `ap`, `ap<t>` for the thresholds .5 and .75 where the protocol has them, `ap_<size>` for each size bin,
-          `ar<max_detections>`, and `ap/<class>`: all in [0, 1], None where there is no such object.
+          `ap`, `ap<t>` for the thresholds .25, .5 and .75 where the protocol has them, `ap_<size>` for each size bin,
+          `ap<t>_<size>` for its size thresholds, `ar<n>` for each cap, and `ap/<class>`: all in [0, 1], None where
+          there is no such object.
         """
         from faster_coco_eval import COCOeval_faster
 
@@ -103,27 +111,28 @@ class CocoScorer:
         found = self._truth.loadRes([dict(row) for row in self._rows])
         evaluation = COCOeval_faster(self._truth, found, "bbox")
         evaluation.params.iouThrs = np.asarray(protocol.iou_thresholds)
-        evaluation.params.maxDets = [protocol.max_detections]
-        evaluation.params.areaRngLbl = ["all", *(size.name for size in protocol.size_bins)]
-        evaluation.params.areaRng = [
-            [0, _UNBOUNDED_AREA],
-            *([size.low**2, min(size.high**2, _UNBOUNDED_AREA)] for size in protocol.size_bins),
-        ]
+        evaluation.params.maxDets = list(protocol.caps)
+        ranges = (protocol.scope or SizeBin("all", 0.0, math.inf), *protocol.size_bins)
+        evaluation.params.areaRngLbl = [size.name for size in ranges]
+        evaluation.params.areaRng = [[size.low**2, min(size.high**2, _UNBOUNDED_AREA)] for size in ranges]
         evaluation.evaluate()
         evaluation.accumulate()
-        precision, recall = evaluation.eval["precision"][..., 0], evaluation.eval["recall"][..., 0]
-        return self._summary(np.asarray(precision), np.asarray(recall))
+        return self._summary(np.asarray(evaluation.eval["precision"])[..., -1], np.asarray(evaluation.eval["recall"]))
 
     def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float | None]:
-        """Means over precision [threshold, recall point, class, size] and recall [threshold, class, size]."""
+        """Means over precision [threshold, recall point, class, size] and recall [threshold, class, size, cap]."""
         scores = {"ap": _mean(precision[..., 0])}
-        for threshold, key in ((0.5, "ap50"), (0.75, "ap75")):
-            index = np.flatnonzero(np.isclose(self.protocol.iou_thresholds, threshold))
-            if index.size:
-                scores[key] = _mean(precision[index, ..., 0])
+        at = {round(100 * threshold): i for i, threshold in enumerate(self.protocol.iou_thresholds)}
+        for percent in (25, 50, 75):
+            if percent in at:
+                scores[f"ap{percent}"] = _mean(precision[at[percent], ..., 0])
         for i, size in enumerate(self.protocol.size_bins, start=1):
             scores[f"ap_{size.name}"] = _mean(precision[..., i])
-        scores[f"ar{self.protocol.max_detections}"] = _mean(recall[..., 0])
+            for threshold in self.protocol.size_thresholds:
+                percent = round(100 * threshold)
+                scores[f"ap{percent}_{size.name}"] = _mean(precision[at[percent], ..., i])
+        for k, cap in enumerate(self.protocol.caps):
+            scores[f"ar{cap}"] = _mean(recall[:, :, 0, k])
         for k, name in enumerate(self.classes):
             scores[f"ap/{name}"] = _mean(precision[:, :, k, 0])
         return scores
@@ -135,7 +144,7 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def _coco_ground_truth(dataset: AnnotatedDataset) -> dict[str, list[dict[str, typing.Any]]]:
+def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
     """The data set in COCO's format; annotation ids start at 1, for 0 means `unmatched` to pycocotools."""
     classes = len(dataset.classes)
     images: list[dict[str, typing.Any]] = []

@@ -52,15 +52,22 @@ class Protocol:
       iou_thresholds: increasing, within (0, 1].
       size_bins: one `ap_<name>` each. The default has AI-TOD's four (its lowest bin starts at 0, as in AI-TOD's
         code; `medium` ends at 64, as in its paper) and COCO's three.
+      size_thresholds: each bin is also scored at each of these thresholds alone, as `ap<t>_<name>`.
+      scope: objects that `ap`, `ap<t>`, `ar<n>` and `ap/<class>` count; others are ignored there. None for all.
+      recall_caps: smaller caps at which recall is reported too, as `ar<n>`.
 
     Raises:
-      ValueError: for an empty or unordered list of thresholds, a cap below 1, or two bins of one name.
+      ValueError: for an empty or unordered list of thresholds, a cap below 1, caps out of order, a size threshold that
+        is none of the thresholds, or two bins of one name.
     """
 
     name: str = "COCO"
     max_detections: int = 500
     iou_thresholds: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
     size_bins: tuple[SizeBin, ...] = AI_TOD_BINS + COCO_BINS
+    size_thresholds: tuple[float, ...] = ()
+    scope: SizeBin | None = None
+    recall_caps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the fields; see the class for what is raised."""
@@ -75,6 +82,21 @@ class Protocol:
         names = [size.name for size in self.size_bins]
         if len(set(names)) != len(names):
             raise ValueError(f"size_bins: expected a different name for each, got {names}; rename the repeated one")
+        if list(self.caps) != sorted(set(self.caps)) or self.caps[0] < 1:
+            raise ValueError(
+                f"recall_caps: expected increasing numbers from 1, below max_detections={self.max_detections}, got "
+                f"{self.recall_caps}; COCO's are 1, 10 and 100"
+            )
+        if not set(self.size_thresholds) <= set(self.iou_thresholds):
+            raise ValueError(
+                f"size_thresholds: expected some of {self.iou_thresholds}, got {self.size_thresholds}; add them to "
+                "iou_thresholds"
+            )
+
+    @property
+    def caps(self) -> tuple[int, ...]:
+        """Detections an image and class may have where recall is reported; precision counts the last."""
+        return (*self.recall_caps, self.max_detections)
 
     def describe(self) -> str:
         """One line to print beside every number."""
@@ -86,9 +108,11 @@ class Protocol:
             else ", ".join(f"{t:.2f}" for t in thresholds)
         )
         sizes = ", ".join(size.describe() for size in self.size_bins)
+        recall = f" (recall also at {', '.join(map(str, self.recall_caps))})" if self.recall_caps else ""
+        scope = f", objects of {self.scope.describe()} only except in the bins" if self.scope else ""
         return (
-            f"{self.name} AP: IoU {iou}, 101 recall points, mean over classes, "
-            f"at most {self.max_detections} detections per image and class, ignore regions as crowds; "
+            f"{self.name} AP: IoU {iou}, 101 recall points, mean over classes{scope}, "
+            f"at most {self.max_detections} detections per image and class{recall}, ignore regions as crowds; "
             f"object size = √area in px of the stored image: {sizes}"
         )
 

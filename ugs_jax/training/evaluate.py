@@ -1,4 +1,4 @@
-"""Score a detector on a data set: jitted detection, COCO scoring on the host."""
+"""Score a detector on a data set: jitted detection, scoring on the host."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
 from ugs_jax.detectors import Detections, Detector, Postprocess
-from ugs_jax.evaluation import CocoScorer
+from ugs_jax.evaluation import Scorer
 from ugs_jax.training.sharding import batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
@@ -75,7 +75,7 @@ def evaluate(
     dataset: Dataset,
     options: LoaderOptions,
     mesh: Mesh,
-    scorer: CocoScorer,
+    scorer: Scorer,
 ) -> dict[str, float | None]:
     """AP and AR by the scorer's protocol."""
     scorer.reset()

@@ -1,0 +1,165 @@
+"""VisDrone's submission format: written, read back, and refused where it is not right."""
+
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+from data_pipeline import DataError
+from ugs_jax.evaluation import (
+    FoundImage,
+    TruthImage,
+    read_submission,
+    submission,
+    visdrone_scores,
+    visdrone_table,
+    write_submission,
+)
+
+ROW = "1,2,3,4,0.5,1,-1,-1"
+
+
+def some_detections(seed, count):
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate([rng.uniform(0, 500, (count, 2)), rng.uniform(1, 80, (count, 2))], axis=1)
+    return FoundImage(boxes, rng.integers(1, 11, count), rng.uniform(size=count))
+
+
+@pytest.fixture
+def found():
+    return [some_detections(0, 40), some_detections(1, 1), some_detections(2, 0)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_what_is_written_is_read_back_best_score_first(tmp_path, found, kind):
+    archive = write_submission(tmp_path / "results", ["a", "b", "c"], found)
+    assert archive == tmp_path / "results.zip"
+    got = read_submission(tmp_path / "results" if kind == "folder" else archive, ["a", "b", "c"], classes=10)
+    for before, after in zip(found[:2], got, strict=False):
+        order = np.argsort(-before.scores)
+        np.testing.assert_array_equal(after.categories, before.categories[order])
+        np.testing.assert_allclose(after.boxes, before.boxes[order], rtol=0, atol=0.5e-3 + 1e-9)  # three decimals
+        np.testing.assert_allclose(after.scores, before.scores[order], rtol=0, atol=0.5e-6 + 1e-9)  # six
+
+
+def test_an_image_without_detections_gets_a_row_that_the_toolkit_can_read_and_that_changes_no_score(tmp_path, found):
+    write_submission(tmp_path / "results", ["a", "b", "c"], found)
+    assert (tmp_path / "results" / "c.txt").read_text() == "0,0,1,1,0,1,-1,-1\n"
+    truth = [TruthImage(image.boxes + 1, image.categories, np.ones(len(image.boxes), bool)) for image in found]
+    truth[2] = truth[1]
+    read = read_submission(tmp_path / "results", ["a", "b", "c"], classes=10)
+    names = [str(k) for k in range(10)]
+    with_row = visdrone_scores(visdrone_table(truth, read, 10), names)
+    without = visdrone_scores(visdrone_table(truth, [*read[:2], found[2]], 10), names)
+    assert with_row == without
+    assert 0 < with_row["ap"] < 1
+
+
+def test_a_row_has_eight_columns_of_which_the_last_two_are_minus_one(tmp_path):
+    image = FoundImage(np.array([[1.25, 2, 3, 4.0]]), np.array([10]), np.array([0.75]))
+    write_submission(tmp_path / "results", ["a"], [image])
+    assert (tmp_path / "results" / "a.txt").read_text() == "1.250,2.000,3.000,4.000,0.750000,10,-1,-1\n"
+
+
+def test_the_archive_has_one_file_for_each_image_at_its_top_level_and_is_the_same_every_time(tmp_path, found):
+    first = write_submission(tmp_path / "results", ["a", "b", "c"], found).read_bytes()
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        assert archive.namelist() == ["a.txt", "b.txt", "c.txt"]
+        assert archive.read("a.txt") == (tmp_path / "results" / "a.txt").read_bytes()
+    assert write_submission(tmp_path / "results", ["a", "b", "c"], found).read_bytes() == first
+
+
+def test_files_of_images_that_are_gone_are_removed(tmp_path, found):
+    write_submission(tmp_path / "results", ["old", "b", "c"], found)
+    write_submission(tmp_path / "results", ["a", "b", "c"], found)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_two_images_of_one_name_are_refused(tmp_path, found):
+    with pytest.raises(ValueError, match="expected a name of its own for each image, got 'a' twice"):
+        write_submission(tmp_path / "results", ["a", "a", "c"], found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{ROW}\n1,2,3,4,0.5,1,-1\n", "a.txt:2: expected 8 columns, left,top,width,height,score,category"),
+        (f"{ROW}\n\n1,2,three,4,0.5,1,-1,-1", "a.txt:3: expected numbers, got '1,2,three,4,0.5,1,-1,-1'"),
+        ("1,2,nan,4,0.5,1,-1,-1", "a.txt:1: expected finite numbers"),
+        ("1,2,3,4,inf,1,-1,-1", "a.txt:1: expected finite numbers"),
+        ("9,9,-3,4,0.5,1,-1,-1", "a.txt:1: expected width and height of at least 0, got -3 and 4"),
+        ("1,2,3,4,0.5,12,-1,-1", "a.txt:1: expected a category from 1 to 10"),
+        ("1,2,3,4,0.5,1.5,-1,-1", "a.txt:1: expected a category from 1 to 10"),
+        (f"{ROW}\n1,2,3,4,0.4,1,-1,-1\n{ROW}", "a.txt:3: expected every detection once, got the row of line 1 again"),
+    ],
+)
+def test_a_wrong_row_is_refused_by_file_and_line(tmp_path, text, message):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_submission(tmp_path, ["a"], classes=10)
+
+
+def test_other_bytes_than_text_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"a\.txt: expected a text file, got other bytes"):
+        read_submission(tmp_path, ["a"], classes=10)
+
+
+def test_trailing_commas_blank_lines_and_empty_files_are_read(tmp_path):
+    (tmp_path / "a.txt").write_text(f"\ufeff{ROW},\r\n\r\n 5, 6, 7, 8, 1, 11, -1, -1")
+    (tmp_path / "b.txt").write_text("")
+    a, b = read_submission(tmp_path, ["a", "b"], classes=10)
+    np.testing.assert_array_equal(a.boxes, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert a.categories.tolist() == [1, 11]
+    assert b.boxes.shape == (0, 4)
+
+
+def test_a_missing_result_file_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text(ROW)
+    with pytest.raises(DataError, match=r"b.txt: expected a result file for each of 3 images, found none for 2"):
+        read_submission(tmp_path, ["a", "b", "c"], classes=10)
+
+
+def test_a_result_file_of_no_image_is_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(ROW)
+    with pytest.raises(DataError, match=r"b\.txt: expected result files named as the annotation files"):
+        read_submission(tmp_path, ["a"], classes=10)
+
+
+def test_a_place_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="nowhere: expected a folder or a zip archive of result files"):
+        read_submission(tmp_path / "nowhere", ["a"], classes=10)
+
+
+@pytest.mark.parametrize("name", ["../a.txt", "results/a.txt", "/a.txt", "..\\a.txt", "a.exe"])
+def test_names_of_an_archive_that_lead_elsewhere_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "results.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), ROW)
+    with pytest.raises(DataError, match="expected text files at the top level"):
+        read_submission(tmp_path / "results.zip", ["a"], classes=10)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_files_of_one_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "results.zip", "w") as archive:
+        archive.writestr("a.txt", ROW)
+        archive.writestr("a.txt", "")
+    with pytest.raises(DataError, match=r"expected one 'a\.txt', got two"):
+        read_submission(tmp_path / "results.zip", ["a"], classes=10)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "_LARGEST", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "results.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", b"\n" * (2 << 20))
+    assert (tmp_path / "results.zip").stat().st_size < 10_000
+    with pytest.raises(DataError, match="expected at most 1 MiB of results, got more"):
+        read_submission(tmp_path / "results.zip", ["a"], classes=10)
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    (tmp_path / "results.zip").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match="expected a zip archive, got one that cannot be read"):
+        read_submission(tmp_path / "results.zip", ["a"], classes=10)

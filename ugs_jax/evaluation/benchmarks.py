@@ -1,0 +1,62 @@
+"""The protocols of published benchmarks, as their code has them."""
+
+import math
+
+from ugs_jax.evaluation.protocol import COCO_BINS, DEFAULT_PROTOCOL, Protocol, SizeBin
+
+COCO = Protocol(
+    name="COCO",
+    max_detections=100,
+    size_bins=tuple(SizeBin(size.name.removeprefix("coco_"), size.low, size.high) for size in COCO_BINS),
+    recall_caps=(1, 10),
+)
+"""COCO detection: 1, 10 and 100 detections an image and class. Lin et al., ECCV 2014."""
+
+AI_TOD = Protocol(
+    name="AI-TOD",
+    max_detections=1500,
+    size_bins=(
+        SizeBin("very_tiny", 0.0, 8.0),
+        SizeBin("tiny", 8.0, 16.0),
+        SizeBin("small", 16.0, 32.0),
+        SizeBin("medium", 32.0, math.inf),
+    ),
+    recall_caps=(1, 100),
+)
+"""AI-TOD as its fork of pycocotools scores it: 1, 100 and 1500 detections, and `medium` has no upper end, though the
+paper gives 64 px. Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
+
+SODA_D = Protocol(
+    name="SODA-D",
+    max_detections=1000,
+    size_bins=(
+        SizeBin("extremely_small", 0.0, 12.0),
+        SizeBin("relatively_small", 12.0, 20.0),
+        SizeBin("generally_small", 20.0, 32.0),
+        SizeBin("normal", 32.0, math.sqrt(2000.0)),
+    ),
+    scope=SizeBin("small", 0.0, 32.0),
+    recall_caps=(100, 300),
+)
+"""SODA-D: AP counts objects of at most 1024 px² only; `normal` is 1024 to 2000 px². Detections are those of whole
+images: merge what was found on crops first. Cheng et al., Towards Large-Scale Small Object Detection, TPAMI 2023."""
+
+TINY_PERSON = Protocol(
+    name="TinyPerson",
+    max_detections=200,
+    iou_thresholds=(0.25, 0.5, 0.75),
+    size_bins=(
+        SizeBin("tiny1", 1.0, 8.0),
+        SizeBin("tiny2", 8.0, 12.0),
+        SizeBin("tiny3", 12.0, 20.0),
+        SizeBin("tiny", 1.0, 20.0),
+        SizeBin("small", 20.0, 32.0),
+        SizeBin("reasonable", 32.0, math.inf),
+    ),
+    size_thresholds=(0.25, 0.5, 0.75),
+)
+"""TinyPerson: AP at IoU .25, .5 and .75, of each size; a detection counts for nothing where the share of its area
+inside an ignore region reaches the threshold. Miss rates are not computed. Yu et al., Scale Match, WACV 2020."""
+
+BENCHMARKS = {"default": DEFAULT_PROTOCOL, "coco": COCO, "aitod": AI_TOD, "sodad": SODA_D, "tinyperson": TINY_PERSON}
+"""By the names that the command line has for them; VisDrone's is no `Protocol`, see `visdrone`."""
