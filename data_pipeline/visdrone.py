@@ -94,9 +94,9 @@ class VisDrone:
         Raises:
           ValueError: an unknown split.
         """
-        if split not in _FOLDERS:
-            raise ValueError(f"split: expected one of {tuple(_FOLDERS)}, got {split!r}.")
-        return Path(self.root) / _FOLDERS[split] / "annotations"
+        if split not in FOLDERS:
+            raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
+        return Path(self.root) / FOLDERS[split] / "annotations"
 
 
 def read_columns(path: Path) -> np.ndarray:
