@@ -25,6 +25,8 @@ class Network:
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
       remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
         and gradient stay the same.
+      weights: file that a fresh run starts from, `.pt` of YOLOv5 v6 or v7 or `.safetensors`; see docs/weights.md. What
+        has other classes or another objective starts as without it.
     """
 
     size: Size = "n"
@@ -32,6 +34,7 @@ class Network:
     anchors: AnchorSizes | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
