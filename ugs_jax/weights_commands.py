@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from ugs_jax.training import Experiment, TrainState
     from ugs_jax.weights import Weights
 
-Format = Literal["safetensors", "pytorch-state-dict", "stablehlo"]
+Format = Literal["safetensors", "pytorch-state-dict", "stablehlo", "onnx"]
+
+_ENDINGS = {"safetensors": "safetensors", "pytorch-state-dict": "pt", "stablehlo": "stablehlo", "onnx": "onnx"}
 
 
 def import_command(words: list[str]) -> None:
@@ -75,14 +77,15 @@ def _export(
     safetensors: weights with names of ours, any objective; `--network.weights` reads them. pytorch-state-dict: names
     and layouts of YOLOv5, for heads that regress boxes; `torch.load(FILE, weights_only=True)` reads them, and with an
     output that ends in .safetensors they are written as such. stablehlo: a program from images to detections with the
-    weights inside, which `jax.export.deserialize` reads without this library.
+    weights inside, which `jax.export.deserialize` reads without this library. onnx: a model from images to boxes and
+    scores of all anchors, before suppression; needs jax2onnx.
 
     Args:
       run: a run folder, or the URL of a run.
       format: what to write.
       output: the file to write, or a folder to write it in; NAME with the usual ending here without it.
       which: checkpoint.
-      batch_size: of a StableHLO program; any number of images without it.
+      batch_size: of a StableHLO program or ONNX model; any number of images without it.
     """
     from ugs_jax.atomic import write_atomically
     from ugs_jax.training import RunFolder, load_for_inference, read_experiment
@@ -92,19 +95,23 @@ def _export(
         experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
         detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
     name = f"{run.rstrip('/').rsplit('/', 1)[-1]}-{which}"
-    output = _place(output, name + {"stablehlo": ".stablehlo", "pytorch-state-dict": ".pt"}.get(format, ".safetensors"))
-    if format == "stablehlo":
-        data = _program(detector, state, experiment, batch_size)
+    output = _place(output, f"{name}.{_ENDINGS[format]}")
+    if format in ("stablehlo", "onnx"):
+        data = _program(detector, state, experiment, format, batch_size)
     else:
         data = _weights_bytes(detector, state, classes, f"{name} of {experiment.name}", format, output)
     write_atomically(output, data)
     print(f"{format}: {output} ({len(data):,} bytes)")
 
 
-def _program(detector: "Detector", state: "TrainState", experiment: "Experiment", batch_size: int | None) -> bytes:
-    from ugs_jax.weights import export_program
+def _program(
+    detector: "Detector", state: "TrainState", experiment: "Experiment", kind: str, batch_size: int | None
+) -> bytes:
+    from ugs_jax.weights import export_onnx, export_program
 
     size, options = experiment.loader.image_size, experiment.postprocess
+    if kind == "onnx":
+        return export_onnx(detector, state.ema_params, state.ema_stats, size, batch_size=batch_size)
     return export_program(detector, state.ema_params, state.ema_stats, options, size, batch_size=batch_size)
 
 

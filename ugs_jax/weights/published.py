@@ -7,6 +7,8 @@ head is one 1×1 convolution a level with (x, y, w, h, objectness, classes…) a
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, get_args
 
 import jax
@@ -88,7 +90,7 @@ def _size(stem: Shape) -> Size:
 
 
 def _has_p2(shapes: Mapping[str, Shape]) -> bool:
-    found = [name for name in shapes if re.fullmatch(r"model\.\d+\.m\.0\.weight", name)]
+    found = [name for name in sorted(shapes) if re.fullmatch(r"model\.\d+\.m\.0\.weight", name)]
     for p2, layer in _HEAD.items():
         if found == [f"model.{layer}.m.0.weight"] and len(shapes[found[0]]) == 4:
             return p2
@@ -113,7 +115,8 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
     return tuple(tuple((float(w), float(h)) for w, h in level) for level in pixels)
 
 
-def template(arch: Architecture) -> dict[str, Shape]:
+@lru_cache(maxsize=8)  # one file asks several times
+def template(arch: Architecture) -> Mapping[str, Shape]:
     """Shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
     params, stats = Detector(arch, Regression()).shapes()
     shapes = {path: tuple(leaf.shape) for path, leaf in {**flat_leaves(params), **flat_leaves(stats)}.items()}
@@ -121,7 +124,7 @@ def template(arch: Architecture) -> dict[str, Shape]:
         kernel, bias = f"heads/{level}/localize/kernel", f"heads/{level}/localize/bias"
         shapes[bias] = (len(sizes) * arch.num_outputs,)
         shapes[kernel] = (shapes[kernel][0], *shapes[bias])
-    return shapes
+    return MappingProxyType(shapes)
 
 
 def flat_leaves(tree: Any) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _RECORDS = {
     "__builtin__": {"set"},
     "builtins": {"set"},
 }
-_MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 20_000
+_MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 5_000
 
 
 @dataclass(frozen=True)
