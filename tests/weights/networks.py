@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression
@@ -19,10 +18,18 @@ def detector(size="p", p2=False, classes=3, localization=None, anchors=None):
 
 def drawn(network, seed):
     """Parameters and statistics in the shapes of `init`, every number drawn; variances are positive."""
-    rng = np.random.default_rng(seed)
-    params, stats = network.shapes()
-    draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
-    return jax.tree.map(draw, params), jax.tree.map(lambda leaf: jnp.exp(draw(leaf)), stats)
+    rng, arch = np.random.default_rng(seed), network.arch
+    outputs = {"score": 1 + arch.classes, "localize": network.localization.num_outputs}
+
+    def draw(path, leaf):
+        shape, words = leaf.shape, [key.key for key in path]
+        if words[0] == "heads":
+            shape = (*shape[:-1], len(arch.anchors[words[1]]) * outputs[words[2]])
+        return rng.normal(size=shape).astype(np.float32)
+
+    params, stats = detector(arch.size, arch.p2).shapes()  # traced once for all that differ in their heads
+    params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats))
+    return params, jax.tree.map(np.exp, stats)
 
 
 def same(one, other):

@@ -115,16 +115,23 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
     return tuple(tuple((float(w), float(h)) for w, h in level) for level in pixels)
 
 
-@lru_cache(maxsize=8)  # one file asks several times
-def template(arch: Architecture) -> Mapping[str, Shape]:
+def template(arch: Architecture) -> dict[str, Shape]:
     """Shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
-    params, stats = Detector(arch, Regression()).shapes()
-    shapes = {path: tuple(leaf.shape) for path, leaf in {**flat_leaves(params), **flat_leaves(stats)}.items()}
+    shapes = dict(_with_one_output(arch.size, arch.p2))
     for level, sizes in enumerate(arch.anchors):
-        kernel, bias = f"heads/{level}/localize/kernel", f"heads/{level}/localize/bias"
-        shapes[bias] = (len(sizes) * arch.num_outputs,)
-        shapes[kernel] = (shapes[kernel][0], *shapes[bias])
-    return MappingProxyType(shapes)
+        for part, outputs in (("score", 1 + arch.classes), ("localize", arch.num_outputs)):
+            kernel, bias = f"heads/{level}/{part}/kernel", f"heads/{level}/{part}/bias"
+            shapes[bias] = (len(sizes) * outputs,)
+            shapes[kernel] = (shapes[kernel][0], *shapes[bias])
+    return shapes
+
+
+@lru_cache(maxsize=4)  # one file asks several times
+def _with_one_output(size: Size, p2: bool) -> Mapping[str, Shape]:
+    arch = Architecture(size, p2, 1, (((1.0, 1.0),),) * len(pyramid_strides(p2)))
+    params, stats = Detector(arch, Regression()).shapes()
+    leaves = {**flat_leaves(params), **flat_leaves(stats)}
+    return MappingProxyType({path: tuple(leaf.shape) for path, leaf in leaves.items()})
 
 
 def flat_leaves(tree: Any) -> dict[str, Any]:
