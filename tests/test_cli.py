@@ -29,6 +29,8 @@ def test_without_arguments_it_prints_the_manual(capsys):
         (["train", "nowhere.py"], "nowhere.py: expected a Python file"),
         (["eval", "nowhere"], "nowhere: expected a run folder"),
         (["predict", "nowhere", "image.png"], "nowhere: expected a run folder"),
+        (["export", "nowhere"], "nowhere: expected a run folder"),
+        (["import", "nowhere.pt"], "nowhere.pt: expected a .pt or .safetensors file"),
         (["curvature", "nowhere"], "nowhere: expected a run folder"),
     ],
 )
