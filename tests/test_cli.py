@@ -31,6 +31,8 @@ def test_without_arguments_it_prints_the_manual(capsys):
         (["eval", "nowhere"], "nowhere: expected a run folder"),
         (["score", "nowhere", "--truth", "nowhere"], "nowhere: expected a COCO annotation file"),
         (["predict", "nowhere", "image.png"], "nowhere: expected a run folder"),
+        (["export", "nowhere"], "nowhere: expected a run folder"),
+        (["import", "nowhere.pt"], "nowhere.pt: expected a .pt or .safetensors file"),
         (["curvature", "nowhere"], "nowhere: expected a run folder"),
     ],
 )

@@ -15,6 +15,8 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
   ugs score PREDICTIONS --truth …        score predictions of any program: COCO results, VisDrone submissions
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
+  ugs import FILE.pt                     read weights of YOLOv5 without PyTorch, and nothing in the file is executed
+  ugs export RUN --format FORMAT         write safetensors, a state dict for PyTorch, or a StableHLO program
   ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
   ugs data prepare visdrone --from …     unpack the official archives, check every file, build the data set
@@ -26,7 +28,7 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "score", "predict", "curvature", "plan", "data", "verify")
+_COMMANDS = ("train", "compare", "eval", "score", "predict", "curvature", "plan", "data", "import", "export", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +76,11 @@ def _run(name: str, words: list[str]) -> int:
         from ugs_jax.plan_command import plan_command
 
         plan_command(words)
+        return 0
+    if name in ("import", "export"):
+        from ugs_jax import weights_commands
+
+        {"import": weights_commands.import_command, "export": weights_commands.export_command}[name](words)
         return 0
     from ugs_jax import commands
 

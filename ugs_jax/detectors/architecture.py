@@ -39,6 +39,14 @@ def published_anchors(kind: Kind, p2: bool) -> AnchorSizes:
     return tuple(level[:1] * (anchors_a_cell(kind) - 3) + level for level in levels)
 
 
+def network_name(size: Size, kind: Kind, p2: bool) -> str:
+    """For people: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
+    if kind == "yolov5":
+        return f"YOLOv5{size}{'-P2' if p2 else ''}"
+    variant = kind.removeprefix("tph").removeprefix("_")
+    return f"TPH-YOLOv5{size}{f' ({variant})' if variant else ''}"
+
+
 def check_levels(kind: Kind, p2: bool) -> None:
     """Raises ValueError unless there is such a kind of network, with or without the stride-4 level."""
     if kind not in get_args(Kind):

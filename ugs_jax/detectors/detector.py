@@ -89,6 +89,10 @@ class Detector:
         outputs, _ = self.apply(params, stats, images, train=False)
         return detect(outputs.levels, outputs.localizers, self.localization, self._arch, options)
 
+    def shapes(self) -> tuple[Tree, Tree]:
+        """Shapes and dtypes of what `init` returns; nothing is drawn."""
+        return _plain(nnx.state(self._shape, nnx.Param)), _plain(nnx.state(self._shape, nnx.BatchStat))
+
     def num_parameters(self) -> int:
         """Trainable parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shape, nnx.Param)))

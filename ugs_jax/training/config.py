@@ -15,6 +15,7 @@ from ugs_jax.detectors.architecture import (
     Size,
     anchors_a_cell,
     check_levels,
+    network_name,
     published_anchors,
     pyramid_strides,
 )
@@ -38,6 +39,8 @@ class Network:
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
       remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
         and gradient stay the same.
+      weights: file that a fresh run starts from, `.pt` of YOLOv5 v6 or v7 or `.safetensors`; see docs/weights.md. What
+        has other classes or another objective starts as without it.
     """
 
     size: Size = "n"
@@ -47,16 +50,14 @@ class Network:
     anchor_fit: Literal["levels", "auto"] = "levels"
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         check_levels(self.kind, self.p2)
 
     def describe(self) -> str:
-        """For people: `YOLOv5n-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
-        if self.kind == "yolov5":
-            return f"YOLOv5{self.size}{'-P2' if self.p2 else ''}"
-        variant = self.kind.removeprefix("tph").removeprefix("_")
-        return f"TPH-YOLOv5{self.size}{f' ({variant})' if variant else ''}"
+        """For people: `YOLOv5n-P2`, `TPH-YOLOv5x`."""
+        return network_name(self.size, self.kind, self.p2)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
 from ugs_jax.training.preemption import PreemptedError, Preemption
+from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
@@ -39,6 +40,7 @@ from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 from ugs_jax.training.step import Metrics, build_program, make_finite_check
 from ugs_jax.training.stopwatch import Stopwatch
+from ugs_jax.weights import Weights
 
 
 class NonFiniteError(FloatingPointError):
@@ -86,7 +88,8 @@ def train(
       NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
         as its checkpoint.
       PreemptedError: a SIGTERM came; the state is saved.
-      FileExistsError, ValueError, BlockingIOError: see `claimed_run`.
+      FileExistsError, ValueError, BlockingIOError: see `claimed_run`; ValueError also for weights that do not suit.
+      FileNotFoundError: no file of weights.
       OSError: the folder cannot be written, or the URL not reached; checkpoints made before are whole.
       FencedError: another run has claimed the URL.
     """
@@ -96,6 +99,7 @@ def train(
         closing(_Training(experiment, run, mirror, cache_dir)) as training,
         Preemption() as preemption,
     ):
+        training.read_weights()
         in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
         return training.run(stop_after, preemption, profile)
 
@@ -115,6 +119,7 @@ class _Training:
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
         self.checkpoints = Checkpoints(run.checkpoints)
+        self.pretrained: Weights | None = None
         self.pending: list[Any] = []  # of every step since the last row of the log
         self.best: dict[str, float | None] = {}
         self.best_step = 0
@@ -123,8 +128,16 @@ class _Training:
     def close(self) -> None:
         self.checkpoints.close()
 
+    def read_weights(self) -> None:
+        """Those of the config, for a run without a checkpoint; before the folder says that there is a run."""
+        file = self.experiment.network.weights
+        if file is not None and self.checkpoints.step("last") is None:
+            self.pretrained = read_for_all(file, self.detector)
+
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
         fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
+        if self.pretrained is not None:
+            fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path)
         state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)

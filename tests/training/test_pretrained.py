@@ -1,0 +1,159 @@
+"""Runs that start from weights, and what is written of a run for elsewhere: `ugs import`, `ugs export`."""
+
+import functools
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+from tests.training.toy import toy_experiment
+from tests.weights.networks import detector, drawn, same
+from ugs_jax import training
+from ugs_jax.cli import main
+from ugs_jax.detectors import Interval
+from ugs_jax.training import TrainState, load_for_inference, step, train
+from ugs_jax.training.pretrained import read_for_all, start_from
+from ugs_jax.weights import load_weights, published_arrays, read_weights, torch_bytes, weights_of
+
+NETWORK = detector(classes=len(toy_experiment().data.classes))
+
+
+def idle_step(state, batch):
+    """Compiles at once, and changes nothing but the count."""
+    metrics = {"bad_step": state.bad_step, "learning_rate": np.float32(0), "loss": batch.images.mean()}
+    return state._replace(step=state.step + 1), metrics
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """No real steps, and networks traced without checks, as in use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "make_step", lambda *_: idle_step)
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        patch.setattr(training, "load_for_inference", functools.cache(lambda path, _, which: inference(path, which)))
+        yield
+
+
+@functools.cache
+def inference(path, which):
+    return load_for_inference(path, which=which)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A state dict as YOLOv5 has it, for as many classes as the scenes have."""
+    path = tmp_path_factory.mktemp("weights") / "published.pt"
+    path.write_bytes(torch_bytes(published_arrays(weights_of(NETWORK, *drawn(NETWORK, 3)))))
+    return path
+
+
+def experiment(file):
+    plain = toy_experiment()
+    return replace(plain, network=replace(plain.network, weights=str(file)))
+
+
+@pytest.fixture(scope="module")
+def run(file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    train(experiment(file), folder, stop_after=1)
+    return folder
+
+
+def test_a_fresh_run_and_its_averages_start_from_the_weights(run):
+    _, state, _ = inference(run, "last")
+    assert int(state.step) == 1
+    assert same((state.params, state.stats), drawn(NETWORK, 3))
+    assert same((state.ema_params, state.ema_stats), drawn(NETWORK, 3))
+    report = json.loads((run / "weights.json").read_text())
+    assert report["origin"] == "published.pt (state dict)"
+    assert len(report["loaded"]) == len(jax.tree.leaves(drawn(NETWORK, 3)))
+
+
+def test_a_resumed_run_does_not_read_the_weights_again(file, run, tmp_path):
+    folder, away = tmp_path / "run", file.with_name("away.pt")
+    shutil.copytree(run, folder)
+    file.rename(away)
+    try:
+        assert int(train(experiment(file), folder, resume=True, stop_after=1).state.step) == 1
+    finally:
+        away.rename(file)
+
+
+def test_what_is_not_loaded_is_said_and_starts_as_without_weights(file, tmp_path, capsys):
+    network = detector(classes=NETWORK.arch.classes, localization=Interval())
+    params, stats = drawn(network, 4)
+    state = TrainState(np.int32(0), np.int32(-1), params, stats, (), params, stats)
+    found = start_from(read_for_all(str(file), network), state, network, tmp_path)
+    want = drawn(NETWORK, 3)[0]
+    for level in range(3):
+        assert same(found.params["heads"][level]["localize"], params["heads"][level]["localize"])
+        assert same(found.params["heads"][level]["score"], want["heads"][level]["score"])
+    assert same((found.params, found.stats), (found.ema_params, found.ema_stats))
+    initialised = json.loads((tmp_path / "weights.json").read_text())["initialised"]
+    assert set(initialised) == {f"heads/{i}/localize/{kind}" for i in range(3) for kind in ("kernel", "bias")}
+    assert "initialised: heads/0/localize: Interval(" in capsys.readouterr().out
+
+
+def test_weights_of_another_size_are_refused_before_anything_is_computed(file):
+    with pytest.raises(ValueError, match="expected weights of YOLOv5n, got those of YOLOv5p"):
+        read_for_all(str(file), detector("n"))
+
+
+def test_weights_that_are_not_there_leave_no_run_behind(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt: expected a \.pt or \.safetensors file"):
+        train(experiment(tmp_path / "nowhere.pt"), tmp_path / "run", stop_after=0)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_ugs_import_writes_a_safe_file_and_says_what_it_found(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", str(file)]) == 0
+    said = capsys.readouterr().out
+    parameters = f"YOLOv5p, {NETWORK.num_parameters():,} parameters"
+    for text in ("published.pt (state dict)", parameters, "10,13 16,30 33,23 px", "anchors /32"):
+        assert text in said
+    assert same(read_weights(tmp_path / "published.ugs.safetensors").arrays, read_weights(file).arrays)
+    (tmp_path / "folder").mkdir()
+    assert main(["import", str(file), "--output", "folder"]) == 0
+    assert (tmp_path / "folder" / "published.ugs.safetensors").is_file()
+    assert main(["import", "published.ugs.safetensors"]) == 1
+    assert "expected another file than the one that is read" in capsys.readouterr().err
+    assert main(["import", "nowhere.pt"]) == 1
+    assert "ugs import: nowhere.pt: expected a .pt or .safetensors file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--format", "pytorch-state-dict"], "run-last.pt"),
+        (["--format", "pytorch-state-dict", "--output", "names.safetensors"], "names.safetensors"),
+        (["--format", "safetensors"], "run-last.safetensors"),
+    ],
+)
+def test_ugs_export_writes_the_averages_of_a_run_and_they_come_back_to_the_bit(words, name, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), "--which", "last", *words]) == 0
+    network, state, _ = inference(run, "last")
+    params, stats, report = load_weights(tmp_path / name, network, *drawn(NETWORK, 9))
+    assert not report.initialised
+    assert same((params, stats), (state.ema_params, state.ema_stats))
+    found = read_weights(tmp_path / name)
+    np.testing.assert_allclose(found.arch.anchors, network.arch.anchors, rtol=1e-6)  # float32 in a state dict
+    assert (found.classes is None) == (words[1] != "safetensors")
+
+
+def test_ugs_export_writes_a_program(run, tmp_path):
+    path = tmp_path / "program"
+    words = ["--which", "last", "--format", "stablehlo", "--output", str(path), "--batch-size", "2"]
+    assert main(["export", str(run), *words]) == 0
+    program = jax.export.deserialize(bytearray(path.read_bytes()))
+    assert [(images.shape, images.dtype) for images in program.in_avals] == [((2, 64, 64, 3), np.uint8)]
+
+
+def test_ugs_export_of_a_run_that_is_not_there(capsys):
+    assert main(["export", "nowhere"]) == 1
+    assert "nowhere: expected a run folder" in capsys.readouterr().err

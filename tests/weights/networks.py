@@ -1,0 +1,40 @@
+"""Small detectors with weights that no layer has twice, for tests of files and of what fits where."""
+
+import functools
+
+import jax
+import numpy as np
+
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression
+
+P2_ANCHORS = (((4.0, 5.0), (8.0, 10.0), (13.0, 11.0)), *COCO_ANCHORS)
+
+
+@functools.cache  # it traces its shapes once
+def detector(size="p", p2=False, classes=3, localization=None, anchors=None, kind="yolov5"):
+    arch = Architecture(size, p2, classes, anchors or (P2_ANCHORS if p2 else COCO_ANCHORS), kind=kind)
+    return Detector(arch, localization or Regression())
+
+
+def drawn(network, seed):
+    """Parameters and statistics in the shapes of `init`, every number drawn; variances are positive."""
+    rng, arch = np.random.default_rng(seed), network.arch
+    outputs = {"score": 1 + arch.classes, "localize": network.localization.num_outputs}
+
+    def draw(path, leaf):
+        shape, words = leaf.shape, [key.key for key in path]
+        if words[0] == "heads":
+            shape = (*shape[:-1], len(arch.anchors[words[1]]) * outputs[words[2]])
+        return rng.normal(size=shape).astype(np.float32)
+
+    params, stats = detector(
+        arch.size, arch.p2, kind=arch.kind
+    ).shapes()  # traced once for all that differ in their heads
+    params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats))
+    return params, jax.tree.map(np.exp, stats)
+
+
+def same(one, other):
+    """Whether two trees are equal to the bit."""
+    leaves = jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)
+    return all(jax.tree.leaves(leaves))

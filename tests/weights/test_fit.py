@@ -1,0 +1,149 @@
+"""What of some weights goes where in another detector, and what stays as it was."""
+
+import numpy as np
+import pytest
+
+from tests.weights.networks import detector, drawn, same
+from ugs_jax import losses
+from ugs_jax.detectors import COCO_ANCHORS, Distribution, Grid, Interval, Regression
+from ugs_jax.weights import fit_weights, load_weights, read_weights, weights_of, write_weights
+from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights.weights import published_arrays
+
+
+def fitted(source, target):
+    """Weights, fresh and new leaves by path, and the report."""
+    weights = weights_of(source, *drawn(source, 1), origin="some weights")
+    params, stats = drawn(target, 2)
+    new_params, new_stats, report = fit_weights(weights, target, params, stats)
+    fresh = {**flat_leaves(params), **flat_leaves(stats)}
+    new = {path: np.asarray(leaf) for path, leaf in {**flat_leaves(new_params), **flat_leaves(new_stats)}.items()}
+    assert {path: leaf.shape for path, leaf in new.items()} == {path: leaf.shape for path, leaf in fresh.items()}
+    assert set(report.loaded) | set(report.initialised) == set(new)
+    for path in set(report.initialised) - set(report.loaded):
+        np.testing.assert_array_equal(new[path], fresh[path])
+    return weights.arrays, fresh, new, report
+
+
+def layers(paths):
+    return {"/".join(path.split("/")[:3]) for path in paths}
+
+
+def test_the_same_detector_gets_everything():
+    source, _, new, report = fitted(detector(), detector())
+    assert not report.initialised
+    assert not report.unused
+    assert not report.notes
+    assert all(np.array_equal(new[path], source[path]) for path in new)
+    assert report.lines() == ["some weights: 297 of 297 arrays loaded"]
+
+
+def test_other_classes_keep_the_objectness_and_nothing_else_of_the_score_layer():
+    source, fresh, new, report = fitted(detector(classes=3), detector(classes=5))
+    assert layers(report.initialised) == {f"heads/{level}/score" for level in range(3)}
+    for level in range(3):
+        for kind in ("kernel", "bias"):
+            path = f"heads/{level}/score/{kind}"
+            columns = new[path].reshape(*new[path].shape[:-1], 3, 6)
+            theirs = source[path].reshape(*source[path].shape[:-1], 3, 4)
+            np.testing.assert_array_equal(columns[..., 0], theirs[..., 0])
+            np.testing.assert_array_equal(columns[..., 1:], fresh[path].reshape(columns.shape)[..., 1:])
+    assert "initialised: heads/0/score: 5 classes here, 3 in the weights; objectness was loaded" in report.lines()
+
+
+@pytest.mark.parametrize("localization", [Interval(), Distribution()])
+def test_a_head_that_localizes_otherwise_keeps_its_own_layer(localization):
+    *_, report = fitted(detector(), detector(localization=localization))
+    assert layers(report.initialised) == {f"heads/{level}/localize" for level in range(3)}
+    (reason,) = set(report.initialised.values())
+    assert type(localization).__name__ in reason
+    assert reason.endswith("here, Regression() in the weights")
+    assert layers(report.unused) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "equal"),
+    [
+        (Interval(), Interval(um=None, refinement=None), True),
+        (Interval(Grid(2.0), Grid(2.0)), Interval(Grid(3.0), Grid(2.0)), False),
+        (Distribution(), Distribution(box_loss=losses.giou, dfl_weight=1.0), True),
+        (Distribution(), Distribution(start=-2), False),
+        (Regression(), Regression(losses.nwd), True),
+    ],
+)
+def test_a_localization_layer_is_loaded_if_it_decodes_the_same_however_it_is_trained(source, target, equal):
+    *_, report = fitted(detector(localization=source), detector(localization=target))
+    assert (not report.initialised) == equal
+
+
+def test_weights_without_p2_go_where_their_level_is():
+    source, _, new, report = fitted(detector(), detector(p2=True))
+    assert layers(report.initialised) == {
+        *("neck/laterals/2", "neck/tops/2", "neck/downs/0", "neck/bottoms/0"),
+        *("heads/0/score", "heads/0/localize"),
+    }
+    assert set(report.initialised.values()) == {"YOLOv5p has no such layer"}
+    assert not report.unused
+    # The way down from P3, the block that makes P4, and the head of P3.
+    for theirs, ours in (("neck/downs/0", "neck/downs/1"), ("neck/bottoms/0/merge", "neck/bottoms/1/merge")):
+        np.testing.assert_array_equal(new[f"{ours}/conv/kernel"], source[f"{theirs}/conv/kernel"])
+    np.testing.assert_array_equal(new["heads/1/localize/bias"], source["heads/0/localize/bias"])
+    np.testing.assert_array_equal(new["neck/tops/1/merge/norm/var"], source["neck/tops/1/merge/norm/var"])
+    assert report.notes == ("anchors: the detector's, which are not those of the weights",)
+
+
+def test_weights_with_p2_leave_its_layers_out():
+    source, _, new, report = fitted(detector(p2=True), detector())
+    assert not report.initialised
+    assert layers(report.unused) == {
+        *("neck/laterals/2", "neck/tops/2", "neck/downs/0", "neck/bottoms/0"),
+        *("heads/0/score", "heads/0/localize"),
+    }
+    np.testing.assert_array_equal(new["heads/2/score/kernel"], source["heads/3/score/kernel"])
+    assert "not used: neck/tops/2: YOLOv5p has no such layer" in report.lines()
+
+
+def test_yolov5_weights_give_tph_yolov5_what_both_have():
+    source, _, new, report = fitted(detector(), detector(p2=True, kind="tph"))
+    assert "initialised: neck/tops/2: YOLOv5p has no such layer" in report.lines()
+    chains = {path for path in new if path.startswith("neck/bottoms/1/chain")}
+    assert chains < set(report.initialised)
+    # It joins the backbone's map of 64 channels, too.
+    assert report.initialised["neck/bottoms/1/enter/conv/kernel"] == "[128, 32] here, [64, 32] in the weights"
+    backbone = {path for path in new if path.startswith("backbone")}
+    assert backbone < set(report.loaded)
+    np.testing.assert_array_equal(new["neck/bottoms/2/merge/conv/kernel"], source["neck/bottoms/1/merge/conv/kernel"])
+
+
+def test_a_file_says_its_kind_and_a_state_dict_is_of_yolov5_only(tmp_path):
+    network = detector(p2=True, kind="tph")
+    weights = weights_of(network, *drawn(network, 1), origin="a run")
+    write_weights(tmp_path / "tph.safetensors", weights)
+    assert read_weights(tmp_path / "tph.safetensors").arch.kind == "tph"
+    with pytest.raises(ValueError, match="a run: expected YOLOv5, got TPH-YOLOv5p, whose layers"):
+        published_arrays(weights)
+
+
+def test_another_number_of_anchors_keeps_the_whole_head():
+    four = tuple((*level, (50.0, 50.0)) for level in COCO_ANCHORS)
+    *_, report = fitted(detector(), detector(anchors=four))
+    heads = {f"heads/{level}/{part}" for level in range(3) for part in ("score", "localize")}
+    assert layers(report.initialised) == heads
+    assert set(report.initialised.values()) == {"4 anchors here, 3 in the weights"}
+
+
+def test_another_size_is_an_error_that_names_both(tmp_path):
+    source, target = detector("p"), detector("n")
+    path = tmp_path / "small.safetensors"
+    write_weights(path, weights_of(source, *drawn(source, 0), origin="a run"))
+    with pytest.raises(
+        ValueError, match=r"small\.safetensors, from a run: expected weights of YOLOv5n, got those of YOLOv5p; give"
+    ):
+        load_weights(path, target, *drawn(target, 0))
+
+
+def test_fresh_parameters_are_not_changed():
+    network = detector()
+    params, stats = drawn(network, 2)
+    fit_weights(weights_of(network, *drawn(network, 1)), network, params, stats)
+    assert same((params, stats), drawn(network, 2))

@@ -1,0 +1,91 @@
+"""Exported programs give the detections of the detector, in a process that has only JAX."""
+
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from tests.compiling import QUICKLY
+from tests.weights.networks import detector
+from ugs_jax.detectors import Interval, Postprocess
+from ugs_jax.weights import export_onnx, export_program, predict_everywhere
+
+OPTIONS = Postprocess(candidates=60, max_detections=20)
+SIZE = (64, 96)
+RUN = """
+import sys
+import numpy as np
+import jax
+from jax import export
+program = export.deserialize(bytearray(open("program", "rb").read()))
+images = np.load("images.npy")
+found = jax.jit(program.call)(images)
+np.savez("found.npz", **found)
+foreign = [name for name in ("ugs_jax", "data_pipeline", "flax", "torch") if name in sys.modules]
+assert not foreign, foreign
+print(program.platforms, len(program.in_avals))
+"""
+
+
+@pytest.fixture(scope="module")
+def network():
+    return detector(localization=Interval())
+
+
+@pytest.fixture(scope="module")
+def state(network):
+    """Parameters that react to images: the fresh ones make all outputs small."""
+    params, stats = network.init(0)
+    spread = lambda path, leaf: leaf * 4 if "kernel" in jax.tree_util.keystr(path) else leaf  # noqa: E731
+    return jax.tree_util.tree_map_with_path(spread, params), stats
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
+
+
+def test_a_process_with_nothing_but_jax_runs_the_program(network, state, images, tmp_path, monkeypatch):
+    (tmp_path / "program").write_bytes(export_program(network, *state, OPTIONS, SIZE))
+    np.save(tmp_path / "images.npy", images)
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("('cpu', 'cuda', 'tpu') 1")
+    detect = jax.jit(partial(network.detect, options=OPTIONS), compiler_options=QUICKLY)
+    want = jax.device_get(detect(*state, images))
+    with np.load(tmp_path / "found.npz") as found:
+        assert want.valid.any()
+        np.testing.assert_array_equal(found["valid"], want.valid)
+        np.testing.assert_array_equal(found["classes"], want.classes)
+        # float32, compiled otherwise; px of 96
+        np.testing.assert_allclose(found["boxes"], want.boxes, atol=1e-3)
+        np.testing.assert_allclose(found["scores"], want.scores, rtol=1e-4)
+
+
+def test_an_image_size_that_does_not_fit_is_refused(network, state):
+    with pytest.raises(ValueError, match="multiples of 32, got 60×96"):
+        export_program(network, *state, OPTIONS, (60, 96), batch_size=1)
+
+
+def test_without_jax2onnx_the_error_says_how_to_get_it(network, state, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(ValueError, match=r"expected jax2onnx, .* docs/weights\.md"):
+        export_onnx(network, *state, SIZE)
+
+
+def test_onnx_runtime_gives_the_same_boxes_and_scores(network, state, images):
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(export_onnx(network, *state, SIZE))
+    boxes, scores = session.run(["boxes", "scores"], {"images": images})
+    want = predict_everywhere(network, *state, images)
+    np.testing.assert_allclose(boxes, want.boxes, atol=1e-3)
+    np.testing.assert_allclose(scores, want.scores, rtol=1e-4, atol=1e-7)

@@ -1,0 +1,173 @@
+"""Weights from files: of `torch.save`, and safetensors with our names or the published ones."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ugs_jax.detectors import Architecture
+from ugs_jax.weights import published
+from ugs_jax.weights.published import Shape
+from ugs_jax.weights.torch_file import TorchFile
+from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights, name_of
+
+Read = Callable[[Iterable[str]], Arrays]
+
+_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # a zip file, and what torch.save wrote before it wrote those
+_IGNORED = re.compile(r"model\.\d+\..*\b(num_batches_tracked|anchors|anchor_grid)")
+
+
+def read_weights(path: Path) -> Weights:
+    """Weights from a file of `torch.save`, or from safetensors with our names or the published ones.
+
+    No PyTorch is needed, and nothing in the file is executed.
+
+    Args:
+      path: a checkpoint, module or state dict of YOLOv5 v6 or v7, of which the averaged weights (`ema`) are taken if
+        there are any; or a safetensors file.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a damaged or hostile file, or another architecture; says which tensor differs.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a .pt or .safetensors file, found none")
+    with path.open("rb") as stream:
+        from_torch = stream.read(4) in _TORCH
+    if not from_torch:
+        return from_safetensors(path.read_bytes(), str(path))
+    file = TorchFile(path)
+    found = file.contents
+    shapes = {name: tensor.shape for name, tensor in found.tensors.items()}
+    return _published(str(path), f"{path.name} ({found.part})", shapes, file.read, found.classes)
+
+
+def from_safetensors(data: bytes, where: str) -> Weights:
+    """The weights in a safetensors file.
+
+    Args:
+      data: its bytes.
+      where: its name, for errors.
+
+    Raises:
+      ValueError: a damaged file, or another architecture.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{where}: expected a file of torch.save or of safetensors, got neither ({error}); download it again"
+        ) from error
+    except KeyError as error:
+        raise ValueError(f"{where}: expected numbers that NumPy knows, got {error}; save it as float32") from error
+    about = _metadata(data, where)
+    if about is not None:
+        return _ours(where, arrays, about)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return _published(where, Path(where).name, shapes, lambda names: {name: arrays[name] for name in names}, None)
+
+
+def _metadata(data: bytes, where: str) -> dict[str, Any] | None:
+    """What we wrote beside the arrays, or None for a file that we did not write; its header has been checked."""
+    size = int.from_bytes(data[:8], "little")
+    said = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(KEY)
+    if said is None:
+        return None
+    try:
+        about = json.loads(said)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{where}: expected JSON in its metadata, got none ({error}); write the file again") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{where}: expected a JSON object in its metadata, got {type(about).__name__}")
+    return about
+
+
+def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
+    try:
+        anchors = tuple(tuple((float(w), float(h)) for w, h in level) for level in about["anchors"])
+        if not all(0 < side < math.inf for level in anchors for pair in level for side in pair):
+            raise ValueError(f"anchors {anchors}")
+        classes = None if about["classes"] is None else tuple(_printable(name) for name in about["classes"])
+        decoding, origin = _printable(about["decoding"]), _printable(about["origin"])
+        arch = Architecture(
+            about["size"],
+            bool(about["p2"]),
+            int(about["num_classes"]),
+            anchors,
+            int(about["num_outputs"]),
+            kind=about.get("kind", "yolov5"),
+        )
+        published.check_head(arch)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{where}: expected metadata as `ugs import` writes it, got {error!r}; write the file again"
+        ) from error
+    _check(where, arch, published.template(arch), {name: array.shape for name, array in arrays.items()})
+    return Weights(arch, decoding, _finite(where, arrays), classes, f"{Path(where).name}, from {origin}")
+
+
+def _printable(text: Any) -> str:
+    if not isinstance(text, str) or not text.isprintable():
+        raise ValueError(f"expected printable text, got {text!r}")
+    return text
+
+
+def _published(
+    where: str, origin: str, shapes: Mapping[str, Shape], read: Read, classes: tuple[str, ...] | None
+) -> Weights:
+    """Weights by published names, of which `read` reads those that are wanted."""
+    theirs = {_numbered(name): name for name in shapes}
+    by_number = {number: shapes[name] for number, name in theirs.items()}
+    anchors = published.anchors_name(by_number)
+    units = None if anchors is None else read([theirs[anchors]])[theirs[anchors]]
+    try:
+        arch = published.architecture_of(by_number, units)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    expected = published.published_shapes(arch)
+    _check(where, arch, expected, {name: s for name, s in by_number.items() if not _IGNORED.fullmatch(name)})
+    found = read([theirs[name] for name in expected])
+    arrays = _finite(where, {name: found[theirs[name]] for name in expected})
+    classes = classes if classes is not None and len(classes) == arch.classes else None
+    return Weights(arch, REGRESSION, published.from_published(arrays, arch), classes, origin)
+
+
+def _numbered(name: str) -> str:
+    """`module.model.model.0.conv.weight` and `model.0.conv.weight` are the same."""
+    match = re.fullmatch(r"(?:module\.|model\.)+(\d+\..*)", name)
+    return f"model.{match[1]}" if match else name
+
+
+def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
+    network = name_of(arch)
+    wrong = [f"no {name}" for name in expected if name not in found]
+    wrong += [f"{name}, which {network} does not have" for name in found if name not in expected]
+    wrong += [
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise ValueError(
+            f"{where}: expected the {len(expected)} tensors of {network} with {arch.classes} classes, got "
+            f"{'; '.join(wrong[:4])}{more}. It is of another architecture, or its layers were fused; give a checkpoint "
+            "of YOLOv5 v6 or v7 as it was trained"
+        )
+
+
+def _finite(where: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """As float32."""
+    with np.errstate(over="ignore"):
+        wide = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    for name, array in wide.items():
+        if not np.isfinite(array).all():
+            count = int(np.sum(~np.isfinite(array)))
+            raise ValueError(f"{where}: {name}: expected finite numbers, got {count} that are not; take another file")
+    return wide

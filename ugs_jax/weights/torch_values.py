@@ -1,0 +1,220 @@
+"""What a checkpoint of YOLOv5 may hold, as inert values: tensors within their storages, modules as records."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax.numpy as jnp
+import numpy as np
+
+from ugs_jax.weights.pickled import Global, Persistent, Record
+
+_DTYPES: dict[str, Any] = {
+    "HalfStorage": np.float16,
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "BFloat16Storage": jnp.bfloat16,
+    "BoolStorage": np.bool_,
+    "ByteStorage": np.uint8,
+    "CharStorage": np.int8,
+    "ShortStorage": np.int16,
+    "IntStorage": np.int32,
+    "LongStorage": np.int64,
+}
+
+# Modules of YOLOv5 v6 and v7, and what a checkpoint says of its training. All become records, which do nothing.
+_RECORDS = {
+    "models.yolo": {"Model", "DetectionModel", "Detect"},
+    "models.common": {"Conv", "C3", "Bottleneck", "SPPF", "Concat"},
+    "torch.nn.modules.activation": {"SiLU"},
+    "torch.nn.modules.batchnorm": {"BatchNorm2d"},
+    "torch.nn.modules.container": {"ModuleList", "Sequential"},
+    "torch.nn.modules.conv": {"Conv2d"},
+    "torch.nn.modules.linear": {"Identity"},
+    "torch.nn.modules.pooling": {"MaxPool2d"},
+    "torch.nn.modules.upsampling": {"Upsample"},
+    "torch": {"device"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "_codecs": {"encode"},
+    "pathlib": {"PosixPath", "WindowsPath"},
+    "argparse": {"Namespace"},
+    "__builtin__": {"set"},
+    "builtins": {"set"},
+}
+_MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 5_000
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in the file, checked to be within its storage.
+
+    Attributes:
+      dtype: of its numbers.
+      key: number of its storage.
+      count: numbers in the storage.
+      offset: first number of the tensor.
+      shape: sizes.
+      strides: in numbers.
+    """
+
+    dtype: np.dtype
+    key: str
+    count: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file of `torch.save` holds.
+
+    Attributes:
+      part: which entry of a checkpoint the tensors are of: `ema`, before `model`; or `module`, or `state dict`.
+      tensors: by name, as PyTorch's `state_dict()` names them.
+      classes: class names, if the file says them.
+    """
+
+    part: str
+    tensors: dict[str, StoredTensor]
+    classes: tuple[str, ...] | None
+
+
+def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
+    """The inert value of a call; for `read_pickle`.
+
+    Raises:
+      ValueError: a global that no checkpoint of YOLOv5 needs, or a tensor that reaches beyond its storage.
+    """
+    name = str(kind)
+    if name == "collections.OrderedDict":
+        return _ordered(arguments)
+    if name == "torch._utils._rebuild_tensor_v2":
+        return _tensor(arguments)
+    if name == "torch._utils._rebuild_parameter" and arguments and isinstance(arguments[0], StoredTensor):
+        return arguments[0]
+    if name == "torch.Size" and len(arguments) == 1:
+        return arguments[0]
+    if kind.name in _RECORDS.get(kind.module, ()):
+        return Record(kind, arguments)
+    if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
+        raise ValueError(f"expected modules of YOLOv5 v6 or v7, got {name}, which is of another architecture")
+    raise ValueError(f"expected tensors and modules of YOLOv5, got the global {name}; do not trust this file")
+
+
+def contents(value: Any) -> Contents:
+    """The tensors of a state dict, a module or a checkpoint that `read_pickle` read.
+
+    Raises:
+      ValueError: something else, or modules without end.
+    """
+    part, chosen = "state dict", value
+    if isinstance(value, Record):
+        part = "module"
+    elif isinstance(value, dict):
+        for name in ("ema", "model", "state_dict"):
+            if isinstance(value.get(name), (dict, Record)):
+                part, chosen = name, value[name]
+                break
+    classes = _class_names(value) or _class_names(chosen)
+    if isinstance(chosen, Record):
+        tensors = _state_dict(chosen)
+    elif isinstance(chosen, dict):
+        tensors = {str(name): entry for name, entry in chosen.items() if isinstance(entry, StoredTensor)}
+    else:
+        raise ValueError(f"expected a state dict, a module or a checkpoint, got a {type(chosen).__name__}")
+    if not 0 < len(tensors) <= _MAX_TENSORS:
+        raise ValueError(f"expected tensors by name, got {len(tensors)} of them")
+    return Contents(part, tensors, classes)
+
+
+def _ordered(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    pairs = arguments[0] if arguments else []
+    whole = isinstance(pairs, list) and len(arguments) < 2
+    if not whole or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise ValueError("expected an ordered dictionary of pairs, got another")
+    if not all(type(name) is str for name, _ in pairs):
+        raise ValueError("expected an ordered dictionary with texts as keys, got another")
+    return dict(pairs)
+
+
+def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
+    if len(arguments) < 4:
+        raise ValueError(f"expected a tensor by storage, offset, sizes and strides, got {len(arguments)} arguments")
+    dtype, key, count = _storage(arguments[0])
+    (offset,), shape, strides = _sizes((arguments[1],)), _sizes(arguments[2]), _sizes(arguments[3])
+    if len(shape) != len(strides):
+        raise ValueError(f"expected a stride for every size, got sizes {shape} and strides {strides}")
+    numbers = math.prod(shape)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if numbers > count or (numbers and last >= count):
+        raise ValueError(
+            f"expected a tensor within its storage of {count} numbers, got sizes {shape}, strides {strides}, "
+            f"offset {offset}; do not trust this file"
+        )
+    return StoredTensor(dtype, key, count, offset, shape, strides)
+
+
+def _storage(value: Any) -> tuple[np.dtype, str, int]:
+    if not isinstance(value, Persistent) or len(value.identifier) != 5:
+        raise ValueError("expected a tensor with a storage of five parts, got another")
+    label, kind, key, _, count = value.identifier
+    if label != "storage" or not isinstance(kind, Global) or kind.module != "torch" or kind.name not in _DTYPES:
+        raise ValueError(f"expected a storage of a type among {', '.join(_DTYPES)}, got {str(kind)[:80]}")
+    if type(key) is not str or not (key.isascii() and key.isdecimal()):
+        raise ValueError(f"expected the number of a storage, got {str(key)[:40]!r}; do not trust this file")
+    return np.dtype(_DTYPES[kind.name]), key, _sizes((count,))[0]
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    whole = isinstance(values, tuple) and all(type(value) is int and 0 <= value < _LARGEST for value in values)
+    if not whole or len(values) > _MAX_RANK:
+        raise ValueError(
+            f"expected sizes, strides and offset of a tensor, at most {_MAX_RANK} whole numbers from 0 on, got others; "
+            "do not trust this file"
+        )
+    return cast("tuple[int, ...]", values)
+
+
+def _state_dict(module: Record) -> dict[str, StoredTensor]:
+    """As PyTorch's `state_dict()`; a module that is in two places counts twice, one that holds itself has no end."""
+    found: dict[str, StoredTensor] = {}
+    waiting, count = [("", module)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        count += 1
+        if count > _MAX_MODULES:
+            raise ValueError(f"expected at most {_MAX_MODULES} modules, got more; do not trust this file")
+        for name, tensor in _own_tensors(module):
+            found[f"{prefix}{name}"] = tensor
+        children = _named(module, "_modules").items()
+        waiting += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, Record)][::-1]
+    return found
+
+
+def _own_tensors(module: Record) -> Iterator[tuple[str, StoredTensor]]:
+    hidden = module.state.get("_non_persistent_buffers_set")
+    names = hidden.arguments[0] if isinstance(hidden, Record) and hidden.arguments else []
+    for kind in ("_parameters", "_buffers"):
+        for name, value in _named(module, kind).items():
+            if isinstance(value, StoredTensor) and not (isinstance(names, list) and name in names):
+                yield name, value
+
+
+def _named(module: Record, kind: str) -> dict[str, Any]:
+    found = module.state.get(kind, {})
+    if not isinstance(found, dict) or not all(type(name) is str for name in found):
+        raise ValueError(f"expected {kind} of {module.kind} by name, got a {type(found).__name__}")
+    return found
+
+
+def _class_names(value: Any) -> tuple[str, ...] | None:
+    entries = value.state if isinstance(value, Record) else value
+    names = entries.get("names") if isinstance(entries, dict) else None
+    names = list(names.values()) if isinstance(names, dict) else names
+    if not isinstance(names, list) or not all(type(name) is str and name.isprintable() for name in names):
+        return None
+    return tuple(names)
