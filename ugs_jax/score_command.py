@@ -211,6 +211,8 @@ def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | Non
 
     if images is None:
         return [None] * len(files)
+    if not images.is_dir():
+        raise DataError(f"{images}: expected the folder of the images, found none. Fix: check --images.")
     by_stem = {path.stem: path for path in images.iterdir() if path.suffix.lower() in _SUFFIXES}
     sizes: list[tuple[int, int] | None] = []
     for file in files:

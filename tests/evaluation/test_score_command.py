@@ -210,6 +210,11 @@ def test_a_wrong_file_of_a_split_is_an_error_that_names_it(split, capsys, file, 
     assert message in failed(capsys, split / "results", "--truth", split)
 
 
+def test_a_folder_of_images_that_is_not_there_is_an_error(split, capsys):
+    error = failed(capsys, split / "results", "--truth", split, "--images", split / "nowhere")
+    assert "nowhere: expected the folder of the images, found none" in error
+
+
 def test_a_folder_without_annotations_is_an_error(tmp_path, capsys):
     assert "expected annotation files, NAME.txt, found none" in failed(capsys, tmp_path, "--truth", tmp_path)
 

@@ -159,7 +159,13 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
         read_submission(tmp_path / "results.zip", ["a"], classes=10)
 
 
-def test_a_damaged_archive_is_refused(tmp_path):
-    (tmp_path / "results.zip").write_bytes(b"PK no archive")
+@pytest.mark.parametrize("place", [None, 40, 60])
+def test_a_damaged_archive_is_refused(tmp_path, found, place):
+    data = bytearray(write_submission(tmp_path / "results", ["a", "b", "c"], found).read_bytes())
+    if place is None:
+        data = b"PK no archive"
+    else:
+        data[place : place + 8] = b"\xff" * 8  # within the compressed text of the first file
+    (tmp_path / "results.zip").write_bytes(data)
     with pytest.raises(DataError, match="expected a zip archive, got one that cannot be read"):
         read_submission(tmp_path / "results.zip", ["a"], classes=10)

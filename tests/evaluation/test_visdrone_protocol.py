@@ -206,6 +206,13 @@ def test_of_equal_scores_the_earlier_row_and_image_comes_first():
     assert score([([], [wrong]), ([[*BOX, 1, 1]], [right])])["ap"] == pytest.approx(0.5)
 
 
+def test_of_two_objects_that_overlap_a_detection_equally_the_last_is_taken():
+    left, right = [0, 0, 10, 10, 1, 1], [4, 0, 10, 10, 1, 1]
+    found = [[2, 0, 10, 10, 0.9, 1], [*left[:4], 0.8, 1]]  # the second overlaps only the left one by half
+    assert score([([left, right], found)])["ap50"] == 1.0
+    assert score([([right, left], found)])["ap50"] == pytest.approx(0.5)
+
+
 def test_images_without_objects_have_no_scores():
     assert set(score([([], [[*BOX, 0.9, 1]]), ([], [])]).values()) == {None}
 

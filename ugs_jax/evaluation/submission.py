@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def _texts_of_archive(path: Path) -> dict[str, bytes]:
                         f"{path}: expected at most {_LARGEST >> 20} MiB of results, got more. Fix: keep the best 500 "
                         "detections of each image; more are not scored."
                     )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise DataError(
             f"{path}: expected a zip archive, got one that cannot be read: {error}. Fix: zip again."
         ) from error
