@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.training.toy import toy_experiment
 from tests.weights.networks import detector, drawn, same
 from ugs_jax import training
 from ugs_jax.cli import main
-from ugs_jax.detectors import Interval
+from ugs_jax.detectors import Detector, Interval
 from ugs_jax.training import TrainState, load_for_inference, step, train
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.weights import load_weights, published_arrays, read_weights, torch_bytes, weights_of
@@ -30,9 +31,10 @@ def idle_step(state, batch):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """No real steps, and networks traced without checks, as in use."""
+    """No real steps, networks traced without checks, as in use, and fresh parameters that are only drawn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "make_step", lambda *_: idle_step)
+        patch.setattr(Detector, "init", lambda network, seed: jax.tree.map(jnp.asarray, drawn(network, seed)))
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         patch.setattr(training, "load_for_inference", functools.cache(lambda path, _, which: inference(path, which)))
         yield

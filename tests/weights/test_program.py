@@ -81,6 +81,7 @@ def test_without_jax2onnx_the_error_says_how_to_get_it(network, state, monkeypat
         export_onnx(network, *state, SIZE)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Flax, in jax2onnx
 def test_onnx_runtime_gives_the_same_boxes_and_scores(network, state, images):
     pytest.importorskip("jax2onnx")
     runtime = pytest.importorskip("onnxruntime")

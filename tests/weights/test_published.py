@@ -213,6 +213,7 @@ def state(**changes):
             r"got model\.2\.cv1.* \[4, 4, 1, 1\] instead of",
         ),
         ({"model.2.cv1.bn.bias": None}, r"YOLOv5p with 3 classes, got no model\.2\.cv1\.bn\.bias"),
+        ({"model.25.\x1b[2J": np.ones(3, np.float32)}, r"'model\.25\.\\x1b\[2J', which YOLOv5p does not have"),
         ({"model.25.attention": np.ones(3, np.float32)}, r"model\.25\.attention, which YOLOv5p does not have"),
         (
             {"model.9.cv1.bn.bias": np.full(64, np.nan, np.float32)},

@@ -91,6 +91,21 @@ def test_buffers_that_are_not_saved_are_left_out_and_parameters_of_inner_modules
     assert set(TorchFile(write_zip(file, whole(outer))).contents.tensors) == {"mean", "conv.weight"}
 
 
+def test_what_trained_checkpoints_hold_beside_their_weights_is_no_obstacle(file):
+    """Grids of the head that are expanded views, scores as NumPy numbers, paths and options."""
+    dtype = call("numpy", "dtype", text("f8"), number(0), number(1)) + tuple_of(number(3), text("<")) + pickle.BUILD
+    scalar = call("numpy.core.multiarray", "scalar", dtype, call("_codecs", "encode", text("x"), text("latin1")))
+    view = tensor(shape=(1, 80, 4), strides=(4, 0, 1))
+    model = module(
+        _parameters=dict_of(w=tensor()), anchor_grid=pickle.EMPTY_LIST + view + pickle.APPEND, stride=tensor()
+    )
+    options = named("argparse", "Namespace") + pickle.EMPTY_TUPLE + pickle.NEWOBJ + dict_of(lr=number(1)) + pickle.BUILD
+    value = dict_of(best_fitness=scalar, model=model, opt=options, file=call("pathlib", "PosixPath", text("x")))
+    found = TorchFile(write_zip(file, whole(value)))
+    assert set(found.contents.tensors) == {"w"}
+    np.testing.assert_array_equal(found.read(["w"])["w"], np.arange(4))
+
+
 class Touch:
     """Makes a file when it is unpickled."""
 
@@ -135,6 +150,7 @@ def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
     [
         (call("torch", "load", text("x")), "the global torch.load"),
         (call("torch.hub", "load", text("x")), "the global torch.hub.load"),
+        (call("torch", "\x1b[2J", text("x")), r"the global 'torch\.\\x1b\[2J'; do not trust"),
         (call("torch._utils", "_rebuild_parameter", number(1)), "_rebuild_parameter"),
         (call("collections", "OrderedDict", number(1)), "ordered dictionary of pairs"),
         (call("models.common", "Focus"), "models.common.Focus, which is of another architecture"),
@@ -183,14 +199,15 @@ def test_another_protocol_and_a_pickle_too_long_are_refused(file):
     [
         ({"count": 8}, "expected a storage of 8 × float32, got 16 bytes"),
         ({"shape": (5,)}, "within its storage of 4 numbers, got sizes"),
+        ({"shape": (5,), "strides": (0,)}, r"at most as many numbers as its storage has, 4, got sizes \(5,\)"),
         ({"offset": 1}, "within its storage"),
         ({"offset": -1}, "whole numbers from 0 on"),
         ({"strides": (2,)}, "within its storage"),
         ({"shape": (2, 2), "strides": (-1, 1)}, "whole numbers from 0 on"),
         ({"shape": (-4,)}, "whole numbers from 0 on"),
-        ({"shape": (1 << 40,), "strides": (0,)}, "within its storage"),
+        ({"shape": (1 << 40,), "strides": (0,)}, "as its storage has"),
         ({"shape": (1 << 62,), "strides": (0,)}, "whole numbers from 0 on"),
-        ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "within its storage"),
+        ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "as its storage has"),
         ({"shape": (1,) * 9, "strides": (1,) * 9}, "at most 8 whole numbers"),
         ({"shape": (2, 2), "strides": (1,)}, "a stride for every size"),
         ({"count": 1 << 40, "shape": (1 << 40,)}, "a storage of 1099511627776 × float32"),

@@ -6,7 +6,7 @@ is a pair of texts, calling one makes a `Record`, and keys are texts and numbers
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        name = f"{self.module}.{self.name}"[:100]
+        return name if name.isprintable() else ascii(name)
 
 
 @dataclass(eq=False)
@@ -72,16 +73,24 @@ def read_pickle(data: bytes, build: Build) -> Any:
     if len(data) > PICKLE_LIMIT:
         raise ValueError(f"expected a pickle of at most {PICKLE_LIMIT} bytes, got {len(data)}")
     machine = _Machine(build)
-    for opcode, argument, place in pickletools.genops(data):
+    for opcode, argument, place in _opcodes(data):
         if opcode.name == "STOP":
             return machine.pop()
         try:
             machine.step(opcode.name, argument)
         except (IndexError, KeyError, TypeError) as error:
             raise ValueError(
-                f"expected a whole pickle, got {opcode.name} at byte {place} without what it needs"
+                f"expected a whole pickle, got {opcode.name} at byte {place} without what it needs; download the file "
+                "again"
             ) from error
-    raise ValueError("expected a whole pickle, got one without an end")  # genops raises this itself
+    raise AssertionError("the last opcode is STOP")
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[Any, Any, int | None]]:
+    try:
+        yield from pickletools.genops(data)
+    except ValueError as error:
+        raise ValueError(f"expected a whole pickle, got a damaged one: {error}; download the file again") from error
 
 
 class _Machine:
@@ -159,12 +168,13 @@ class _Machine:
 
     def _set_state(self, _: Any) -> None:
         state, target = self.pop(), self.stack[-1]
-        if not isinstance(state, dict) or not all(type(name) is str for name in state):
-            raise ValueError(f"expected attributes by name, got {_kind_of(state)}")
-        if isinstance(target, Record):
-            target.state.update(state)
-        elif not isinstance(target, dict):  # those of a state dict, which are versions of its layers, are not needed
+        if not isinstance(target, (Record, dict)):
             raise ValueError(f"expected attributes of a module, got those of {_kind_of(target)}")
+        if isinstance(state, dict) and all(type(name) is str for name in state):
+            if isinstance(target, Record):  # those of a state dict are versions of its layers, which are not needed
+                target.state.update(state)
+        elif not (isinstance(target, Record) and isinstance(state, tuple)):  # as NumPy's, which are not needed
+            raise ValueError(f"expected attributes by name, got {_kind_of(state)}")
 
     def _persistent(self, _: Any) -> None:
         identifier = self.pop()

@@ -6,7 +6,7 @@ head is one 1×1 convolution a level with (x, y, w, h, objectness, classes…) a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, get_args
@@ -188,7 +188,14 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
             rows = [part.reshape(len(sizes), -1, *part.shape[1:]) for part in rows]
             whole = np.concatenate(rows, axis=1).reshape(-1, *rows[0].shape[2:])
             found[f"model.{head}.m.{level}.{theirs}"] = whole[:, :, None, None] if kind == "kernel" else whole
-    return {name: np.ascontiguousarray(array) if array.ndim else array for name, array in found.items()}
+    return {
+        name: found[name] if found[name].ndim == 0 else np.ascontiguousarray(found[name]) for name in _sorted(found)
+    }
+
+
+def _sorted(names: Iterable[str]) -> list[str]:
+    """By number of the layer."""
+    return sorted(names, key=lambda name: [int(word) if word.isdecimal() else word for word in name.split(".")])
 
 
 def _in_head(path: str) -> bool:

@@ -147,7 +147,7 @@ def _numbered(name: str) -> str:
 def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
     network = name_of(arch)
     wrong = [f"no {name}" for name in expected if name not in found]
-    wrong += [f"{name}, which {network} does not have" for name in found if name not in expected]
+    wrong += [f"{_shown(name)}, which {network} does not have" for name in found if name not in expected]
     wrong += [
         f"{name} {list(found[name])} instead of {list(shape)}"
         for name, shape in expected.items()
@@ -160,6 +160,10 @@ def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found:
             f"{'; '.join(wrong[:4])}{more}. It is of another architecture, or its layers were fused; give a checkpoint "
             "of YOLOv5 v6 or v7 as it was trained"
         )
+
+
+def _shown(name: str) -> str:
+    return name[:80] if name.isprintable() else ascii(name[:80])
 
 
 def _finite(where: str, arrays: Mapping[str, np.ndarray]) -> Arrays:

@@ -1,5 +1,6 @@
 """Files of `torch.save` without PyTorch, and without running anything they hold: names to arrays."""
 
+import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +53,11 @@ class TorchFile:
 
     def _tensor(self, name: str, archive: zipfile.ZipFile) -> np.ndarray:
         tensor = self.contents.tensors[name]
+        if math.prod(tensor.shape) > tensor.count:
+            raise ValueError(
+                f"{self.path}: {name}: expected at most as many numbers as its storage has, {tensor.count}, got sizes "
+                f"{tensor.shape}; do not trust this file"
+            )
         data = self._member(archive, f"data/{tensor.key}")
         if len(data) < tensor.count * tensor.dtype.itemsize:
             raise ValueError(

@@ -51,6 +51,8 @@ _MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 5_000
 class StoredTensor:
     """Where a tensor lies in the file, checked to be within its storage.
 
+    With strides of 0 it can have more numbers than its storage: checkpoints hold such views beside their weights.
+
     Attributes:
       dtype: of its numbers.
       key: number of its storage.
@@ -148,9 +150,8 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     (offset,), shape, strides = _sizes((arguments[1],)), _sizes(arguments[2]), _sizes(arguments[3])
     if len(shape) != len(strides):
         raise ValueError(f"expected a stride for every size, got sizes {shape} and strides {strides}")
-    numbers = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if numbers > count or (numbers and last >= count):
+    if math.prod(shape) and last >= count:
         raise ValueError(
             f"expected a tensor within its storage of {count} numbers, got sizes {shape}, strides {strides}, "
             f"offset {offset}; do not trust this file"
