@@ -30,27 +30,27 @@ class Network:
 
     Attributes:
       size: p (ours, for CPUs), n, s, m, l or x.
-      kind: `yolov5`; or TPH-YOLOv5's `tph` (Swin blocks before four heads; in size x the paper's baseline), `tph_cbam`
-        (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
       p2: adds the stride-4 level, which small objects need.
       anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
-      anchor_fit: how: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`), that
-        gives tiny anchors to coarse levels where objects are small.
       dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
       remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
         and gradient stay the same.
       weights: file that a fresh run starts from, `.pt` of YOLOv5 v6 or v7 or `.safetensors`; see docs/weights.md. What
         has other classes or another objective starts as without it.
+      kind: `yolov5`; or TPH-YOLOv5's `tph` (Swin blocks before four heads; in size x the paper's baseline), `tph_cbam`
+        (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
+      anchor_fit: how anchors are fitted: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`), that
+        gives tiny anchors to coarse levels where objects are small.
     """
 
     size: Size = "n"
-    kind: Kind = "yolov5"
     p2: bool = True
     anchors: AnchorSizes | None = None
-    anchor_fit: Literal["levels", "auto"] = "levels"
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     weights: str | None = None
+    kind: Kind = "yolov5"
+    anchor_fit: Literal["levels", "auto"] = "levels"
 
     def __post_init__(self) -> None:
         check_levels(self.kind, self.p2)
