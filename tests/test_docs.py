@@ -23,7 +23,18 @@ BLOCKS = [
     for page in PAGES
     for match in re.finditer(r"```python\n(.*?)```", page.read_text(), re.S)
 ]
-PACKAGES = ("boxes", "curvature", "detectors", "evaluation", "losses", "plotting", "report", "stabilize", "training")
+PACKAGES = (
+    "boxes",
+    "curvature",
+    "detectors",
+    "evaluation",
+    "inference",
+    "losses",
+    "plotting",
+    "report",
+    "stabilize",
+    "training",
+)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.py")))

@@ -9,7 +9,7 @@ from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.planning.plan import Plan, plan_training
-from ugs_jax.training.predict import predict_files
+from ugs_jax.training.predict import image_detector, predict_files
 from ugs_jax.training.preemption import RESUMABLE, PreemptedError
 from ugs_jax.training.processes import join_processes
 from ugs_jax.training.remote.store import RemoteError
@@ -52,6 +52,7 @@ __all__ = [
     "from_json",
     "jit_detect",
     "jit_step",
+    "image_detector",
     "join_processes",
     "landscape_of",
     "load_for_inference",

@@ -1,0 +1,23 @@
+"""Inference on images of any size: tiles and their merging, mirror images, scales, fusion."""
+
+from ugs_jax.inference.found import Found
+from ugs_jax.inference.fusion import weighted_box_fusion
+from ugs_jax.inference.image import Augmented, Tiling, detect_image
+from ugs_jax.inference.merge import Merge, merge
+from ugs_jax.inference.passes import Detect
+from ugs_jax.inference.tiles import Window, WindowedImage, tile_starts, tile_windows
+
+__all__ = [
+    "Augmented",
+    "Detect",
+    "Found",
+    "Merge",
+    "Tiling",
+    "Window",
+    "WindowedImage",
+    "detect_image",
+    "merge",
+    "tile_starts",
+    "tile_windows",
+    "weighted_box_fusion",
+]
