@@ -17,7 +17,7 @@ class Tiling:
 
     Attributes:
       tile: height and width of a tile, px of the image and of the network's input at scale 1; multiples of 32.
-      overlap: share of a tile, at least, that neighbours have in common; an object up to that long is whole in one tile.
+      overlap: share of a tile, at least, that neighbours share; an object up to that long is whole in one tile.
       batch: tiles that the network sees at once.
       full_image: whether the image is looked at as a whole too, for objects larger than a tile.
       min_score: detections that score no more are dropped before they are merged: by intersection over the smaller box,

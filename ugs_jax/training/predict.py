@@ -14,6 +14,7 @@ from ugs_jax.training.config import Experiment
 from ugs_jax.training.state import TrainState
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_PLAIN = Augmented()
 
 
 def predict_files(
@@ -23,7 +24,7 @@ def predict_files(
     paths: Sequence[Path],
     *,
     tiling: Tiling | None = None,
-    augmented: Augmented = Augmented(),
+    augmented: Augmented = _PLAIN,
 ) -> Iterator[Prediction]:
     """Detect objects in image files, one after the other, in px of each file.
 
