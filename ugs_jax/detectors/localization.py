@@ -17,7 +17,7 @@ from ugs_jax import boxes as bx
 from ugs_jax import losses
 from ugs_jax.detectors.settings import Grid, Refinement, Uncertainty
 from ugs_jax.labels import expectation, variance
-from ugs_jax.numerics import widen
+from ugs_jax.numerics import root, widen
 
 BoxLoss = Callable[[Array, Array], Array]
 
@@ -164,7 +164,7 @@ class Distribution:
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Standard deviation of each side (x1, y1, x2, y2), px, as if sides could cross."""
         probabilities = jax.nn.softmax(_split(raw, self.bins))
-        spread = jnp.sqrt(variance(probabilities, np.arange(self.bins, dtype=np.float64)))
+        spread = root(variance(probabilities, np.arange(self.bins, dtype=np.float64)))
         return spread * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
     def loss(
@@ -236,7 +236,7 @@ class Interval:
         probabilities = jax.nn.softmax(self._logits(raw))
         center = variance(probabilities[..., :2, :], self.center.points())
         size = variance(probabilities[..., 2:, :], np.exp(self.size.points()))
-        spread = jnp.sqrt(jnp.square(anchors.unit) * center + jnp.square(anchors.size / 2) * size)
+        spread = root(jnp.square(anchors.unit) * center + jnp.square(anchors.size / 2) * size)
         return jnp.concatenate([spread, spread], axis=-1)
 
     def loss(

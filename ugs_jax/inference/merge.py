@@ -77,7 +77,7 @@ def _leaders(found: Found, options: Merge, either: Bool[np.ndarray, " n"] | None
 
 def _greedy(order: Int[np.ndarray, " n"], pairs: Neighbours) -> Int[np.ndarray, " n"]:
     leader = np.full(len(order), -1)
-    for i in order:
+    for i in order.tolist():
         if leader[i] < 0:
             leader[i] = i
             others = pairs.of(i)

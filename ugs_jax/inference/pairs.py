@@ -34,7 +34,7 @@ def areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
 
 
 def overlap_of(
-    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "n 4"], metric: Metric
+    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "#n 4"], metric: Metric
 ) -> Float[np.ndarray, " n"]:
     """Overlap of each box and its partner in [0, 1]; 0 where one has no area.
 
