@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import QUICKLY
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import variance_voting
+
+vote = jax.jit(variance_voting, static_argnames="sigma", compiler_options=QUICKLY)
 
 
 def crowd(seed, n=30):
@@ -22,25 +25,24 @@ def test_votes_are_those_of_the_loops(seed, sigma):
     boxes, deviation, labels = crowd(seed)
     kept = np.arange(0, 30, 3)
     voting = labels[kept][:, None] == labels
-    vote = jax.jit(variance_voting, static_argnames="sigma")
     found = vote(*map(jnp.float32, (boxes[kept], boxes, deviation)), jnp.asarray(voting), sigma=sigma)
     for box, row, i in zip(found, voting, kept, strict=True):
         want = voted(boxes[i].tolist(), boxes[row].tolist(), deviation[row].tolist(), sigma)
         np.testing.assert_allclose(box, want, rtol=1e-5, atol=1e-4)  # float32
-        assert not np.allclose(box, boxes[i], atol=1e-3)
+        assert sigma < 0.5 or not np.allclose(box, boxes[i], atol=0.1)
 
 
 def test_a_box_that_is_alone_or_has_no_voter_stays():
     boxes, deviation, _ = crowd(0, 4)
     apart = jnp.asarray(boxes + 100 * np.arange(4)[:, None], jnp.float32)
     spread = jnp.asarray(deviation, jnp.float32)
-    np.testing.assert_array_equal(variance_voting(apart, apart, spread, jnp.ones((4, 4), bool), sigma=0.02), apart)
-    np.testing.assert_array_equal(variance_voting(apart, apart, spread, jnp.zeros((4, 4), bool), sigma=0.02), apart)
+    for voting in (jnp.ones((4, 4), bool), jnp.zeros((4, 4), bool)):
+        np.testing.assert_array_equal(vote(apart, apart, spread, voting, sigma=0.02), apart)
 
 
 def test_a_side_without_deviation_decides_and_nothing_overflows():
     boxes = jnp.array([[1e4, 1e4, 1e4 + 10, 1e4 + 10], [1e4 + 1, 1e4, 1e4 + 10, 1e4 + 10]])
-    found = variance_voting(boxes[:1], boxes, jnp.array([[2.0] * 4, [0.0] * 4]), jnp.ones((1, 2), bool), sigma=0.02)
+    found = vote(boxes[:1], boxes, jnp.array([[2.0] * 4, [0.0] * 4]), jnp.ones((1, 2), bool), sigma=0.02)
     np.testing.assert_allclose(found, boxes[1:], atol=0.01)
 
 

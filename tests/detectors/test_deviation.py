@@ -1,6 +1,6 @@
 """Deviations of sides from predicted distributions: enumerated, sampled, and carried to the detections."""
 
-import dataclasses
+import functools
 import itertools
 
 import jax
@@ -10,13 +10,20 @@ import pytest
 
 from tests.compiling import QUICKLY
 from tests.detectors.test_decode import ARCH, outputs
+from tests.reference.boxes_by_hand import greedy_suppression
 from tests.reference.losses_by_hand import softmax
-from ugs_jax.boxes import Anchors, variance_voting
+from tests.reference.merging_by_hand import voted
+from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Distribution, Grid, Interval, Postprocess, Regression, detect
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
 ANCHORS = Anchors(*(jnp.asarray(part, jnp.float32) for part in (CENTER, SIZE, UNIT)))
 INTERVAL = Interval(Grid(2.0, 1.0, 6), Grid(1.5, 0.5, 6))
+
+
+@functools.partial(jax.jit, static_argnames="objective", compiler_options=QUICKLY)
+def deviation(raw, objective):
+    return objective.deviation(raw, ANCHORS)
 
 
 def logits(objective, seed, scale=1.5):
@@ -44,7 +51,7 @@ def enumerated(raw, axis):
 def test_interval_is_that_of_all_outcomes(seed):
     raw = logits(INTERVAL, seed)
     (x1, x2), (y1, y2) = enumerated(raw, 0), enumerated(raw, 1)
-    np.testing.assert_allclose(INTERVAL.deviation(jnp.float32(raw), ANCHORS), [x1, y1, x2, y2], rtol=1e-5)
+    np.testing.assert_allclose(deviation(jnp.float32(raw), INTERVAL), [x1, y1, x2, y2], rtol=1e-5)
 
 
 def test_interval_is_that_of_samples():
@@ -56,7 +63,7 @@ def test_interval_is_that_of_samples():
     sides = [c - h for c, h in zip(centers, halves, strict=True)] + [
         c + h for c, h in zip(centers, halves, strict=True)
     ]
-    found = INTERVAL.deviation(jnp.float32(raw.ravel()), ANCHORS)
+    found = deviation(jnp.float32(raw.ravel()), INTERVAL)
     np.testing.assert_allclose(found, np.std(sides, axis=1), rtol=0.01)  # 200 000 samples: 0.2 % is one deviation
 
 
@@ -69,14 +76,15 @@ def test_distribution_is_that_of_its_distances(start):
     for row, unit in zip(raw.reshape(4, 8), [*UNIT, *UNIT], strict=True):
         p = np.array(softmax(row.tolist()))
         want.append(unit * (p @ points**2 - (p @ points) ** 2) ** 0.5)
-    np.testing.assert_allclose(objective.deviation(jnp.float32(raw), ANCHORS), want, rtol=1e-5)
+    np.testing.assert_allclose(deviation(jnp.float32(raw), objective), want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [INTERVAL, Distribution(bins=8)])
 def test_a_sure_prediction_has_none_and_its_gradient_is_finite(objective):
     raw = jnp.zeros((4, objective.num_outputs // 4)).at[:, 3].set(1e4).ravel()
-    assert np.asarray(objective.deviation(raw, ANCHORS)).tolist() == [0, 0, 0, 0]
-    assert np.all(np.isfinite(jax.grad(lambda raw: objective.deviation(raw, ANCHORS).sum())(raw)))
+    assert np.asarray(deviation(raw, objective)).tolist() == [0, 0, 0, 0]
+    gradient = jax.grad(lambda raw: objective.deviation(raw, ANCHORS).sum())
+    assert np.all(np.isfinite(jax.jit(gradient, compiler_options=QUICKLY)(raw)))
 
 
 def found_with(objective, options):
@@ -84,26 +92,25 @@ def found_with(objective, options):
     return jax.jit(lambda *x: detect(*x, objective, ARCH, options), compiler_options=QUICKLY)(levels, localizers)
 
 
-def test_detections_carry_it_and_votes_move_only_boxes():
+def test_detections_carry_it_and_votes_move_their_boxes():
     objective = Interval(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
-    options = Postprocess(0.15, 0.5, candidates=60, max_detections=30)
-    every = found_with(objective, dataclasses.replace(options, iou_threshold=1.0, max_detections=60))
-    plain = found_with(objective, options)
-    moved = found_with(objective, dataclasses.replace(options, voting=0.05))
-    assert plain.deviation.shape == plain.boxes.shape
-    for name in ("scores", "classes", "valid", "deviation"):
-        np.testing.assert_array_equal(getattr(plain, name), getattr(moved, name))
+    every = found_with(objective, Postprocess(0.15, 1.0, candidates=60, max_detections=60))
+    moved = found_with(objective, Postprocess(0.15, 0.5, candidates=60, max_detections=30, voting=2.0))
     for image in range(2):
-        voting = every.valid[image] & (plain.classes[image][:, None] == every.classes[image])
-        want = variance_voting(plain.boxes[image], every.boxes[image], every.deviation[image], voting, sigma=0.05)
-        seen = plain.valid[image]
-        np.testing.assert_allclose(moved.boxes[image][seen], want[seen], rtol=1e-4, atol=1e-3)
-        assert not np.allclose(moved.boxes[image][seen], plain.boxes[image][seen], atol=0.1)
-    # The deviation of a detection is that of its box: every kept one is among all candidates with it.
-    pairs = lambda found: {tuple(np.r_[b, d].round(3).tolist()) for b, d in zip(found.boxes[0], found.deviation[0])}  # noqa: E731, B905
-    assert pairs(plain) <= pairs(every) | pairs(
-        plain._replace(boxes=plain.boxes[:, :1], deviation=plain.deviation[:, :1])
-    )
+        seen = np.asarray(every.valid[image])
+        boxes, scores, classes, spread = (
+            np.asarray(part[image])[seen] for part in (every.boxes, every.scores, every.classes, every.deviation)
+        )
+        kept = greedy_suppression(boxes.tolist(), scores.tolist(), classes.tolist(), 0.5)[:30]
+        got = np.asarray(moved.valid[image])
+        np.testing.assert_array_equal(moved.scores[image][got], scores[kept])
+        np.testing.assert_array_equal(moved.deviation[image][got], spread[kept])
+        want = [
+            voted(boxes[i].tolist(), boxes[classes == classes[i]].tolist(), spread[classes == classes[i]].tolist(), 2.0)
+            for i in kept
+        ]
+        np.testing.assert_allclose(moved.boxes[image][got], want, rtol=1e-4, atol=1e-3)  # float32
+        assert not np.allclose(want, boxes[kept], atol=0.1)
 
 
 def test_regression_has_none_and_refuses_to_vote():

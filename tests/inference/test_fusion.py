@@ -28,7 +28,7 @@ def test_fusion_is_that_of_the_slow_loop(seed, threshold):
     views = [view(rng, 40) for _ in range(1 + seed % 4)]
     found = weighted_box_fusion(views, threshold=threshold)
     want = sorted(by_hand.fused([plain(each) for each in views], threshold), key=lambda item: -item[1])
-    assert len(want) < sum(len(each.scores) for each in views)
+    assert len(views) == 1 or len(want) < sum(len(each.scores) for each in views)
     np.testing.assert_allclose(found.scores, [score for _, score, _ in want], rtol=1e-9)
     np.testing.assert_allclose(found.boxes, [box for box, _, _ in want], rtol=1e-9)
     assert found.labels.tolist() == [label for _, _, label in want]

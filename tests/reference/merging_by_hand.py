@@ -34,13 +34,13 @@ def groups(items, metric, threshold, allowed):
 
 def suppressed(items, metric, threshold):
     """Indices of the leaders."""
-    return [group[0] for group in groups(items, metric, threshold, lambda a, b: True)]
+    return [group[0] for group in groups(items, metric, threshold, lambda *_: True)]
 
 
 def merged(items, metric, threshold):
     """Items after merging until nothing changes; `cut` None for all items is one round in which every box extends."""
     known = all(item[3] is not None for item in items)
-    found = one_round(items, metric, threshold, known, lambda a, b: True)
+    found = one_round(items, metric, threshold, known, lambda *_: True)
     while known:
         again = one_round(found, metric, threshold, known, lambda a, b: a[3] or b[3])
         if len(again) == len(found):

@@ -190,6 +190,22 @@ def test_inference_needs_no_data_set_and_gives_the_detections_of_the_run(whole, 
     assert np.any(want.valid)
 
 
+def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
+    image = str(whole.folder / "predictions.png")
+    words = ["predict", str(whole.folder), image, "--output", str(tmp_path / "found")]
+    assert main([*words, "--tile", "96", "64", "--overlap", "0.3", "--merge", "nms", "--min-score", "0", "--flip"]) == 0
+    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert entry["detections"]
+    assert "deviation" not in entry["detections"][0]  # of a regression
+    assert main([*words, "--tile", "100"]) == 1
+    assert (
+        "Tiling.tile: expected sides that are multiples of 32, got (100, 100); try (128, 128)"
+        in capsys.readouterr().err
+    )
+    assert main([*words, "--voting", "0.02"]) == 1
+    assert "expected an objective that predicts deviations, got Regression" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])
 def test_damaged_anchors_are_named(anchors, whole, tmp_path):
     config = json.loads((whole.folder / "config.json").read_text())
