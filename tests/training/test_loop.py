@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline import TrainLoader, eval_batches
 from tests.training.toy import bits, rows, toy_experiment, toy_runs
@@ -191,8 +192,8 @@ def test_inference_needs_no_data_set_and_gives_the_detections_of_the_run(whole, 
 
 
 def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
-    image = str(whole.folder / "predictions.png")
-    words = ["predict", str(whole.folder), image, "--output", str(tmp_path / "found")]
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)).save(tmp_path / "image.png")
+    words = ["predict", str(whole.folder), str(tmp_path / "image.png"), "--output", str(tmp_path / "found")]
     assert main([*words, "--tile", "96", "64", "--overlap", "0.3", "--merge", "nms", "--min-score", "0", "--flip"]) == 0
     (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert entry["detections"]

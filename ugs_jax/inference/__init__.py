@@ -1,5 +1,6 @@
-"""Inference on images of any size: tiles and their merging, mirror images, scales, fusion."""
+"""Inference on images of any size: tiles and their merging, mirror images, scales, fusion; calibration."""
 
+from ugs_jax.inference.calibration import Calibration, SideErrors, calibration, side_errors
 from ugs_jax.inference.found import Found
 from ugs_jax.inference.fusion import weighted_box_fusion
 from ugs_jax.inference.image import Augmented, Tiling, detect_image
@@ -9,14 +10,18 @@ from ugs_jax.inference.tiles import Window, WindowedImage, tile_starts, tile_win
 
 __all__ = [
     "Augmented",
+    "Calibration",
     "Detect",
     "Found",
     "Merge",
+    "SideErrors",
     "Tiling",
     "Window",
     "WindowedImage",
+    "calibration",
     "detect_image",
     "merge",
+    "side_errors",
     "tile_starts",
     "tile_windows",
     "weighted_box_fusion",

@@ -1,5 +1,6 @@
 """Training: an experiment as a value, one pure step, the loop around it."""
 
+from ugs_jax.training.calibrate import measure_calibration
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Ema, Experiment, Network, anchors_for, build_detector, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
@@ -57,6 +58,7 @@ __all__ = [
     "landscape_of",
     "load_for_inference",
     "make_step",
+    "measure_calibration",
     "measure_landscape",
     "objective",
     "plan_training",
