@@ -1,6 +1,7 @@
 """Detections on image files: whole, in tiles, mirrored; their deviations down to the JSON."""
 
 import json
+from pathlib import Path
 
 import cv2
 import jax
@@ -13,7 +14,7 @@ from tests.training.toy import ToyDetector, toy_experiment
 from ugs_jax.detectors import Architecture, Interval
 from ugs_jax.evaluation import to_original, write_predictions
 from ugs_jax.inference import Augmented, Tiling
-from ugs_jax.training import create_state, predict_files
+from ugs_jax.training import create_state, device_mesh, predict_files
 
 EXPERIMENT = toy_experiment(Interval())
 ANCHORS = tuple(tuple((s * w, s * h) for w, h in ((0.8, 1.0), (1.2, 0.9), (1.0, 1.6))) for s in (3.0, 5.0, 8.0))
@@ -70,3 +71,16 @@ def test_tiles_mirror_images_and_scales_end_up_in_the_json(detector, state, file
         assert 0 <= y1 <= y2 <= 90
         assert len(detection["deviation"]) == 4
         assert min(detection["deviation"]) > 0
+
+
+def test_calibration_of_a_run_is_measured_on_its_images(detector, state, monkeypatch):
+    from ugs_jax.training import calibrate
+
+    monkeypatch.setattr(calibrate, "read_experiment", lambda _: EXPERIMENT)
+    monkeypatch.setattr(calibrate, "load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
+    with compiled_quickly():
+        found = calibrate.measure_calibration(Path("run"), min_score=0.0, iou=0.02, bins=4)
+    assert found.count.sum() % 4 == 0
+    assert np.all(found.error > 0)
+    assert np.all(np.diff(found.predicted) > 0)
+    assert found.factor > 0

@@ -55,9 +55,9 @@ def side_errors(
     Raises:
       ValueError: detections without deviations.
     """
+    found, left = by_score(found), np.ones(len(boxes), bool)
     if found.deviation is None:
         raise ValueError("found: expected detections with deviations, got none; use Interval or Distribution")
-    found, left = by_score(found), np.ones(len(boxes), bool)
     pairs = []
     for i in range(len(found.scores)):
         overlap = np.where(left & (labels == found.labels[i]), overlap_of(boxes, found.boxes[i : i + 1], "iou"), 0.0)

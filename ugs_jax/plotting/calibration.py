@@ -1,13 +1,16 @@
 """Error of sides against the deviation that was predicted for them."""
 
+import typing
 from pathlib import Path
 
-from ugs_jax.inference import Calibration
 from ugs_jax.plotting.axes import save, style_axes
 from ugs_jax.plotting.colors import MUTED, line_style
 
+if typing.TYPE_CHECKING:
+    from ugs_jax.inference import Calibration
 
-def plot_calibration(calibration: Calibration, path: Path, title: str = "Sides of matched boxes") -> Path:
+
+def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides of matched boxes") -> Path:
     """Draws root mean square errors by predicted deviation, both in px on logarithmic axes; the diagonal is right.
 
     Args:
