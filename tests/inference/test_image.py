@@ -30,8 +30,8 @@ def assert_found_once(found, boxes, labels, tolerance=1e-9):
 
 @pytest.mark.parametrize("method", ["nms", "nmm"])
 @pytest.mark.parametrize("seed", range(4))
-def test_objects_up_to_the_overlap_are_found_once_and_exactly(method, seed):
-    boxes, labels = scattered(44, 40, seed)
+def test_objects_up_to_the_overlap_less_2_px_are_found_once_and_exactly(method, seed):
+    boxes, labels = scattered(44, 38, seed)
     oracle = Oracle(IMAGE, boxes, labels, TILE, seed)
     tiling = Tiling(TILE, OVERLAP, batch=4, full_image=False, merge=Merge(method))
     found = detect_image(oracle, IMAGE, (256, 256), tiling=tiling)

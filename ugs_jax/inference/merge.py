@@ -86,7 +86,7 @@ def _greedy(order: Int[np.ndarray, " n"], pairs: Neighbours) -> Int[np.ndarray, 
 
 
 def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
-    """Leaders by rising index, extended to the boxes they lead, with their best score."""
+    """Leaders by rising index, extended to the boxes they lead, with their best score; cut only if all of them are."""
     leaders = np.unique(leader)
     scores = found.scores.copy()
     np.maximum.at(scores, leader, found.scores)
@@ -100,4 +100,8 @@ def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
         boxes[:, side] = found.boxes[outermost, side]
         if deviation is not None and found.deviation is not None:
             deviation[:, side] = found.deviation[outermost, side]
-    return take(found, leaders)._replace(boxes=boxes, scores=scores[leaders], deviation=deviation)
+    cut = None if found.cut is None else found.cut.copy()
+    if cut is not None and found.cut is not None:
+        np.logical_and.at(cut, leader, found.cut)
+        cut = cut[leaders]
+    return Found(boxes, scores[leaders], found.labels[leaders], deviation, cut)
