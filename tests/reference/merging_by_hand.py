@@ -55,7 +55,7 @@ def one_round(items, metric, threshold, known, allowed):
         box, score, label, cut = items[leader]
         for other in others:
             score = max(score, items[other][1])
-            if not known or items[leader][3] or items[other][3]:
+            if not known or items[leader][3]:
                 box = enclosing_box(box, items[other][0])
             cut = cut and items[other][3]
         joined.append((box, score, label, cut))

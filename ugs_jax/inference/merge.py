@@ -45,8 +45,8 @@ class Merge:
 def merge(found: Found, options: Merge) -> Found:
     """One detection for each group that matches.
 
-    1. Where it is known which boxes are cut (`found.cut`), a cut leader is extended by all it leads, a whole one by cut
-       boxes: duplicates of a whole object do not widen it. Where it is not known, all do, as in SAHI.
+    1. Where it is known which boxes are cut (`found.cut`), only cut leaders are extended: what a whole one leads is
+       duplicates and parts of itself. Where it is not known, all leaders are, as in SAHI.
     2. Parts of an object that no tile sees whole need not match each other before they have grown. Therefore merging is
        repeated, from the second time on only for pairs with a cut box, until nothing changes.
 
@@ -91,7 +91,7 @@ def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
     scores = found.scores.copy()
     np.maximum.at(scores, leader, found.scores)
     growing = leader == np.arange(len(leader))
-    growing |= True if found.cut is None else found.cut | found.cut[leader]
+    growing |= True if found.cut is None else found.cut[leader]
     (rows,) = np.nonzero(growing)
     boxes, deviation = found.boxes[leaders], None if found.deviation is None else found.deviation[leaders]
     for side, sign in enumerate((1, 1, -1, -1)):  # the outermost, and of equal ones the leader's

@@ -25,6 +25,7 @@ def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides
       ValueError: for another suffix.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(5.6, 4.6), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -35,6 +36,10 @@ def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides
         ends = min(predicted.min(), error.min()) / 1.3, max(predicted.max(), error.max()) * 1.3
         axes.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4.0, 3.0)))
         axes.set(xlim=ends, ylim=ends, aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(NullLocator())
     style_axes(axes, title, "predicted standard deviation, px")
     axes.set_ylabel(f"RMS error, px ({calibration.factor:.2f} × predicted)", fontsize=10.5, color=MUTED)
     return save(figure, path)
