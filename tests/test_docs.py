@@ -28,6 +28,7 @@ PACKAGES = (
     "curvature",
     "detectors",
     "evaluation",
+    "inference",
     "losses",
     "plotting",
     "report",

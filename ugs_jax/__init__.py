@@ -11,6 +11,7 @@ The public modules, from the ground up:
   `ugs_stabilize` and `stabilize_loss` are here too;
 - `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
   to be scored;
+- `inference`: images of any size, in tiles, mirrored, at several scales;
 - `plotting`, `report`: a run, or several side by side, as curves, tables and text.
 
 Each is imported when it is first used, so that `import ugs_jax` is quick and loads neither Flax nor the data stack:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ugs_jax import curvature as curvature
     from ugs_jax import detectors as detectors
     from ugs_jax import evaluation as evaluation
+    from ugs_jax import inference as inference
     from ugs_jax import labels as labels
     from ugs_jax import losses as losses
     from ugs_jax import plotting as plotting
@@ -49,6 +51,7 @@ __all__ = [
     "curvature",
     "detectors",
     "evaluation",
+    "inference",
     "labels",
     "losses",
     "plotting",

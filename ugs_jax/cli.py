@@ -62,6 +62,11 @@ def _run(name: str, words: list[str]) -> int:
 
         curvature_command(words)
         return 0
+    if name == "predict":
+        from ugs_jax.predict_command import predict_command
+
+        predict_command(words)
+        return 0
     if name == "data":
         from ugs_jax.data_command import data_command
 
@@ -88,7 +93,6 @@ def _run(name: str, words: list[str]) -> int:
         "train": commands.train_command,
         "compare": commands.compare_command,
         "eval": commands.eval_command,
-        "predict": commands.predict_command,
     }[name](words)
     return 0
 

@@ -209,38 +209,6 @@ def _evaluate_run(
         print(f"{what}: {opened.shown(file)}")
 
 
-def predict_command(words: list[str]) -> None:
-    """Detect objects in image files."""
-    tyro.cli(_predict_images, args=words, prog="ugs predict")
-
-
-def _predict_images(
-    run: tyro.conf.Positional[str],
-    images: tyro.conf.Positional[tuple[Path, ...]],
-    output: Path = Path("predictions"),
-    threshold: float = 0.25,
-    which: Literal["best", "last"] = "best",
-) -> None:
-    """Detect objects in image files; write predictions.json and one picture for each image.
-
-    Args:
-      run: a run folder, or the URL of a run.
-      images: image files, or folders of them.
-      output: folder to write.
-      threshold: least score of a box in the pictures; the JSON holds all.
-      which: checkpoint.
-    """
-    from ugs_jax.evaluation import write_predictions
-    from ugs_jax.training import RunFolder, load_for_inference, predict_files, read_experiment
-    from ugs_jax.training.remote.opened import opened_run
-
-    with opened_run(run, which) as opened:
-        experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
-        detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
-    found = predict_files(detector, state, experiment, images)
-    print(f"boxes: {write_predictions(output, found, classes, threshold)}")
-
-
 def _print_scores(scores: dict[str, float | None], title: str) -> None:
     from rich.console import Console
     from rich.table import Table

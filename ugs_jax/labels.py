@@ -177,6 +177,23 @@ def expectation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float
     return narrow(jnp.sum(wide * jnp.asarray(grid, dtype=wide.dtype), axis=-1), probabilities)
 
 
+def variance(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[Array, "*batch"]:
+    """Variance Σ p_i (y_i − Σ p_j y_j)² of distributions over a grid, in the unit of the grid squared.
+
+    Raises:
+      ValueError: `probabilities` and `grid` differ in their number of bins.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(variance(jnp.array([0.0, 0.5, 0.5]), uniform_grid(1, 2)))
+      0.25
+    """
+    (wide,) = widen(probabilities)
+    points = jnp.asarray(grid, dtype=wide.dtype)
+    apart = points - expectation(wide, grid)[..., None]
+    return narrow(jnp.sum(wide * jnp.square(apart), axis=-1), probabilities)
+
+
 def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
     """Raise ValueError unless `scores` (logits or probabilities) has one bin per grid point."""
     if scores.shape[-1:] != grid.shape:

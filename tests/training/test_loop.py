@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline import TrainLoader, eval_batches
 from tests.training.toy import bits, rows, toy_experiment, toy_runs
@@ -188,6 +189,22 @@ def test_inference_needs_no_data_set_and_gives_the_detections_of_the_run(whole, 
     want = detect(whole.result.state.ema_params, whole.result.state.ema_stats, images)
     assert bits(detect(last.ema_params, last.ema_stats, images)) == bits(want)
     assert np.any(want.valid)
+
+
+def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)).save(tmp_path / "image.png")
+    words = ["predict", str(whole.folder), str(tmp_path / "image.png"), "--output", str(tmp_path / "found")]
+    assert main([*words, "--tile", "96", "64", "--overlap", "0.3", "--merge", "nms", "--min-score", "0", "--flip"]) == 0
+    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert entry["detections"]
+    assert "deviation" not in entry["detections"][0]  # of a regression
+    assert main([*words, "--tile", "100"]) == 1
+    assert (
+        "Tiling.tile: expected sides that are multiples of 32, got (100, 100); try (128, 128)"
+        in capsys.readouterr().err
+    )
+    assert main([*words, "--voting", "0.02"]) == 1
+    assert "expected an objective that predicts deviations, got Regression" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])

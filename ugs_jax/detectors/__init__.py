@@ -12,14 +12,12 @@ from ugs_jax.detectors.decode import Detections, Postprocess, detect
 from ugs_jax.detectors.detector import Detector, Outputs
 from ugs_jax.detectors.localization import (
     Distribution,
-    Grid,
     Interval,
     Localization,
-    Refinement,
     Regression,
     Terms,
-    Uncertainty,
 )
+from ugs_jax.detectors.settings import Grid, Refinement, Uncertainty
 from ugs_jax.detectors.sparse import gather, localize
 
 __all__ = [

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
-from ugs_jax.labels import expectation, interval_grid, uniform_grid
-from ugs_jax.numerics import widen
+from ugs_jax.detectors.settings import Grid, Refinement, Uncertainty
+from ugs_jax.labels import expectation, variance
+from ugs_jax.numerics import root, widen
 
 BoxLoss = Callable[[Array, Array], Array]
 
@@ -37,14 +38,6 @@ class Terms(NamedTuple):
     boxes: Float[Array, "*batch 4"]
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """UR: `radius` ρ of the feature perturbation, `weight` γ of the loss there. The paper: ρ = 0.5, γ = 0.1."""
-
-    radius: float = 0.5
-    weight: float = 0.1
-
-
 @runtime_checkable
 class Localization(Protocol):
     """What a detector needs of its localization objective."""
@@ -59,6 +52,9 @@ class Localization(Protocol):
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Raw outputs to boxes, xyxy px."""
+
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"] | None:
+        """Standard deviation of each side (x1, y1, x2, y2), px; None for objectives that predict no distribution."""
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
@@ -103,6 +99,9 @@ class Regression:
         center = anchors.center + (gate[..., :2] - 1) * anchors.unit
         half = jnp.square(gate[..., 2:]) * anchors.size / 2
         return jnp.concatenate([center - half, center + half], axis=-1)
+
+    def deviation(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors) -> None:
+        """None: four numbers say nothing of their spread."""
 
     def loss(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Terms:
         """Raw outputs against target boxes (xyxy px), one value a positive."""
@@ -162,6 +161,12 @@ class Distribution:
         middle = (low + high) / 2
         return jnp.concatenate([jnp.minimum(low, middle), jnp.maximum(high, middle)], axis=-1)
 
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Standard deviation of each side (x1, y1, x2, y2), px, as if sides could cross."""
+        probabilities = jax.nn.softmax(_split(raw, self.bins))
+        spread = root(variance(probabilities, np.arange(self.bins, dtype=np.float64)))
+        return spread * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
     ) -> Terms:
@@ -180,36 +185,6 @@ class Distribution:
     ) -> Float[Array, "*batch"]:
         """Zero: DFL does not minimise entropy."""
         return jnp.zeros(targets.shape[:-1])
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """UM: `match` the entropy of the prediction to the label's, or minimise the `entropy`; `weight` λ.
-
-    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. The minimum of the cross
-    entropy has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it,
-    `match` does not. `match` was ahead in our runs, by no more than seeds differ (experiments/results).
-    """
-
-    mode: Literal["entropy", "match"] = "match"
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("entropy", "match"):
-            raise ValueError(f"Uncertainty.mode: expected 'entropy' or 'match', got {self.mode!r}")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Label positions of one kind of box parameter: n+1 points from −`alpha` to `alpha`; `beta` 0 is uniform."""
-
-    alpha: float
-    beta: float = 0.0
-    n: int = 10
-
-    def points(self) -> np.ndarray:
-        """The n+1 positions; raises ValueError for settings out of range."""
-        return interval_grid(self.alpha, self.beta, self.n) if self.beta else uniform_grid(self.alpha, self.n)
 
 
 @dataclass(frozen=True)
@@ -250,6 +225,19 @@ class Interval:
         center = expectation(probabilities[..., :2, :], self.center.points())
         size = expectation(probabilities[..., 2:, :], self.size.points())
         return bx.decode(jnp.concatenate([center, size], axis=-1), anchors)
+
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Standard deviation of each side (x1, y1, x2, y2), px.
+
+        A side is a + u·X ± s/2·e^T for an anchor at a with unit u and side s. Centre X and log size T are predicted
+        apart, thus independent: the variance is u²·Var X + s²/4·Var e^T, exact sums over the grids. It is the same for
+        opposite sides. A label between two grid points is spread over both, so it is above 0 for a perfect prediction.
+        """
+        probabilities = jax.nn.softmax(self._logits(raw))
+        center = variance(probabilities[..., :2, :], self.center.points())
+        size = variance(probabilities[..., 2:, :], np.exp(self.size.points()))
+        spread = root(jnp.square(anchors.unit) * center + jnp.square(anchors.size / 2) * size)
+        return jnp.concatenate([spread, spread], axis=-1)
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]

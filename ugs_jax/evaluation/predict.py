@@ -23,6 +23,7 @@ class Prediction(typing.NamedTuple):
       labels: class indices from 0.
       scores: in [0, 1].
       uncertainty: of each box's position, in [0, 1], where the localization predicts one.
+      deviation: standard deviation of each side (x1, y1, x2, y2), px of `image`, where the localization predicts it.
     """
 
     file_name: str
@@ -31,6 +32,7 @@ class Prediction(typing.NamedTuple):
     labels: Int[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
     uncertainty: Float[np.ndarray, " n"] | None = None
+    deviation: Float[np.ndarray, "n 4"] | None = None
 
 
 def write_predictions(
@@ -46,7 +48,7 @@ def write_predictions(
 
     Returns:
       The JSON file: a list with `file`, `picture`, `width`, `height` and `detections` (`class`, `score`, `bbox`
-      [x0, y0, x1, y1] px, `uncertainty` where there is one), best score first.
+      [x0, y0, x1, y1] px, `uncertainty` and `deviation` where there are), best score first.
 
     Raises:
       ValueError: for a label that names no class, or boxes and scores that are not finite.
@@ -116,6 +118,8 @@ def _entry(prediction: Prediction, classes: Sequence[str]) -> dict[str, typing.A
         }
         if prediction.uncertainty is not None:
             found["uncertainty"] = round(float(prediction.uncertainty[i]), 5)
+        if prediction.deviation is not None:
+            found["deviation"] = [round(float(side), 3) for side in prediction.deviation[i]]
         detections.append(found)
     return {"file": prediction.file_name, "width": width, "height": height, "detections": detections}
 

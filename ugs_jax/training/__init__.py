@@ -1,5 +1,6 @@
 """Training: an experiment as a value, one pure step, the loop around it."""
 
+from ugs_jax.training.calibrate import measure_calibration
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Ema, Experiment, Network, anchors_for, build_detector, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
@@ -9,7 +10,7 @@ from ugs_jax.training.loop import NonFiniteError, Result, train
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.planning.plan import Plan, plan_training
-from ugs_jax.training.predict import predict_files
+from ugs_jax.training.predict import image_detector, predict_files
 from ugs_jax.training.preemption import RESUMABLE, PreemptedError
 from ugs_jax.training.processes import join_processes
 from ugs_jax.training.remote.store import RemoteError
@@ -50,12 +51,14 @@ __all__ = [
     "device_mesh",
     "evaluate",
     "from_json",
+    "image_detector",
     "jit_detect",
     "jit_step",
     "join_processes",
     "landscape_of",
     "load_for_inference",
     "make_step",
+    "measure_calibration",
     "measure_landscape",
     "objective",
     "plan_training",

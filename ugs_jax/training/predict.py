@@ -1,23 +1,30 @@
 """Detections on image files that belong to no data set."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from data_pipeline.images import decode_image, read_image_file
-from data_pipeline.letterbox import letterbox
-from ugs_jax.detectors import Detector
-from ugs_jax.evaluation import Prediction, to_original
+from ugs_jax.detectors import Detector, Postprocess
+from ugs_jax.evaluation import Prediction
+from ugs_jax.inference import Augmented, Detect, Tiling, detect_image
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.state import TrainState
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_PLAIN = Augmented()
 
 
 def predict_files(
-    detector: Detector, state: TrainState, experiment: Experiment, paths: Sequence[Path]
+    detector: Detector,
+    state: TrainState,
+    experiment: Experiment,
+    paths: Sequence[Path],
+    *,
+    tiling: Tiling | None = None,
+    augmented: Augmented = _PLAIN,
 ) -> Iterator[Prediction]:
     """Detect objects in image files, one after the other, in px of each file.
 
@@ -26,6 +33,8 @@ def predict_files(
       state: its averaged parameters are used.
       experiment: image size and postprocessing.
       paths: files, or folders whose images are taken in order of their names.
+      tiling: how images larger than a tile are cut up; None looks at them as a whole.
+      augmented: mirror images and scales that are looked at too.
 
     Raises:
       FileNotFoundError: a path that does not exist, or no image at all.
@@ -34,15 +43,24 @@ def predict_files(
     files = [file for path in paths for file in _images(path)]
     if not files:
         raise FileNotFoundError(f"{', '.join(map(str, paths))}: expected image files ({', '.join(sorted(_SUFFIXES))})")
-    detect = jax.jit(lambda params, stats, image: detector.detect(params, stats, image, experiment.postprocess))
+    detect = image_detector(detector, state, experiment.postprocess)
+    size = experiment.loader.image_size
     for file in files:
         image = decode_image(read_image_file(file), str(file))
-        canvas, box = letterbox(image, experiment.loader.image_size)
-        found = jax.device_get(detect(state.ema_params, state.ema_stats, canvas[None]))
-        seen = found.valid[0]
-        placed = np.asarray([[box.scale, box.pad_x, box.pad_y]], np.float32)
-        boxes = to_original(found.boxes, placed, np.asarray([image.shape[:2]], np.int32))[0]
-        yield Prediction(file.name, image, boxes[seen], found.classes[0][seen], found.scores[0][seen])
+        found = detect_image(detect, image, size, tiling=tiling, augmented=augmented)
+        yield Prediction(file.name, image, found.boxes, found.labels, found.scores, deviation=found.deviation)
+
+
+def image_detector(detector: Detector, state: TrainState, options: Postprocess) -> Detect:
+    """A trained detector as `detect_image` takes it: jitted, with the run's averaged parameters.
+
+    Args:
+      detector: the network.
+      state: from `load_for_inference`.
+      options: from outputs to detections.
+    """
+    detect = jax.jit(lambda params, stats, images: detector.detect(params, stats, images, options))
+    return partial(detect, state.ema_params, state.ema_stats)
 
 
 def _images(path: Path) -> list[Path]:

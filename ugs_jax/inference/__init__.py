@@ -1,0 +1,28 @@
+"""Inference on images of any size: tiles and their merging, mirror images, scales, fusion; calibration."""
+
+from ugs_jax.inference.calibration import Calibration, SideErrors, calibration, side_errors
+from ugs_jax.inference.found import Found
+from ugs_jax.inference.fusion import weighted_box_fusion
+from ugs_jax.inference.image import Augmented, Tiling, detect_image
+from ugs_jax.inference.merge import Merge, merge
+from ugs_jax.inference.passes import Detect
+from ugs_jax.inference.tiles import Window, WindowedImage, tile_starts, tile_windows
+
+__all__ = [
+    "Augmented",
+    "Calibration",
+    "Detect",
+    "Found",
+    "Merge",
+    "SideErrors",
+    "Tiling",
+    "Window",
+    "WindowedImage",
+    "calibration",
+    "detect_image",
+    "merge",
+    "side_errors",
+    "tile_starts",
+    "tile_windows",
+    "weighted_box_fusion",
+]

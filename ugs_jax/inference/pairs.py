@@ -1,0 +1,108 @@
+"""Pairs of boxes that overlap, on the host: thousands of boxes of a large image, few of which ever meet.
+
+The suppression of `ugs_jax.boxes` compares all boxes with all, at fixed sizes, on the device. What the tiles of a large
+image give has no fixed size, and its square may not fit: here boxes are sorted along x, and only those that meet there
+are compared.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Metric = Literal["iou", "ios"]
+
+_CHUNK = 2**21  # pairs at a time
+
+
+class Neighbours(NamedTuple):
+    """For box i, the boxes that match it are `index[start[i] : start[i + 1]]`."""
+
+    start: Int[np.ndarray, " starts"]
+    index: Int[np.ndarray, " pairs"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+    def of(self, i: int) -> Int[np.ndarray, " some"]:
+        """The boxes that match box i."""
+        return self.index[self.start[i] : self.start[i + 1]]
+
+
+def areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """Areas of xyxy boxes, px²; a reversed box has none."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return sides[:, 0] * sides[:, 1]
+
+
+def overlap_of(
+    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "#n 4"], metric: Metric
+) -> Float[np.ndarray, " n"]:
+    """Overlap of each box and its partner in [0, 1]; 0 where one has no area.
+
+    Args:
+      boxes: xyxy, px.
+      others: as many, or one that is compared with all.
+      metric: `iou`, intersection over union; or `ios`, intersection over the smaller of the two, which is 1 for a box
+        inside another.
+    """
+    corner = np.maximum(boxes[:, :2], others[:, :2])
+    sides = np.maximum(np.minimum(boxes[:, 2:], others[:, 2:]) - corner, 0.0)
+    shared, a, b = sides[:, 0] * sides[:, 1], areas(boxes), areas(others)
+    whole = a + b - shared if metric == "iou" else np.minimum(a, b)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+
+
+def neighbours(
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, " n"],
+    metric: Metric,
+    threshold: float,
+    either: Bool[np.ndarray, " n"] | None = None,
+) -> Neighbours:
+    """Which boxes of one class overlap by more than a threshold.
+
+    Args:
+      boxes: xyxy, px.
+      labels: class of each box.
+      metric: of `overlap_of`.
+      threshold: in [0, 1).
+      either: only pairs of which at least one box is marked here.
+
+    Returns:
+      For each box its matches by rising index, without itself.
+    """
+    n = len(boxes)
+    parts = [np.zeros((2, 0), np.int64)]
+    for i, j in _meeting(boxes, labels):
+        if either is not None:
+            kept = either[i] | either[j]
+            i, j = i[kept], j[kept]
+        match = overlap_of(boxes[i], boxes[j], metric) > threshold
+        parts.append(np.stack([i[match], j[match]]))
+    pairs = np.concatenate(parts, axis=1)
+    pairs = np.concatenate([pairs, pairs[::-1]], axis=1)
+    pairs = pairs[:, np.lexsort((pairs[1], pairs[0]))]
+    return Neighbours(np.searchsorted(pairs[0], np.arange(n + 1)), pairs[1])
+
+
+def _meeting(
+    boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, " n"]
+) -> Iterator[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
+    """Every pair of one class whose ranges along x and y have a common inside, once, some at a time."""
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(boxes[rows, 0], kind="stable")]
+        left, right = boxes[rows, 0], boxes[rows, 2]
+        first = np.arange(1, len(rows) + 1)  # of the boxes that begin later, those that begin before this one ends
+        count = np.maximum(np.searchsorted(left, right) - first, 0)
+        ends = np.cumsum(count)
+        begin = 0
+        while begin < len(rows):
+            done = ends[begin - 1] if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
+            some = count[begin:end]
+            i = np.repeat(np.arange(begin, end), some)
+            j = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some) + first[i]
+            i, j = rows[i], rows[j]
+            meet = (boxes[i, 1] < boxes[j, 3]) & (boxes[j, 1] < boxes[i, 3])
+            yield i[meet], j[meet]
+            begin = end
