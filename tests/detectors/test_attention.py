@@ -129,8 +129,9 @@ def test_wide_windows_drop_whole_branches_of_an_image_and_others_nothing():
     x = jnp.asarray(maps(64, 2, 2, 352))
     key = jax.random.key(0)
     wide, narrow = (C3STR(8, 2 * channels, 1, rngs=nnx.Rngs(0)).chain for channels in (352, 320))
-    np.testing.assert_array_equal(narrow(x[..., :320], key), narrow(x[..., :320], None))
-    changed = np.asarray(wide(x, key) == x).all((1, 2, 3))  # both branches dropped: 1 in 100
-    kept = wide(x, key)
-    assert 0 <= changed.sum() <= 5
-    assert not np.array_equal(kept, wide(x, None))
+    np.testing.assert_array_equal(*(quick_jit(lambda x, k=k: narrow(x, k))(x[..., :320]) for k in (key, None)))
+    dropped, plain = (quick_jit(lambda x, k=k: wide(x, k))(x) for k in (key, None))
+    unlike = ~np.isclose(dropped, plain, atol=1e-5)
+    # Of 64 images 19 keep both branches scaled by 1/0.9, some lack one: all of an image changes, or nothing that is 0.
+    assert unlike.any((1, 2, 3)).all()
+    assert 0 <= np.all(dropped == x, (1, 2, 3)).sum() <= 5  # both dropped: 1 in 100
