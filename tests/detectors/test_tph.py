@@ -14,8 +14,9 @@ from tests.compiling import QUICKLY
 from ugs_jax.detectors import Architecture, Detector, Postprocess, Regression
 from ugs_jax.detectors.architecture import anchors_a_cell
 from ugs_jax.detectors.attention import CBAM
+from ugs_jax.detectors.blocks import call_block
 from ugs_jax.detectors.transformer import C3STR, C3TR
-from ugs_jax.detectors.yolov5 import _run_block, _run_block_twice
+from ugs_jax.detectors.yolov5 import _call_block_twice
 from ugs_jax.training import Network
 
 KINDS = ("tph", "tph_cbam", "tph_plus")
@@ -94,7 +95,7 @@ def test_activations_computed_again_drop_the_same():
         loss = lambda x, v: jnp.sum(run(nnx.merge(graph, *v), x, jax.random.key(key)) ** 2)  # noqa: E731
         return jax.jit(jax.grad(loss), compiler_options=QUICKLY)(x, variables)
 
-    kept, again, other = gradient(_run_block, 0), gradient(_run_block_twice, 0), gradient(_run_block, 1)
+    kept, again, other = gradient(call_block, 0), gradient(_call_block_twice, 0), gradient(call_block, 1)
     np.testing.assert_allclose(again, kept, atol=1e-5 * float(jnp.abs(kept).max()))
     assert float(jnp.abs(other - kept).max()) > 1e-3 * float(jnp.abs(kept).max())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.reference import torch_state_dict
@@ -313,6 +313,7 @@ def test_a_memo_index_takes_no_memory(file):
 
 
 @given(st.binary(max_size=60))
+@example(b".")  # ends with nothing made
 def test_random_bytes_are_an_error_that_names_the_file(tmp_path_factory, data):
     path = write_zip(tmp_path_factory.mktemp("random") / "file.pt", b"\x80\x02" + data)
     with pytest.raises(ValueError, match=r"file\.pt: "):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ugs_jax.detectors.blocks import ConvNormAct, fan_in_uniform, max_pool
+from ugs_jax.detectors.blocks import ConvNormAct, fan_in_uniform, linear, max_pool
 
 
 class SPP(nnx.Module):
@@ -31,8 +31,8 @@ class CBAM(nnx.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
         hidden = max(channels // reduction, 1)
-        self.squeeze = _biased(channels, hidden, dtype, rngs)
-        self.excite = _biased(hidden, channels, dtype, rngs)
+        self.squeeze = linear(channels, hidden, dtype=dtype, rngs=rngs)
+        self.excite = linear(hidden, channels, dtype=dtype, rngs=rngs)
         draw = fan_in_uniform(2 * 49)
         self.where = nnx.Conv(2, 1, (7, 7), padding="SAME", kernel_init=draw, bias_init=draw, dtype=dtype, rngs=rngs)
 
@@ -53,8 +53,11 @@ class CLLA(nnx.Module):
     """
 
     def __init__(self, fine: int, coarse: int, channels: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.fine, self.coarse = _biased(fine, channels, dtype, rngs), _biased(coarse, channels, dtype, rngs)
-        self.query, self.key, self.value = (_biased(channels, channels, dtype, rngs) for _ in range(3))
+        self.fine, self.coarse = (
+            linear(fine, channels, dtype=dtype, rngs=rngs),
+            linear(coarse, channels, dtype=dtype, rngs=rngs),
+        )
+        self.query, self.key, self.value = (linear(channels, channels, dtype=dtype, rngs=rngs) for _ in range(3))
 
     def __call__(
         self, fine: Float[Array, "b h2 w2 c2"], coarse: Float[Array, "b h w c"]
@@ -67,11 +70,6 @@ class CLLA(nnx.Module):
         products = jnp.einsum("bhwc,bhwnc->bhwn", self.query(coarse), self.key(fine), preferred_element_type=wide)
         weights = jax.nn.softmax(-products / 2, axis=-1).astype(coarse.dtype)
         return (jnp.einsum("bhwn,bhwnc->bhwc", weights, self.value(fine)) + coarse) / 2
-
-
-def _biased(inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
-    draw = fan_in_uniform(inputs)
-    return nnx.Linear(inputs, outputs, kernel_init=draw, bias_init=draw, dtype=dtype, rngs=rngs)
 
 
 def _largest(x: Array, axis: int) -> Array:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ugs_jax.detectors.architecture import Architecture, Kind
 from ugs_jax.detectors.attention import CBAM, CLLA, SPP
-from ugs_jax.detectors.blocks import C3, RandomBlock
+from ugs_jax.detectors.blocks import C3, RandomBlock, call_block
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.detectors.yolov5 import Backbone, Neck, YOLOv5
 
@@ -43,8 +43,7 @@ class _Gated(RandomBlock):
         self.gate = CBAM(width, **kw)
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None = None) -> Float[Array, "b h w c2"]:
-        x = self.pool(x)
-        return self.gate(self.block(x, key) if isinstance(self.block, RandomBlock) else self.block(x))
+        return self.gate(call_block(self.block, self.pool(x), key))
 
 
 class _GatedNeck(Neck):

@@ -13,46 +13,31 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ugs_jax.detectors.blocks import ConvNormAct, RandomBlock, fan_in_uniform
+from ugs_jax.detectors.blocks import CrossStage, RandomBlock, fan_in_uniform, linear
 
 WINDOW = 8
 """Sides of a window, cells."""
 
 
-class C3Attention(RandomBlock):
-    """A C3 whose chain of bottlenecks on half the channels is something that attends."""
+class C3Attention(CrossStage, RandomBlock):
+    """A C3 with something that attends in the place of its bottlenecks."""
 
-    def __init__(self, inputs: int, outputs: int, chain: nnx.Module, *, dtype: Any, rngs: nnx.Rngs) -> None:
-        hidden = outputs // 2
-        self.enter = ConvNormAct(inputs, hidden, dtype=dtype, rngs=rngs)
-        self.bypass = ConvNormAct(inputs, hidden, dtype=dtype, rngs=rngs)
-        self.merge = ConvNormAct(2 * hidden, outputs, dtype=dtype, rngs=rngs)
-        self.chain: Any = chain
+    chain_type: type[Any]
+
+    def __init__(self, inputs: int, outputs: int, repeats: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+        super().__init__(inputs, outputs, dtype=dtype, rngs=rngs)
+        self.chain = self.chain_type(outputs // 2, repeats, dtype, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None = None) -> Float[Array, "b h w c2"]:
         """`[B,H,W,inputs]` → `[B,H,W,outputs]`; `key` is of the dropout in training."""
-        return self.merge(jnp.concatenate([self.chain(self.enter(x), key), self.bypass(x)], axis=-1))
-
-
-class C3TR(C3Attention):
-    """C3 of transformer layers over all cells of the map: its memory grows with the square of their number."""
-
-    def __init__(self, inputs: int, outputs: int, repeats: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        super().__init__(inputs, outputs, _Encoder(outputs // 2, repeats, dtype, rngs), dtype=dtype, rngs=rngs)
-
-
-class C3STR(C3Attention):
-    """C3 of Swin layers: windows of 8×8 cells, every second layer shifted by 4."""
-
-    def __init__(self, inputs: int, outputs: int, repeats: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        super().__init__(inputs, outputs, _Windows(outputs // 2, repeats, dtype, rngs), dtype=dtype, rngs=rngs)
+        return self.join(self.chain(self.enter(x), key), x)
 
 
 class _Encoder(nnx.Module):
     """Tokens plus a learned linear function of them (in the place of positions), then layers of attention."""
 
     def __init__(self, channels: int, repeats: int, dtype: Any, rngs: nnx.Rngs) -> None:
-        self.position = _linear(channels, channels, dtype, rngs)
+        self.position = linear(channels, channels, dtype=dtype, rngs=rngs)
         self.layers = nnx.List([_EncoderLayer(channels, dtype, rngs) for _ in range(repeats)])
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None) -> Float[Array, "b h w c"]:
@@ -70,11 +55,11 @@ class _EncoderLayer(nnx.Module):
     heads = 4
 
     def __init__(self, channels: int, dtype: Any, rngs: nnx.Rngs) -> None:
-        plain = partial(_linear, dtype=dtype, rngs=rngs, bias=False)
+        plain = partial(linear, dtype=dtype, rngs=rngs, bias=False)
         self.norm, self.norm2 = _layer_norm(channels, dtype, rngs), _layer_norm(channels, dtype, rngs)
         self.query, self.key, self.value = (plain(channels, channels) for _ in range(3))
         self.inward = nnx.List([_projection(channels, dtype, rngs) for _ in range(3)])
-        self.outward = _linear(channels, channels, dtype, rngs, bias_init=nnx.initializers.zeros_init())
+        self.outward = linear(channels, channels, dtype=dtype, rngs=rngs, bias_init=nnx.initializers.zeros_init())
         self.widen, self.narrow = plain(channels, 4 * channels), plain(4 * channels, channels)
         self.dropout = nnx.Dropout(0.1)
 
@@ -106,12 +91,12 @@ class _WindowLayer(nnx.Module):
     def __init__(self, channels: int, shift: int, dtype: Any, rngs: nnx.Rngs) -> None:
         self.shift, self.heads = shift, max(channels // 32, 1)
         self.norm, self.norm2 = _layer_norm(channels, dtype, rngs), _layer_norm(channels, dtype, rngs)
-        self.inward = _linear(channels, 3 * channels, dtype, rngs, bias=False)
-        self.outward = _linear(channels, channels, dtype, rngs)
+        self.inward = linear(channels, 3 * channels, dtype=dtype, rngs=rngs, bias=False)
+        self.outward = linear(channels, channels, dtype=dtype, rngs=rngs)
         draw = nnx.initializers.truncated_normal(0.02)
         self.offset_bias = nnx.Param(draw(rngs.params(), ((2 * WINDOW - 1) ** 2, self.heads), jnp.float32))
-        self.widen = _linear(channels, 4 * channels, dtype, rngs)
-        self.narrow = _linear(4 * channels, channels, dtype, rngs)
+        self.widen = linear(channels, 4 * channels, dtype=dtype, rngs=rngs)
+        self.narrow = linear(4 * channels, channels, dtype=dtype, rngs=rngs)
         # A whole branch of an image at a time, as the reference does in its widest level only.
         self.dropout = nnx.Dropout(0.1 if self.heads > 10 else 0.0, broadcast_dims=(1, 2, 3))
 
@@ -133,6 +118,18 @@ class _WindowLayer(nnx.Module):
         attend = lambda q, k, v: jax.nn.dot_product_attention(q, k, v, bias, mask)  # noqa: E731
         y = from_windows(self.outward(jax.vmap(attend)(query, key, value).reshape(b, -1, WINDOW**2, c)), columns)
         return jnp.roll(y, (self.shift, self.shift), (1, 2))[:, :h, :w]
+
+
+class C3TR(C3Attention):
+    """C3 of transformer layers over all cells of the map: its memory grows with the square of their number."""
+
+    chain_type = _Encoder
+
+
+class C3STR(C3Attention):
+    """C3 of Swin layers: windows of 8×8 cells, every second layer shifted by 4."""
+
+    chain_type = _Windows
 
 
 def into_windows(x: Float[Array, "b h w c"]) -> Float[Array, "b windows cells c"]:
@@ -186,15 +183,6 @@ def _split(key: Array | None, count: int) -> list[Array | None]:
 
 def _layer_norm(channels: int, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(channels, epsilon=1e-5, dtype=jnp.promote_types(dtype, jnp.float32), rngs=rngs)
-
-
-def _linear(
-    inputs: int, outputs: int, dtype: Any, rngs: nnx.Rngs, *, bias: bool = True, bias_init: Any = None
-) -> nnx.Linear:
-    draw = fan_in_uniform(inputs)
-    return nnx.Linear(
-        inputs, outputs, use_bias=bias, kernel_init=draw, bias_init=bias_init or draw, dtype=dtype, rngs=rngs
-    )
 
 
 def _projection(channels: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
-from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, Initializer, RandomBlock, fan_in_uniform, upsample
+from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, call_block, fan_in_uniform, linear, upsample
 
 Keys = Iterator[Array | None]
 """A key for every block that is random in training; None for ever where nothing is to be random."""
@@ -30,11 +30,8 @@ def keys_of(key: Array | None) -> Keys:
     return (jax.random.fold_in(key, i) for i in itertools.count())
 
 
-def _run_block(block: Any, x: Array, key: Array | None = None) -> Array:
-    return cast("Array", block(x, key) if isinstance(block, RandomBlock) else block(x))
-
-
-_run_block_twice = nnx.remat(_run_block)
+_call_block_twice = nnx.remat(call_block)
+"""For the gradient, for activations that are not kept."""
 
 
 class Backbone(nnx.Module):
@@ -53,7 +50,7 @@ class Backbone(nnx.Module):
             blocks.append((self.last if after == 1024 else C3)(c(after), c(after), n(depth), **kw))
         self.downs, self.blocks = nnx.List(downs), nnx.List(blocks)
         self.pool = SPPF(c(1024), c(1024), **kw)
-        self.run = _run_block_twice if arch.remat else _run_block
+        self.run = _call_block_twice if arch.remat else call_block
 
     def __call__(self, x: Float[Array, "b h w 3"], keys: Keys) -> list[Array]:
         """The maps, finest first."""
@@ -82,7 +79,7 @@ class Neck(nnx.Module):
             bottoms.append(self.bottom(arch, inputs, coarse, rngs))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
-        self.run = _run_block_twice if arch.remat else _run_block
+        self.run = _call_block_twice if arch.remat else call_block
 
     def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
         """Block of the way down that ends in `base` channels (of size l)."""
@@ -121,8 +118,9 @@ class Head(nnx.Module):
         def draw_score_bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
             return draw(key, shape, dtype) + jnp.asarray(prior.reshape(shape), dtype)
 
-        self.score = _linear(width, anchors * (1 + arch.classes), draw, draw_score_bias, arch.dtype, rngs)
-        self.localize = _linear(width, anchors * arch.num_outputs, draw, draw, arch.dtype, rngs)
+        kw = {"dtype": arch.dtype, "rngs": rngs}
+        self.score = linear(width, anchors * (1 + arch.classes), bias_init=draw_score_bias, **kw)
+        self.localize = linear(width, anchors * arch.num_outputs, **kw)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """What the level says; `x` is kept in it, for the localizer."""
@@ -137,12 +135,6 @@ class Head(nnx.Module):
         kernel, bias = self.localize.kernel, cast("nnx.Param[Array]", self.localize.bias)
         shape = (self.anchors, self.outputs)
         return Localizer(kernel[...].reshape(-1, *shape), bias[...].reshape(shape))
-
-
-def _linear(
-    inputs: int, outputs: int, kernel: Initializer, bias: Initializer, dtype: Any, rngs: nnx.Rngs
-) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=kernel, bias_init=bias, dtype=dtype, rngs=rngs)
 
 
 class YOLOv5(nnx.Module):

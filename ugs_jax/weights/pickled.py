@@ -74,9 +74,9 @@ def read_pickle(data: bytes, build: Build) -> Any:
         raise ValueError(f"expected a pickle of at most {PICKLE_LIMIT} bytes, got {len(data)}")
     machine = _Machine(build)
     for opcode, argument, place in _opcodes(data):
-        if opcode.name == "STOP":
-            return machine.pop()
         try:
+            if opcode.name == "STOP":
+                return machine.pop()
             machine.step(opcode.name, argument)
         except (IndexError, KeyError, TypeError) as error:
             raise ValueError(
