@@ -63,7 +63,9 @@ def interval_grid(alpha: Scalar, beta: Scalar, n: int) -> Float[np.ndarray, "bin
     if n < 1:
         raise ValueError(f"n: expected at least 1 interval, got {n}")
     uniform = np.arange(-n, n + 1, 2) / n  # in units of α, exactly symmetric
-    return _checked(np.sign(uniform) * alpha * _packed(np.abs(uniform), alpha * beta), f"lower beta={beta} or n={n}")
+    return checked_grid(
+        np.sign(uniform) * alpha * _packed(np.abs(uniform), alpha * beta), f"lower beta={beta} or n={n}"
+    )
 
 
 def fit_interval_grid(
@@ -124,7 +126,9 @@ def quantile_grid(
     tail = (1 - coverage) / 2
     points = np.quantile(sample, np.linspace(tail, 1 - tail, n + 1))
     even = np.linspace(points[0], points[-1], n + 1)
-    return _checked((1 - uniform_share) * points + uniform_share * even, "the targets hardly differ; use interval_grid")
+    return checked_grid(
+        (1 - uniform_share) * points + uniform_share * even, "the targets hardly differ; use interval_grid"
+    )
 
 
 def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch bins"]:
@@ -147,7 +151,7 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
        [0.   0.   1.  ]]
     """
     if isinstance(grid, np.ndarray):
-        _checked(grid, "sort it and drop duplicates")
+        checked_grid(grid)
     if grid.shape[0] < 2:
         raise ValueError(f"grid: expected at least 2 points, got {grid.shape[0]}")
     target, points = widen(offsets, jnp.asarray(grid, dtype=widen(offsets)[0].dtype))
@@ -213,7 +217,10 @@ def _packed(share: np.ndarray, packing: float) -> np.ndarray:
     return np.exp(packing * (share - 1)) * np.expm1(-packing * share) / np.expm1(-packing)
 
 
-def _checked(grid: np.ndarray, fix: str) -> np.ndarray:
+def checked_grid(grid: np.ndarray, fix: str = "sort it and drop duplicates") -> np.ndarray:
+    """The grid, if it has at least two points that strictly increase in float32; else raises ValueError with `fix`."""
+    if len(grid) < 2:
+        raise ValueError(f"grid: expected at least 2 points, got {len(grid)}")
     apart = np.diff(grid.astype(np.float32)) >= np.finfo(np.float32).tiny  # False for NaN as well
     if not np.all(apart):
         k = int(np.argmin(apart))

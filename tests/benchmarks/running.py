@@ -13,7 +13,7 @@ import tyro
 
 from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import anchors_for
+from ugs_jax.training import fitting
 
 
 def result_of(benchmark: str, arguments: str) -> dict[str, Any]:
@@ -34,8 +34,7 @@ def result_with_the_toy(
 ) -> dict[str, Any]:
     """As `result_of`, in this process and with the toy detector, because YOLOv5 takes a minute to compile."""
     module = importlib.import_module(f"experiments.benchmarks.{benchmark}")
-    build = lambda experiment, data: toy_detector_with(experiment, anchors_for(experiment, data), len(data.classes))  # noqa: E731
-    monkeypatch.setattr(module, "build_detector", build)
+    monkeypatch.setattr(fitting, "detector_with", toy_detector_with)
     with compiled_quickly():
         module.main(tyro.cli(module.Settings, args=arguments.split()))
     return json.loads(capsys.readouterr().out.splitlines()[-1])

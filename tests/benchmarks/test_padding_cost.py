@@ -3,10 +3,10 @@ import json
 import pytest
 import tyro
 
-from experiments.benchmarks import padding_cost, step_cost
+from experiments.benchmarks import padding_cost
 from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import anchors_for
+from ugs_jax.training import fitting
 
 SMALL = [
     "--size",
@@ -30,8 +30,7 @@ SMALL = [
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    build = lambda experiment, data: toy_detector_with(experiment, anchors_for(experiment, data), len(data.classes))  # noqa: E731
-    monkeypatch.setattr(step_cost, "build_detector", build)
+    monkeypatch.setattr(fitting, "detector_with", toy_detector_with)
 
 
 def measure(*rooms):

@@ -6,7 +6,7 @@ import pytest
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Distribution, Grid, Interval, Refinement, Regression, Uncertainty
+from ugs_jax.detectors import Distribution, FittedGrid, Grid, GridPoints, Interval, Refinement, Regression, Uncertainty
 
 ANCHORS = Anchors.from_boxes(jnp.array([[17.0, 7.5, 23.0, 16.5]] * 3))
 
@@ -26,6 +26,13 @@ def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropie
         (lambda: Uncertainty("gap"), "Uncertainty.mode: expected 'entropy' or 'match', got 'gap'"),
         (lambda: Interval(Grid(2.0, n=8), Grid(2.0, n=10)), "grids of the same n, got 8 and 10"),
         (lambda: Interval(Grid(2.0), Grid(-1.0)), "alpha: expected a finite number > 0, got -1"),
+        (lambda: Interval(FittedGrid(8), Grid(2.0)), "grids of the same n, got 8 and 10"),
+        (lambda: FittedGrid(rule="median"), "FittedGrid.rule: expected 'quantiles' or 'interval', got 'median'"),
+        (lambda: FittedGrid(n=0), "FittedGrid.n: expected at least 1 interval, got 0"),
+        (lambda: FittedGrid(coverage=1.5), r"FittedGrid.coverage: expected a share in \(0, 1\], got 1.5"),
+        (lambda: Interval(GridPoints((0.0,)), Grid(2.0, n=0)), "expected at least 2 points, got 1"),
+        (lambda: Interval(GridPoints((0.0, 1.0, 1.0)), Grid(1.0, n=2)), "before point 2 at 1; sort it"),
+        (lambda: Interval(FittedGrid(), FittedGrid()).decode(jnp.zeros((3, 44)), ANCHORS), "a grid that is fitted"),
         (lambda: Regression().decode(jnp.zeros((3, 5)), ANCHORS), r"expected 4 × 1 channels .* got shape \(3, 5\)"),
         (lambda: Interval().decode(jnp.zeros((3, 4)), ANCHORS), r"expected 4 × 11 channels .* got shape \(3, 4\)"),
     ],

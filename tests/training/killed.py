@@ -13,7 +13,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from data_pipeline import LoaderOptions, TinyScenes
 from tests.training.toy import toy_detector_with, toy_experiment
-from ugs_jax.training import PreemptedError, RunFolder, loop, step, train
+from ugs_jax.training import PreemptedError, RunFolder, fitting, loop, step, train
 
 EXPERIMENT = toy_experiment(
     data=TinyScenes(train_images=32, val_images=8, image_size=(64, 64)),
@@ -26,7 +26,7 @@ STEPS = 24
 
 def run(folder: Path, programs: Path, cache: Path) -> None:
     """Begin the run, or go on with it; in a process of its own."""
-    loop.detector_with = toy_detector_with
+    fitting.detector_with = toy_detector_with
     step.jit_step = compiled_once(step.jit_step, programs / "step")
     loop.jit_detect = compiled_once(loop.jit_detect, programs / "detect")
     loop.finish_run = lambda *_: None

@@ -11,7 +11,7 @@ import pytest
 
 from data_pipeline import Batch
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import Experiment, TrainState, inference, loop, step, train
+from ugs_jax.training import Experiment, TrainState, fitting, loop, step, train
 from ugs_jax.training.remote import store as remote_store
 
 
@@ -38,8 +38,7 @@ def short_runs(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UGS_CACHE", str(cache))
-        patch.setattr(loop, "detector_with", toy_detector_with)
-        patch.setattr(inference, "detector_with", toy_detector_with)
+        patch.setattr(fitting, "detector_with", toy_detector_with)
         patch.setattr(loop._Training, "_evaluate", scored)
         patch.setattr(loop, "finish_run", lambda folder, *_: (folder / "report.md").write_text("# Report\n"))
         patch.setattr(step, "make_step", lambda *_: short_step)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.training.killed import STEPS, claim_as_nobody, run, run_until_asked, run_with_small_files
 from tests.training.toy import bits, toy_detector_with
-from ugs_jax.training import RESUMABLE, RunFolder, inference, load_for_inference, loop
+from ugs_jax.training import RESUMABLE, RunFolder, fitting, load_for_inference
 
 KILLS = 30
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -23,8 +23,7 @@ PROCESSES.set_forkserver_preload(["tests.training.killed"])
 @pytest.fixture(scope="module", autouse=True)
 def toy():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "detector_with", toy_detector_with)
-        patch.setattr(inference, "detector_with", toy_detector_with)
+        patch.setattr(fitting, "detector_with", toy_detector_with)
         yield
 
 

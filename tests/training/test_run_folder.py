@@ -7,7 +7,10 @@ import pytest
 
 from data_pipeline import CocoJson
 from tests.training.toy import toy_experiment
+from ugs_jax.training import Fitted
 from ugs_jax.training.run_folder import RunFolder
+
+ANCHORS = (((4.0, 4.0),) * 3,) * 4
 
 
 def coco_set(folder, width):
@@ -24,8 +27,8 @@ def coco_set(folder, width):
 
 def described(folder, data):
     run = RunFolder(folder)
-    anchors = (((4.0, 4.0),) * 3,) * 4
-    run.begin(replace(toy_experiment(), data=data), "ugs train toy", anchors, resume=False)
+    experiment = replace(toy_experiment(), data=data)
+    run.begin(experiment, "ugs train toy", Fitted(ANCHORS, experiment.localization), resume=False)
     return json.loads((folder / "config.json").read_text())["dataset"]
 
 

@@ -7,7 +7,17 @@ import pytest
 
 from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax import losses
-from ugs_jax.detectors import Distribution, Grid, Interval, Postprocess, Refinement, Regression, Uncertainty
+from ugs_jax.detectors import (
+    Distribution,
+    FittedGrid,
+    Grid,
+    GridPoints,
+    Interval,
+    Postprocess,
+    Refinement,
+    Regression,
+    Uncertainty,
+)
 from ugs_jax.training import SGD, AdamW, Ema, Experiment, Gains, Network, Schedule, from_json, to_json
 
 SCENES = TinyScenes()
@@ -17,6 +27,7 @@ EXPERIMENTS = {
     "visdrone": Experiment("visdrone", VisDrone(Path("somewhere/else")), Distribution(start=-2, box_loss=losses.nwd)),
     "offsets": Experiment("offsets", SCENES, Regression(losses.smooth_l1, space="offsets"), optimizer=SGD()),
     "plain": Experiment("plain", SCENES, Interval(Grid(2.0), Grid(3.0, 0.5), um=None, refinement=None)),
+    "fitted": Experiment("fitted", SCENES, Interval(FittedGrid(4), GridPoints((-1.0, -0.1, 0.0, 1 / 3, 2.0)))),
     "match": Experiment("match", SCENES, Interval(um=Uncertainty("match", 0.1), refinement=Refinement(0.25, 1 / 3))),
     "all": Experiment(
         "all",

@@ -20,7 +20,7 @@ from ugs_jax import losses
 from ugs_jax.detectors import Detector, Level, Localization, Localizer, Outputs, Postprocess, Regression
 from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
-from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with, inference, loop, step
+from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with, fitting, loop, step
 
 CHANNELS = 8
 
@@ -145,8 +145,7 @@ def toy_runs() -> Iterator[dict[Any, Any]]:
         return jitted
 
     with compiled_quickly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "detector_with", toy_detector_with)
-        patch.setattr(inference, "detector_with", toy_detector_with)
+        patch.setattr(fitting, "detector_with", toy_detector_with)
         patch.setattr(loop, "jit_detect", once(loop.jit_detect))
         patch.setattr(step, "jit_step", once(step.jit_step))
         yield compiled

@@ -17,7 +17,7 @@ from ugs_jax.detectors.localization import (
     Regression,
     Terms,
 )
-from ugs_jax.detectors.settings import Grid, Refinement, Uncertainty
+from ugs_jax.detectors.settings import FittedGrid, Grid, GridPoints, Refinement, Uncertainty
 from ugs_jax.detectors.sparse import gather, localize
 
 __all__ = [
@@ -27,7 +27,9 @@ __all__ = [
     "Detections",
     "Detector",
     "Distribution",
+    "FittedGrid",
     "Grid",
+    "GridPoints",
     "Interval",
     "Level",
     "Localization",

@@ -5,7 +5,7 @@ is a small immutable object that any detector can use; nothing here knows of net
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
-from ugs_jax.detectors.settings import Grid, Refinement, Uncertainty
+from ugs_jax.detectors.settings import AnyGrid, FittedGrid, Grid, Refinement, Uncertainty
 from ugs_jax.labels import expectation, variance
 from ugs_jax.numerics import root, widen
 
@@ -194,15 +194,15 @@ class Interval:
     L = mean over the parameters (x, y, log w, log h) of L_CE + λ L_UM; the detector adds γ L_ur at perturbed features.
 
     Attributes:
-      center: grid of the centre offsets, in units (strides for YOLO cells).
+      center: grid of the centre offsets, in units (strides for YOLO cells): `Grid`, `GridPoints` or `FittedGrid`.
       size: grid of the log size ratios; both grids have the same n.
       um: uncertainty minimisation, or None.
       refinement: uncertainty-guided refinement, or None. It follows the gradient of L_UM in the mode of `um`, of
         the plain entropy without `um`.
     """
 
-    center: Grid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
-    size: Grid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
+    center: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
+    size: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
     um: Uncertainty | None = field(default_factory=Uncertainty)
     refinement: Refinement | None = field(default_factory=Refinement)
 
@@ -212,7 +212,28 @@ class Interval:
                 f"Interval: expected center and size grids of the same n, got {self.center.n} and {self.size.n}"
             )
         for grid in (self.center, self.size):
-            grid.points()  # raises ValueError for settings out of range
+            if not isinstance(grid, FittedGrid):
+                grid.points()  # raises ValueError for settings out of range
+
+    @property
+    def to_be_fitted(self) -> bool:
+        """Whether there is a `FittedGrid`, so that nothing can be decoded before `fit`."""
+        return any(isinstance(grid, FittedGrid) for grid in (self.center, self.size))
+
+    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "Interval":
+        """The same with every `FittedGrid` fitted.
+
+        Args:
+          offsets: targets as `boxes.encode` gives them; those of x and y share a grid, and so do those of w and h.
+
+        Raises:
+          ValueError: targets that give no grid.
+        """
+        center, size = (
+            grid.fit(offsets[:, axes]) if isinstance(grid, FittedGrid) else grid
+            for grid, axes in ((self.center, slice(0, 2)), (self.size, slice(2, 4)))
+        )
+        return replace(self, center=center, size=size)
 
     @property
     def num_outputs(self) -> int:

@@ -2,8 +2,9 @@
 
 from ugs_jax.training.calibrate import measure_calibration
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Ema, Experiment, Network, anchors_for, build_detector, detector_with
+from ugs_jax.training.config import Ema, Experiment, Network, detector_with
 from ugs_jax.training.evaluate import evaluate, jit_detect
+from ugs_jax.training.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
 from ugs_jax.training.inference import load_for_inference
 from ugs_jax.training.landscape import Landscape, Slice, landscape_of, measure_landscape
 from ugs_jax.training.loop import NonFiniteError, Result, train
@@ -29,6 +30,7 @@ __all__ = [
     "Ema",
     "Experiment",
     "FencedError",
+    "Fitted",
     "Gains",
     "Landscape",
     "Network",
@@ -50,6 +52,8 @@ __all__ = [
     "detector_with",
     "device_mesh",
     "evaluate",
+    "fit_to",
+    "fitted_detector",
     "from_json",
     "image_detector",
     "jit_detect",

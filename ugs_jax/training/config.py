@@ -4,20 +4,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax.numpy as jnp
-import numpy as np
 
-from data_pipeline import CocoJson, Dataset, LoaderOptions, TinyScenes, VisDrone
-from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression, auto_anchors, fit_anchors
+from data_pipeline import CocoJson, LoaderOptions, TinyScenes, VisDrone
+from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression
 from ugs_jax.detectors.architecture import (
     AnchorSizes,
     Architecture,
     Kind,
     Size,
-    anchors_a_cell,
     check_levels,
     network_name,
-    published_anchors,
-    pyramid_strides,
 )
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW
@@ -128,37 +124,9 @@ class Experiment:
             )
 
 
-def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
-    """The experiment's detector, with anchors fitted to the training boxes at the network's input size."""
-    return detector_with(experiment, anchors_for(experiment, dataset), len(dataset.classes))
-
-
 def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> Detector:
     """The experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
     network = experiment.network
     dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
     arch = Architecture(network.size, network.p2, classes, anchors, dtype=dtype, remat=network.remat, kind=network.kind)
     return Detector(arch, experiment.localization)
-
-
-def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
-    """The anchors of the config, or else those fitted to the data set."""
-    if experiment.network.anchors is not None:
-        return experiment.network.anchors
-    sizes = input_sizes(dataset, experiment.loader.image_size)
-    network = experiment.network
-    if network.anchor_fit == "auto":
-        start = published_anchors(network.kind, network.p2)
-        limit = experiment.gains.ratio_limit
-        return auto_anchors(sizes, start, keep=not network.p2, ratio_limit=limit, seed=experiment.seed)
-    return fit_anchors(sizes, strides=pyramid_strides(network.p2), per_level=anchors_a_cell(network.kind))
-
-
-def input_sizes(dataset: Dataset, image_size: tuple[int, int]) -> np.ndarray:
-    """Sides [n, 2] (w, h) of all boxes in px of the letterboxed images."""
-    sides = []
-    for i in range(len(dataset)):
-        example = dataset.annotations(i)
-        scale = min(image_size[0] / example.height, image_size[1] / example.width)
-        sides.append((example.boxes[:, 2:] - example.boxes[:, :2]) * scale)
-    return np.concatenate([np.zeros((0, 2)), *sides])

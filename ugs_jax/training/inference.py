@@ -7,7 +7,8 @@ from jax.sharding import Mesh
 
 from ugs_jax.detectors import Detector
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment, detector_with
+from ugs_jax.training.config import Experiment
+from ugs_jax.training.fitting import fitted_detector
 from ugs_jax.training.run_folder import RunFolder, read_experiment
 from ugs_jax.training.sharding import device_mesh, replicated
 from ugs_jax.training.state import TrainState, create_state
@@ -18,7 +19,7 @@ def load_for_inference(
 ) -> tuple[Detector, TrainState, Mesh]:
     """Detector and state of a run, which was scored with the averages `ema_params` and `ema_stats`.
 
-    Anchors and classes come from the run's `config.json`.
+    Anchors, grids and classes come from the run's `config.json`.
 
     Args:
       folder: the run.
@@ -31,7 +32,7 @@ def load_for_inference(
     """
     run = RunFolder(folder)
     experiment = experiment or read_experiment(folder)
-    detector = detector_with(experiment, run.read_anchors(), len(run.read_classes()))
+    detector = fitted_detector(experiment, run.read_fitted(experiment), len(run.read_classes()))
     # The schedule has no state of its own, so any will do to know the shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))

@@ -16,9 +16,10 @@ from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.report import read_metrics
 from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment, detector_with
+from ugs_jax.training.config import Experiment
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
+from ugs_jax.training.fitting import fitted_detector
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.training.processes import in_first_process, is_first_process
@@ -27,7 +28,7 @@ from ugs_jax.training.progress import Progress
 from ugs_jax.training.remote.mirror import Mirror
 from ugs_jax.training.remote.place import claimed_run
 from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.run_setup import agreed_anchors, open_splits, versions
+from ugs_jax.training.run_setup import agreed_fit, open_splits, versions
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (
     batch_sharding,
@@ -100,7 +101,7 @@ def train(
         Preemption() as preemption,
     ):
         training.read_weights()
-        in_first_process(lambda: run.begin(experiment, said, training.detector.arch.anchors, resume=resume))
+        in_first_process(lambda: run.begin(experiment, said, training.fitted, resume=resume))
         return training.run(stop_after, preemption, profile)
 
 
@@ -112,7 +113,8 @@ class _Training:
         train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
         self.options = replace(experiment.loader, seed=experiment.seed)
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
-        self.detector = detector_with(experiment, agreed_anchors(experiment, run, train_data), len(train_data.classes))
+        self.fitted = agreed_fit(experiment, run, train_data)
+        self.detector = fitted_detector(experiment, self.fitted, len(train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         self.program = build_program(experiment, self.detector, self.mesh, self.loader.steps_per_epoch)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)

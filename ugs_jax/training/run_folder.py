@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors.architecture import AnchorSizes
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
 from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment
-from ugs_jax.training.serialize import from_json, to_json
+from ugs_jax.training.fitting import Fitted
+from ugs_jax.training.serialize import fitted_from, fitted_to_json, from_json, to_json
 
 _FREE = (
     "parallel",
@@ -96,13 +96,13 @@ class RunFolder:
         self.check(experiment, resume=resume)
         self.lock()
 
-    def begin(self, experiment: Experiment, command: str, anchors: AnchorSizes, *, resume: bool) -> None:
+    def begin(self, experiment: Experiment, command: str, fitted: Fitted, *, resume: bool) -> None:
         """Make the folder and write `config.json`, or check that the one there is of this experiment.
 
         Args:
           experiment: what will be trained.
           command: how.
-          anchors: of the detector, given or fitted; kept so that the run can be used without its data set.
+          fitted: of the detector; kept so that the run can be used without its data set.
           resume: continue a run that is there.
 
         Raises:
@@ -119,7 +119,7 @@ class RunFolder:
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
             "network": experiment.network.describe(),
-            "anchors": anchors,
+            **fitted_to_json(fitted),
             "epochs": experiment.epochs,
             "batch_size": experiment.loader.batch_size,
             "protocol": DEFAULT_PROTOCOL.describe(),
@@ -133,21 +133,19 @@ class RunFolder:
         """Whether a run was begun here."""
         return self._config_file.exists()
 
-    def read_anchors(self) -> AnchorSizes:
-        """Anchors the run was begun with.
+    def read_fitted(self, experiment: Experiment) -> Fitted:
+        """Anchors and objective that the run was begun with.
+
+        Args:
+          experiment: of the run; older versions wrote down its anchors only.
 
         Raises:
           FileNotFoundError: the folder holds no run.
           ValueError: anchors that are no positive (w, h) for every level.
         """
-        anchors: Any = self._read_config().get("anchors")
-        try:
-            read = as_anchors(anchors)
-        except (TypeError, ValueError) as error:
-            raise self._bad_anchors(anchors) from error
-        if not all(side > 0 and math.isfinite(side) for level in read for pair in level for side in pair):
-            raise self._bad_anchors(anchors)
-        return read
+        return fitted_from(
+            {"fitted_localization": to_json(experiment.localization), **self._read_config()}, str(self._config_file)
+        )
 
     def read_classes(self) -> tuple[str, ...]:
         """Class names the run was begun with.
@@ -238,27 +236,12 @@ class RunFolder:
             raise ValueError(f"{self._config_file}: expected a JSON object, got {type(config).__name__}")
         return config
 
-    def _bad_anchors(self, anchors: Any) -> ValueError:
-        return ValueError(
-            f'{self._config_file}: expected "anchors", a list of (width, height) in px for every level, got '
-            f"{anchors!r}; restore the file"
-        )
-
     def _writer(self) -> Any:
         if self._events is None:
             from tensorboardX import SummaryWriter
 
             self._events = SummaryWriter(str(self.path))
         return self._events
-
-
-def as_anchors(anchors: Any) -> AnchorSizes:
-    """Anchors from JSON.
-
-    Raises:
-      TypeError, ValueError: something else.
-    """
-    return tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors)
 
 
 def read_experiment(path: Path) -> Experiment:

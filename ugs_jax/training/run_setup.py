@@ -8,10 +8,11 @@ import jax
 from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
 from data_pipeline.pictures import require_readable
 from ugs_jax._version import __version__
-from ugs_jax.detectors.architecture import AnchorSizes
-from ugs_jax.training.config import Experiment, anchors_for
+from ugs_jax.training.config import Experiment
+from ugs_jax.training.fitting import Fitted, fit_to
 from ugs_jax.training.processes import in_first_process
-from ugs_jax.training.run_folder import RunFolder, as_anchors
+from ugs_jax.training.run_folder import RunFolder
+from ugs_jax.training.serialize import fitted_from, fitted_to_json
 
 
 def open_splits(
@@ -37,7 +38,7 @@ def versions() -> dict[str, str]:
     return {"ugs-jax": __version__, **{name: importlib.metadata.version(name) for name in names}}
 
 
-def agreed_anchors(experiment: Experiment, run: RunFolder, dataset: Dataset) -> AnchorSizes:
-    """Those the run was begun with, those of the config, or those fitted to the data set."""
-    find = lambda: run.read_anchors() if run.begun else anchors_for(experiment, dataset)  # noqa: E731
-    return as_anchors(in_first_process(find))
+def agreed_fit(experiment: Experiment, run: RunFolder, dataset: Dataset) -> Fitted:
+    """What the run was begun with, or what is fitted to the data set now; the same in every process."""
+    find = lambda: fitted_to_json(run.read_fitted(experiment) if run.begun else fit_to(experiment, dataset))  # noqa: E731
+    return fitted_from(in_first_process(find))

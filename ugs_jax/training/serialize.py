@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, Vis
 from ugs_jax import losses
 from ugs_jax.detectors import (
     Distribution,
+    FittedGrid,
     Grid,
+    GridPoints,
     Interval,
     Postprocess,
     Refinement,
@@ -17,6 +20,7 @@ from ugs_jax.detectors import (
     Uncertainty,
 )
 from ugs_jax.training.config import Ema, Experiment, Network
+from ugs_jax.training.fitting import Fitted
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.sharding import Parallel
@@ -25,8 +29,8 @@ KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, Stabilize, LoaderOptions, Augmentation, TinyScenes,
-        CocoJson, VisDrone, Regression, Distribution, Interval, Grid, Uncertainty, Refinement, Postprocess,
-        Parallel,
+        CocoJson, VisDrone, Regression, Distribution, Interval, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
+        Postprocess, Parallel,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}
@@ -83,6 +87,30 @@ def from_json(value: Any, where: str = "config") -> Any:
             f"{where}: expected all fields of {kind.__name__}, but {', '.join(missing)} are missing; add them"
         )
     return kind(**{name: from_json(item, f"{where}.{name}") for name, item in arguments.items()})
+
+
+def fitted_to_json(fitted: Fitted) -> dict[str, Any]:
+    """What was fitted to a data set, as JSON values."""
+    return {"anchors": to_json(fitted.anchors), "fitted_localization": to_json(fitted.localization)}
+
+
+def fitted_from(value: dict[str, Any], where: str = "config") -> Fitted:
+    """What `fitted_to_json` wrote.
+
+    Raises:
+      ValueError: anchors that are no positive (w, h) for every level, or an objective that cannot be read.
+    """
+    anchors = value.get("anchors")
+    try:
+        read = tuple(tuple((float(w), float(h)) for w, h in level) for level in anchors or ())
+        if not read or not all(side > 0 and math.isfinite(side) for level in read for pair in level for side in pair):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'{where}: expected "anchors", a list of (width, height) in px for every level, got {anchors!r}; restore '
+            "the file"
+        ) from error
+    return Fitted(read, from_json(value.get("fitted_localization"), f"{where}: fitted_localization"))
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import Detector, Interval
 from ugs_jax.detectors.architecture import AnchorSizes, published_anchors
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.planning.accesses import read_accesses
@@ -65,14 +66,16 @@ def program_of(
     """The training step for a mesh, not compiled yet, and the bytes on one device of what goes into it, by name.
 
     Args:
-      experiment: its data are not opened. Anchors that would be fitted to them are numbers in the program, so that
-        others do in their place.
+      experiment: its data are not opened. Anchors and grids that would be fitted to them are numbers in the program,
+        so that others do in their place.
       mesh: from `device_mesh`; its devices need not be there.
       classes: number of classes.
       detector_of: makes the detector.
     """
-    network = experiment.network
+    network, localization = experiment.network, experiment.localization
     anchors = network.anchors or published_anchors(network.kind, network.p2)
+    if isinstance(localization, Interval):
+        experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
     state = _placed(program.shapes, program.shardings)
     batch = _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
