@@ -1,4 +1,4 @@
-"""How tests compile programs that run once or twice: most of their time would be spent on optimising them."""
+"""Quick compilation also where XLA_FLAGS are set to none: of programs that would take minutes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,7 @@ from functools import partial
 import jax
 import pytest
 
-# Fusions are emitted as they used to be, which takes a third of the time; the passes over the whole program stay.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
-"""For `jax.jit(…, compiler_options=QUICKLY)`; on the CPU only."""
+from tests.flags import QUICKLY
 
 
 @contextmanager

@@ -9,7 +9,12 @@ import hypothesis
 import jaxtyping
 import pytest
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports JAX
+from tests.flags import QUICK_FLAGS
+
+# Before anything imports JAX. Programs run once or twice, so that most of their time would be spent on optimising them;
+# with XLA_FLAGS set, to nothing for example, they are compiled as for users.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
 
 # Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers
 # of pytest-xdist don't see the options of pyproject.toml early enough. An int is a float, as it is for type checkers.

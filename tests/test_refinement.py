@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from ugs_jax.refinement import RADIUS, perturbation, sparse_perturbation
 
 B, H, W, C, BINS = 4, 3, 4, 5, 7

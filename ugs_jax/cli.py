@@ -12,6 +12,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
 
   ugs train [CONFIG] [--FIELD VALUE …]   train one experiment into a run folder, with curves and a report
   ugs compare [CONFIG …] [--seeds 0 1 2] train several, the baseline first, on the same batches; draw AP by epoch
+  ugs ablate [CONFIG] [--seeds 0 1 2]    L2, CE, IN, UM, UR on one config: a table of AP, gradients, curvature, cost
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
   ugs score PREDICTIONS --truth …        score predictions of any program: COCO results, VisDrone submissions
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
@@ -28,7 +29,10 @@ CONFIG is the name of one of ours or a Python file that defines `experiment = Ex
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
 """
 
-_COMMANDS = ("train", "compare", "eval", "score", "predict", "curvature", "plan", "data", "import", "export", "verify")
+_COMMANDS = (
+    *("train", "compare", "ablate", "eval", "score", "predict", "curvature", "plan", "data", "import", "export"),
+    "verify",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,43 +61,30 @@ def _run(name: str, words: list[str]) -> int:
 
         return verify(words)
     _keep_compiled_programs()
-    if name == "curvature":
-        from ugs_jax.curvature_command import curvature_command
-
-        curvature_command(words)
-        return 0
-    if name == "predict":
-        from ugs_jax.predict_command import predict_command
-
-        predict_command(words)
-        return 0
-    if name == "data":
-        from ugs_jax.data_command import data_command
-
-        data_command(words)
-        return 0
-    if name == "score":
-        from ugs_jax.score_command import score_command
-
-        score_command(words)
-        return 0
-    if name == "plan":
-        from ugs_jax.plan_command import plan_command
-
-        plan_command(words)
-        return 0
-    if name in ("import", "export"):
-        from ugs_jax import weights_commands
-
-        {"import": weights_commands.import_command, "export": weights_commands.export_command}[name](words)
-        return 0
-    from ugs_jax import commands
-
-    {
-        "train": commands.train_command,
-        "compare": commands.compare_command,
-        "eval": commands.eval_command,
-    }[name](words)
+    match name:
+        case "train":
+            from ugs_jax.commands import train_command as command
+        case "compare":
+            from ugs_jax.compare_command import compare_command as command
+        case "ablate":
+            from ugs_jax.ablate_command import ablate_command as command
+        case "eval":
+            from ugs_jax.eval_command import eval_command as command
+        case "score":
+            from ugs_jax.score_command import score_command as command
+        case "predict":
+            from ugs_jax.predict_command import predict_command as command
+        case "curvature":
+            from ugs_jax.curvature_command import curvature_command as command
+        case "plan":
+            from ugs_jax.plan_command import plan_command as command
+        case "data":
+            from ugs_jax.data_command import data_command as command
+        case "import":
+            from ugs_jax.weights_commands import import_command as command
+        case _:
+            from ugs_jax.weights_commands import export_command as command
+    command(words)
     return 0
 
 

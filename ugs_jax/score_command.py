@@ -10,7 +10,7 @@ import tyro
 
 from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
-from data_pipeline.visdrone import CLASSES, read_rows
+from data_pipeline.visdrone import CLASSES, SUFFIXES, read_rows
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ugs_jax.detectors import Postprocess
 
 ProtocolName = Literal["default", "visdrone", "coco", "aitod", "sodad", "tinyperson"]
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _UNKNOWN = (1 << 20, 1 << 20)  # px; a size that no box reaches beyond
 
 
@@ -213,7 +212,7 @@ def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | Non
         return [None] * len(files)
     if not images.is_dir():
         raise DataError(f"{images}: expected the folder of the images, found none. Fix: check --images.")
-    by_stem = {path.stem: path for path in images.iterdir() if path.suffix.lower() in _SUFFIXES}
+    by_stem = {path.stem: path for path in images.iterdir() if path.suffix.lower() in SUFFIXES}
     sizes: list[tuple[int, int] | None] = []
     for file in files:
         if file.stem not in by_stem:

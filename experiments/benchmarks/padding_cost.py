@@ -17,16 +17,10 @@ import tyro
 from rich.console import Console
 
 from data_pipeline.rows import cut_boxes
-from experiments.benchmarks.step_cost import (
-    Objective,
-    Settings,
-    compile_step,
-    interleave,
-    make_batches,
-    ratio_of_medians,
-)
+from experiments.benchmarks.step_cost import Objective, Settings, compile_objective, make_batches
 from ugs_jax import losses
 from ugs_jax.detectors import Interval, Regression
+from ugs_jax.training.step_cost import interleave, ratio_of_medians
 
 
 @dataclass(frozen=True)
@@ -53,9 +47,9 @@ def main(settings: Rooms) -> None:
         if most > rooms[0]:
             raise ValueError(f"--rooms: expected at least {most}, which an image of the batches holds, got {rooms[0]}")
         cut: list[Any] = [tuple(cut_boxes(batch, room) for room in rooms) for batch in batches]
-        compiled = [compile_step(localization, dataset, settings, own) for own in cut[0]]
+        compiled = [compile_objective(localization, dataset, settings, own) for own in cut[0]]
         programs = [program._replace(step=_with_own(program.step, i)) for i, program in enumerate(compiled)]
-        times = interleave(programs, cut, settings)
+        times = interleave(programs, cut, settings.repeats, settings.warmup)
     found = {}
     for room, program, time in zip(rooms, programs, times, strict=True):
         ratio, interval = ratio_of_medians(time.processor, times[0].processor)

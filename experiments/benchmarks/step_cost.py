@@ -19,16 +19,13 @@ alone: it can only be ≥ 1.
 import dataclasses
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
 import tyro
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from rich.console import Console
 from rich.table import Table
 
@@ -36,16 +33,8 @@ from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes, TrainLoader
 from ugs_jax import losses
 from ugs_jax.detectors import Distribution, Interval, Regression
 from ugs_jax.detectors.architecture import Size
-from ugs_jax.training import (
-    Experiment,
-    Network,
-    TrainState,
-    build_detector,
-    create_state,
-    device_mesh,
-    jit_step,
-    make_step,
-)
+from ugs_jax.training import Experiment, Network, device_mesh
+from ugs_jax.training.step_cost import CompiledStep, Times, compile_step, interleave, ratio_of_medians
 
 Objective = Regression | Distribution | Interval
 MEBIBYTE = 2.0**20
@@ -85,30 +74,9 @@ class Settings:
         return dataclasses.replace(self, image_size=options.image_size, batch_size=options.batch_size)
 
 
-class Program(NamedTuple):
-    """One method, ready to run.
-
-    Attributes:
-      step: compiled.
-      state: before the next step; donated to it.
-      bytes: of device memory by kind, and `peak`, their sum less what is aliased.
-    """
-
-    step: Any
-    state: TrainState
-    bytes: dict[str, int]
-
-
-class Times(NamedTuple):
-    """Seconds of every timed step: passed, and of this process's processor time."""
-
-    wall: list[float]
-    processor: list[float]
-
-
-def compile_step(
+def compile_objective(
     localization: Objective, dataset: Dataset, settings: Settings, batch: Batch, measure_every: int = 20
-) -> Program:
+) -> CompiledStep:
     """Builds and compiles the training step of an objective, which measures sharpness every so many steps."""
     experiment = Experiment(
         name="step cost",
@@ -116,20 +84,10 @@ def compile_step(
         localization=localization,
         network=Network(settings.size, settings.p2, dtype=settings.dtype),
         loader=_loader_options(settings),
+        log_every=measure_every,
+        seed=settings.seed,
     )
-    detector = build_detector(experiment, dataset)
-    learning_rate = experiment.optimizer.schedule.build(100, 10000)
-    optimizer, mesh = experiment.optimizer.build(learning_rate), device_mesh(1)
-    state = jax.device_put(create_state(detector, optimizer, settings.seed), NamedSharding(mesh, P()))
-    step = jit_step(
-        make_step(detector, optimizer, learning_rate, experiment.gains, experiment.ema, measure_every), mesh
-    )
-    compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
-    analysis = compiled.memory_analysis()
-    names = ("argument", "output", "temp", "alias")
-    sizes = {name: int(getattr(analysis, f"{name}_size_in_bytes")) for name in names}
-    peak = sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]
-    return Program(compiled, state, {**sizes, "peak": peak})
+    return compile_step(experiment, dataset, batch, device_mesh(1))
 
 
 def make_batches(settings: Settings) -> tuple[Dataset, list[Batch]]:
@@ -142,52 +100,25 @@ def make_batches(settings: Settings) -> tuple[Dataset, list[Batch]]:
     return dataset, [jax.device_put(loader.batch_at(i)) for i in range(settings.batches)]
 
 
-def interleave(programs: Sequence[Program], batches: Sequence[Batch], settings: Settings) -> list[Times]:
-    """Times the programs in turns; in every other turn in reverse order."""
-    states = [program.state for program in programs]
-    times = [Times([], []) for _ in programs]
-    for turn in range(settings.warmup + settings.repeats):
-        batch = batches[turn % len(batches)]
-        order = range(len(programs)) if turn % 2 else reversed(range(len(programs)))
-        for i in order:
-            wall, processor = time.perf_counter(), time.process_time()
-            states[i], _ = jax.block_until_ready(programs[i].step(states[i], batch))
-            if turn >= settings.warmup:
-                times[i].wall.append(time.perf_counter() - wall)
-                times[i].processor.append(time.process_time() - processor)
-    return times
-
-
-def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> tuple[float, list[float]]:
-    """Median of `above` over that of `below`, and its 95 % interval over bootstrapped turns."""
-    pairs = np.array([above, below])
-    rng = np.random.default_rng(0)
-    drawn = pairs[:, rng.integers(0, pairs.shape[1], (2000, pairs.shape[1]))]
-    medians = np.median(drawn, axis=-1)
-    middle = np.median(pairs, axis=-1)
-    return float(middle[0] / middle[1]), [float(x) for x in np.quantile(medians[0] / medians[1], [0.025, 0.975])]
-
-
 def device_peak() -> int | None:
     """The backend's high-water mark of device memory in bytes, if it counts."""
     stats = jax.local_devices()[0].memory_stats()
     return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
 
 
-def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[Program], list[Times]]:
+def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[CompiledStep], list[Times]]:
     """Runs everything; returns the result, the programs and their times, CIoU first."""
     with console.status("batches") as status:
         dataset, batches = make_batches(settings)
-        programs: list[Program] = []
+        programs: list[CompiledStep] = []
         peaks: list[int | None] = []
         for name, localization in (("CIoU", Regression(losses.ciou)), ("UGS", Interval())):
             status.update(f"compiling {name}")
-            program = compile_step(localization, dataset, settings, batches[0])
-            state, _ = jax.block_until_ready(program.step(program.state, batches[0]))
-            programs.append(program._replace(state=state))
+            programs.append(compile_objective(localization, dataset, settings, batches[0]))
+            jax.block_until_ready(programs[-1].step(programs[-1].start(), batches[0]))
             peaks.append(device_peak())
         status.update("timing")
-        times = interleave(programs, batches, settings)
+        times = interleave(programs, batches, settings.repeats, settings.warmup)
     baseline, ugs = times
     time_ratio, time_interval = ratio_of_medians(ugs.wall, baseline.wall)
     processor_ratio, processor_interval = ratio_of_medians(ugs.processor, baseline.processor)
@@ -217,7 +148,7 @@ def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[
     return result, programs, times
 
 
-def print_table(programs: Sequence[Program], times: Sequence[Times], settings: Settings, console: Console) -> None:
+def print_table(programs: Sequence[CompiledStep], times: Sequence[Times], settings: Settings, console: Console) -> None:
     """One row a method."""
     height, width = settings.image_size or (0, 0)
     network = f"{settings.size}{'-P2' if settings.p2 else ''}, {height} x {width}, batch {settings.batch_size}"

@@ -18,7 +18,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -28,20 +28,10 @@ import optax
 import tyro
 
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes
-from experiments.benchmarks.step_cost import Program, Settings, Times, interleave, make_batches, ratio_of_medians
+from experiments.benchmarks.step_cost import Settings, make_batches
 from ugs_jax.detectors.architecture import Size
-from ugs_jax.training import (
-    AdamW,
-    Experiment,
-    Network,
-    Schedule,
-    Stabilize,
-    build_detector,
-    create_state,
-    device_mesh,
-    jit_step,
-    make_step,
-)
+from ugs_jax.training import AdamW, Experiment, Network, Schedule, Stabilize, build_detector, device_mesh
+from ugs_jax.training.step_cost import CompiledStep, Times, compile_step, interleave, ratio_of_medians
 
 
 @dataclass(frozen=True)
@@ -67,16 +57,10 @@ class Cost(Settings):
             raise ValueError(f"warmup and repeats: expected multiples of every={self.every}, so that products line up")
 
 
-def compile_step(stabilize: Stabilize | None, experiment: Experiment, dataset: Dataset, batch: Batch) -> Program:
+def compile_with(stabilize: Stabilize | None, experiment: Experiment, dataset: Dataset, batch: Batch) -> CompiledStep:
     """The training step with or without a stabilizer."""
-    detector = build_detector(experiment, dataset)
-    optimizer = AdamW(stabilize=stabilize)
-    learning_rate = optimizer.schedule.build(100, 10000)
-    chain = optimizer.build(learning_rate)
-    state = create_state(detector, chain, experiment.seed)
-    step = jit_step(make_step(detector, chain, learning_rate, experiment.gains, experiment.ema), device_mesh(1))
-    compiled = step.lower(state, batch).compile()  # type: ignore[attr-defined]
-    return Program(compiled, state, {"flops": int(compiled.cost_analysis().get("flops", 0))})
+    program = compile_step(replace(experiment, optimizer=AdamW(stabilize=stabilize)), dataset, batch, device_mesh(1))
+    return program._replace(bytes={"flops": int(program.step.cost_analysis().get("flops", 0))})
 
 
 def ratios(plain: Times, limited: Times, curved: Times, every: int) -> dict[str, Any]:
@@ -100,7 +84,7 @@ def ratios(plain: Times, limited: Times, curved: Times, every: int) -> dict[str,
 def optimizer_times(kinds: Sequence[Stabilize | None], params: Any, settings: Settings) -> list[Times]:
     """Times of the optimizer and of nothing else of a step: from gradients to new parameters and their averages."""
 
-    def program(stabilize: Stabilize | None) -> Program:
+    def program(stabilize: Stabilize | None) -> CompiledStep:
         chain = AdamW(stabilize=stabilize).build(Schedule().build(100, 10000))
 
         def step(state: Any, uncertainty: Any) -> tuple[Any, dict[str, Any]]:
@@ -110,9 +94,9 @@ def optimizer_times(kinds: Sequence[Stabilize | None], params: Any, settings: Se
             return (params, opt_state, optax.incremental_update(params, averages, 0.01)), {}
 
         start = (params, chain.init(params), params)
-        return Program(jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, start), {})
+        return CompiledStep(jax.jit(step, donate_argnums=0), lambda: jax.tree.map(jnp.copy, start), {})
 
-    return interleave([program(kind) for kind in kinds], [0.3, 0.4], settings)
+    return interleave([program(kind) for kind in kinds], [0.3, 0.4], settings.repeats, settings.warmup)
 
 
 def added(times: Sequence[Times]) -> dict[str, float | list[float]]:
@@ -137,8 +121,8 @@ def main(cost: Cost) -> None:
     params, _ = build_detector(experiment, dataset).init(cost.seed)
     result: dict[str, Any] = {"study": "stabilizer, cost", "optimizer": added(optimizer_times(kinds[:2], params, cost))}
     if not cost.optimizer_only:
-        programs = [compile_step(kind, experiment, dataset, batches[0]) for kind in kinds]
-        result |= ratios(*interleave(programs, batches, cost), cost.every)
+        programs = [compile_with(kind, experiment, dataset, batches[0]) for kind in kinds]
+        result |= ratios(*interleave(programs, batches, cost.repeats, cost.warmup), cost.every)
         result["flops"] = [program.bytes["flops"] for program in programs]
     result |= {
         "device": jax.devices()[0].device_kind,

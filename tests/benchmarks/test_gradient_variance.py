@@ -19,7 +19,7 @@ from experiments.benchmarks.gradient_statistics import (
 )
 from experiments.benchmarks.gradient_variance import Settings
 from tests.benchmarks.running import result_with_the_toy
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.training.test_objective import ARCH, L1, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.boxes import Anchors

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks.step_cost import Program, Settings, interleave, ratio_of_medians
 from tests.benchmarks.running import result_with_the_toy
+from ugs_jax.training.step_cost import CompiledStep, interleave, ratio_of_medians
 
 
 def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():
@@ -29,9 +29,9 @@ def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
             calls.append((name, int(state), batch))
             return state + 1, {}
 
-        return Program(step, jnp.zeros((), jnp.int32), {})
+        return CompiledStep(step, lambda: jnp.zeros((), jnp.int32), {})
 
-    times = interleave([program("a"), program("b")], [10, 20], Settings(warmup=1, repeats=2))
+    times = interleave([program("a"), program("b")], [10, 20], repeats=2, warmup=1)
     assert calls == [("b", 0, 10), ("a", 0, 10), ("a", 1, 20), ("b", 1, 20), ("b", 2, 10), ("a", 2, 10)]
     assert [len(kind) for one in times for kind in one] == [2, 2, 2, 2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import LoaderOptions, TinyScenes
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression, assign

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import variance_voting
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, cxcywh_to_xyxy, encode
 from ugs_jax.curvature import bounds, closed_forms, eigenvalues, gauss_newton_product, hessian, hvp, in_double

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY, with_devices
 from ugs_jax.curvature import spectrum
 
 
@@ -130,7 +130,7 @@ def test_a_diagonal_hessian_is_exact_after_two_probes():
 OVER_A_MESH = """
 import functools, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY, with_devices
 from tests.curvature.test_spectrum import problem, regression
 from ugs_jax.curvature import spectrum
 
@@ -165,7 +165,7 @@ def test_over_a_mesh_it_is_the_spectrum_of_the_global_loss():
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_X64": "1",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": with_devices(8),
         },
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference import attention_by_hand as by_hand
 from ugs_jax.detectors.attention import CBAM, CLLA
 from ugs_jax.detectors.transformer import C3STR, C3TR, attention_mask, from_windows, into_windows

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference import detection_by_hand, localization_by_hand
 from ugs_jax.detectors import (
     Architecture,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from ugs_jax.detectors import Architecture, Detector, Distribution, Interval, Postprocess, Regression, detect
 
 ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))

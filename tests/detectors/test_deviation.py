@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
 from tests.detectors.test_decode import ARCH, outputs
+from tests.flags import QUICKLY
 from tests.reference.boxes_by_hand import greedy_suppression
 from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted

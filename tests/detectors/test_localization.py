@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference import localization_by_hand as by_hand
 from tests.reference import losses_by_hand
 from tests.reference.labels_by_hand import interval_grid, two_hot

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Interval, Localizer, gather, localize
 

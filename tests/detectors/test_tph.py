@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from ugs_jax.detectors import Architecture, Detector, Postprocess, Regression
 from ugs_jax.detectors.architecture import anchors_a_cell
 from ugs_jax.detectors.attention import CBAM

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference import torch_state_dict
 from ugs_jax.boxes import Anchors, xyxy_to_cxcywh
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Interval, Regression, localize

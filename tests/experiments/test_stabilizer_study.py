@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks.step_cost import Times
 from experiments.stabilizer_study import boxes, cost, detector, report, toy
 from experiments.stabilizer_study.descent import OPTIMIZERS, Arm, Problem, Trajectories, descend
 from experiments.stabilizer_study.ranges import Range, first_to_stay, reached, stable, widest
 from tests.compiling import compiled_quickly
 from ugs_jax.training import SGD, AdamW
+from ugs_jax.training.step_cost import Times
 
 FALLING = np.linspace(1.0, 0.1, 20)
 

@@ -11,6 +11,7 @@ import optax
 import optax.contrib
 import pytest
 
+from tests.flags import with_devices
 from ugs_jax.stabilize import (
     limit_by_curvature,
     limit_by_uncertainty,
@@ -273,7 +274,7 @@ assert float(one[-1].scale) < 1
 
 
 def test_on_eight_devices_the_limit_is_that_of_the_global_loss():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, "-c", ON_EIGHT], env={**os.environ, **flags}, capture_output=True, text=True, check=False
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference.assignment_by_hand import positives
 from tests.reference.localization_by_hand import regression, sigmoid
 from tests.training.toy import random_batch

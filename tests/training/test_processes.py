@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import LoaderOptions, TinyScenes
+from tests.flags import with_devices
 from tests.training.toy import bits, rows, toy_experiment, toy_runs
 from ugs_jax.training import PreemptedError, device_mesh, loop, train
 from ugs_jax.training.host_state import gather_state, spread_state
@@ -39,7 +40,7 @@ def begin(process: int, processes: int, port: int, folder: Path) -> None:
     with (folder / f"log-{process}.txt").open("w") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // processes}"
+    os.environ["XLA_FLAGS"] = with_devices(DEVICES // processes)
     with toy_runs():
         work(process, processes, port, folder)
     if processes > 1:

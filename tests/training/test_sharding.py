@@ -16,6 +16,7 @@ from jax.sharding import AbstractMesh
 
 from data_pipeline import LoaderOptions
 from tests.compiling import compiled_quickly
+from tests.flags import with_devices
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
 from ugs_jax import losses
 from ugs_jax.detectors import Interval, Refinement, Regression
@@ -98,7 +99,7 @@ def trained():
     found = {}
     for dtype in LAYOUTS:
         environment = os.environ | {
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": with_devices(8),
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
         }

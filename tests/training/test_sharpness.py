@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.training.test_objective import ARCH, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax import losses

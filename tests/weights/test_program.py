@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICK_FLAGS, QUICKLY
 from tests.weights.networks import detector
 from ugs_jax.detectors import Interval, Postprocess
 from ugs_jax.weights import export_onnx, export_program, predict_everywhere
@@ -51,8 +51,7 @@ def images():
 def test_a_process_with_nothing_but_jax_runs_the_program(network, state, images, tmp_path, monkeypatch):
     (tmp_path / "program").write_bytes(export_program(network, *state, OPTIONS, SIZE))
     np.save(tmp_path / "images.npy", images)
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setenv("XLA_FLAGS", QUICK_FLAGS)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     done = subprocess.run(
         [sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False

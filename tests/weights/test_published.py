@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from tests.compiling import QUICKLY
+from tests.flags import QUICKLY
 from tests.reference import torch_state_dict
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax.boxes import xyxy_to_cxcywh

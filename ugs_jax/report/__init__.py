@@ -1,5 +1,6 @@
 """What runs say about themselves and each other, in Markdown and JSON."""
 
+from ugs_jax.report.ablation import Ablation, StepCost, ablate, ablation_table
 from ugs_jax.report.comparison import (
     Comparison,
     Estimate,
@@ -25,6 +26,7 @@ from ugs_jax.report.run_log import (
 from ugs_jax.report.run_report import write_report
 
 __all__ = [
+    "Ablation",
     "Comparison",
     "Estimate",
     "MethodSummary",
@@ -32,6 +34,9 @@ __all__ = [
     "Row",
     "Run",
     "RunError",
+    "StepCost",
+    "ablate",
+    "ablation_table",
     "compare",
     "comparison_table",
     "epochs_to_reach",

@@ -20,7 +20,7 @@ _SCORES = (
     ("ar500", "AR, 500 detections"),
 )
 _PICTURES = (("curves.png", "Curves"), ("predictions.png", "Ground truth beside detections"))
-_NOT_IN_SUMMARY = ("command", "protocol", "classes")
+_NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization")
 
 
 def write_report(run_folder: Path) -> Path:

@@ -1,0 +1,19 @@
+"""Options of XLA for tests; imports nothing, so that they can be set before JAX is."""
+
+import os
+
+# Fusions are emitted as they used to be, which takes a third of the time; the passes over the whole program stay.
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""For `jax.jit(…, compiler_options=QUICKLY)`; on the CPU only."""
+
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICKLY.items())
+"""The same for XLA_FLAGS."""
+
+
+def with_devices(count: int) -> str:
+    """XLA_FLAGS of this process, and as many simulated devices."""
+    return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()

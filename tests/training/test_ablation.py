@@ -1,0 +1,82 @@
+"""Ablations: what each method is, and the command from training to the table."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.compiling import compiled_quickly
+from tests.training.toy import toy_detector_with, toy_experiment
+from ugs_jax import losses
+from ugs_jax.cli import main
+from ugs_jax.detectors import FittedGrid, Grid, GridPoints, Interval, Regression, Uncertainty
+from ugs_jax.training import fitting
+from ugs_jax.training.ablation import DEFAULT_METHODS, METHODS, ablation
+
+UGS = Interval(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.0)), um=Uncertainty("entropy", 0.3))
+
+
+def test_methods_differ_in_one_part_of_what_the_config_has():
+    config = toy_experiment(UGS)
+    found = {key: one.localization for key, one in zip(METHODS, ablation(config, tuple(METHODS)), strict=True)}
+    assert found["l2"] == Regression(losses.l2, space="offsets")
+    assert found["ciou"] == Regression(losses.ciou)
+    assert found["ur"] == UGS
+    assert found["um_entropy"] == replace(UGS, refinement=None)
+    assert found["um_match"] == replace(UGS, refinement=None, um=Uncertainty("match", 0.3))
+    assert found["in"] == replace(UGS, refinement=None, um=None)
+    assert found["ce"] == Interval(Grid(1.0, 0.0, 4), Grid(2.0, 0.0, 4), um=None, refinement=None)
+    assert found["fitted"] == replace(UGS, center=FittedGrid(4), size=FittedGrid(4))
+
+
+def test_a_config_with_another_objective_gets_the_default_one():
+    config = toy_experiment(Regression())
+    *_, whole, _ = ablation(config)
+    assert whole == replace(config, name="CE + IN + UM + UR", localization=Interval())
+    assert [one.name for one in ablation(config)] == [METHODS[key].name for key in DEFAULT_METHODS]
+
+
+@pytest.mark.parametrize("methods", [("l2",), ("l2", "l2"), ("l2", "um")])
+def test_methods_that_make_no_ablation_are_refused(methods):
+    with pytest.raises(ValueError, match="methods: expected two or more different ones of l2, smooth_l1, ciou"):
+        ablation(toy_experiment(), methods)
+
+
+CONFIG = """
+from tests.training.toy import toy_experiment
+
+experiment = toy_experiment(epochs=1)
+"""
+
+
+def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.py").write_text(CONFIG)
+    monkeypatch.setattr(fitting, "detector_with", toy_detector_with)
+    words = ["ablate", str(tmp_path / "config.py"), "--methods", "l2", "in", "--folder", str(tmp_path / "runs")]
+    with compiled_quickly():
+        assert main([*words, "--repeats", "2", "--", "--log-every", "2"]) == 0
+    printed = capsys.readouterr().out
+    header, _, baseline, ours, *_ = (tmp_path / "runs" / "ablation.md").read_text().splitlines()[2:]
+    assert header.startswith("| method | seeds | AP | AP50 | AP75 |")
+    assert header.endswith("| gradient variance | curvature | step time | memory |")
+    assert baseline in printed
+    assert baseline.startswith("| L2 | 1 |")
+    assert baseline.endswith("| 1.00 | 1.00 |")
+    assert ours.startswith("| CE + IN | 1 |")
+    found = json.loads((tmp_path / "runs" / "ablation.json").read_text())
+    assert found["costs"]["CE + IN"]["time_ratio"] > 0
+    assert found["costs"]["CE + IN"]["memory_ratio"] > 1  # more outputs
+    assert all(found[f"{measure}_under_32_px"]["L2"]["mean"] > 0 for measure in ("gradient_variance", "curvature"))
+    assert (tmp_path / "runs" / "comparison.png").exists()
+
+    before = [(tmp_path / "runs" / name / "metrics.jsonl").stat().st_mtime_ns for name in ("L2-seed0", "CE___IN-seed0")]
+    assert main([*words, "--repeats", "0", "--resume", "--", "--log-every", "2"]) == 0  # finished runs are kept
+    after = [(tmp_path / "runs" / name / "metrics.jsonl").stat().st_mtime_ns for name in ("L2-seed0", "CE___IN-seed0")]
+    assert after == before
+    assert "step time" not in capsys.readouterr().out
+
+
+def test_a_wrong_method_is_named_before_anything_is_trained(tmp_path, capsys):
+    assert main(["ablate", "first_light_ugs", "--methods", "l2", "umm", "--folder", str(tmp_path / "runs")]) == 1
+    assert "methods: expected two or more different ones of" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

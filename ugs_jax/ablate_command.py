@@ -1,0 +1,80 @@
+"""`ugs ablate`: the parts of UGS one by one, in one table."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ugs_jax.commands import load_config, with_overrides
+from ugs_jax.compare_command import split_overrides, train_once
+
+if TYPE_CHECKING:
+    from ugs_jax.training import Experiment
+
+
+def ablate_command(words: list[str]) -> None:
+    """Train one config with several objectives."""
+    own, overrides = split_overrides(words)
+    tyro.cli(_ablate(overrides), args=own, prog="ugs ablate")
+
+
+def _ablate(overrides: list[str]) -> Callable[..., None]:
+    def ablate(
+        config: tyro.conf.Positional[str] = "first_light_ugs",
+        methods: tuple[str, ...] = ("l2", "ciou", "ce", "in", "um_entropy", "um_match", "ur", "fitted"),
+        seeds: tuple[int, ...] = (0,),
+        folder: str = "runs/ablation",
+        resume: bool = False,
+        repeats: int = 20,
+    ) -> None:
+        """Train one config with each part of UGS and each seed, on the same batches, and write one table.
+
+        It has AP by size, the variance of gradients and the curvature of small boxes, time and memory of a step.
+        Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
+
+        Args:
+          config: a name or Python file. Its objective, if it is an `Interval`, is the whole of UGS.
+          methods: the baseline first, of l2, smooth_l1, ciou, dfl, ce, in, um_entropy, um_match, ur, fitted.
+          seeds: each method is trained once with each.
+          folder: a folder or URL; holds the runs, ablation.md and ablation.json, and comparison.png.
+          resume: keep finished runs in the folder and continue interrupted ones.
+          repeats: timed steps of each method; 0 leaves time and memory out.
+        """
+        from ugs_jax.training.ablation import ablation
+
+        experiment = with_overrides(load_config(config), overrides, "ugs ablate … --").experiment
+        experiments = ablation(experiment, methods)
+        runs = [
+            train_once(replace(experiment, seed=seed), [], folder, resume=resume)
+            for seed in seeds
+            for experiment in experiments
+        ]
+        _write(config, experiments, runs, folder, repeats)
+
+    return ablate
+
+
+def _write(config: str, experiments: "Sequence[Experiment]", runs: Sequence[str], place: str, repeats: int) -> None:
+    from contextlib import ExitStack
+
+    from ugs_jax.atomic import write_atomically
+    from ugs_jax.evaluation import DEFAULT_PROTOCOL
+    from ugs_jax.plotting import plot_comparison
+    from ugs_jax.report import ablate, ablation_table, group_by_name
+    from ugs_jax.training.remote.opened import opened_folder, opened_run
+    from ugs_jax.training.step_cost import step_costs
+
+    costs = step_costs(experiments, repeats) if repeats else []
+    by_name = {one.name: cost for one, cost in zip(experiments, costs, strict=bool(costs))}
+    with ExitStack() as stack:
+        groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
+        found = ablate({one.name: groups[one.name] for one in experiments}, by_name)
+        table = f"{ablation_table(found)}\n{DEFAULT_PROTOCOL.describe()}\n"
+        with opened_folder(place) as folder:
+            write_atomically(folder / "ablation.md", f"# Ablation of {config}\n\n{table}".encode())
+            write_atomically(folder / "ablation.json", json.dumps(found.json(), indent=1).encode())
+            plot_comparison(groups, folder / "comparison.png")
+    print(table)
+    print(f"table: {place.rstrip('/')}/ablation.md  curves: {place.rstrip('/')}/comparison.png")

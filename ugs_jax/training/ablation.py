@@ -1,0 +1,76 @@
+"""The parts of UGS one by one: experiments that differ from one another in the localization objective only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ugs_jax import losses
+from ugs_jax.detectors import Distribution, FittedGrid, Grid, Interval, Regression, Uncertainty
+from ugs_jax.detectors.settings import AnyGrid
+from ugs_jax.training.config import Experiment
+
+Objective = Regression | Distribution | Interval
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of an ablation: its name, and the objective it makes of the whole of UGS."""
+
+    name: str
+    of: Callable[[Interval], Objective]
+
+
+METHODS: dict[str, Method] = {
+    "l2": Method("L2", lambda _: Regression(losses.l2, space="offsets")),
+    "smooth_l1": Method("smooth L1", lambda _: Regression(losses.smooth_l1, space="offsets")),
+    "ciou": Method("CIoU", lambda _: Regression()),
+    "dfl": Method("DFL", lambda _: Distribution()),
+    "ce": Method("CE", lambda ugs: _even(_cross_entropy(ugs))),
+    "in": Method("CE + IN", lambda ugs: _cross_entropy(ugs)),
+    "um_entropy": Method("CE + IN + UM (entropy)", lambda ugs: replace(ugs, um=_of(ugs, "entropy"), refinement=None)),
+    "um_match": Method("CE + IN + UM (match)", lambda ugs: replace(ugs, um=_of(ugs, "match"), refinement=None)),
+    "ur": Method("CE + IN + UM + UR", lambda ugs: ugs),
+    "fitted": Method(
+        "CE + IN + UM + UR, fitted grids",
+        lambda ugs: replace(ugs, center=FittedGrid(ugs.center.n), size=FittedGrid(ugs.size.n)),
+    ),
+}
+"""By name on the command line. CE alone has grids of the same range with even distances."""
+
+DEFAULT_METHODS = ("l2", "ciou", "ce", "in", "um_entropy", "um_match", "ur", "fitted")
+
+
+def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -> list[Experiment]:
+    """An experiment with each of several objectives, under the method's name.
+
+    Args:
+      experiment: what all have in common. Its objective is the whole of UGS if it is an `Interval`; otherwise the
+        default one is.
+      methods: names from `METHODS`, the baseline first.
+
+    Raises:
+      ValueError: unknown or repeated methods, or fewer than two.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or len(set(methods)) < max(len(methods), 2):
+        raise ValueError(
+            f"methods: expected two or more different ones of {', '.join(METHODS)}; got {' '.join(methods)}"
+        )
+    ugs = experiment.localization if isinstance(experiment.localization, Interval) else Interval()
+    return [replace(experiment, name=METHODS[key].name, localization=METHODS[key].of(ugs)) for key in methods]
+
+
+def _cross_entropy(ugs: Interval) -> Interval:
+    return replace(ugs, um=None, refinement=None)
+
+
+def _even(ugs: Interval) -> Interval:
+    return replace(ugs, center=_even_grid(ugs.center), size=_even_grid(ugs.size))
+
+
+def _even_grid(grid: AnyGrid) -> AnyGrid:
+    return replace(grid, beta=0.0) if isinstance(grid, Grid) else Grid(2.0, n=grid.n)
+
+
+def _of(ugs: Interval, mode: Literal["entropy", "match"]) -> Uncertainty:
+    return replace(ugs.um or Uncertainty(), mode=mode)
