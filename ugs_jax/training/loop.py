@@ -39,7 +39,7 @@ from ugs_jax.training.sharding import (
 )
 from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
-from ugs_jax.training.step import Metrics, build_program, make_finite_check
+from ugs_jax.training.step import Metrics, build_program, first_non_finite, make_finite_check
 from ugs_jax.training.stopwatch import Stopwatch
 from ugs_jax.weights import Weights
 
@@ -266,25 +266,16 @@ class _Training:
         self._save(step, state._replace(step=counters[0], bad_step=counters[1]))
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
-            f"{self._first_non_finite(state, step)}. The batch is in {file}, the last good state is the run's last "
+            f"{self._first_bad_tensor(state, step)}. The batch is in {file}, the last good state is the run's last "
             "checkpoint; look for extreme boxes in the batch, or train again in another folder with a lower learning "
             "rate or stronger clipping"
         )
 
-    def _first_non_finite(self, state: TrainState, step: int) -> str:
-        """The tensor of a bad step that is first not finite, in the order in which a step computes them."""
+    def _first_bad_tensor(self, state: TrainState, step: int) -> str:
         with closing(prefetch([self.loader.batch_at(step)], batch_sharding(self.mesh), size=1)) as batches:
             batch = next(batches)
-        check = jax.jit(
-            make_finite_check(self.detector, self.experiment.gains, self.experiment.seed),
-            out_shardings=replicated(self.mesh),
-        )
-        found = jax.device_get(check(state, batch))
-        for kind in ("parameters", "outputs", "loss", "gradient"):
-            for path, finite in jax.tree_util.tree_leaves_with_path(found[kind]):
-                if not finite:
-                    return f"{kind} {jax.tree_util.keystr(path, simple=True, separator='/')}"
-        return "the update, by the optimizer"
+        check = make_finite_check(self.detector, self.experiment.gains, self.experiment.seed)
+        return first_non_finite(jax.jit(check, out_shardings=replicated(self.mesh))(state, batch))
 
     def _report(self, state: TrainState) -> None:
         best = self.checkpoints.restore("best", state).state if self.checkpoints.step("best") is not None else state

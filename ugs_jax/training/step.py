@@ -104,6 +104,20 @@ def make_finite_check(detector: Detector, gains: Gains, seed: int = 0) -> Callab
     return check
 
 
+def first_non_finite(found: dict[str, Any]) -> str:
+    """The tensor that is first not finite, in the order in which a step computes them.
+
+    Args:
+      found: what `make_finite_check`'s function returns.
+    """
+    found = jax.device_get(found)
+    for kind in ("parameters", "outputs", "loss", "gradient"):
+        for path, finite in jax.tree_util.tree_leaves_with_path(found[kind]):
+            if not finite:
+                return f"{kind} {jax.tree_util.keystr(path, simple=True, separator='/')}"
+    return "the update, by the optimizer"
+
+
 def _loss_of(
     detector: Detector, gains: Gains, seed: int
 ) -> Callable[[Any, Any, Batch, Array], tuple[Array, tuple[Any, Metrics, Outputs]]]:
