@@ -21,9 +21,11 @@ def ablate_command(words: list[str]) -> None:
 
 
 def _ablate(overrides: list[str]) -> Callable[..., None]:
+    from ugs_jax.training.ablation import DEFAULT_METHODS, ablation
+
     def ablate(
         config: tyro.conf.Positional[str] = "first_light_ugs",
-        methods: tuple[str, ...] = ("l2", "ciou", "ce", "in", "um_entropy", "um_match", "ur", "fitted"),
+        methods: tuple[str, ...] = DEFAULT_METHODS,
         seeds: tuple[int, ...] = (0,),
         folder: str = "runs/ablation",
         resume: bool = False,
@@ -42,8 +44,6 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
           resume: keep finished runs in the folder and continue interrupted ones.
           repeats: timed steps of each method; 0 leaves time and memory out.
         """
-        from ugs_jax.training.ablation import ablation
-
         experiment = with_overrides(load_config(config), overrides, "ugs ablate … --").experiment
         experiments = ablation(experiment, methods)
         runs = [
