@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ugs_jax.commands import load_config, with_overrides
-from ugs_jax.compare_command import split_overrides, train_once
+from ugs_jax.compare_command import check_seeds, split_overrides, train_once
 
 if TYPE_CHECKING:
     from ugs_jax.training import Experiment
@@ -44,6 +44,7 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
           resume: keep finished runs in the folder and continue interrupted ones.
           repeats: timed steps of each method; 0 leaves time and memory out.
         """
+        check_seeds(seeds)
         experiment = with_overrides(load_config(config), overrides, "ugs ablate … --").experiment
         experiments = ablation(experiment, methods)
         runs = [

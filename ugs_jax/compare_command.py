@@ -37,6 +37,7 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
           folder: a folder or URL; holds the runs, comparison.png, comparison.md and comparison.json.
           resume: keep finished runs in the folder and continue interrupted ones.
         """
+        check_seeds(seeds)
         runs: list[list[str]] = [[name] if _is_run(name) else [] for name in configs]
         for seed in seeds:
             for name, own in zip(configs, runs, strict=True):
@@ -51,6 +52,12 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
 def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     """What stands before `--`, and the fields for every config behind it."""
     return (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless there are some and all differ: a run counted twice would make the spread look small."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds: expected one or more different ones, got {' '.join(map(str, seeds)) or 'none'}")
 
 
 def train_once(experiment: "Experiment", overrides: list[str], folder: str, *, resume: bool) -> str:

@@ -76,7 +76,18 @@ def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
     assert "step time" not in capsys.readouterr().out
 
 
-def test_a_wrong_method_is_named_before_anything_is_trained(tmp_path, capsys):
-    assert main(["ablate", "first_light_ugs", "--methods", "l2", "umm", "--folder", str(tmp_path / "runs")]) == 1
-    assert "methods: expected two or more different ones of" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ablate", "first_light_ugs", "--methods", "l2", "umm"], "methods: expected two or more different ones of l2"),
+        (["ablate", "first_light_ugs", "--seeds", "1", "1"], "seeds: expected one or more different ones, got 1 1"),
+        (
+            ["compare", "first_light_ugs", "--seeds", "0", "2", "0"],
+            "seeds: expected one or more different ones, got 0 2",
+        ),
+    ],
+)
+def test_wrong_words_are_named_before_anything_is_trained(words, message, tmp_path, capsys):
+    assert main([*words, "--folder", str(tmp_path / "runs")]) == 1
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

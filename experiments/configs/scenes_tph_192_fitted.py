@@ -1,0 +1,8 @@
+"""`scenes_tph_192_ugs` with grids fitted to the targets instead of the paper's."""
+
+from dataclasses import replace
+
+from experiments.configs.scenes_tph_192_ugs import experiment as ugs
+from ugs_jax.detectors import FittedGrid, Interval
+
+experiment = replace(ugs, name="TPH 192² + UGS, fitted grids", localization=Interval(FittedGrid(), FittedGrid()))

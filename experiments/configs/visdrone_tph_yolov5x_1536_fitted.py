@@ -1,0 +1,10 @@
+"""`visdrone_tph_yolov5x_1536_ugs` with grids fitted to the targets instead of the paper's."""
+
+from dataclasses import replace
+
+from experiments.configs.visdrone_tph_yolov5x_1536_ugs import experiment as ugs
+from ugs_jax.detectors import FittedGrid, Interval
+
+experiment = replace(
+    ugs, name="TPH-YOLOv5-x 1536² + UGS, fitted grids", localization=Interval(FittedGrid(), FittedGrid())
+)
