@@ -48,7 +48,7 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         experiment = with_overrides(load_config(config), overrides, "ugs ablate … --").experiment
         experiments = ablation(experiment, methods)
         runs = [
-            train_once(replace(experiment, seed=seed), [], folder, resume=resume)
+            train_once(replace(experiment, seed=seed), folder, resume=resume)
             for seed in seeds
             for experiment in experiments
         ]

@@ -1,5 +1,6 @@
 """`ugs compare`: several methods, trained on the same batches, or finished runs, side by side."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from ugs_jax.commands import load_config, run_folder, with_overrides
 
 if TYPE_CHECKING:
     from ugs_jax.training import Experiment
+
+_PROG = "ugs compare … --"
 
 
 def compare_command(words: list[str]) -> None:
@@ -38,12 +41,13 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
           resume: keep finished runs in the folder and continue interrupted ones.
         """
         check_seeds(seeds)
-        runs: list[list[str]] = [[name] if _is_run(name) else [] for name in configs]
+        found = [name if _is_run(name) else with_overrides(load_config(name), overrides, _PROG) for name in configs]
+        _check_names([options.experiment.name for options in found if not isinstance(options, str)])
+        runs: list[list[str]] = [[run] if isinstance(run, str) else [] for run in found]
         for seed in seeds:
-            for name, own in zip(configs, runs, strict=True):
-                if not _is_run(name):
-                    experiment = replace(load_config(name), seed=seed)
-                    own.append(train_once(experiment, overrides, folder, resume=resume))
+            for options, own in zip(found, runs, strict=True):
+                if not isinstance(options, str):
+                    own.append(train_once(replace(options.experiment, seed=seed), folder, resume=resume))
         write_comparison([run for own in runs for run in own], folder)
 
     return compare
@@ -60,12 +64,19 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds: expected one or more different ones, got {' '.join(map(str, seeds)) or 'none'}")
 
 
-def train_once(experiment: "Experiment", overrides: list[str], folder: str, *, resume: bool) -> str:
+def _check_names(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"expected configs with names of their own, got {twice[0]!r} twice; runs are told apart by them"
+        )
+
+
+def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
     """Train an experiment into a folder of its own in `folder`, unless that is done and `resume` is set.
 
     Args:
       experiment: with its seed.
-      overrides: fields and their values, as on the command line.
       folder: a folder or URL.
       resume: keep a finished run, continue an interrupted one.
 
@@ -74,7 +85,6 @@ def train_once(experiment: "Experiment", overrides: list[str], folder: str, *, r
     """
     from ugs_jax.training import train
 
-    experiment = with_overrides(experiment, overrides, "ugs … --").experiment
     run = run_folder(folder, experiment)
     if not (resume and _is_run(run, "report.md")):
         train(experiment, run, resume=resume and _is_run(run))
