@@ -85,6 +85,11 @@ def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
             ["compare", "first_light_ugs", "--seeds", "0", "2", "0"],
             "seeds: expected one or more different ones, got 0 2",
         ),
+        (["compare", "first_light_ugs", "first_light_ug"], "did you mean 'first_light_ugs'"),
+        (
+            ["compare", "first_light_ugs", "first_light_ugs"],
+            "expected configs with names of their own, got 'UGS' twice",
+        ),
     ],
 )
 def test_wrong_words_are_named_before_anything_is_trained(words, message, tmp_path, capsys):
