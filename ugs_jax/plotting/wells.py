@@ -44,12 +44,7 @@ def iou_well(size: float, shifts: Float[Array | np.ndarray, "n"]) -> Well:
       size: side, px.
       shifts: of the prediction, px; shorter than `size`.
     """
-
-    def loss(shift: Array) -> Array:
-        target = jnp.array([0.0, 0.0, size, size])
-        return losses.log_iou(target + shift * jnp.array([1.0, 0.0, 1.0, 0.0]), target)
-
-    values, slopes = jax.vmap(jax.value_and_grad(loss))(jnp.asarray(shifts))
+    values, slopes = _iou_slopes(size, jnp.asarray(shifts))
     return Well(np.asarray(values), np.abs(slopes))
 
 
@@ -60,15 +55,23 @@ def ugs_well(size: float, shifts: Float[Array | np.ndarray, "n"]) -> Well:
       size: side of the box and unit of the grid, px.
       shifts: of the prediction, px.
     """
+    values, lengths = _ugs_slopes(jnp.asarray(shifts) / size)
+    return Well(np.asarray(values), np.asarray(lengths))
+
+
+@jax.jit
+def _iou_slopes(size: Array, shifts: Array) -> tuple[Array, Array]:
+    target = size * jnp.array([0.0, 0.0, 1.0, 1.0])
+    loss = lambda shift: losses.log_iou(target + shift * jnp.array([1.0, 0.0, 1.0, 0.0]), target)  # noqa: E731
+    return jax.vmap(jax.value_and_grad(loss))(shifts)
+
+
+@jax.jit
+def _ugs_slopes(places: Array) -> tuple[Array, Array]:
     grid = jnp.asarray(interval_grid(alpha=2.0, beta=1.0, n=10), jnp.float32)
-
-    def loss(logits: Array) -> Array:
-        return losses.interval_cross_entropy(logits, jnp.zeros(()), grid)
-
-    places = jnp.asarray(shifts)[:, None] / size
-    logits = -jnp.square((grid - places) / _SHARPNESS) / 2
-    values, slopes = jax.vmap(jax.value_and_grad(loss))(logits)
-    return Well(np.asarray(values), np.asarray(jnp.linalg.norm(slopes, axis=-1)))
+    loss = lambda logits: losses.interval_cross_entropy(logits, jnp.zeros(()), grid)  # noqa: E731
+    values, slopes = jax.vmap(jax.value_and_grad(loss))(-jnp.square((grid - places[:, None]) / _SHARPNESS) / 2)
+    return values, jnp.linalg.norm(slopes, axis=-1)
 
 
 def plot_wells(path: Path, sizes: Sequence[float] = SIZES) -> Path:
