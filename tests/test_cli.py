@@ -64,7 +64,7 @@ def test_a_config_file_without_an_experiment_is_refused(tmp_path):
         load_config(str(file))
 
 
-@pytest.mark.parametrize("name", ["first_light_ciou", "first_light_ugs", "hit_uav_ciou", "hit_uav_dfl", "hit_uav_ur"])
+@pytest.mark.parametrize("name", ["first_light_ciou", "first_light_ugs", "hit_uav_ciou", "hit_uav_ur"])
 def test_our_configs_load(name):
     assert load_config(name).loader.augmentation.flip_ud == 0.5
 

@@ -1,9 +1,0 @@
-"""L2 on offsets on HIT-UAV; all else as in `hit_uav_ciou`."""
-
-from dataclasses import replace
-
-from experiments.configs.hit_uav_ciou import experiment as baseline
-from ugs_jax import losses
-from ugs_jax.detectors import Regression
-
-experiment = replace(baseline, name="L2", localization=Regression(losses.l2, space="offsets"))
