@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -59,11 +60,13 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     loader = TrainLoader(dataset, first.loader)
     drawn = [loader.batch_at(i) for i in range(min(4, loader.steps_per_epoch))]
     batches = list(prefetch(drawn, batch_sharding(mesh)))
-    baseline = compile_step(first, dataset, batches[0], mesh)
+    # With the schedule of training, so that the program is one that may be compiled already.
+    build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)
+    baseline = build(first)
     costs: list[StepCost] = []
     base: list[float] = []
     for other in others:
-        program = compile_step(other, dataset, batches[0], mesh)
+        program = build(other)
         times, own = interleave([program, baseline], batches, repeats, warmup)
         base += own.wall
         ratio, (low, high) = ratio_of_medians(times.wall, own.wall)
@@ -72,7 +75,9 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     return [StepCost(float(np.median(base)), 1.0, (1.0, 1.0), 1.0), *costs]
 
 
-def compile_step(experiment: Experiment, dataset: Dataset, batch: Batch, mesh: Mesh) -> CompiledStep:
+def compile_step(
+    experiment: Experiment, dataset: Dataset, batch: Batch, mesh: Mesh, steps_per_epoch: int = 100
+) -> CompiledStep:
     """Builds and compiles the step that `train` runs.
 
     Args:
@@ -80,9 +85,10 @@ def compile_step(experiment: Experiment, dataset: Dataset, batch: Batch, mesh: M
       dataset: its training images, to which anchors are fitted.
       batch: on the devices; the program is for its shapes.
       mesh: from `device_mesh`.
+      steps_per_epoch: for the schedule.
     """
     detector = build_detector(experiment, dataset)
-    program = build_program(experiment, detector, mesh, steps_per_epoch=100)
+    program = build_program(experiment, detector, mesh, steps_per_epoch)
     compiled = program.step.lower(program.shapes, batch).compile()  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")
