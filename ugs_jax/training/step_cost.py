@@ -60,7 +60,7 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     loader = TrainLoader(dataset, first.loader)
     drawn = [loader.batch_at(i) for i in range(min(4, loader.steps_per_epoch))]
     batches = list(prefetch(drawn, batch_sharding(mesh)))
-    # With the schedule of training, so that the program is one that may be compiled already.
+    # With the schedule of training, so that its program is found in the cache of compiled ones.
     build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)
     baseline = build(first)
     costs: list[StepCost] = []
@@ -89,12 +89,12 @@ def compile_step(
     """
     detector = build_detector(experiment, dataset)
     program = build_program(experiment, detector, mesh, steps_per_epoch)
-    compiled = program.step.lower(program.shapes, batch).compile()  # type: ignore[attr-defined]
+    start = lambda: jax.device_put(create_state(detector, program.optimizer, experiment.seed), program.shardings)  # noqa: E731
+    compiled = program.step.lower(start(), batch).compile()  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")
     sizes = {name: int(getattr(analysis, f"{name}_size_in_bytes")) for name in names}
     peak = sizes["argument"] + sizes["output"] + sizes["temp"] - sizes["alias"]
-    start = lambda: jax.device_put(create_state(detector, program.optimizer, experiment.seed), program.shardings)  # noqa: E731
     return CompiledStep(compiled, start, {**sizes, "peak": peak})
 
 
