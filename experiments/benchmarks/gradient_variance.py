@@ -73,19 +73,11 @@ from experiments.benchmarks.gradient_statistics import (
     probe,
     shared,
 )
-from ugs_jax import losses
 from ugs_jax.atomic import write_atomically
 from ugs_jax.commands import load_config
-from ugs_jax.detectors import Distribution, Interval, Regression
 from ugs_jax.training import Experiment, Network, build_detector, objective
+from ugs_jax.training.ablation import ablation, check_methods
 
-METHODS: dict[str, Regression | Distribution | Interval] = {
-    "ugs": Interval(),
-    "smooth_l1": Regression(losses.smooth_l1, space="offsets"),
-    "ciou": Regression(losses.ciou),
-    "l2": Regression(losses.l2, space="offsets"),
-    "dfl": Distribution(),
-}
 BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights of box, objectness, classes
 
 
@@ -98,9 +90,9 @@ class Settings:
       probe_every: steps between probes.
       seeds: of initial weights, order and augmentation.
       groups: batches of `batch_size` that a probe takes its gradients from.
-      methods: among ugs, smooth_l1, ciou, l2, dfl; the first is what the others are divided by.
+      methods: of `ugs ablate`; the first, ur being all of UGS, is what the others are divided by.
       experiment: name or Python file of a config, whose data, network, loader, gains and optimizer are used (and its
-        localization for `ugs`, if that is an `Interval`); by default light tiny scenes and the pico network.
+        localization for UGS, if that is an `Interval`); by default light tiny scenes and the pico network.
       image_size: height and width of the tiny scenes, px.
       batch_size: images a step.
       output: file for every probe, as JSON.
@@ -110,7 +102,7 @@ class Settings:
     probe_every: int = 40
     groups: int = 16
     seeds: tuple[int, ...] = (0,)
-    methods: tuple[str, ...] = ("ugs", "smooth_l1", "ciou", "l2", "dfl")
+    methods: tuple[str, ...] = ("ur", "smooth_l1", "ciou", "l2", "dfl")
     experiment: str | None = None
     image_size: tuple[int, int] = (128, 128)
     batch_size: int = 8
@@ -118,9 +110,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuses unknown methods and probes that have no variance."""
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown or len(self.methods) < 2:
-            raise ValueError(f"methods: expected two or more of {', '.join(METHODS)}, got {', '.join(self.methods)}")
+        check_methods(self.methods)
         if self.groups < 2:
             raise ValueError(f"groups: expected at least 2, of which to take a variance, got {self.groups}")
 
@@ -224,15 +214,9 @@ def main(settings: Settings) -> None:
     base = base_experiment(settings)
     probes: dict[str, Probes] = {}
     with console.status("") as status:
-        for method in settings.methods:
-            runs = []
-            for seed in settings.seeds:
-                localization = METHODS[method]
-                if method == "ugs" and isinstance(base.localization, Interval):
-                    localization = base.localization
-                experiment = replace(base, name=method, localization=localization, seed=seed)
-                runs.append(run_method(experiment, settings, status.update))
-            probes[method] = collect(runs)
+        for method, experiment in zip(settings.methods, ablation(base, settings.methods), strict=True):
+            seeded = [replace(experiment, seed=seed) for seed in settings.seeds]
+            probes[method] = collect([run_method(one, settings, status.update) for one in seeded])
     first, *others = settings.methods
     ratios = {method: compare(probes[method], probes[first]) for method in others}
     print_tables(probes, ratios, settings, console)

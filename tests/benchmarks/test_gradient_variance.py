@@ -167,8 +167,8 @@ def test_the_shared_gradient_leaves_out_what_localizes():
 
 
 def test_unknown_methods_and_a_single_group_are_refused():
-    with pytest.raises(ValueError, match="methods: expected two or more of ugs"):
-        Settings(methods=("ugs", "smoothl1"))
+    with pytest.raises(ValueError, match="methods: expected two or more different ones of l2"):
+        Settings(methods=("ur", "smoothl1"))
     with pytest.raises(ValueError, match="groups: expected at least 2"):
         Settings(groups=1)
 
@@ -176,8 +176,8 @@ def test_unknown_methods_and_a_single_group_are_refused():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")  # so few images have no box of some sizes
 def test_the_last_line_of_the_benchmark_is_json_with_the_ratio_under_32_px(monkeypatch, capsys):
-    arguments = "--steps 2 --probe-every 1 --groups 3 --image-size 64 64 --batch-size 2 --methods ugs smooth_l1"
+    arguments = "--steps 2 --probe-every 1 --groups 3 --image-size 64 64 --batch-size 2 --methods ur smooth_l1"
     result = result_with_the_toy("gradient_variance", arguments, monkeypatch, capsys)
-    assert result["reported"] == "smooth_l1 over ugs"
+    assert result["reported"] == "smooth_l1 over ur"
     assert result["ratios"]["smooth_l1"]["lt32"]["raw"][0] > 0
     assert "variance_ratio_lt32" in result

@@ -13,7 +13,7 @@ from ugs_jax.detectors import FittedGrid, Grid, GridPoints, Interval, Regression
 from ugs_jax.training import fitting
 from ugs_jax.training.ablation import DEFAULT_METHODS, METHODS, ablation
 
-UGS = Interval(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.0)), um=Uncertainty("entropy", 0.3))
+UGS = Interval(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.5)), um=Uncertainty("entropy", 0.3))
 
 
 def test_methods_differ_in_one_part_of_what_the_config_has():
@@ -25,7 +25,7 @@ def test_methods_differ_in_one_part_of_what_the_config_has():
     assert found["um_entropy"] == replace(UGS, refinement=None)
     assert found["um_match"] == replace(UGS, refinement=None, um=Uncertainty("match", 0.3))
     assert found["in"] == replace(UGS, refinement=None, um=None)
-    assert found["ce"] == Interval(Grid(1.0, 0.0, 4), Grid(2.0, 0.0, 4), um=None, refinement=None)
+    assert found["ce"] == Interval(Grid(1.0, 0.0, 4), Grid(1.5, 0.0, 4), um=None, refinement=None)
     assert found["fitted"] == replace(UGS, center=FittedGrid(4), size=FittedGrid(4))
 
 
@@ -34,6 +34,13 @@ def test_a_config_with_another_objective_gets_the_default_one():
     *_, whole, _ = ablation(config)
     assert whole == replace(config, name="CE + IN + UM + UR", localization=Interval())
     assert [one.name for one in ablation(config)] == [METHODS[key].name for key in DEFAULT_METHODS]
+
+
+def test_grids_that_the_config_fits_are_fitted_by_one_method_only():
+    config = toy_experiment(Interval(FittedGrid(6), FittedGrid(6)))
+    whole, fitted = (one.localization for one in ablation(config, ("ur", "fitted")))
+    assert whole == Interval(Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
+    assert fitted == config.localization
 
 
 @pytest.mark.parametrize("methods", [("l2",), ("l2", "l2"), ("l2", "um")])

@@ -1,7 +1,7 @@
 """Detectors: YOLOv5 that takes any localization objective, and the objectives, which any other detector can use.
 
-`Detector` ties the parts together; `localization` is the seam; `assignment`, `sparse`, `decode` and `anchors` are pure
-functions around it.
+`Detector` ties the parts together; `seam` is what it knows of objectives; `assignment`, `sparse`, `decode` and
+`anchors` are pure functions around it.
 """
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
@@ -13,10 +13,9 @@ from ugs_jax.detectors.detector import Detector, Outputs
 from ugs_jax.detectors.localization import (
     Distribution,
     Interval,
-    Localization,
     Regression,
-    Terms,
 )
+from ugs_jax.detectors.seam import Localization, Terms
 from ugs_jax.detectors.settings import FittedGrid, Grid, GridPoints, Refinement, Uncertainty
 from ugs_jax.detectors.sparse import gather, localize
 

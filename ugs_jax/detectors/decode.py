@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import Anchors, non_maximum_suppression, variance_voting
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
-from ugs_jax.detectors.localization import Localization
+from ugs_jax.detectors.seam import Localization
 from ugs_jax.detectors.sparse import gather, localize
 
 

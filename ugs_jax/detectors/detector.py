@@ -12,7 +12,7 @@ from jaxtyping import Array, UInt8
 
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
 from ugs_jax.detectors.decode import Detections, Postprocess, detect
-from ugs_jax.detectors.localization import Localization
+from ugs_jax.detectors.seam import Localization
 from ugs_jax.detectors.tph import network_type
 from ugs_jax.detectors.yolov5 import YOLOv5
 

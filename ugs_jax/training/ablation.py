@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ugs_jax import losses
-from ugs_jax.detectors import Distribution, FittedGrid, Grid, Interval, Regression, Uncertainty
+from ugs_jax.detectors import Distribution, FittedGrid, Grid, GridPoints, Interval, Regression, Uncertainty
 from ugs_jax.detectors.settings import AnyGrid
 from ugs_jax.training.config import Experiment
 
@@ -35,7 +35,7 @@ METHODS: dict[str, Method] = {
         lambda ugs: replace(ugs, center=FittedGrid(ugs.center.n), size=FittedGrid(ugs.size.n)),
     ),
 }
-"""By name on the command line. CE alone has grids of the same range with even distances."""
+"""By name on the command line. CE alone has grids as wide as IN's with even distances."""
 
 DEFAULT_METHODS = ("l2", "ciou", "ce", "in", "um_entropy", "um_match", "ur", "fitted")
 
@@ -45,19 +45,29 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
 
     Args:
       experiment: what all have in common. Its objective is the whole of UGS if it is an `Interval`; otherwise the
-        default one is.
+        default one is. Grids that it fits are fitted by the method `fitted`; the others have the default ones.
       methods: names from `METHODS`, the baseline first.
 
     Raises:
       ValueError: unknown or repeated methods, or fewer than two.
     """
+    check_methods(methods)
+    ugs = experiment.localization if isinstance(experiment.localization, Interval) else Interval()
+    ugs = replace(ugs, center=_by_hand(ugs.center), size=_by_hand(ugs.size))
+    return [replace(experiment, name=METHODS[key].name, localization=METHODS[key].of(ugs)) for key in methods]
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Raises ValueError for unknown or repeated methods, or fewer than two."""
     unknown = [name for name in methods if name not in METHODS]
     if unknown or len(set(methods)) < max(len(methods), 2):
         raise ValueError(
             f"methods: expected two or more different ones of {', '.join(METHODS)}; got {' '.join(methods)}"
         )
-    ugs = experiment.localization if isinstance(experiment.localization, Interval) else Interval()
-    return [replace(experiment, name=METHODS[key].name, localization=METHODS[key].of(ugs)) for key in methods]
+
+
+def _by_hand(grid: AnyGrid) -> Grid | GridPoints:
+    return Grid(2.0, 1.0, grid.n) if isinstance(grid, FittedGrid) else grid
 
 
 def _cross_entropy(ugs: Interval) -> Interval:
@@ -68,8 +78,8 @@ def _even(ugs: Interval) -> Interval:
     return replace(ugs, center=_even_grid(ugs.center), size=_even_grid(ugs.size))
 
 
-def _even_grid(grid: AnyGrid) -> AnyGrid:
-    return replace(grid, beta=0.0) if isinstance(grid, Grid) else Grid(2.0, n=grid.n)
+def _even_grid(grid: AnyGrid) -> Grid:
+    return Grid(float(abs(grid.points()).max()), n=grid.n)
 
 
 def _of(ugs: Interval, mode: Literal["entropy", "match"]) -> Uncertainty:
