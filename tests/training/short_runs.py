@@ -13,6 +13,8 @@ from data_pipeline import Batch
 from tests.training.toy import toy_detector_with
 from ugs_jax.training import Experiment, TrainState, fitting, loop, step, train
 from ugs_jax.training.remote import store as remote_store
+from ugs_jax.training.remote.mirror import Mirror
+from ugs_jax.training.remote.run import whole_there
 
 
 def short_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
@@ -45,3 +47,13 @@ def short_runs(
         patch.setattr(step, "jit_step", lambda *options: compiled.setdefault("step", jit_step(*options)))
         patch.setattr(remote_store, "PAUSES", (0.0, 0.0))
         yield lambda place, **options: train(experiment, place, cache_dir=data, **options)
+
+
+def push_and_wait(mirror: Mirror, count: int, *, best: bool, push: Callable[..., None] = Mirror._push) -> None:
+    """For `Mirror._push`: uploads each checkpoint before the run goes on."""
+    push(mirror, count, best=best)
+    while mirror._thread.is_alive():
+        whole = whole_there(mirror._remote.names())
+        if count in whole["last"] and (not best or count in whole["best"]):
+            break
+        mirror._thread.join(0.01)

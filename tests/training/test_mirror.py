@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.training.short_runs import short_runs
+from tests.training.short_runs import push_and_wait, short_runs
 from tests.training.store import Store, files
 from tests.training.toy import bits, rows, toy_experiment
 from ugs_jax.cli import main
@@ -38,15 +38,6 @@ def toy(tmp_path_factory):
 def empty_store():
     Store.begin()
     shutil.rmtree(working_folder(URL), ignore_errors=True)
-
-
-def push_and_wait(mirror, count, *, best, push=Mirror._push):
-    push(mirror, count, best=best)
-    while mirror._thread.is_alive():
-        whole = whole_there(mirror._remote.names())
-        if count in whole["last"] and (not best or count in whole["best"]):
-            break
-        mirror._thread.join(0.01)
 
 
 @pytest.fixture(scope="module")
