@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ugs_jax.detectors.blocks import SPPF, Bottleneck, ConvNormAct, fan_in_uniform, max_pool, upsample
+from ugs_jax.detectors.blocks import SPPF, Bottleneck, ConvNormAct, fan_in_uniform, max_pool, norm_silu, upsample
 
 
 def noise(*shape, dtype=np.float32):
@@ -77,6 +77,39 @@ def test_a_block_normalises_by_the_batch_in_training_and_by_its_statistics_in_us
     np.testing.assert_allclose(block(x), want(0.03 * mean, 0.97 + 0.03 * var), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(block.norm.mean[...], kept[0])
     np.testing.assert_array_equal(block.norm.var[...], kept[1])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_normalisation_with_silu_and_its_gradients_are_those_of_flax(training):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        norm = nnx.BatchNorm(5, momentum=0.97, epsilon=1e-3, use_running_average=not training, rngs=nnx.Rngs(0))
+        graph, state = nnx.split(norm)
+        state = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape)), state)
+        x, weight = rng.normal(3, 2, (2, 4, 3, 5)), rng.normal(size=(2, 4, 3, 5))
+
+        def run(activate, state, x):
+            layer = nnx.merge(graph, state, copy=True)
+            layer.dtype = jnp.float64
+            return jnp.sum(weight * activate(layer, x)), nnx.state(layer)
+
+        found = [
+            jax.value_and_grad(lambda state, x, f=f: run(f, state, x), argnums=(0, 1), has_aux=True)(state, x)
+            for f in (norm_silu, lambda norm, x: jax.nn.silu(norm(x)))
+        ]
+        jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10), *found)
+
+
+def test_normalisation_with_silu_keeps_half_as_many_maps_for_the_gradient_as_flax():
+    graph, state = nnx.split(nnx.BatchNorm(6, rngs=nnx.Rngs(0)))
+    x = noise(2, 8, 8, 6)
+
+    def kept(activate):
+        _, back = jax.vjp(lambda state, x: activate(nnx.merge(graph, state, copy=True), x), state, x)
+        return len({np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(back) if leaf.shape == x.shape})
+
+    assert kept(norm_silu) == 2  # x, and 2x for the variance
+    assert kept(lambda norm, x: jax.nn.silu(norm(x))) >= 4
 
 
 def test_half_precision_computes_in_half_and_keeps_parameters_and_statistics_in_float32():

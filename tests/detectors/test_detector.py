@@ -125,15 +125,18 @@ def test_images_that_the_levels_cannot_divide_are_refused_with_the_size_to_pad_t
 def test_without_kept_activations_loss_gradient_and_statistics_are_the_same():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     found = []
-    for remat in (False, True):
-        detector = Detector(replace(ARCH, remat=remat), Regression())
+    with jax.enable_x64(True):
+        for remat in (False, True):
+            detector = Detector(replace(ARCH, remat=remat, dtype=jnp.float64), Regression())
+            variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), detector.init(0))
 
-        def loss(params, stats, detector=detector):
-            outputs, stats = detector.apply(params, stats, images, train=True)
-            return sum(jnp.sum(jnp.sin(x)) for level in outputs.levels for x in level), stats
+            def loss(params, stats, detector=detector):
+                outputs, stats = detector.apply(params, stats, images, train=True)
+                return sum(jnp.sum(jnp.sin(x)) for level in outputs.levels for x in level), stats
 
-        found.append(jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICKLY)(*detector.init(0)))
+            found.append(jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICKLY)(*variables))
     same, other = (jax.tree.leaves(jax.device_get(values)) for values in found)
     assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
     for kept, again in zip(same, other, strict=True):
-        np.testing.assert_allclose(again, kept, rtol=1e-5, atol=1e-5 * np.abs(kept).max())
+        assert kept.dtype == np.float64
+        np.testing.assert_allclose(again, kept, rtol=1e-11, atol=1e-11 * np.abs(kept).max())
