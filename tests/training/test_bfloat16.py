@@ -24,7 +24,7 @@ HALF = jnp.dtype("bfloat16")
 # and moving numbers about. No exp, log, root or power, and no sum but those in `summands`.
 NETWORK = {"dot_general", "conv_general_dilated", "mul", "add", "add_any", "sub", "div", "logistic", "gt"}
 MOVING = {"convert_element_type", "reshape", "broadcast_in_dim", "transpose", "pad", "slice", "split", "concatenate"}
-MOVING |= {"rev", "select_n", "gather", "stop_gradient", "squeeze", "copy"}
+MOVING |= {"rev", "select_n", "gather", "stop_gradient", "squeeze", "copy", "optimization_barrier"}
 
 
 def experiment(dtype):
