@@ -1,4 +1,4 @@
-"""Runs at `s3://` and `gs://`, through the packages that speak to them and HTTP, to servers that imitate both."""
+"""Runs at `s3://`, through s3fs and HTTP, to a server that imitates it."""
 
 import shutil
 import socket
@@ -22,14 +22,6 @@ from ugs_jax.training.remote.store import Remote, RemoteError, working_folder
 
 AP = {3: 0.1, 6: 0.3, 9: 0.2}
 """By step, so that the best is neither the first nor the last."""
-SERVERS = {  # by protocol: the packages that are needed, the command of a server at a port, where clients look for it
-    "s3": (("s3fs", "moto", "flask_cors"), ("moto.server", "-p", "{port}"), "AWS_ENDPOINT_URL"),
-    "gs": (
-        ("gcsfs", "gcp_storage_emulator"),
-        ("gcp_storage_emulator", "start", "--port", "{port}", "--in-memory"),
-        "STORAGE_EMULATOR_HOST",
-    ),
-}
 
 
 def free_port():
@@ -52,27 +44,28 @@ def wait_for(server, address):
     raise AssertionError("the server does not answer")
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def bucket(request):
+@pytest.fixture(scope="module")
+def bucket():
     """The URL of an empty bucket."""
-    packages, command, variable = SERVERS[request.param]
-    for package in packages:
+    for package in ("s3fs", "moto", "flask_cors"):
         pytest.importorskip(package)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    words = [word.format(port=port) for word in command]
+    words = [sys.executable, "-m", "moto.server", "-p", str(port)]
     with (
-        subprocess.Popen(
-            [sys.executable, "-m", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as server,
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, value in {variable: address, "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}.items():
+        for name, value in {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "key",
+        }.items():
             patch.setenv(name, value)
         try:
             wait_for(server, address)
-            fsspec.filesystem(request.param).mkdir("bucket")
-            yield f"{request.param}://bucket"
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield "s3://bucket"
         finally:
             server.terminate()
 
@@ -115,7 +108,6 @@ def test_cut_off_while_its_last_checkpoint_is_uploaded_it_goes_on_on_another_mac
     assert "report.md" in there.names()
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body")  # gcsfs does
 def test_files_are_put_replaced_read_and_deleted(bucket, tmp_path):
     there = Remote(f"{bucket}/files")
     assert there.names() == set()
