@@ -104,6 +104,17 @@ class Settings:
     product: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuses what leaves nothing to time.
+
+        Raises:
+          ValueError: a count below 1.
+        """
+        for name in ("batch", "repeats", "steps", "load_steps", "threads", "batches", "product"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+
     def resolved(self) -> "Settings":
         """The same with the defaults of this machine filled in."""
         on_cpu = jax.default_backend() == "cpu"

@@ -91,6 +91,11 @@ def test_pytorch_is_left_out_of_ugs_and_on_request():
     assert frameworks(Settings(torch="none")) == ("jax",)
 
 
+def test_nothing_to_time_is_refused_before_anything_is_compiled():
+    with pytest.raises(ValueError, match="--load-steps: expected at least 1, got 0"):
+        Settings(load_steps=0)
+
+
 def test_a_case_that_cannot_run_is_named_and_the_others_go_on(monkeypatch, capsys):
     def measure(case, settings, say):
         if case.dtype == "float32":
