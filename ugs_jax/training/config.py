@@ -96,6 +96,9 @@ class Experiment:
       evaluate_every: epochs between evaluations; the last epoch is always evaluated.
       log_every: steps between two rows of the log; the only times the host waits for the device.
       seed: of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
+      accumulate: parts of a batch that are computed one after the other for one step, to train with batches that memory
+        has no room for. Gradients are averaged over them; batch statistics and the means in the loss are those of a
+        part.
     """
 
     name: str
@@ -112,11 +115,17 @@ class Experiment:
     evaluate_every: int = 1
     log_every: int = 20
     seed: int = 0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "evaluate_every", "log_every"):
+        for name in ("epochs", "evaluate_every", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {getattr(self, name)}")
+        if self.loader.batch_size % self.accumulate:
+            raise ValueError(
+                f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, which counts "
+                f"the images of a whole step, got {self.accumulate}"
+            )
         if any(side % 32 for side in self.loader.image_size):
             raise ValueError(
                 f"loader.image_size: expected height and width that are multiples of 32 (the coarsest stride), "

@@ -109,7 +109,7 @@ class _Training:
     def __init__(self, experiment: Experiment, run: RunFolder, mirror: Mirror | None, cache_dir: Path | None) -> None:
         self.experiment, self.folder, self.mirror = experiment, run, mirror
         self.mesh = device_mesh(spatial=experiment.parallel.spatial)
-        check_sizes(experiment.loader, self.mesh)
+        check_sizes(experiment.loader, self.mesh, experiment.accumulate)
         train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
         self.options = replace(experiment.loader, seed=experiment.seed)
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
@@ -274,7 +274,9 @@ class _Training:
     def _first_bad_tensor(self, state: TrainState, step: int) -> str:
         with closing(prefetch([self.loader.batch_at(step)], batch_sharding(self.mesh), size=1)) as batches:
             batch = next(batches)
-        check = make_finite_check(self.detector, self.experiment.gains, self.experiment.seed)
+        check = make_finite_check(
+            self.detector, self.experiment.gains, self.experiment.seed, self.experiment.accumulate
+        )
         return first_non_finite(jax.jit(check, out_shardings=replicated(self.mesh))(state, batch))
 
     def _report(self, state: TrainState) -> None:

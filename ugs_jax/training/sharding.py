@@ -55,19 +55,25 @@ def device_mesh(devices: int | Sequence[jax.Device] | None = None, spatial: int 
     return jax.make_mesh(shape, (DATA, SPATIAL), axis_types=(AxisType.Auto,) * 2, devices=chosen)
 
 
-def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh) -> None:
+def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: int = 1) -> None:
     """Refuse batches and images that the mesh cannot split evenly.
+
+    Args:
+      loader: sizes of batches and images.
+      mesh: from `device_mesh`.
+      accumulate: parts of a batch that are computed one after the other, each on all devices.
 
     Raises:
       ValueError: what does not divide, and the nearest that does.
     """
     parts, bands = mesh.shape[DATA], mesh.shape[SPATIAL]
-    if loader.batch_size % parts:
-        near = -(-loader.batch_size // parts) * parts
+    if loader.batch_size % (parts * accumulate):
+        near = -(-loader.batch_size // (parts * accumulate)) * parts * accumulate
+        times = f" times accumulate {accumulate}" if accumulate > 1 else ""
         raise ValueError(
             f"loader.batch_size: expected a multiple of the {parts} devices that split a batch ({mesh.size} devices, "
-            f"parallel.spatial {bands}), got {loader.batch_size}; try {near}, or split images with a larger "
-            "parallel.spatial"
+            f"parallel.spatial {bands}){times}, got {loader.batch_size}; try {near}, "
+            f"{'a smaller accumulate, ' if accumulate > 1 else ''}or split images with a larger parallel.spatial"
         )
     # Every feature map has to split evenly. Where one does not, XLA (jaxlib 0.10.2) still computes the right outputs,
     # but wrong gradients of the kernels of strided convolutions.

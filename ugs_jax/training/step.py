@@ -12,6 +12,7 @@ from jaxtyping import Array
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
+from ugs_jax.training.accumulation import Metrics, accumulate_gradient, mean_loss, micro_batches
 from ugs_jax.training.config import Ema, Experiment
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
@@ -19,8 +20,9 @@ from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 
-Metrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+_LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
+"""Of parameters, statistics, a batch or a part of it, the step's and the part's number."""
 
 
 def make_step(
@@ -31,6 +33,7 @@ def make_step(
     ema: Ema,
     measure_every: int = 20,
     seed: int = 0,
+    accumulate: int = 1,
 ) -> Step:
     """The step as a pure function, not jitted; `jit_step` does that.
 
@@ -42,6 +45,7 @@ def make_step(
       ema: averaging of parameters.
       measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
       seed: of what transformers drop at random; with the number of the step it decides, on any number of devices.
+      accumulate: parts of a batch, computed one after the other, whose gradients are averaged.
     """
     loss_of = _loss_of(detector, gains, seed)
 
@@ -52,11 +56,25 @@ def make_step(
         unknown = lambda: dict.fromkeys(SHARPNESS, jnp.full((), jnp.nan))  # noqa: E731
         return jax.lax.cond(count % measure_every == 0, measure, unknown)
 
+    def gradient_of(
+        params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
+    ) -> tuple[Any, Any, Metrics]:
+        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(params, stats, batch, count, part)
+        return gradient, stats, {**metrics, **sharpness(outputs, batch, count + 1)}
+
+    def gradient_of_all(state: TrainState, batch: Batch) -> tuple[Any, Any, Metrics]:
+        if accumulate == 1:
+            return gradient_of(state.params, state.stats, batch, state.step, None)
+        one = lambda stats, rows, part: gradient_of(state.params, stats, rows, state.step, part)  # noqa: E731
+        return accumulate_gradient(one, state.params, state.stats, batch, accumulate)
+
+    def loss_of_all(params: Any, state: TrainState, batch: Batch) -> Array:
+        loss = lambda params, rows, part: loss_of(params, state.stats, rows, state.step, part)[0]  # noqa: E731
+        return loss(params, batch, None) if accumulate == 1 else mean_loss(loss, params, batch, accumulate)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
-        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(
-            state.params, state.stats, batch, state.step
-        )
+        gradient, stats, metrics = gradient_of_all(state, batch)
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
@@ -64,7 +82,7 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: loss_of(params, state.stats, batch, state.step)[0],
+            value_fn=lambda params: loss_of_all(params, state, batch),
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
@@ -73,7 +91,6 @@ def make_step(
         advanced = (params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats))
         metrics = {
             **metrics,
-            **sharpness(outputs, batch, count),
             "gradient_norm": norm,
             "update_norm": optax.tree.norm(updates),
             "learning_rate": learning_rate(state.step),
@@ -87,7 +104,9 @@ def make_step(
     return step
 
 
-def make_finite_check(detector: Detector, gains: Gains, seed: int = 0) -> Callable[[TrainState, Batch], dict[str, Any]]:
+def make_finite_check(
+    detector: Detector, gains: Gains, seed: int = 0, accumulate: int = 1
+) -> Callable[[TrainState, Batch], dict[str, Any]]:
     """Which tensors of a step are finite, to name those that are not: one bool for each array.
 
     Returns:
@@ -95,11 +114,18 @@ def make_finite_check(detector: Detector, gains: Gains, seed: int = 0) -> Callab
     """
     gradient_of = jax.grad(_loss_of(detector, gains, seed), has_aux=True)
 
-    def check(state: TrainState, batch: Batch) -> dict[str, Any]:
-        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch, state.step)
+    def check_part(state: TrainState, batch: Batch, part: Array | None = None) -> dict[str, Any]:
+        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch, state.step, part)
         levels = [level._asdict() for level in outputs.levels]
         tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
         return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
+
+    def check(state: TrainState, batch: Batch) -> dict[str, Any]:
+        if accumulate == 1:
+            return check_part(state, batch)
+        rows = jnp.arange(accumulate), micro_batches(batch, accumulate)
+        found = jax.lax.map(lambda part: check_part(state, part[1], part[0]), rows)
+        return jax.tree.map(jnp.all, found)
 
     return check
 
@@ -118,11 +144,13 @@ def first_non_finite(found: dict[str, Any]) -> str:
     return "the update, by the optimizer"
 
 
-def _loss_of(
-    detector: Detector, gains: Gains, seed: int
-) -> Callable[[Any, Any, Batch, Array], tuple[Array, tuple[Any, Metrics, Outputs]]]:
-    def loss_of(params: Any, stats: Any, batch: Batch, count: Array) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
+def _loss_of(detector: Detector, gains: Gains, seed: int) -> _LossOf:
+    def loss_of(
+        params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
+    ) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
         key = jax.random.fold_in(jax.random.key(seed), count) if detector.random else None
+        if key is not None and part is not None:
+            key = jax.random.fold_in(key, part)
         outputs, stats = detector.apply(params, stats, batch.images, train=True, key=key)
         loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
         return loss, (stats, metrics, outputs)
@@ -188,5 +216,14 @@ def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_
     optimizer = experiment.optimizer.build(rate)
     shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
     shardings = state_sharding(shapes, mesh, experiment.parallel.split)
-    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, experiment.log_every, experiment.seed)
+    step = make_step(
+        detector,
+        optimizer,
+        rate,
+        experiment.gains,
+        experiment.ema,
+        measure_every=experiment.log_every,
+        seed=experiment.seed,
+        accumulate=experiment.accumulate,
+    )
     return Program(jit_step(step, mesh, shardings), optimizer, shapes, shardings)

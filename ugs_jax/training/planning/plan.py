@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.planning.batch_search import Search, largest_batch
-from ugs_jax.training.planning.collectives import traffic
+from ugs_jax.training.planning.collectives import Collective, traffic
 from ugs_jax.training.planning.hardware import Hardware, Topology, topology_devices
 from ugs_jax.training.planning.program import DetectorOf, Footprint, count_flops, measure, program_of
 from ugs_jax.training.sharding import DATA, check_sizes, device_mesh
@@ -154,7 +154,7 @@ def plan_training(
     """
     if mesh is None:
         mesh = device_mesh(topology_devices(topology), experiment.parallel.spatial)
-    check_sizes(experiment.loader, mesh)
+    check_sizes(experiment.loader, mesh, experiment.accumulate)
     hardware, batch = topology.hardware, experiment.loader.batch_size
     devices = f"{topology.name} {dict(mesh.shape)}"
     state: dict[int, dict[str, int]] = {}
@@ -164,15 +164,17 @@ def plan_training(
         sized = replace(experiment, loader=replace(experiment.loader, batch_size=size))
         lowered, state[size] = program_of(sized, mesh, classes, detector_of)
         found = measure(lowered, devices, cache, hardware.compiler_options(quick=quick))
-        return replace(found, fits=fits(found, hardware))
+        return repeated(replace(found, fits=fits(found, hardware)), experiment.accumulate)
 
     found = footprint_of(batch)
     if found.fits and not found.flops:
-        found = replace(found, flops=count_flops(experiment, classes, detector_of) / mesh.size)
+        flops = experiment.accumulate * count_flops(experiment, classes, detector_of)
+        found = replace(found, flops=flops / mesh.size)
     search = None
     if compiles:
         limit = round(_OFFERED * hardware.memory * hardware.usable)
-        search = largest_batch(footprint_of, {batch: found}, mesh.shape[DATA], limit, compiles)
+        unit = mesh.shape[DATA] * experiment.accumulate
+        search = largest_batch(footprint_of, {batch: found}, unit, limit, compiles)
     return Plan(
         topology=topology.name,
         hardware=hardware,
@@ -189,6 +191,24 @@ def plan_training(
 def fits(found: Footprint, hardware: Hardware) -> bool:
     """Whether the compiler could place a program, and in the share of memory that JAX reserves."""
     return found.fits and found.peak is not None and found.peak <= hardware.memory * hardware.usable
+
+
+def repeated(found: Footprint, parts: int) -> Footprint:
+    """The footprint of a step that computes its batch in parts: counts are of one part, and of what is done once.
+
+    What is done once, the optimizer's update, is counted too often here: it is little beside a network's gradient.
+
+    Args:
+      found: as the compiler counts, which takes a loop for one round.
+      parts: rounds.
+    """
+    if parts == 1:
+        return found
+    sent = {
+        name: Collective(parts * kind.operations, parts * kind.bytes)
+        for name, kind in (found.collectives or {}).items()
+    }
+    return replace(found, flops=parts * found.flops, accessed=parts * found.accessed, collectives=sent)
 
 
 def roofline_of(found: Footprint, hardware: Hardware, chips: int, dtype: str) -> Roofline:
