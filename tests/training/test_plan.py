@@ -13,8 +13,9 @@ from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
 from ugs_jax.training import device_mesh, plan_training
 from ugs_jax.training.planning.batch_search import largest_batch
+from ugs_jax.training.planning.collectives import Collective
 from ugs_jax.training.planning.hardware import HARDWARE, GiB, parse_topology
-from ugs_jax.training.planning.plan import EFFICIENCY, Roofline, roofline_of
+from ugs_jax.training.planning.plan import EFFICIENCY, Roofline, repeated, roofline_of
 from ugs_jax.training.planning.program import Footprint, batch_shapes, measure, read_refusal
 
 needs_tpu_compiler = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs the extra tpu")
@@ -137,6 +138,22 @@ def test_a_plan_opens_no_data_and_adds_up(plan):
     assert json.loads(json.dumps(values)) == values
 
 
+def test_a_plan_counts_all_parts_of_a_batch(plan):
+    with compiled_quickly():
+        parts = plan_training(
+            toy_experiment(accumulate=2), V5E, classes=2, images=12, mesh=device_mesh(1), detector_of=toy_detector_with
+        )
+    assert parts.steps == plan.steps
+    assert parts.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.25)  # the update is counted twice
+
+
+def test_what_the_compiler_counts_of_one_part_is_repeated():
+    sent = {"all-reduce": Collective(3, 40)}
+    found = repeated(Footprint(True, 1, flops=2.0, accessed=5.0, collectives=sent), 4)
+    assert (found.flops, found.accessed, found.peak) == (8.0, 20.0, 1)
+    assert found.collectives == {"all-reduce": Collective(12, 160)}
+
+
 def test_a_plan_looks_for_the_largest_batch(monkeypatch):
     def program(experiment, *_):
         return experiment.loader.batch_size, {}
@@ -151,6 +168,8 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
     hopper = replace(V5E, hardware=HARDWARE["h200"])
     plan = plan_training(toy_experiment(), hopper, classes=2, compiles=9, mesh=device_mesh(1))
     assert plan.search.largest <= 75 * 141
+    plan = plan_training(toy_experiment(accumulate=4), V5E, classes=2, compiles=9, mesh=device_mesh(1))
+    assert not any(batch % 4 for batch in plan.search.tried)
 
 
 def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
@@ -160,6 +179,16 @@ def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
     assert measure(lowered, "v5e:2x2", tmp_path) == first
     assert measure(lowered, "v5e:4x4", tmp_path) == Footprint(False, 7)
     assert measure(lowered, "v5e:2x2", tmp_path, {"xla_backend_optimization_level": "0"}) == Footprint(False, 7)
+
+
+@pytest.mark.parametrize("left", ['{"fits": tr', '{"fits": true, "of_another_version": 1}', "[]"])
+def test_what_is_no_answer_of_this_version_is_asked_again(tmp_path, left):
+    lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
+    first = measure(lowered, "v5e:2x2", tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text(left)
+    assert measure(lowered, "v5e:2x2", tmp_path) == first == measure(lowered, "v5e:2x2", tmp_path)
+    assert file.read_text() != left
 
 
 @needs_tpu_compiler

@@ -21,7 +21,14 @@ from tests.training.toy import ConvDetector, random_batch, toy_experiment
 from ugs_jax import losses
 from ugs_jax.detectors import Interval, Refinement, Regression
 from ugs_jax.training import SGD, Parallel, Schedule, create_state, detector_with, device_mesh, jit_step, make_step
-from ugs_jax.training.sharding import batch_sharding, check_sizes, data_share, share_of, state_sharding
+from ugs_jax.training.sharding import (
+    batch_sharding,
+    check_sizes,
+    data_share,
+    evaluation_shape,
+    share_of,
+    state_sharding,
+)
 
 ROOT = Path(__file__).parents[2]
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
@@ -142,22 +149,39 @@ def test_parts_along_data_need_less_memory(trained):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "height", "shape", "message"),
+    ("batch_size", "height", "shape", "accumulate", "message"),
     [
-        (6, 64, (4, 1), r"batch_size: expected a multiple of the 4 devices that split a batch .* got 6; try 8"),
-        (8, 96, (2, 2), r"image_size: expected a height that is a multiple of 64, .* got 96; try 128"),
+        (6, 64, (4, 1), 1, r"batch_size: expected a multiple of the 4 devices that split a batch .* got 6; try 8"),
+        (8, 64, (4, 1), 4, r"a multiple of the 4 devices .* times accumulate 4, got 8; try 16, a smaller accumulate"),
+        (8, 96, (2, 2), 1, r"image_size: expected a height that is a multiple of 64, .* got 96; try 128"),
     ],
 )
-def test_what_the_devices_cannot_split_evenly_is_refused(batch_size, height, shape, message):
+def test_what_the_devices_cannot_split_evenly_is_refused(batch_size, height, shape, accumulate, message):
     options = LoaderOptions(image_size=(height, 64), batch_size=batch_size)
     with pytest.raises(ValueError, match=message):
-        check_sizes(options, AbstractMesh(shape, ("data", "spatial")))
+        check_sizes(options, AbstractMesh(shape, ("data", "spatial")), accumulate)
 
 
 def test_a_mesh_has_as_many_bands_as_the_devices_allow():
     assert dict(device_mesh(1, spatial=8).shape) == {"data": 1, "spatial": 1}
     with pytest.raises(ValueError, match=r"Parallel\.spatial: expected at least 1, got 0"):
         Parallel(spatial=0)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "height", "spatial", "devices", "shape"),
+    [
+        (16, 640, 1, 8, (8, 1)),
+        (4, 640, 1, 8, (4, 1)),  # four devices have nothing to do
+        (1, 1536, 8, 8, (1, 8)),
+        (1, 1536, 8, 1, (1, 1)),
+        (6, 1536, 4, 8, (2, 4)),
+        (8, 96, 2, 8, (8, 1)),  # three rows of cells at the coarsest stride are not halved
+        (3, 64, 1, 4, (1, 1)),
+    ],
+)
+def test_a_run_is_scored_on_what_is_there(batch_size, height, spatial, devices, shape):
+    assert evaluation_shape(LoaderOptions((height, 64), batch_size), spatial, devices) == shape
 
 
 @pytest.mark.parametrize(

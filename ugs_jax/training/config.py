@@ -123,8 +123,8 @@ class Experiment:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {getattr(self, name)}")
         if self.loader.batch_size % self.accumulate:
             raise ValueError(
-                f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, which counts "
-                f"the images of a whole step, got {self.accumulate}"
+                f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "
+                f"of a whole step, got {self.accumulate}"
             )
         if any(side % 32 for side in self.loader.image_size):
             raise ValueError(

@@ -10,7 +10,7 @@ from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.fitting import fitted_detector
 from ugs_jax.training.run_folder import RunFolder, read_experiment
-from ugs_jax.training.sharding import device_mesh, replicated
+from ugs_jax.training.sharding import evaluation_mesh, replicated
 from ugs_jax.training.state import TrainState, create_state
 
 
@@ -19,7 +19,8 @@ def load_for_inference(
 ) -> tuple[Detector, TrainState, Mesh]:
     """Detector and state of a run, which was scored with the averages `ema_params` and `ema_stats`.
 
-    Anchors, grids and classes come from the run's `config.json`.
+    The mesh is of as many devices as the run's batches can be split over. Anchors, grids and classes come from the
+    run's `config.json`.
 
     Args:
       folder: the run.
@@ -36,7 +37,7 @@ def load_for_inference(
     # The schedule has no state of its own, so any will do to know the shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
-    mesh = device_mesh()
+    mesh = evaluation_mesh(experiment.loader, experiment.parallel.spatial)
     whole = replicated(mesh)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), like)
     if not run.checkpoints.is_dir():

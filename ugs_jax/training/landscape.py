@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch, TrainLoader
 from ugs_jax.curvature import spectrum
+from ugs_jax.training.accumulation import mean_loss
 from ugs_jax.training.inference import load_for_inference
 from ugs_jax.training.objective import objective
 from ugs_jax.training.run_folder import read_experiment
+from ugs_jax.training.sharding import batch_sharding
 
 _REACH = {"gradient": 0.02, "random": 0.5}
 """How far slices go, as ‖Δθ‖/‖θ‖: the gradient's is the steeper."""
@@ -85,11 +85,15 @@ def measure_landscape(
     )
     parts = [loader.batch_at(i) for i in range(batches)]
     batch: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    batch = jax.device_put(batch, NamedSharding(mesh, P("data")))
+    batch = jax.device_put(batch, batch_sharding(mesh))
 
-    def loss(params: Any, batch: Batch) -> Array:
+    def loss_of(params: Any, batch: Batch, _: Any) -> Array:
         outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
         return objective(outputs, batch, detector.localization, detector.arch, experiment.gains)[0]
+
+    def loss(params: Any, batch: Batch) -> Array:
+        whole = experiment.accumulate == 1
+        return loss_of(params, batch, None) if whole else mean_loss(loss_of, params, batch, experiment.accumulate)
 
     return landscape_of(loss, state.params, batch, steps=steps, probes=probes, points=points)
 

@@ -55,6 +55,23 @@ def device_mesh(devices: int | Sequence[jax.Device] | None = None, spatial: int 
     return jax.make_mesh(shape, (DATA, SPATIAL), axis_types=(AxisType.Auto,) * 2, devices=chosen)
 
 
+def evaluation_mesh(loader: LoaderOptions, spatial: int = 1) -> Mesh:
+    """Of as many devices as batches and images of an evaluation can be split over, wherever the run was trained.
+
+    Args:
+      loader: sizes of batches and images.
+      spatial: devices along `spatial`; their greatest common divisor with the devices and rows there are.
+    """
+    parts, bands = evaluation_shape(loader, spatial, jax.device_count())
+    return device_mesh(parts * bands, bands)
+
+
+def evaluation_shape(loader: LoaderOptions, spatial: int, devices: int) -> tuple[int, int]:
+    """Devices along `data` and along `spatial`, of so many; see `evaluation_mesh`."""
+    bands = math.gcd(spatial, devices, loader.image_size[0] // _COARSEST_STRIDE)
+    return math.gcd(loader.batch_size, devices // bands), bands
+
+
 def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: int = 1) -> None:
     """Refuse batches and images that the mesh cannot split evenly.
 

@@ -112,8 +112,9 @@ def measure(
       options: of the compiler.
     """
     file = None if cache is None else cache / f"{_key(lowered, devices, options)}.json"
-    if file is not None and file.is_file():
-        return _recalled(json.loads(file.read_text()))
+    known = None if file is None else _recalled(file)
+    if known is not None:
+        return known
     try:
         found = read_footprint(lowered.compile(dict(options or {})))
     except jax.errors.JaxRuntimeError as error:
@@ -170,11 +171,14 @@ def _key(lowered: jax.stages.Lowered, devices: str, options: Mapping[str, Any] |
     ]
 
 
-def _recalled(values: dict[str, Any]) -> Footprint:
-    found = Footprint(**values)
-    if found.collectives is None:
-        return found
-    return replace(found, collectives={kind: Collective(*pair) for kind, pair in found.collectives.items()})
+def _recalled(file: Path) -> Footprint | None:
+    """What was kept; None if there is nothing, or something that another version or a full disk has left."""
+    try:
+        found = Footprint(**json.loads(file.read_text()))
+        sent = found.collectives and {kind: Collective(*pair) for kind, pair in found.collectives.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return replace(found, collectives=sent)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:
