@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from experiments.configs.visdrone_tph_yolov5x_640_ugs import experiment as ugs
-from ugs_jax.detectors import FittedGrid, Interval
+from ugs_jax.detectors import FittedGrid
 
 experiment = replace(
-    ugs, name="TPH-YOLOv5-x 640² + UGS, fitted grids", localization=Interval(FittedGrid(), FittedGrid())
+    ugs,
+    name="TPH-YOLOv5-x 640² + UGS, fitted grids",
+    localization=replace(ugs.localization, center=FittedGrid(), size=FittedGrid()),
 )

@@ -1,8 +1,11 @@
-"""`visdrone_tph_yolov5x_640` with UGS instead of CIoU."""
+"""`visdrone_tph_yolov5x_640` with UGS instead of CIoU, as the paper has it: the prediction's entropy is minimised.
+
+The library's default matches it to the label's instead; in our runs the two were level (experiments/results).
+"""
 
 from dataclasses import replace
 
 from experiments.configs.visdrone_tph_yolov5x_640 import experiment as baseline
-from ugs_jax.detectors import Interval
+from ugs_jax.detectors import Interval, Uncertainty
 
-experiment = replace(baseline, name="TPH-YOLOv5-x 640² + UGS", localization=Interval())
+experiment = replace(baseline, name="TPH-YOLOv5-x 640² + UGS", localization=Interval(um=Uncertainty("entropy")))
