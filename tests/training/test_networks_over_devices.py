@@ -1,0 +1,71 @@
+"""The real networks, smallest size, over eight devices that split batches and images: a step is that of one device."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.compiling import compiled_quickly
+from tests.flags import with_devices
+from tests.training.toy import random_batch, toy_experiment
+from ugs_jax.detectors import Detector
+from ugs_jax.detectors.architecture import published_anchors
+from ugs_jax.training import SGD, Network, Schedule, create_state, detector_with, device_mesh, jit_step, make_step
+from ugs_jax.training.sharding import batch_sharding, state_sharding
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+# Rounding of float64 through some hundred layers; of float32 in softmax, which TPH-YOLOv5 has at every head.
+TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5}
+
+
+def compare(kind):
+    """Print how far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
+    options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
+    experiment = toy_experiment(network=Network("p", kind=kind), optimizer=options)
+    real = detector_with(experiment, published_anchors(kind, True), 3)
+    detector = Detector(replace(real.arch, dtype=jnp.float64), real.localization)
+    rate = options.schedule.build(3, 30)
+    optimizer = options.build(rate)
+    widened = lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf  # noqa: E731
+    state = jax.device_get(jax.tree.map(widened, create_state(detector, optimizer, 0)))
+    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, measure_every=1000)
+    batch = random_batch(4, side=128, width=64)
+    batch.mask[1:3] = False  # shards are unlike
+    batch = batch._replace(boxes=batch.boxes.astype(float))
+    found = []
+    for mesh in (device_mesh(1), device_mesh(8, spatial=2)):
+        shardings = state_sharding(state, mesh)
+        with compiled_quickly():
+            run = jit_step(step, mesh, shardings)
+        after, metrics = run(jax.device_put(state, shardings), jax.device_put(batch, batch_sharding(mesh)))
+        leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(after.params)]
+        found.append([np.array([metrics["loss"]]), np.array([metrics["gradient_norm"]]), *leaves])
+    apart = [float(np.linalg.norm(a - b) / (np.linalg.norm(a) + 1e-9)) for a, b in zip(*found, strict=True)]
+    moved = float(distance(state.params, found[0][2:]))
+    print(json.dumps({"loss": apart[0], "gradient_norm": apart[1], "parameters": max(apart[2:]), "moved": moved}))
+
+
+def distance(before, after):
+    """Norm of the change of all parameters."""
+    leaves = jax.tree.leaves(before)
+    return np.sqrt(sum(np.sum((np.ravel(a) - b) ** 2) for a, b in zip(leaves, after, strict=True)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(TOLERANCE))
+def test_a_step_of_the_network_is_that_of_one_device(kind):
+    code = f"from tests.training.test_networks_over_devices import compare; compare({kind!r})"
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, env=os.environ | ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    apart = json.loads(done.stdout.splitlines()[-1])
+    assert apart.pop("moved") > 1e-3
+    assert max(apart.values()) < TOLERANCE[kind], apart
