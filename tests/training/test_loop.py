@@ -1,5 +1,6 @@
 """The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
 
+import errno
 import gzip
 import json
 import re
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data_pipeline import TrainLoader, eval_batches
-from tests.training.toy import bits, rows, toy_experiment, toy_runs
+from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.training import (
@@ -22,9 +23,11 @@ from ugs_jax.training import (
     Schedule,
     jit_detect,
     load_for_inference,
+    loop,
     read_experiment,
     train,
 )
+from ugs_jax.training.non_finite import name_images, write_batch
 
 EXPERIMENT = toy_experiment()
 STEPS = 6  # 12 images in batches of 4, 2 epochs
@@ -142,11 +145,19 @@ def exploded(tmp_path_factory, toy):
     toy.clear()  # another schedule is another program
     folder = tmp_path_factory.mktemp("exploded") / "run"
     experiment = toy_experiment(optimizer=AdamW(Schedule(1e30, warmup_epochs=1)), log_every=2)
-    with pytest.raises(NonFiniteError) as caught:
-        train(experiment, folder)
+    there = []
+
+    def written(*given):
+        there.extend(path.name for path in (folder / "checkpoints" / "last").iterdir())
+        return write_batch(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_batch", written)
+        with pytest.raises(NonFiniteError) as caught:
+            train(experiment, folder)
     toy.clear()
     toy.update(others)
-    return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment)
+    return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment, there=there)
 
 
 def test_a_non_finite_step_stops_the_run_and_is_named(exploded):
@@ -163,6 +174,27 @@ def test_the_offending_batch_is_saved(exploded):
     with np.load(file) as saved:
         for name, value in want._asdict().items():
             np.testing.assert_array_equal(saved[name], value, err_msg=name)
+
+
+def test_the_images_of_the_offending_batch_are_named(exploded):
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    names = exploded.experiment.data.open("train").file_names
+    with np.load(file) as saved:
+        batch = SimpleNamespace(**saved)
+    assert f"Images of the batch: {', '.join(names[i] for i in batch.image_id)};" in str(exploded.error)
+    many = random_batch(20)._replace(image_id=np.arange(20, dtype=np.int32) % 12, valid=np.arange(20) != 0)
+    assert name_images(many, names) == f"{', '.join(names[1:9])} and 11 more"
+
+
+def test_the_last_good_state_is_kept_before_the_batch_for_which_there_may_be_no_room(exploded):
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    assert file.stem.split("_")[-1] in exploded.there
+    assert f"the batch is in {file}, the last good state is the run's last checkpoint" in str(exploded.error)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert loop._tried(full, "the batch", "is in {}").startswith("the batch could not be written ([Errno 28] No space")
 
 
 def test_the_last_good_state_can_be_restored_after_a_non_finite_step(exploded):

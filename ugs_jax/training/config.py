@@ -95,6 +95,7 @@ class Experiment:
       epochs: passes over the training images.
       evaluate_every: epochs between evaluations; the last epoch is always evaluated.
       log_every: steps between two rows of the log; the only times the host waits for the device.
+      save_every: steps between checkpoints beside those after evaluations, the most a kill can cost; None for none.
       seed: of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
     """
 
@@ -111,12 +112,13 @@ class Experiment:
     epochs: int = 100
     evaluate_every: int = 1
     log_every: int = 20
+    save_every: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "evaluate_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Experiment.{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "evaluate_every", "log_every", "save_every"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
         if any(side % 32 for side in self.loader.image_size):
             raise ValueError(
                 f"loader.image_size: expected height and width that are multiples of 32 (the coarsest stride), "

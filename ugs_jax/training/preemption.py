@@ -1,9 +1,11 @@
-"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away."""
+"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away, and Ctrl-C."""
 
 import itertools
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 import jax
 
@@ -20,7 +22,7 @@ class PreemptedError(InterruptedError):
 
 
 class Preemption:
-    """Context in which a SIGTERM is noted and does nothing else.
+    """Context in which a SIGTERM or a first Ctrl-C is noted and does nothing else; a second Ctrl-C interrupts.
 
     With several processes, JAX's coordination service makes all of them stop after the same step. In a thread other
     than the main one, or where JAX has taken the signal over, its own notice is all there is.
@@ -28,19 +30,22 @@ class Preemption:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
-        self._before: object = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        if jax.process_count() == 1:
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in what a shell runs in the background
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note_interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
-            self._before = None
+        for number in tuple(self._before):
+            self._restore(number)
 
     def stops_here(self) -> bool:
         """Whether to stop after this step; every process has to ask after every step."""
@@ -53,3 +58,17 @@ class Preemption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()
+
+    def _note_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._restore(number)
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nugs: stops after this step and saves; Ctrl-C again stops without\n")
+        if jax.process_count() == 1:
+            self._asked.set()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)  # which JAX tells the other processes
+
+    def _restore(self, number: int) -> None:
+        before = self._before.pop(number)
+        if before is not None:
+            signal.signal(number, before)

@@ -26,6 +26,7 @@ _FREE = (
     "loader.strict",
     "loader.box_buckets",
     "network.remat",
+    "save_every",
 )
 """Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
 
