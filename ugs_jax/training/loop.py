@@ -29,7 +29,7 @@ from ugs_jax.training.progress import Progress
 from ugs_jax.training.remote.mirror import Mirror
 from ugs_jax.training.remote.place import claimed_run
 from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.run_setup import agreed_fit, open_splits, versions
+from ugs_jax.training.run_setup import agreed_fit, open_splits
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (
     batch_sharding,
@@ -42,6 +42,7 @@ from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
 from ugs_jax.training.step import Metrics, build_program
 from ugs_jax.training.stopwatch import Stopwatch
+from ugs_jax.training.versions import other_versions, versions
 from ugs_jax.weights import Weights
 
 _logger = logging.getLogger(__name__)
@@ -144,6 +145,8 @@ class _Training:
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)
             self.pending = notes["pending"]
+            if other := other_versions(notes.get("versions", {})):
+                _logger.warning("%s: %s; from here on numbers may be rounded otherwise", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
         self._recall_scores()
