@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import TrainLoader, eval_batches
+from data_pipeline import CocoJson, DataError, TrainLoader, eval_batches
 from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
@@ -245,6 +245,42 @@ def test_damaged_anchors_are_named(anchors, whole, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"anchors": anchors}))
     with pytest.raises(ValueError, match=r'expected "anchors", a list of \(width, height\)'):
         load_for_inference(tmp_path)
+
+
+@pytest.fixture
+def with_bad_images(tmp_path):
+    """A COCO folder of twelve images, of which one of the training images and one of the others are cut off."""
+    rng, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
+    for name in [f"{split}{i}.jpg" for split, count in (("train", 12), ("val", 4)) for i in range(count)]:
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(images / name)
+    for split, count in (("train", 12), ("val", 4)):
+        content = {
+            "images": [{"id": i, "file_name": f"{split}{i}.jpg", "width": 64, "height": 64} for i in range(count)],
+            "categories": [{"id": i, "name": f"class {i}"} for i in range(3)],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": i % 3, "bbox": [8 + i, 9, 6, 7]} for i in range(count)
+            ],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+        cut = images / f"{split}1.jpg"
+        cut.write_bytes(cut.read_bytes()[:-200])
+    return toy_experiment(data=CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json"))
+
+
+def test_an_image_that_cannot_be_read_is_counted_and_stops_only_a_strict_run(with_bad_images, tmp_path, caplog):
+    folder = tmp_path / "run"
+    train(with_bad_images, folder)
+    counts = [row["unreadable_images"] for row in rows(folder, "timing")]
+    assert counts == sorted(counts)
+    assert counts[-1] >= 2  # once an epoch, and in mosaics
+    assert len(rows(folder, "eval")) == 2
+    for name in ("train1.jpg", "val1.jpg"):
+        assert re.search(rf"{name}: expected a whole image, got a truncated file .*left out", caplog.text)
+    strict = replace(with_bad_images, loader=replace(with_bad_images.loader, strict=True))
+    with pytest.raises(DataError, match=r"train1\.jpg: expected a whole image, got a truncated file"):
+        train(strict, tmp_path / "strict")
+    assert not (tmp_path / "strict" / "config.json").exists()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
