@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: words after `ugs`; those of the command line by default.
 
     Returns:
-      Exit status: 75 (try again) of a run that was asked to stop and has saved, 130 of what a Ctrl-C has ended.
+      Exit status: 75 (try again) of a run that was asked to stop and has saved, 130 of what Ctrl-C has ended.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):

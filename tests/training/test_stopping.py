@@ -11,7 +11,7 @@ import pytest
 from tests.training.short_runs import short_runs
 from tests.training.toy import bits, toy_experiment
 from ugs_jax.cli import main
-from ugs_jax.training import RESUMABLE, load_for_inference, loop
+from ugs_jax.training import load_for_inference, loop
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.preemption import Preemption
 
@@ -59,11 +59,13 @@ def assert_same(folder, want):
         assert bits(load_for_inference(folder, which=which)[1]) == bits(load_for_inference(want, which=which)[1])
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_command_that_is_asked_to_stop_exits_with_75_and_goes_on(sent, whole, command, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_command_that_is_asked_to_stop_saves_and_says_so_by_its_status(
+    sent, status, whole, command, tmp_path, monkeypatch, capfd
+):
     with monkeypatch.context() as patch:
         send_before_step(patch, sent)
-        assert main(command) == RESUMABLE == 75
+        assert main(command) == status
     said = capfd.readouterr().err
     assert "asked to stop, and did after step" in said
     assert ("Ctrl-C again stops without" in said) == (sent == signal.SIGINT)
@@ -73,7 +75,7 @@ def test_a_command_that_is_asked_to_stop_exits_with_75_and_goes_on(sent, whole, 
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_second_interrupt_ends_at_once_with_130_and_the_run_goes_on(whole, command, tmp_path, monkeypatch, capsys):
+def test_a_second_interrupt_ends_without_saving_and_the_run_goes_on(whole, command, tmp_path, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         send_before_step(patch, signal.SIGINT, signal.SIGINT)
@@ -99,9 +101,10 @@ def test_of_several_processes_an_interrupt_becomes_the_signal_that_jax_tells_the
     before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     try:
-        with Preemption():
+        with Preemption() as preemption:
             os.kill(os.getpid(), signal.SIGINT)
             assert told == [signal.SIGTERM]
+            assert preemption.exit_status == 130
     finally:
         signal.signal(signal.SIGTERM, before)
 

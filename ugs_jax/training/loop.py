@@ -187,7 +187,8 @@ class _Training:
                     self.checkpoints.wait()
                     raise PreemptedError(
                         f"{self.folder.path}: asked to stop, and did after step {count} of {self.total}; go on with "
-                        "--resume"
+                        "--resume",
+                        preemption.exit_status,
                     )
         return state
 

@@ -15,10 +15,21 @@ RESUMABLE = 75
 _NUMBERS = itertools.count(1)
 
 
-class PreemptedError(InterruptedError):
-    """The run was asked to stop and did, with a checkpoint; it goes on with `resume`."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of what a Ctrl-C has ended, as a shell says it."""
 
-    exit_status = RESUMABLE
+
+class PreemptedError(InterruptedError):
+    """The run was asked to stop and did, with a checkpoint; it goes on with `resume`.
+
+    Args:
+      message: says where, and how to go on.
+      exit_status: RESUMABLE, or INTERRUPTED after a Ctrl-C, so that no loop that waits for RESUMABLE begins again.
+    """
+
+    def __init__(self, message: str, exit_status: int = RESUMABLE) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class Preemption:
@@ -26,10 +37,14 @@ class Preemption:
 
     With several processes, JAX's coordination service makes all of them stop after the same step. In a thread other
     than the main one, or where JAX has taken the signal over, its own notice is all there is.
+
+    Attributes:
+      exit_status: of a process that stops now.
     """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self.exit_status = RESUMABLE
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
@@ -61,6 +76,7 @@ class Preemption:
 
     def _note_interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore(number)
+        self.exit_status = INTERRUPTED
         # Not print: the signal may have come in the middle of one.
         os.write(2, b"\nugs: stops after this step and saves; Ctrl-C again stops without\n")
         if jax.process_count() == 1:
