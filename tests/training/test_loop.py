@@ -20,6 +20,7 @@ from ugs_jax.detectors import Postprocess
 from ugs_jax.training import (
     AdamW,
     NonFiniteError,
+    RunFolder,
     Schedule,
     jit_detect,
     load_for_inference,
@@ -119,23 +120,45 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over_with_clean_metrics
     assert [row["step"] for row in rows(folder, "train")] == [1]
 
 
+def snapshot(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_folder_with_a_run_is_not_overwritten(whole):
+    before = snapshot(whole.folder)
     with pytest.raises(FileExistsError, match="continue it with --resume"):
         train(EXPERIMENT, whole.folder)
+    assert snapshot(whole.folder) == before
+
+
+def test_a_run_that_another_process_trains_is_left_as_it_is(half, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    holder = RunFolder(folder)
+    holder.lock()
+    before = snapshot(folder)
+    with pytest.raises(BlockingIOError, match="expected no other run here"):
+        train(EXPERIMENT, folder, resume=True)
+    assert snapshot(folder) == before
+    holder.close()
 
 
 def test_remains_of_a_run_are_not_mixed_into_a_new_one(half, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(half, folder)
     (folder / "config.json").unlink()
+    before = snapshot(folder)
     with pytest.raises(FileExistsError, match=r"found metrics\.jsonl without a config\.json"):
         train(EXPERIMENT, folder)
+    assert snapshot(folder) == before
 
 
 def test_resuming_with_another_config_names_the_field(whole):
     changed = replace(EXPERIMENT, optimizer=AdamW(Schedule(0.02, warmup_epochs=0.5)))
+    before = snapshot(whole.folder)
     with pytest.raises(ValueError, match=r"optimizer\.schedule\.learning_rate is 0\.01 there and 0\.02 here"):
         train(changed, whole.folder, resume=True)
+    assert snapshot(whole.folder) == before
 
 
 @pytest.fixture(scope="module")

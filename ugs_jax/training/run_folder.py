@@ -183,7 +183,7 @@ class RunFolder:
         file = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise OSError(
                 f"{self.path}: expected a folder that can be written, got: {error.strerror}; choose another --folder, "
