@@ -51,6 +51,11 @@ class ArrayRecordImages:
     split: str
     _source: Any = field(default=None, repr=False, compare=False)
 
+    @property
+    def built(self) -> Path:
+        """Folder of the split in the cache, which holds the TFDS folder `name/version`."""
+        return self.folder.parents[1]
+
     def __getitem__(self, index: int, /) -> bytes:
         """Returns the bytes of encoded image `index`."""
         if self._source is None:

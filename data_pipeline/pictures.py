@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.cache import ArrayRecordImages
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
@@ -81,7 +82,8 @@ class Pictures:
         """Pixels of image `index`; None if it cannot be read and that is no error here.
 
         Raises:
-          DataError: the image cannot be read or decoded, or its size is not the annotated one.
+          DataError: the image cannot be read or decoded, or its size is not the annotated one; where that is no error,
+            more than half of all images were so.
         """
         kept = self._kept.get(index)
         if kept is not None:
@@ -94,6 +96,11 @@ class Pictures:
             if index not in self._unreadable:
                 self._unreadable.add(index)
                 _logger.warning("%s It is left out.", error)
+            if 2 * len(self._unreadable) > len(self):
+                raise DataError(
+                    f"{self.dataset.name}/{self.dataset.split}: expected images, but {len(self._unreadable)} of "
+                    f"{len(self)} cannot be read; each is named above. The last: {error}"
+                ) from error
             return None
         with self._lock:
             if index not in self._kept and self._bytes + picture.image.nbytes <= self.cache_bytes:
@@ -108,7 +115,7 @@ class Pictures:
         self._lock = threading.Lock()
 
     def _read(self, index: int) -> Picture:
-        example = self.dataset[index]
+        example = self._stored(index)
         image = decode_image(example.image, example.file_name)
         if image.shape[:2] != (example.height, example.width):
             raise DataError(
@@ -119,3 +126,18 @@ class Pictures:
         image = shrink(image, scale)
         image.flags.writeable = False
         return Picture(image, scale, (example.height * scale, example.width * scale))
+
+    def _stored(self, index: int) -> Example:
+        try:
+            return self.dataset[index]
+        except DataError:
+            raise
+        except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises any of them
+            images = self.dataset.images
+            fix = "restore it in its source"
+            if isinstance(images, ArrayRecordImages):
+                fix = f"delete {images.built}, which is then built anew from the source"
+            raise DataError(
+                f"{self.dataset.file_names[index]}: expected an image in {self.dataset.name}/{self.dataset.split}, got "
+                f"{type(error).__name__}: {error}. Fix: {fix}."
+            ) from error

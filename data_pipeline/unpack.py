@@ -1,8 +1,10 @@
 """The official VisDrone-DET archives, unpacked: nothing else comes out of them, and nothing outside the folder."""
 
+import lzma
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,7 +47,8 @@ def unpack_visdrone(source: Path, target: Path) -> list[Unpacked]:
       target: folder for the data set; may be `source`.
 
     Raises:
-      DataError: no split found; a damaged archive; a name in it that leads out of the folder.
+      DataError: no split found; an archive that is damaged or encrypted; a name in it that leads out of the folder, or
+        is there twice.
     """
     if not source.is_dir():
         raise DataError(f"{source}: expected the folder of the official archives, found none. Fix: correct --from.")
@@ -93,12 +96,18 @@ def _extract(archive: Path, part: Path) -> None:
             for member, place in _members(archive, file):
                 with file.open(member) as content, (part / place).open("xb") as out:
                     shutil.copyfileobj(content, out)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+    except RuntimeError as error:  # of which NotImplementedError is one, for compression that is not known
+        raise DataError(
+            f"{archive}: expected a zip archive that is not encrypted, got: {error}. Fix: this is not the official "
+            "archive; download it from its source."
+        ) from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{archive}: expected a whole zip archive, got: {error}. Fix: download it again.") from error
 
 
 def _members(archive: Path, file: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
     """Images and annotations with their places below the split's folder; other files are not unpacked."""
+    seen: set[Path] = set()
     for member in file.infolist():
         path = PurePosixPath(member.filename)
         if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", member.filename):
@@ -114,4 +123,11 @@ def _members(archive: Path, file: zipfile.ZipFile) -> Iterator[tuple[zipfile.Zip
                 f"{archive}: expected files of at most {_MOST_BYTES >> 20} MiB, got {member.filename} of "
                 f"{member.file_size >> 20} MiB. Fix: this is not the official archive; download it from its source."
             )
-        yield member, Path(kind) / path.name
+        place = Path(kind) / path.name
+        if place in seen:
+            raise DataError(
+                f"{archive}: expected every file once, got {member.filename!r} a second time. Fix: this is not the "
+                "official archive; download it from its source."
+            )
+        seen.add(place)
+        yield member, place

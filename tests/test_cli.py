@@ -1,7 +1,11 @@
 """The `ugs` command: its manual, its errors, and a whole run from training to pictures."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from tests.compiling import compiled_quickly
 from ugs_jax.cli import main
 from ugs_jax.commands import load_config
 
+ROOT = Path(__file__).parents[1]
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
     *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
@@ -62,6 +67,30 @@ def test_a_config_file_without_an_experiment_is_refused(tmp_path):
     file.write_text("")
     with pytest.raises(ValueError, match=r"expected `experiment = Experiment\(…\)`"):
         load_config(str(file))
+
+
+COMPILE = """
+from ugs_jax.cli import _keep_compiled_programs
+_keep_compiled_programs()
+import jax
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else None)
+import jax.numpy as jnp
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
+print(len(hits))
+"""
+
+
+def test_what_a_command_has_compiled_the_next_one_finds(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment = kept | {"JAX_PLATFORMS": "cpu", "UGS_CACHE": str(tmp_path)}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # by default only what takes a second is kept
+    run = lambda: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", COMPILE], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(run().stdout) == 0
+    assert any((tmp_path / "compiled").iterdir())
+    assert int(run().stdout) > 0
 
 
 @pytest.mark.parametrize("name", ["first_light_ciou", "first_light_ugs", "hit_uav_ciou", "hit_uav_ur"])

@@ -1,5 +1,6 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and appending so that none ends with half of a line."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -22,3 +23,25 @@ def write_atomically(path: Path, data: bytes) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Appends all of `data`, or nothing where that cannot be written; makes the file where there is none.
+
+    Args:
+      path: file to append to.
+      data: what follows its contents.
+
+    Raises:
+      OSError: no space or no permission; the file is as long as before.
+    """
+    with path.open("ab", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(data):
+                written += stream.write(data[written:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.truncate(size)
+            raise

@@ -34,9 +34,18 @@ _COMMANDS = (
     "verify",
 )
 
+_INTERRUPTED = 128 + 2  # as a shell says that a SIGINT ended it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the `ugs` command; returns its exit status, 75 (try again) of a run that was asked to stop."""
+    """Entry point of the `ugs` command.
+
+    Args:
+      arguments: words after `ugs`; those of the command line by default.
+
+    Returns:
+      Exit status: 75 (try again) of a run that was asked to stop and has saved, 130 of what Ctrl-C has ended.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         from ugs_jax.commands import known_configs
@@ -53,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError) as error:  # what we raise ourselves says what to do about it
         print(f"ugs {name}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
+    except KeyboardInterrupt:
+        print(f"ugs {name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
 
 
 def _run(name: str, words: list[str]) -> int:

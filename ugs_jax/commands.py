@@ -60,8 +60,9 @@ def train_command(words: list[str]) -> None:
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = with_overrides(load_config(name), words, f"ugs train {name}")
     folder = options.folder or run_folder("runs", options.experiment)
-    if options.distributed or options.coordinator:
-        join_processes(options.coordinator, options.processes, options.process)
+    place = (options.coordinator, options.processes, options.process)
+    if options.distributed or any(given is not None for given in place):
+        join_processes(*place)
     result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
         print_scores(result.best, options.experiment.name, DEFAULT_PROTOCOL.describe())

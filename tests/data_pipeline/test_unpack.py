@@ -89,6 +89,38 @@ def test_a_damaged_archive_is_named_and_leaves_nothing(archives, tmp_path):
     assert not any((tmp_path / "data").iterdir())
 
 
+def test_damage_that_the_decompressor_meets_is_named(archives, tmp_path):
+    path = archives / "VisDrone2019-DET-train.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("annotations/0.txt", ROWS * 100)
+        start = len("annotations/0.txt") + 30  # of a local header
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.zip: expected a whole zip archive, got: Error -3 .*Fix: download it"):
+        unpack_visdrone(archives, tmp_path / "data")
+    assert not any((tmp_path / "data").iterdir())
+
+
+def test_an_encrypted_archive_is_named(archives, tmp_path):
+    path = archives / "VisDrone2019-DET-train.zip"
+    content = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.zip: expected a zip archive that is not encrypted, got: .*password"):
+        unpack_visdrone(archives, tmp_path / "data")
+    assert not any((tmp_path / "data").iterdir())
+
+
+def test_a_file_that_is_there_twice_is_named(archives, tmp_path):
+    with zipfile.ZipFile(archives / "VisDrone2019-DET-train.zip", "a") as file:
+        file.writestr("other/images/1.jpg", "x")
+    with pytest.raises(DataError, match=r"expected every file once, got 'other/images/1\.jpg' a second time\. Fix: "):
+        unpack_visdrone(archives, tmp_path / "data")
+    assert not any((tmp_path / "data").iterdir())
+
+
 @pytest.mark.parametrize("command", [["prepare", "visdrone", "--from"], ["check", "visdrone", "--folder"]])
 def test_a_folder_without_the_data_set_is_named(command, tmp_path, capsys):
     assert main(["data", *command, str(tmp_path), *(["--to", str(tmp_path)] if "--from" in command else [])]) == 1

@@ -1,10 +1,11 @@
 """Images that cannot be read: named, counted, left out; a split of which most are so is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from data_pipeline import DataError
+from data_pipeline import DataError, TinyScenes
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.pictures import Pictures, require_readable
 from tests.data_pipeline.coco_folder import HEIGHT, WIDTH, annotation, open_with, write_image
@@ -62,3 +63,41 @@ def test_a_split_of_which_most_images_cannot_be_read_is_refused(folder):
     with pytest.raises(DataError, match=r"coco_json/train: expected images, but 2 of 3 cannot be read; .*Fix: "):
         open_with(folder)
     assert not list((folder / "cache").glob("*/train-*"))
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Forty images in an ArrayRecord file, and that file."""
+    dataset = TinyScenes(train_images=40, val_images=4, image_size=(64, 64)).open("train", tmp_path)
+    (file,) = tmp_path.glob("tiny_scenes/train-*/tiny_scenes/*/*.array_record*")
+    return dataset, file
+
+
+def test_a_damaged_record_is_named_and_left_out(built, caplog):
+    dataset, file = built
+    content = bytearray(file.read_bytes())
+    middle = content.index(dataset[20].image[-64:])
+    content[middle : middle + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    pictures = Pictures(dataset, (64, 64), 0, strict=False)
+    left_out = [index for index in range(40) if pictures.picture(index) is None]
+    assert left_out == [20]
+    name, folder = dataset.file_names[20], re.escape(str(file.parents[2]))
+    message = (
+        rf"{name}: expected an image in tiny_scenes/train, got RuntimeError: .*Fix: delete {folder}, which is then"
+    )
+    assert len(re.findall(message, caplog.text)) == 1
+    with pytest.raises(DataError, match=message):
+        Pictures(dataset, (64, 64), 0).picture(20)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:70000])])
+def test_a_data_set_of_which_most_is_gone_is_not_left_out(built, damage):
+    dataset, file = built
+    damage(file)
+    pictures = Pictures(dataset, (64, 64), 0, strict=False)
+    assert [pictures.picture(index) for index in range(20)] == [None] * 20
+    with pytest.raises(
+        DataError, match=r"tiny_scenes/train: expected images, but 21 of 40 cannot be read; .*Fix: delete"
+    ):
+        pictures.picture(20)

@@ -6,14 +6,17 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 from data_pipeline import LoaderOptions, TinyScenes
 from tests.training.toy import toy_detector_with, toy_experiment
-from ugs_jax.training import PreemptedError, RunFolder, fitting, loop, step, train
+from ugs_jax.training import Experiment, PreemptedError, RunFolder, fitting, loop, step, train
+from ugs_jax.training.checkpoint import Checkpoints
 
 EXPERIMENT = toy_experiment(
     data=TinyScenes(train_images=32, val_images=8, image_size=(64, 64)),
@@ -24,13 +27,28 @@ EXPERIMENT = toy_experiment(
 STEPS = 24
 
 
-def run(folder: Path, programs: Path, cache: Path) -> None:
+def run(folder: Path, programs: Path, cache: Path, experiment: Experiment = EXPERIMENT) -> None:
     """Begin the run, or go on with it; in a process of its own."""
     fitting.detector_with = toy_detector_with
     step.jit_step = compiled_once(step.jit_step, programs / "step")
     loop.jit_detect = compiled_once(loop.jit_detect, programs / "detect")
     loop.finish_run = lambda *_: None
-    train(EXPERIMENT, folder, resume=True, cache_dir=cache)
+    train(experiment, folder, resume=True, cache_dir=cache)
+
+
+def run_until_saved(folder: Path, programs: Path, cache: Path, step: int) -> None:
+    """As `run`, with checkpoints between evaluations too; killed when that of `step` is whole."""
+    save = Checkpoints.save
+
+    def killed(checkpoints: Checkpoints, count: int, *given: Any, **more: Any) -> None:
+        save(checkpoints, count, *given, **more)
+        if count == step:
+            checkpoints.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed)
+        run(folder, programs, cache, replace(EXPERIMENT, save_every=5))
 
 
 def run_with_small_files(folder: Path, programs: Path, cache: Path, limit: int, told: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_misspelt_topology_is_refused(name, message):
 @pytest.mark.parametrize(("name", "extra"), [("v6e:8x8", "tpu"), ("h200:8", "cuda12")])
 def test_without_the_compiler_the_error_names_the_extra(name, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=rf'not installed .*pip install "ugs-jax\[{extra}\]"'):
+    with pytest.raises(ValueError, match=rf'not installed .*pip install "\.\[{extra}\]"'):
         topology_devices(parse_topology(name))
 
 

@@ -11,8 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.training.killed import STEPS, claim_as_nobody, run, run_until_asked, run_with_small_files
-from tests.training.toy import bits, toy_detector_with
+from tests.training.killed import (
+    STEPS,
+    claim_as_nobody,
+    run,
+    run_until_asked,
+    run_until_saved,
+    run_with_small_files,
+)
+from tests.training.toy import bits, rows, toy_detector_with
 from ugs_jax.training import RESUMABLE, RunFolder, fitting, load_for_inference
 
 KILLS = 30
@@ -85,6 +92,17 @@ def test_thirty_kills_change_nothing(undisturbed, tmp_path):
         assert_same(folder, undisturbed.folder)
         assert int(load_for_inference(folder, which="last")[1].step) == STEPS
     assert saving > 0
+
+
+def test_a_run_killed_between_evaluations_goes_on_from_the_checkpoint_between_them(undisturbed, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, undisturbed, run_until_saved, 15)
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    assert int(load_for_inference(folder, which="last")[1].step) == 15  # evaluations are after 8, 16 and 24
+    assert [row["step"] for row in rows(folder, "eval")] == [8]
+    finish(start(folder, undisturbed))  # `save_every` is another now
+    assert_same(folder, undisturbed.folder)
 
 
 def test_a_run_that_is_asked_to_stop_saves_exits_with_75_and_goes_on_to_the_bit(undisturbed, tmp_path):

@@ -1,5 +1,6 @@
 """The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
 
+import errno
 import gzip
 import json
 import re
@@ -12,19 +13,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import TrainLoader, eval_batches
-from tests.training.toy import bits, rows, toy_experiment, toy_runs
+from data_pipeline import CocoJson, DataError, TrainLoader, eval_batches
+from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.training import (
     AdamW,
     NonFiniteError,
+    RunFolder,
     Schedule,
     jit_detect,
     load_for_inference,
+    loop,
     read_experiment,
     train,
 )
+from ugs_jax.training.non_finite import name_images, write_batch
 
 EXPERIMENT = toy_experiment()
 STEPS = 6  # 12 images in batches of 4, 2 epochs
@@ -116,23 +120,45 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over_with_clean_metrics
     assert [row["step"] for row in rows(folder, "train")] == [1]
 
 
+def snapshot(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_folder_with_a_run_is_not_overwritten(whole):
+    before = snapshot(whole.folder)
     with pytest.raises(FileExistsError, match="continue it with --resume"):
         train(EXPERIMENT, whole.folder)
+    assert snapshot(whole.folder) == before
+
+
+def test_a_run_that_another_process_trains_is_left_as_it_is(half, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    holder = RunFolder(folder)
+    holder.lock()
+    before = snapshot(folder)
+    with pytest.raises(BlockingIOError, match="expected no other run here"):
+        train(EXPERIMENT, folder, resume=True)
+    assert snapshot(folder) == before
+    holder.close()
 
 
 def test_remains_of_a_run_are_not_mixed_into_a_new_one(half, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(half, folder)
     (folder / "config.json").unlink()
+    before = snapshot(folder)
     with pytest.raises(FileExistsError, match=r"found metrics\.jsonl without a config\.json"):
         train(EXPERIMENT, folder)
+    assert snapshot(folder) == before
 
 
 def test_resuming_with_another_config_names_the_field(whole):
     changed = replace(EXPERIMENT, optimizer=AdamW(Schedule(0.02, warmup_epochs=0.5)))
+    before = snapshot(whole.folder)
     with pytest.raises(ValueError, match=r"optimizer\.schedule\.learning_rate is 0\.01 there and 0\.02 here"):
         train(changed, whole.folder, resume=True)
+    assert snapshot(whole.folder) == before
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +168,19 @@ def exploded(tmp_path_factory, toy):
     toy.clear()  # another schedule is another program
     folder = tmp_path_factory.mktemp("exploded") / "run"
     experiment = toy_experiment(optimizer=AdamW(Schedule(1e30, warmup_epochs=1)), log_every=2)
-    with pytest.raises(NonFiniteError) as caught:
-        train(experiment, folder)
+    there = []
+
+    def written(*given):
+        there.extend(path.name for path in (folder / "checkpoints" / "last").iterdir())
+        return write_batch(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_batch", written)
+        with pytest.raises(NonFiniteError) as caught:
+            train(experiment, folder)
     toy.clear()
     toy.update(others)
-    return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment)
+    return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment, there=there)
 
 
 def test_a_non_finite_step_stops_the_run_and_is_named(exploded):
@@ -163,6 +197,27 @@ def test_the_offending_batch_is_saved(exploded):
     with np.load(file) as saved:
         for name, value in want._asdict().items():
             np.testing.assert_array_equal(saved[name], value, err_msg=name)
+
+
+def test_the_images_of_the_offending_batch_are_named(exploded):
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    names = exploded.experiment.data.open("train").file_names
+    with np.load(file) as saved:
+        batch = SimpleNamespace(**saved)
+    assert f"Images of the batch: {', '.join(names[i] for i in batch.image_id)};" in str(exploded.error)
+    many = random_batch(20)._replace(image_id=np.arange(20, dtype=np.int32) % 12, valid=np.arange(20) != 0)
+    assert name_images(many, names) == f"{', '.join(names[1:9])} and 11 more"
+
+
+def test_the_last_good_state_is_kept_before_the_batch_for_which_there_may_be_no_room(exploded):
+    (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
+    assert file.stem.split("_")[-1] in exploded.there
+    assert f"the batch is in {file}, the last good state is the run's last checkpoint" in str(exploded.error)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert loop._tried(full, "the batch", "is in {}").startswith("the batch could not be written ([Errno 28] No space")
 
 
 def test_the_last_good_state_can_be_restored_after_a_non_finite_step(exploded):
@@ -213,6 +268,42 @@ def test_damaged_anchors_are_named(anchors, whole, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"anchors": anchors}))
     with pytest.raises(ValueError, match=r'expected "anchors", a list of \(width, height\)'):
         load_for_inference(tmp_path)
+
+
+@pytest.fixture
+def with_bad_images(tmp_path):
+    """A COCO folder of twelve images, of which one of the training images and one of the others are cut off."""
+    rng, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
+    for name in [f"{split}{i}.jpg" for split, count in (("train", 12), ("val", 4)) for i in range(count)]:
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(images / name)
+    for split, count in (("train", 12), ("val", 4)):
+        content = {
+            "images": [{"id": i, "file_name": f"{split}{i}.jpg", "width": 64, "height": 64} for i in range(count)],
+            "categories": [{"id": i, "name": f"class {i}"} for i in range(3)],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": i % 3, "bbox": [8 + i, 9, 6, 7]} for i in range(count)
+            ],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+        cut = images / f"{split}1.jpg"
+        cut.write_bytes(cut.read_bytes()[:-200])
+    return toy_experiment(data=CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json"))
+
+
+def test_an_image_that_cannot_be_read_is_counted_and_stops_only_a_strict_run(with_bad_images, tmp_path, caplog):
+    folder = tmp_path / "run"
+    train(with_bad_images, folder)
+    counts = [row["unreadable_images"] for row in rows(folder, "timing")]
+    assert counts == sorted(counts)
+    assert counts[-1] >= 2  # once an epoch, and in mosaics
+    assert len(rows(folder, "eval")) == 2
+    for name in ("train1.jpg", "val1.jpg"):
+        assert re.search(rf"{name}: expected a whole image, got a truncated file .*left out", caplog.text)
+    strict = replace(with_bad_images, loader=replace(with_bad_images.loader, strict=True))
+    with pytest.raises(DataError, match=r"train1\.jpg: expected a whole image, got a truncated file"):
+        train(strict, tmp_path / "strict")
+    assert not (tmp_path / "strict" / "config.json").exists()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -214,6 +214,17 @@ def test_a_damaged_checkpoint_there_is_told_and_the_one_before_it_used(want, toy
     assert_same_there(want)
 
 
+def test_a_damaged_best_there_is_told_and_the_run_goes_on(want, toy, caplog):
+    damaged = {path: b"" if "/best/6/notes/" in path else content for path, content in want.files.items()}
+    del damaged["/bucket/run/report.md"]
+    Store.begin([*damaged.items()])
+    toy.train(URL, resume=True)
+    assert "expected checkpoint best/6 to be whole, but " in caplog.text
+    assert "the run goes on without its best checkpoint" in caplog.text
+    assert "/bucket/run/report.md" in files()
+    assert whole_there(Remote(URL).names())["last"] == whole_here(want.folder)["last"]
+
+
 def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_begun_anew(want, toy):
     damaged = {
         path: content[: len(content) // 2] if "/last/" in path else content for path, content in want.files.items()

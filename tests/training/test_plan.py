@@ -271,7 +271,7 @@ def test_the_command_misses_a_compiler_before_it_uses_another(monkeypatch, capsy
     installed = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "cuda" in name else installed(name))
     assert main(["plan", "first_light_ugs", "--topology", "h200:8", "v5e:2x2"]) == 1
-    assert 'pip install "ugs-jax[cuda12]"' in capsys.readouterr().err
+    assert 'pip install ".[cuda12]"' in capsys.readouterr().err
 
 
 def test_the_command_wants_a_topology_it_knows(capsys):

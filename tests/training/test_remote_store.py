@@ -59,7 +59,7 @@ def test_a_run_that_ends_with_an_error_is_uploaded_and_the_error_is_told(error, 
 def test_a_missing_package_is_named(url, package, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(_registry, url.partition(":")[0], raising=False)  # of another test
-    with pytest.raises(ValueError, match=rf'found none; pip install "ugs-jax\[{extra}\]"'):
+    with pytest.raises(ValueError, match=rf'found none; in a checkout of this project, pip install "\.\[{extra}\]"'):
         Remote(url)
 
 

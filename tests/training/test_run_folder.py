@@ -1,12 +1,18 @@
-"""What a run folder says of its data: enough to tell data sets apart, nothing of where they lie."""
+"""What a run folder says of its data, enough to tell sets apart; that full disks and those without locks are told."""
 
+import errno
+import fcntl
 import json
+import os
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from data_pipeline import CocoJson
 from tests.training.toy import toy_experiment
+from ugs_jax.report import read_rows
 from ugs_jax.training import Fitted
 from ugs_jax.training.run_folder import RunFolder
 
@@ -53,3 +59,73 @@ def test_a_folder_is_begun_once(tmp_path):
     assert RunFolder(tmp_path / "a").begun
     with pytest.raises(FileExistsError, match="--resume"):
         described(tmp_path / "a", data)
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.lock()
+    yield folder
+    folder.close()
+
+
+@contextmanager
+def files_no_longer_than(size):
+    """As on a disk on which a file can still grow to `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_row_for_which_there_is_no_room_is_told_and_leaves_no_half(run):
+    run.write("train", 1, 0.5, {"loss": 1.0})
+    before = run.metrics_file.read_bytes()
+    with (
+        files_no_longer_than(len(before) + 10),
+        pytest.raises(OSError, match=r"metrics\.jsonl: .*Make room .* --resume"),
+    ):
+        run.write("train", 2, 1.0, {"loss": 1.0})
+    assert run.metrics_file.read_bytes() == before
+    run.write("train", 2, 1.0, {"loss": 1.0})
+    assert [row["step"] for row in read_rows(run.metrics_file)] == [1, 2]
+
+
+def test_an_event_for_which_there_is_no_room_is_told_and_the_log_is_whole(run, caplog):
+    for step in range(20):
+        run.write("train", step, 0.0, dict.fromkeys("abcdefgh", 1.0))
+    (events,) = run.path.glob("events.out.tfevents.*")
+    size = events.stat().st_size + 100
+    assert size > run.metrics_file.stat().st_size + 1000
+    with files_no_longer_than(size), pytest.raises(OSError, match=r"events\.out\.tfevents\.\*: .*Make room"):
+        run.write("eval", 20, 0.0, {"ap": 0.5})
+    assert len(read_rows(run.metrics_file)) == 21
+    with files_no_longer_than(size):
+        run.close()
+    assert "the event file could not be finished: " in caplog.text
+
+
+@pytest.mark.parametrize("missing", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_told_and_used(tmp_path, missing, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(missing, os.strerror(missing))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.lock()
+    assert "expected a file system with locks, got: " in caplog.text
+    second.lock()
+    first.write("train", 1, 0.5, {"loss": 1.0})
+    for folder in (first, second):
+        folder.close()
+
+
+def test_another_error_of_a_lock_is_an_error(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"):
+        RunFolder(tmp_path / "run").lock()

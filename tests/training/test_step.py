@@ -15,6 +15,7 @@ from data_pipeline import TrainLoader, prefetch
 from tests.compiling import compiled_quickly
 from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
 from ugs_jax.training import Stabilize, create_state, device_mesh, jit_step, make_step
+from ugs_jax.training.step import first_non_finite, make_finite_check
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 
@@ -30,7 +31,7 @@ def build(devices=1, stabilize=None):
     with compiled_quickly():
         step = jit_step(make_step(detector, optimizer, rate, experiment.gains, experiment.ema), mesh)
     state = lambda: jax.device_put(create_state(detector, optimizer, 0), NamedSharding(mesh, P()))  # noqa: E731
-    return SimpleNamespace(experiment=experiment, mesh=mesh, step=step, state=state)
+    return SimpleNamespace(experiment=experiment, detector=detector, mesh=mesh, step=step, state=state)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,28 @@ def test_after_a_bad_step_nothing_but_the_count_changes(built):
     assert int(metrics["bad_step"]) == 1  # the first
     assert int(poisoned.step) == 3
     assert bits(poisoned[2:]) == before
+
+
+def with_leaves(params, values, place=""):
+    """Parameters of which some arrays, by path, have one value everywhere."""
+    if not isinstance(params, dict):
+        return jnp.full_like(params, values[place]) if place in values else params
+    return {name: with_leaves(leaf, values, f"{place}/{name}".lstrip("/")) for name, leaf in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"level1/localizer/kernel": np.nan}, "parameters level1/localizer/kernel"),
+        ({"level2/scores/bias": np.inf}, "parameters level2/scores/bias"),
+        # Finite, and too large for what comes after.
+        ({"level1/features/bias": 100.0, "level1/scores/kernel": 3e38}, "outputs 1/classes"),
+    ],
+)
+def test_the_first_tensor_that_is_not_finite_is_named(built, values, named):
+    state = built.state()
+    poisoned = state._replace(params=with_leaves(state.params, values))
+    with compiled_quickly():
+        check = jax.jit(make_finite_check(built.detector, built.experiment.gains))
+    assert first_non_finite(check(poisoned, random_batch(4))) == named
+    assert first_non_finite(check(state, random_batch(4))) == "the update, by the optimizer"

@@ -24,7 +24,14 @@ def note_checksums(place: Path, file: Path) -> None:
 
 
 def find_damage(folder: Path, which: str, step: int) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums."""
+    """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums.
+
+    A link is wrong: nothing here makes one, and it could lead anywhere.
+    """
+    place = folder / which / str(step)
+    for path in (place, *place.rglob("*")):
+        if path.is_symlink():
+            return f"{path.name} is a link"
     checksums = checksum_file(folder, which, step)
     if not checksums.exists():
         return ""
@@ -32,7 +39,7 @@ def find_damage(folder: Path, which: str, step: int) -> str:
         want = json.loads(checksums.read_text())
     except ValueError:
         return f"{checksums} is not JSON"
-    found = _sums(folder / which / str(step))
+    found = _sums(place)
     for name, checksum in want.items():
         if found.get(name) != checksum:
             return f"{name} is {'not what was written' if name in found else 'missing'}"

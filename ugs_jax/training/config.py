@@ -95,6 +95,7 @@ class Experiment:
       epochs: passes over the training images.
       evaluate_every: epochs between evaluations; the last epoch is always evaluated.
       log_every: steps between two rows of the log; the only times the host waits for the device.
+      save_every: steps between checkpoints beside those after evaluations, the most a kill can cost; None for none.
       seed: of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
       accumulate: parts of a batch that are computed one after the other for one step, to train with batches that memory
         has no room for. Gradients are averaged over them; batch statistics and the means in the loss are those of a
@@ -114,13 +115,14 @@ class Experiment:
     epochs: int = 100
     evaluate_every: int = 1
     log_every: int = 20
+    save_every: int | None = None
     seed: int = 0
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "evaluate_every", "log_every", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Experiment.{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "evaluate_every", "log_every", "save_every", "accumulate"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
         if self.loader.batch_size % self.accumulate:
             raise ValueError(
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "

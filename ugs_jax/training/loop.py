@@ -1,8 +1,9 @@
 """The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
 
-import io
+import logging
 import math
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline import Batch, TrainLoader, prefetch
-from ugs_jax.atomic import write_atomically
+from data_pipeline import TrainLoader, prefetch
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.report import read_metrics
 from ugs_jax.training.checkpoint import Checkpoints
@@ -20,6 +20,7 @@ from ugs_jax.training.config import Experiment
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
 from ugs_jax.training.fitting import fitted_detector
+from ugs_jax.training.non_finite import NonFiniteError, first_bad_tensor, name_images, write_batch
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.training.processes import in_first_process, is_first_process
@@ -28,7 +29,7 @@ from ugs_jax.training.progress import Progress
 from ugs_jax.training.remote.mirror import Mirror
 from ugs_jax.training.remote.place import claimed_run
 from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.run_setup import agreed_fit, open_splits, versions
+from ugs_jax.training.run_setup import agreed_fit, open_splits
 from ugs_jax.training.serialize import to_json
 from ugs_jax.training.sharding import (
     batch_sharding,
@@ -39,13 +40,12 @@ from ugs_jax.training.sharding import (
 )
 from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
-from ugs_jax.training.step import Metrics, build_program, first_non_finite, make_finite_check
+from ugs_jax.training.step import Metrics, build_program
 from ugs_jax.training.stopwatch import Stopwatch
+from ugs_jax.training.versions import other_versions, versions
 from ugs_jax.weights import Weights
 
-
-class NonFiniteError(FloatingPointError):
-    """The loss or its gradient stopped being a number; the message names the step and the saved batch."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train(
     Raises:
       NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
         as its checkpoint.
-      PreemptedError: a SIGTERM came; the state is saved.
+      PreemptedError: a SIGTERM or a Ctrl-C came; the state is saved. A second Ctrl-C is a KeyboardInterrupt.
       FileExistsError, ValueError, BlockingIOError: see `claimed_run`; ValueError also for weights that do not suit.
       FileNotFoundError: no file of weights.
       OSError: the folder cannot be written, or the URL not reached; checkpoints made before are whole.
@@ -112,6 +112,7 @@ class _Training:
         check_sizes(experiment.loader, self.mesh, experiment.accumulate)
         train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
         self.options = replace(experiment.loader, seed=experiment.seed)
+        self.file_names = train_data.file_names
         self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
         self.fitted = agreed_fit(experiment, run, train_data)
         self.detector = fitted_detector(experiment, self.fitted, len(train_data.classes))
@@ -144,6 +145,8 @@ class _Training:
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)
             self.pending = notes["pending"]
+            if other := other_versions(notes.get("versions", {})):
+                _logger.warning("%s: %s; from here on numbers may be rounded otherwise", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
         self._recall_scores()
@@ -178,13 +181,14 @@ class _Training:
                         self._evaluate(count, state)
                     self.stopwatch.start()
                 stopping = preemption.stops_here()
-                if not evaluating and (stopping or count == end):
+                if not evaluating and (stopping or count == end or self._saves(count)):
                     self._save(count, state)
                 if stopping and count != self.total:
                     self.checkpoints.wait()
                     raise PreemptedError(
                         f"{self.folder.path}: asked to stop, and did after step {count} of {self.total}; go on with "
-                        "--resume"
+                        "--resume",
+                        preemption.exit_status,
                     )
         return state
 
@@ -198,6 +202,10 @@ class _Training:
     def _evaluates(self, count: int) -> bool:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
+
+    def _saves(self, count: int) -> bool:
+        every = self.experiment.save_every
+        return every is not None and count % every == 0
 
     def _log(self, count: int, state: TrainState) -> None:
         """Wait for the steps since the last row, stop if one was bad, and write means of what each step measured."""
@@ -255,42 +263,50 @@ class _Training:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP
         if step == NO_BAD_STEP:
             return
-        row = rows[step - (count - len(rows))]
-        names = [n.replace("_", " ") for n, value in row.items() if not np.isfinite(value) and n not in SHARPNESS]
-        process = f"_process_{jax.process_index()}" if jax.process_count() > 1 else ""
-        file = self.folder.path / f"non_finite_batch_step_{step}{process}.npz"
-        write_atomically(file, _npz(self.loader.batch_at(step)))
         # Parameters are those before the bad step; count from there, so that a resumed run meets the batch again.
         counters = jax.device_put((np.int32(step), np.int32(NO_BAD_STEP)), replicated(self.mesh))
-        self.pending = rows[: step - (count - len(rows))]
-        self._save(step, state._replace(step=counters[0], bad_step=counters[1]))
+        good = state._replace(step=counters[0], bad_step=counters[1])
+        before = step - (count - len(rows))
+        bad, self.pending = rows[before], rows[:before]
+        # First what cannot be made again. What cannot be written must not hide why the run stops.
+        saved = _tried(lambda: self._save_and_wait(step, good), "the last good state", "is the run's last checkpoint")
+        batch = self.loader.batch_at(step)
+        written = _tried(lambda: write_batch(self.folder.path, step, batch), "the batch", "is in {}")
+        names = [n.replace("_", " ") for n, value in bad.items() if not np.isfinite(value) and n not in SHARPNESS]
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
-            f"{self._first_bad_tensor(state, step)}. The batch is in {file}, the last good state is the run's last "
-            "checkpoint; look for extreme boxes in the batch, or train again in another folder with a lower learning "
-            "rate or stronger clipping"
+            f"{first_bad_tensor(self.experiment, self.detector, self.mesh, good, batch)}. Images of the batch: "
+            f"{name_images(batch, self.file_names)}; {written}, {saved}. Look for extreme boxes in the batch, or train "
+            "again in another folder with a lower learning rate or stronger clipping"
         )
 
-    def _first_bad_tensor(self, state: TrainState, step: int) -> str:
-        with closing(prefetch([self.loader.batch_at(step)], batch_sharding(self.mesh), size=1)) as batches:
-            batch = next(batches)
-        check = make_finite_check(
-            self.detector, self.experiment.gains, self.experiment.seed, self.experiment.accumulate
-        )
-        return first_non_finite(jax.jit(check, out_shardings=replicated(self.mesh))(state, batch))
+    def _save_and_wait(self, count: int, state: TrainState) -> None:
+        self._save(count, state)
+        self.checkpoints.wait()
 
     def _report(self, state: TrainState) -> None:
-        best = self.checkpoints.restore("best", state).state if self.checkpoints.step("best") is not None else state
-        finish_run(self.folder.path, self.detect, best, self.val_data, self.options, self.mesh)
+        finish_run(self.folder.path, self.detect, self._best(state), self.val_data, self.options, self.mesh)
+
+    def _best(self, state: TrainState) -> TrainState:
+        """The best state; where that cannot be read, which must not fail a run that is done, the last."""
+        if self.checkpoints.step("best") is None:
+            return state
+        try:
+            return self.checkpoints.restore("best", state).state
+        except ValueError as error:
+            _logger.warning("%s The report shows the last state instead of the best.", error)
+            return state
+
+
+def _tried(act: Callable[[], object], what: str, done: str) -> str:
+    """That it is done, with what `act` returns in it, or why it is not."""
+    try:
+        return f"{what} {done.format(act())}"
+    except (OSError, ValueError) as error:  # the latter in all processes but the first
+        return f"{what} could not be written ({error})"
 
 
 def _mean(values: list[float]) -> float:
     """Of those that are not NaN; NaN without any."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _npz(batch: Batch) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **batch._asdict())
-    return buffer.getvalue()

@@ -1,9 +1,11 @@
-"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away."""
+"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away, and Ctrl-C."""
 
 import itertools
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 import jax
 
@@ -13,34 +15,52 @@ RESUMABLE = 75
 _NUMBERS = itertools.count(1)
 
 
-class PreemptedError(InterruptedError):
-    """The run was asked to stop and did, with a checkpoint; it goes on with `resume`."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of what a Ctrl-C has ended, as a shell says it."""
 
-    exit_status = RESUMABLE
+
+class PreemptedError(InterruptedError):
+    """The run was asked to stop and did, with a checkpoint; it goes on with `resume`.
+
+    Args:
+      message: says where, and how to go on.
+      exit_status: RESUMABLE, or INTERRUPTED after a Ctrl-C, so that no loop that waits for RESUMABLE begins again.
+    """
+
+    def __init__(self, message: str, exit_status: int = RESUMABLE) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class Preemption:
-    """Context in which a SIGTERM is noted and does nothing else.
+    """Context in which a SIGTERM or a first Ctrl-C is noted and does nothing else; a second Ctrl-C interrupts.
 
     With several processes, JAX's coordination service makes all of them stop after the same step. In a thread other
     than the main one, or where JAX has taken the signal over, its own notice is all there is.
+
+    Attributes:
+      exit_status: of a process that stops now.
     """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
-        self._before: object = None
+        self.exit_status = RESUMABLE
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        if jax.process_count() == 1:
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in what a shell runs in the background
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note_interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
-            self._before = None
+        for number in tuple(self._before):
+            self._restore(number)
 
     def stops_here(self) -> bool:
         """Whether to stop after this step; every process has to ask after every step."""
@@ -53,3 +73,18 @@ class Preemption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked.set()
+
+    def _note_interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._restore(number)
+        self.exit_status = INTERRUPTED
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nugs: stops after this step and saves; Ctrl-C again stops without\n")
+        if jax.process_count() == 1:
+            self._asked.set()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)  # which JAX tells the other processes
+
+    def _restore(self, number: int) -> None:
+        before = self._before.pop(number)
+        if before is not None:
+            signal.signal(number, before)

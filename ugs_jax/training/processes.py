@@ -1,37 +1,101 @@
 """Several processes as one program: who writes, and agreeing on what the first of them sees."""
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from ugs_jax.training.local_devices import local_devices
+
 _PART, _LEAST = 1 << 26, 1 << 8
 """Bytes that are sent at once, at most and at least."""
 
 
-def join_processes(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+def join_processes(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, *, timeout: float = 300
+) -> None:
     """Make this process one of a job, before anything is computed; see `jax.distributed.initialize`.
 
-    Without arguments the cluster is asked: Cloud TPU, GKE, Slurm, Open MPI.
+    Without arguments the cluster is asked: Cloud TPU, GKE, Slurm, Open MPI. Which GPUs of the host it takes there, says
+    `local_devices`.
 
     Args:
       coordinator: HOST:PORT of process 0.
       processes: how many there are.
       process: number of this one, from 0.
+      timeout: seconds to wait for the others.
 
     Raises:
-      ValueError: some of the three are given and others not.
-      RuntimeError: no such cluster, or the other processes cannot be reached.
+      ValueError: some of the three are given and others not, or no cluster is found; a number or address that cannot
+        be.
+      ConnectionError: the other processes cannot be reached.
     """
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise ValueError(
-            f"expected coordinator, processes and process together, or none of them; got no {' and no '.join(missing)}"
+            f"expected --coordinator, --processes and --process together, or none of them; got no "
+            f"{' and no '.join(f'--{name}' for name in missing)}; give all three, or --distributed alone in a cluster"
         )
-    jax.distributed.initialize(coordinator, processes, process)
+    if coordinator is not None and processes is not None and process is not None:
+        _reach(coordinator, processes, process, timeout)
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, local_device_ids=local_devices(), initialization_timeout=int(timeout)
+        )
+    except ValueError as error:
+        raise ValueError(
+            "--distributed: expected a cluster that says how many processes there are and where the first one is "
+            f"(Cloud TPU, GKE, Slurm's srun, Open MPI's mpirun), got none: {error} On one host leave --distributed "
+            "out; on hosts that know nothing of each other give --coordinator HOST:PORT, --processes and --process"
+        ) from error
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"expected to join the other processes, got: {error} Start all of them anew, with the same command"
+        ) from error
+
+
+def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
+    """Look whether process 0 can be reached: where it cannot, JAX ends the process, and says it to programmers."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(
+            f"--coordinator: expected HOST:PORT of process 0, got {coordinator!r}; add a free port of that host, as in "
+            f"{host or coordinator}:1234"
+        )
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"--process: expected a number from 0 to {processes - 1}, got {process}; --processes counts all, and the "
+            "first is 0"
+        )
+    try:
+        if process == 0:
+            socket.create_server(("", int(port))).close()
+        else:
+            _wait_for(host.strip("[]"), int(port), timeout)
+    except OSError as error:
+        raise ConnectionError(
+            f"--coordinator {coordinator}: expected {'a free port here' if process == 0 else 'to reach process 0'}, "
+            f"got: {error}. Give the first host's name or address and a free port that no firewall closes, and start "
+            f"all processes within {timeout} s"
+        ) from error
+
+
+def _wait_for(host: str, port: int, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=min(10, timeout)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(min(1, timeout))
+        else:
+            return
 
 
 def is_first_process() -> bool:

@@ -1,22 +1,32 @@
 """The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ugs_jax.atomic import write_atomically
+from ugs_jax.atomic import append_whole, write_atomically
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
 from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment
+from ugs_jax.training.event_log import EventLog
 from ugs_jax.training.fitting import Fitted
 from ugs_jax.training.serialize import fitted_from, fitted_to_json, from_json, to_json
+from ugs_jax.training.versions import versions
+
+_logger = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems say that know no locks, as some do that are on a network."""
 
 _FREE = (
     "parallel",
@@ -26,6 +36,7 @@ _FREE = (
     "loader.strict",
     "loader.box_buckets",
     "network.remat",
+    "save_every",
 )
 """Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
 
@@ -39,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._events: Any = None
+        self._events: EventLog | None = None
         self._lock: int | None = None
 
     @property
@@ -107,6 +118,7 @@ class RunFolder:
 
         Raises:
           FileExistsError, ValueError: see `check`.
+          OSError: the file cannot be written.
         """
         self.check(experiment, resume=resume)
         if self.begun:
@@ -124,9 +136,11 @@ class RunFolder:
             "batch_size": experiment.loader.batch_size,
             "protocol": DEFAULT_PROTOCOL.describe(),
             "command": command,
+            "versions": versions(),
             "experiment": to_json(experiment),
         }
-        write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
+        with _explained(self._config_file):
+            write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
 
     @property
     def begun(self) -> bool:
@@ -169,7 +183,7 @@ class RunFolder:
         file = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise OSError(
                 f"{self.path}: expected a folder that can be written, got: {error.strerror}; choose another --folder, "
@@ -177,7 +191,15 @@ class RunFolder:
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                _logger.warning(
+                    "%s: expected a file system with locks, got: %s. The run goes on without; take care that no other "
+                    "is started in this folder, or choose a --folder on another disk.", self.path, error.strerror,
+                )  # fmt: skip
+                return
+            if not isinstance(error, BlockingIOError):
+                raise
             holder = file.read_text() or "of unknown number"
             os.close(self._lock)
             self._lock = None
@@ -193,28 +215,43 @@ class RunFolder:
 
         Raises:
           RunError: a damaged row elsewhere.
+          OSError: a file cannot be written; it is as it was.
         """
         for file in (self.metrics_file, self.timing_file):
             if file.exists():
                 rows = [row for row in read_rows(file) if row["step"] <= step]
-                write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+                with _explained(file):
+                    write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write(self, kind: str, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Append a row to the metrics (kind `timing`: to the timing) and the event files; NaN becomes null."""
+        """Append a row to the metrics (kind `timing`: to the timing) and the event files; NaN becomes null.
+
+        Raises:
+          OSError: a file cannot be written; no half of a row is left.
+        """
         row = {name: _number(value) for name, value in values.items()}
         file = self.timing_file if kind == "timing" else self.metrics_file
-        with file.open("a") as stream:
-            stream.write(json.dumps({"kind": kind, "step": step, "epoch": round(epoch, 4), **row}) + "\n")
-        for name, value in row.items():
-            if value is not None:
-                self._writer().add_scalar(f"{kind}/{name}", value, step)
-        if kind == "eval":
-            self._writer().flush()
+        line = json.dumps({"kind": kind, "step": step, "epoch": round(epoch, 4), **row}) + "\n"
+        with _explained(file):
+            append_whole(file, line.encode())
+        with _explained(self.path / "events.out.tfevents.*"):
+            if self._events is None:
+                self._events = EventLog(self.path)
+            for name, value in row.items():
+                if value is not None:
+                    self._events.add(f"{kind}/{name}", value, step, time.time())
+            if kind == "eval":
+                self._events.flush()
 
     def close(self) -> None:
         """Finish the event files and let others write here."""
         if self._events is not None:
-            self._events.close()
+            try:
+                self._events.close()
+            except OSError as error:
+                _logger.warning(
+                    "%s: the event file could not be finished: %s; metrics.jsonl is whole", self.path, error
+                )
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -236,13 +273,6 @@ class RunFolder:
             raise ValueError(f"{self._config_file}: expected a JSON object, got {type(config).__name__}")
         return config
 
-    def _writer(self) -> Any:
-        if self._events is None:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(self.path))
-        return self._events
-
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a run folder.
@@ -256,6 +286,18 @@ def read_experiment(path: Path) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ValueError(f'{run._config_file}: expected an "experiment", got {type(experiment).__name__}')
     return experiment
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """What to do about a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{file}: expected to be able to write, got: {error.strerror or error}. Make room or give write "
+            "permission, then go on with --resume; what was written before is as it was"
+        ) from error
 
 
 def _differences(there: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -1,13 +1,11 @@
-"""What a run starts from: data sets, anchors, versions; the same in every process."""
+"""What a run starts from: data sets, anchors; the same in every process."""
 
-import importlib.metadata
 from pathlib import Path
 
 import jax
 
 from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
 from data_pipeline.pictures import require_readable
-from ugs_jax._version import __version__
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.fitting import Fitted, fit_to
 from ugs_jax.training.processes import in_first_process
@@ -30,12 +28,6 @@ def open_splits(
     for dataset in found if strict else ():
         require_readable(dataset)
     return found
-
-
-def versions() -> dict[str, str]:
-    """Of the code that trains."""
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {"ugs-jax": __version__, **{name: importlib.metadata.version(name) for name in names}}
 
 
 def agreed_fit(experiment: Experiment, run: RunFolder, dataset: Dataset) -> Fitted:

@@ -162,7 +162,7 @@ def _require_compiler(topology: Topology) -> None:
         extra = "tpu" if tpu else "cuda12"
         raise ValueError(
             f"--topology {topology.name}: its compiler is not installed (no device is needed for it); "
-            f'pip install "ugs-jax[{extra}]"'
+            f'in a checkout of this project, pip install ".[{extra}]"'
         )
 
 

@@ -61,7 +61,7 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
       folder: its working folder, locked.
 
     Raises:
-      ValueError: the remote run has checkpoints, all of them damaged, and there is none here.
+      ValueError: every `last` there is damaged, and there is none here.
       RemoteError: the files cannot be read.
     """
     if (folder / _HALF).exists():
@@ -77,7 +77,7 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
         return Newest(here, fetched=False)
     older = {other for other in whole["best"] if step is not None and other <= step}
     if older and download_newest(remote, names, "best", older, folder / _ASIDE) is None:
-        raise all_damaged(remote, "best")
+        _logger.warning("%s: the run goes on without its best checkpoint, which is damaged there", remote.url)
     download_logs(remote, names, folder / _ASIDE)
     (folder / _HALF).touch()
     _clear(folder, but=(_ASIDE,))

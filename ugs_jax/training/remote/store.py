@@ -52,7 +52,7 @@ class Remote:
             self._files, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
-            how = f'pip install "ugs-jax[{extra}]"' if extra else str(error)
+            how = f'in a checkout of this project, pip install ".[{extra}]"' if extra else str(error)
             raise ValueError(f"{url}: expected a package for {protocol}://, found none; {how}") from error
         except ValueError as error:
             raise ValueError(f"{url}: expected a URL such as gs://bucket/run or s3://bucket/run; {error}") from error

@@ -1,0 +1,66 @@
+"""Which of a host's GPUs a process of a cluster job takes: all of them, or its share if it is not alone there."""
+
+import os
+import re
+from collections.abc import Mapping
+
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+
+
+def local_devices(environment: Mapping[str, str] = os.environ) -> list[int] | None:
+    """Numbers of the devices for `jax.distributed.initialize`; empty for all that are seen, None for JAX's own choice.
+
+    JAX gives a task of Slurm or Open MPI one GPU, the one with the task's number on its host. That is right for one
+    task a GPU, but a task that has the host to itself would use one of eight. So a task alone on its host takes all;
+    tasks that see GPUs of their own take what they see; tasks that see the same GPUs share them evenly.
+
+    Args:
+      environment: of the process.
+    """
+    if environment.get("JAX_LOCAL_DEVICE_IDS"):
+        return None  # JAX reads it
+    tasks, task = _tasks_on_host(environment)
+    if tasks is None or task is None:
+        return None
+    if tasks == 1:
+        return []
+    visible = _visible(environment)
+    if visible is None:
+        return None
+    own = _number(environment.get("SLURM_GPUS_PER_TASK"))
+    if visible < tasks or visible == own:  # Slurm has bound them
+        return []
+    share = visible // tasks
+    return list(range(task * share, (task + 1) * share))
+
+
+def _tasks_on_host(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """How many tasks of the job are on this host, and the number of this one among them; None outside of a cluster."""
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
+        return _number(environment["OMPI_COMM_WORLD_LOCAL_SIZE"]), _number(
+            environment.get("OMPI_COMM_WORLD_LOCAL_RANK")
+        )
+    task = _number(environment.get("SLURM_LOCALID"))
+    counts = _expand(environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    node = _number(environment.get("SLURM_NODEID")) or 0
+    if node < len(counts):
+        return counts[node], task
+    return _number(environment.get("SLURM_NTASKS_PER_NODE")), task
+
+
+def _expand(counts: str) -> list[int]:
+    """Slurm's `2(x3),1` as a list: 2, 2, 2, 1."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
+    return [int(count) for count, times in found for _ in range(int(times or 1))]
+
+
+def _visible(environment: Mapping[str, str]) -> int | None:
+    """How many GPUs the process sees; None if nothing says so."""
+    given = next((environment[name] for name in _VISIBLE if environment.get(name)), None)
+    return None if given is None else len(given.split(","))
+
+
+def _number(text: str | None) -> int | None:
+    """The number in `4` or `h100:4`."""
+    match = re.search(r"(\d+)$", text or "")
+    return int(match[1]) if match else None
