@@ -74,9 +74,7 @@ class VisDrone:
           ValueError: an unknown split.
           DataError: input that cannot be used, by file and line.
         """
-        if split not in FOLDERS:
-            raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
-        folder = Path(self.root) / FOLDERS[split]
+        folder = self._folder(split)
         annotated = split != UNANNOTATED
         images = _pair(folder) if annotated else _images(folder)
 
@@ -98,15 +96,27 @@ class VisDrone:
         )
         return open_split(recipe, cache_dir)
 
+    def count_images(self, split: str) -> int | None:
+        """How many images a split has, by their names alone; None where its folder is not there.
+
+        Raises:
+          ValueError: an unknown split.
+        """
+        images = self._folder(split) / "images"
+        return len(_listed(images)) if images.is_dir() else None
+
     def annotation_folder(self, split: str) -> Path:
         """The folder of a split's annotation files, for scoring by the official protocol, which needs them as they are.
 
         Raises:
           ValueError: an unknown split.
         """
+        return self._folder(split) / "annotations"
+
+    def _folder(self, split: str) -> Path:
         if split not in FOLDERS:
             raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
-        return Path(self.root) / FOLDERS[split] / "annotations"
+        return Path(self.root) / FOLDERS[split]
 
 
 def read_columns(path: Path) -> np.ndarray:
@@ -172,7 +182,7 @@ def _row(where: str, line: str) -> list[float]:
 def _pair(folder: Path) -> list[Path]:
     """The images of a split, sorted by name, each of which has its annotation file and the reverse."""
     _require(folder, "images", "annotations")
-    images = _listed(folder)
+    images = _listed(folder / "images")
     named = {path.stem for path in images}
     annotated = {path.stem for path in (folder / "annotations").glob("*.txt")}
     for stem in sorted(named ^ annotated)[:1]:
@@ -187,7 +197,7 @@ def _pair(folder: Path) -> list[Path]:
 def _images(folder: Path) -> list[Path]:
     """The images of a split without annotations, sorted by name."""
     _require(folder, "images")
-    return _some(folder, _listed(folder))
+    return _some(folder, _listed(folder / "images"))
 
 
 def _require(folder: Path, *parts: str) -> None:
@@ -200,8 +210,8 @@ def _require(folder: Path, *parts: str) -> None:
             )
 
 
-def _listed(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+def _listed(images: Path) -> list[Path]:
+    return sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def _some(folder: Path, images: list[Path]) -> list[Path]:
