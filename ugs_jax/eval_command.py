@@ -105,16 +105,23 @@ def evaluate_run(
 
     experiment = read_experiment(folder)
     data = experiment.data.open(split)
-    annotated = len(data.table.boxes) > 0
-    protocol = protocol if annotated else "visdrone"
-    scorer = scorer_for(protocol, data, experiment.data) if annotated else VisDroneScorer(data)
+    if not len(data.table.boxes):
+        found = VisDroneScorer(data)
+        _collect(folder, experiment, which, data, found, "visdrone", looks)
+        return Evaluation(
+            {}, "", {"submission": write_results(folder, _name(which, split, "visdrone", looks), found, data)}
+        )
+    scorer = scorer_for(protocol, data, experiment.data)
     _collect(folder, experiment, which, data, scorer, protocol, looks)
-    parts = [which, "" if split == "val" else split, "" if protocol == "default" else protocol, looks.describe()]
-    name = "_".join(part for part in parts if part)
-    if not annotated:
-        return Evaluation({}, "", {"submission": write_results(folder, name, scorer, data)})
     scores = scorer.score()
-    return Evaluation(scores, scorer.describe(), write_evaluation(folder, name, scorer, scores, data))
+    written = write_evaluation(folder, _name(which, split, protocol, looks), scorer, scores, data)
+    return Evaluation(scores, scorer.describe(), written)
+
+
+def _name(which: Which, split: Split, protocol: ProtocolName, looks: InferenceOptions) -> str:
+    """What of an evaluation its files are named by: the checkpoint, and all that is not as usual."""
+    parts = [which, "" if split == "val" else split, "" if protocol == "default" else protocol, looks.describe()]
+    return "_".join(part for part in parts if part)
 
 
 def write_calibration(folder: Path, which: Which, split: Literal["val", "train"]) -> dict[str, Path]:
