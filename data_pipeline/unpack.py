@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data_pipeline.errors import DataError
-from data_pipeline.visdrone import FOLDERS, SUFFIXES
+from data_pipeline.visdrone import FOLDERS, SUFFIXES, UNANNOTATED
 
-IMAGES = {"train": 6471, "val": 548, "test": 1610}
-"""Images in the official archives; `test` is test-dev."""
+IMAGES = {"train": 6471, "val": 548, "test": 1610, "challenge": 1580}
+"""Images in the official archives; `test` is test-dev, `challenge` is test-challenge."""
 
 _MOST_BYTES = 64 << 20
 """Of one unpacked file: an image of VisDrone has at most a few MB."""
@@ -24,8 +24,8 @@ class Unpacked:
     """A split that is ready.
 
     Attributes:
-      split: `train`, `val` or `test` (test-dev).
-      folder: holds `images` and `annotations`.
+      split: `train`, `val`, `test` (test-dev) or `challenge` (test-challenge).
+      folder: holds `images` and, but for `challenge`, `annotations`.
       images: how many there are.
       source: the archive or folder it came from; None where it was there already.
     """
@@ -57,7 +57,7 @@ def unpack_visdrone(source: Path, target: Path) -> list[Unpacked]:
         folder = target / name
         origin = None if folder.is_dir() else _find(source, name)
         if origin is not None:
-            _fill(origin, folder)
+            _fill(origin, folder, ("images",) if split == UNANNOTATED else ("images", "annotations"))
         if folder.is_dir():
             found.append(Unpacked(split, folder, sum(1 for _ in (folder / "images").iterdir()), origin))
     if not found:
@@ -74,26 +74,26 @@ def _find(source: Path, name: str) -> Path | None:
     return next(folders, None) or next(iter(sorted(source.rglob(f"{name}.zip"))), None)
 
 
-def _fill(origin: Path, folder: Path) -> None:
+def _fill(origin: Path, folder: Path, kinds: tuple[str, ...]) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         if origin.is_dir():
-            for kind in ("images", "annotations"):
+            for kind in kinds:
                 shutil.copytree(origin / kind, part / kind)
         else:
-            _extract(origin, part)
+            _extract(origin, part, kinds)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _extract(archive: Path, part: Path) -> None:
-    for kind in ("images", "annotations"):
+def _extract(archive: Path, part: Path, kinds: tuple[str, ...]) -> None:
+    for kind in kinds:
         (part / kind).mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as file:
-            for member, place in _members(archive, file):
+            for member, place in _members(archive, file, kinds):
                 with file.open(member) as content, (part / place).open("xb") as out:
                     shutil.copyfileobj(content, out)
     except RuntimeError as error:  # of which NotImplementedError is one, for compression that is not known
@@ -105,8 +105,8 @@ def _extract(archive: Path, part: Path) -> None:
         raise DataError(f"{archive}: expected a whole zip archive, got: {error}. Fix: download it again.") from error
 
 
-def _members(archive: Path, file: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
-    """Images and annotations with their places below the split's folder; other files are not unpacked."""
+def _members(archive: Path, file: zipfile.ZipFile, kinds: tuple[str, ...]) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
+    """What a split has of images and annotations, with places below its folder; other files are not unpacked."""
     seen: set[Path] = set()
     for member in file.infolist():
         path = PurePosixPath(member.filename)
@@ -115,8 +115,8 @@ def _members(archive: Path, file: zipfile.ZipFile) -> Iterator[tuple[zipfile.Zip
                 f"{archive}: expected names inside the archive's folder, got {member.filename!r}. "
                 "Fix: this is not the official archive; download it from its source."
             )
-        kind = {**dict.fromkeys(SUFFIXES, "images"), ".txt": "annotations"}.get(path.suffix.lower())
-        if member.is_dir() or kind is None or path.parent.name != kind or path.parts[0] == "__MACOSX":
+        kind = {**dict.fromkeys(SUFFIXES, "images"), ".txt": "annotations"}.get(path.suffix.lower(), "")
+        if member.is_dir() or kind not in kinds or path.parent.name != kind or path.parts[0] == "__MACOSX":
             continue
         if member.file_size > _MOST_BYTES:
             raise DataError(

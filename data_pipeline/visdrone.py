@@ -19,7 +19,13 @@ CLASSES = ("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle",
 COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
 
 _VERSION = 1
-FOLDERS = {"train": "VisDrone2019-DET-train", "val": "VisDrone2019-DET-val", "test": "VisDrone2019-DET-test-dev"}
+FOLDERS = {
+    "train": "VisDrone2019-DET-train",
+    "val": "VisDrone2019-DET-val",
+    "test": "VisDrone2019-DET-test-dev",
+    "challenge": "VisDrone2019-DET-test-challenge",
+}
+UNANNOTATED = "challenge"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _LAST_CATEGORY = 11  # others
 
@@ -46,7 +52,8 @@ class VisDrone:
     nor background. Rows without area are dropped and counted. Rows of another form are a DataError with file and line.
 
     Attributes:
-      root: folder that holds `VisDrone2019-DET-train` and its like, each with `images` and `annotations`.
+      root: folder that holds `VisDrone2019-DET-train` and its like, each with `images` and, but for
+        `VisDrone2019-DET-test-challenge`, `annotations`.
     """
 
     root: Path
@@ -60,24 +67,25 @@ class VisDrone:
         """Opens a split, converting it once.
 
         Args:
-          split: `train`, `val`, or `test` for test-dev.
+          split: `train`, `val`, `test` for test-dev, or `challenge` for test-challenge, whose images have no objects.
           cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
 
         Raises:
           ValueError: an unknown split.
           DataError: input that cannot be used, by file and line.
         """
-        if split not in FOLDERS:
-            raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
-        folder = Path(self.root) / FOLDERS[split]
-        images = _pair(folder)
+        folder = self._folder(split)
+        annotated = split != UNANNOTATED
+        images = _pair(folder) if annotated else _images(folder)
 
         def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example]]:
-            parsed = {path: read_rows(_annotation_of(folder, path)) for path in images}  # all, before any image
+            read = lambda path: read_rows(_annotation_of(folder, path)) if annotated else _NO_ROWS  # noqa: E731
+            parsed = {path: read(path) for path in images}  # all, before any image
             for index, path in enumerate(images):
                 yield path.stem, _example(index, path, parsed[path], summary)
 
-        names = [f"images/{path.name}" for path in images] + [f"annotations/{path.stem}.txt" for path in images]
+        names = [f"images/{path.name}" for path in images]
+        names += [f"annotations/{path.stem}.txt" for path in images] if annotated else []
         recipe = SplitRecipe(
             name="visdrone",
             split=split,
@@ -88,15 +96,27 @@ class VisDrone:
         )
         return open_split(recipe, cache_dir)
 
+    def count_images(self, split: str) -> int | None:
+        """How many images a split has, by their names alone; None where its folder is not there.
+
+        Raises:
+          ValueError: an unknown split.
+        """
+        images = self._folder(split) / "images"
+        return len(_listed(images)) if images.is_dir() else None
+
     def annotation_folder(self, split: str) -> Path:
         """The folder of a split's annotation files, for scoring by the official protocol, which needs them as they are.
 
         Raises:
           ValueError: an unknown split.
         """
+        return self._folder(split) / "annotations"
+
+    def _folder(self, split: str) -> Path:
         if split not in FOLDERS:
             raise ValueError(f"split: expected one of {tuple(FOLDERS)}, got {split!r}.")
-        return Path(self.root) / FOLDERS[split] / "annotations"
+        return Path(self.root) / FOLDERS[split]
 
 
 def read_columns(path: Path) -> np.ndarray:
@@ -161,13 +181,8 @@ def _row(where: str, line: str) -> list[float]:
 
 def _pair(folder: Path) -> list[Path]:
     """The images of a split, sorted by name, each of which has its annotation file and the reverse."""
-    for part in ("images", "annotations"):
-        if not (folder / part).is_dir():
-            raise DataError(
-                f"{folder / part}: expected a folder, found none. Fix: unpack the official archive so that "
-                f"{folder.name} holds 'images' and 'annotations'."
-            )
-    images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+    _require(folder, "images", "annotations")
+    images = _listed(folder / "images")
     named = {path.stem for path in images}
     annotated = {path.stem for path in (folder / "annotations").glob("*.txt")}
     for stem in sorted(named ^ annotated)[:1]:
@@ -176,6 +191,30 @@ def _pair(folder: Path) -> list[Path]:
             f"{folder}: expected an image and an annotation file for {stem!r}, got an {found} and no {absent} "
             f"({len(named ^ annotated)} such). Fix: unpack the official archive again, or remove what has no partner."
         )
+    return _some(folder, images)
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images of a split without annotations, sorted by name."""
+    _require(folder, "images")
+    return _some(folder, _listed(folder / "images"))
+
+
+def _require(folder: Path, *parts: str) -> None:
+    for part in parts:
+        if not (folder / part).is_dir():
+            held = " and ".join(repr(each) for each in parts)
+            raise DataError(
+                f"{folder / part}: expected a folder, found none. Fix: unpack the official archive so that "
+                f"{folder.name} holds {held}."
+            )
+
+
+def _listed(images: Path) -> list[Path]:
+    return sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _some(folder: Path, images: list[Path]) -> list[Path]:
     if not images:
         raise DataError(f"{folder / 'images'}: expected images, found none. Fix: unpack the official archive again.")
     return images
@@ -187,6 +226,9 @@ def _annotation_of(folder: Path, image: Path) -> Path:
 
 def _table(corners: list[list[float]]) -> np.ndarray:
     return np.array(corners, np.float64).reshape(-1, 4)
+
+
+_NO_ROWS = Rows(_table([]), np.zeros(0, np.int32), _table([]))
 
 
 def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from ugs_jax.commands import load_config, with_overrides
-from ugs_jax.compare_command import check_seeds, split_overrides, train_once
+from ugs_jax.several_runs import check_names, check_places, check_seeds, overridden, split_overrides, train_once
 
 if TYPE_CHECKING:
     from ugs_jax.training import Experiment
@@ -45,13 +44,11 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
           repeats: timed steps of each method; 0 leaves time and memory out.
         """
         check_seeds(seeds)
-        experiment = with_overrides(load_config(config), overrides, "ugs ablate … --").experiment
-        experiments = ablation(experiment, methods)
-        runs = [
-            train_once(replace(experiment, seed=seed), folder, resume=resume)
-            for seed in seeds
-            for experiment in experiments
-        ]
+        experiments = ablation(overridden(config, overrides, "ugs ablate … --"), methods)
+        seeded = [replace(one, seed=seed) for seed in seeds for one in experiments]
+        check_names(experiments)
+        check_places(seeded, folder, resume=resume)
+        runs = [train_once(one, folder, resume=resume) for one in seeded]
         _write(config, experiments, runs, folder, repeats)
 
     return ablate

@@ -1,6 +1,6 @@
 """`ugs train`, and what several commands need: configs by name, fields from the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -59,7 +59,7 @@ def train_command(words: list[str]) -> None:
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = with_overrides(load_config(name), words, f"ugs train {name}")
-    folder = options.folder or run_folder("runs", options.experiment)
+    folder = options.folder or run_folder("runs", options.experiment, resume=options.resume)
     place = (options.coordinator, options.processes, options.process)
     if options.distributed or any(given is not None for given in place):
         join_processes(*place)
@@ -108,10 +108,28 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 
 
-def run_folder(parent: str, experiment: "Experiment") -> str:
-    """The folder of an experiment's run in `parent`: `NAME-seedN`."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in experiment.name)
-    return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
+def run_folder(parent: str, experiment: "Experiment", *, resume: bool = False) -> str:
+    """The folder of an experiment's run in `parent`: `NAME-seedN`, with `_` for all but ASCII letters, digits and -_.
+
+    Args:
+      parent: a folder or URL.
+      experiment: with its seed.
+      resume: a run that an older version began keeps its folder, whose name has letters and digits of any alphabet.
+    """
+
+    def named(keeps: Callable[[str], bool]) -> str:
+        safe = "".join(c if keeps(c) or c in "-_." else "_" for c in experiment.name)
+        return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
+
+    now, before = named(lambda c: c.isascii() and c.isalnum()), named(str.isalnum)
+    return before if resume and now != before and is_run(before) and not is_run(now) else now
+
+
+def is_run(place: str, file: str = "config.json") -> bool:
+    """Whether a folder or URL has a run's config, or another of its files."""
+    from ugs_jax.training.remote.store import Remote, is_url
+
+    return Remote(place).read(file) is not None if is_url(place) else (Path(place) / file).is_file()
 
 
 def known_configs() -> list[str]:

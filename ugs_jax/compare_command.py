@@ -1,19 +1,25 @@
 """`ugs compare`: several methods, trained on the same batches, or finished runs, side by side."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from ugs_jax.commands import load_config, run_folder, with_overrides
+from ugs_jax.commands import is_run
+from ugs_jax.score_command import ProtocolName
+from ugs_jax.several_runs import (
+    check_names,
+    check_places,
+    check_runs,
+    check_seeds,
+    overridden,
+    split_overrides,
+    train_once,
+)
 
 if TYPE_CHECKING:
     from ugs_jax.training import Experiment
-
-_PROG = "ugs compare … --"
 
 
 def compare_command(words: list[str]) -> None:
@@ -28,6 +34,7 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
         seeds: tuple[int, ...] = (0,),
         folder: str = "runs/compare",
         resume: bool = False,
+        protocol: ProtocolName | None = None,
     ) -> None:
         """Train each config with each seed on the same batches, then draw AP by epoch and write a table.
 
@@ -39,70 +46,43 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
           seeds: each config is trained once with each.
           folder: a folder or URL; holds the runs, comparison.png, comparison.md and comparison.json.
           resume: keep finished runs in the folder and continue interrupted ones.
+          protocol: also score the best checkpoint of each run as `ugs eval` does, in a second table.
         """
         check_seeds(seeds)
-        found = [name if _is_run(name) else with_overrides(load_config(name), overrides, _PROG) for name in configs]
-        _check_names([options.experiment.name for options in found if not isinstance(options, str)])
-        runs: list[list[str]] = [[run] if isinstance(run, str) else [] for run in found]
-        for seed in seeds:
-            for options, own in zip(found, runs, strict=True):
-                if not isinstance(options, str):
-                    own.append(train_once(replace(options.experiment, seed=seed), folder, resume=resume))
-        write_comparison([run for own in runs for run in own], folder)
+        groups = [[name] if is_run(name) else _experiments(name, overrides, seeds) for name in configs]
+        new = [one for group in groups for one in group if not isinstance(one, str)]
+        if overrides and not new:
+            raise ValueError(
+                f"expected a config for {' '.join(overrides)} to override, got finished runs only; leave out what is "
+                "behind `--`"
+            )
+        check_names(new)
+        check_runs([one for group in groups for one in group if isinstance(one, str)], new)
+        check_places(new, folder, resume=resume)
+        trained = {(one.name, one.seed): train_once(one, folder, resume=resume) for one in _by_seed(new, seeds)}
+        runs = [one if isinstance(one, str) else trained[one.name, one.seed] for group in groups for one in group]
+        write_comparison(runs, folder, protocol)
 
     return compare
 
 
-def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and the fields for every config behind it."""
-    return (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+def _experiments(name: str, overrides: list[str], seeds: Sequence[int]) -> "list[Experiment]":
+    experiment = overridden(name, overrides, "ugs compare … --")
+    return [replace(experiment, seed=seed) for seed in seeds]
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError unless there are some and all differ: a run counted twice would make the spread look small."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: expected one or more different ones, got {' '.join(map(str, seeds)) or 'none'}")
+def _by_seed(experiments: "Sequence[Experiment]", seeds: Sequence[int]) -> "list[Experiment]":
+    """All methods with the first seed, then with the next: what is there early can be compared."""
+    return sorted(experiments, key=lambda one: seeds.index(one.seed))
 
 
-def _check_names(names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"expected configs with names of their own, got {twice[0]!r} twice; runs are told apart by them"
-        )
-
-
-def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
-    """Train an experiment into a folder of its own in `folder`, unless that is done and `resume` is set.
-
-    Args:
-      experiment: with its seed.
-      folder: a folder or URL.
-      resume: keep a finished run, continue an interrupted one.
-
-    Returns:
-      The run's folder.
-    """
-    from ugs_jax.training import train
-
-    run = run_folder(folder, experiment)
-    if not (resume and _is_run(run, "report.md")):
-        train(experiment, run, resume=resume and _is_run(run))
-    return run
-
-
-def _is_run(name: str, file: str = "config.json") -> bool:
-    from ugs_jax.training.remote.store import Remote, is_url
-
-    return Remote(name).read(file) is not None if is_url(name) else (Path(name) / file).is_file()
-
-
-def write_comparison(runs: Sequence[str], place: str) -> None:
-    """Writes comparison.md, .json and .png of runs, and prints the table.
+def write_comparison(runs: Sequence[str], place: str, protocol: ProtocolName | None = None) -> None:
+    """Writes comparison.md, .json and .png of runs, and prints the tables.
 
     Args:
       runs: folders or URLs, the baseline first.
       place: a folder or URL.
+      protocol: what the best checkpoints are scored by, in a second table; None leaves it out.
     """
     import json
     from contextlib import ExitStack
@@ -115,14 +95,37 @@ def write_comparison(runs: Sequence[str], place: str) -> None:
 
     with ExitStack() as stack:
         groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
-        table = comparison_table(groups)
-        values = json.dumps(compare(read_groups(groups)).json(), indent=1)
+        text = f"{comparison_table(groups)}\n\n{DEFAULT_PROTOCOL.describe()}\n"
+        values = compare(read_groups(groups)).json()
+        if protocol is not None:
+            table, values["protocol"] = _score_all(runs, protocol)
+            text += f"\n{table}"
         with opened_folder(place) as folder:
-            write_atomically(folder / "comparison.md", f"{table}\n\n{DEFAULT_PROTOCOL.describe()}\n".encode())
-            write_atomically(folder / "comparison.json", values.encode())
+            write_atomically(folder / "comparison.md", text.encode())
+            write_atomically(folder / "comparison.json", json.dumps(values, indent=1).encode())
             plot_comparison(groups, folder / "comparison.png")
-    print(table)
-    print(f"\n{DEFAULT_PROTOCOL.describe()}\n")
+    print(text)
     print(f"curves: {place.rstrip('/')}/comparison.png  table: {place.rstrip('/')}/comparison.md")
     for run in runs:
         print(f"report: {run}/report.md  pictures: {run}/predictions.png")
+
+
+def _score_all(runs: Sequence[str], protocol: ProtocolName) -> tuple[str, dict[str, Any]]:
+    """The best checkpoints by a protocol: a table, and the same as plain values."""
+    from dataclasses import asdict
+
+    from ugs_jax.eval_command import evaluate_run
+    from ugs_jax.report import protocol_scores, protocol_table
+    from ugs_jax.training import read_experiment
+    from ugs_jax.training.remote.opened import opened_run
+
+    found: dict[str, list[dict[str, float | None]]] = {}
+    counted = ""
+    for run in runs:
+        print(f"{run}: scoring its best checkpoint, {protocol} …", flush=True)
+        with opened_run(run, "best") as opened:
+            scores, counted, _ = evaluate_run(opened.folder, protocol=protocol)
+            found.setdefault(read_experiment(opened.folder).name, []).append(scores)
+    methods = protocol_scores(found)
+    values = {name: {key: asdict(value) for key, value in scores.items()} for name, scores in methods.items()}
+    return protocol_table(methods, protocol, counted), {"name": protocol, "counts": counted, "methods": values}

@@ -32,7 +32,9 @@ def _prepare(
         origin = "was there" if one.source is None else f"from {one.source}"
         note = "" if one.images == IMAGES[one.split] else f"; the official archive has {IMAGES[one.split]:,}"
         print(f"{name}/{one.split}: {one.images:,} images, {origin}{note}")
-    _build(target, [one.split for one in found])
+    splits = [one.split for one in found]
+    _build(target, splits)
+    _say_missing(splits)
     if to is not None and "VISDRONE" not in os.environ:
         print(f"the configs look for it in data/visdrone; say where it is: export VISDRONE={to}")
 
@@ -55,6 +57,17 @@ def _check(name: tyro.conf.Positional[Literal["visdrone"]], folder: Path | None 
             f"Fix: `ugs data prepare {name} --from FOLDER`."
         )
     _build(place, splits)
+    _say_missing(splits)
+
+
+def _say_missing(splits: list[str]) -> None:
+    """Name the splits that are not there, and what cannot be done without them."""
+    from data_pipeline.visdrone import FOLDERS
+
+    needed = {"train": "training", "val": "training", "test": "ugs eval --split test", "challenge": "its submission"}
+    for split, part in FOLDERS.items():
+        if split not in splits:
+            print(f"{split}: {part} is missing; only {needed[split]} needs it")
 
 
 def _folder(given: Path | None) -> Path:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
@@ -67,12 +68,12 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
     ) -> _Options:
         """Compile the training step for accelerators that are not here, and say what it takes of them.
 
-        The data set is not opened. Compiling takes minutes for each batch and variant; answers are kept.
+        The data set is not built. Compiling takes minutes for each batch and variant; answers are kept.
 
         Args:
           topology: v5e:16x16, v5p:4x4x4, v6e:8x8, v4:2x2x1 (needs the extra `tpu`); a100:8, h100:8, h200:8 (`cuda12`).
           experiment: the experiment.
-          images: training images, for the length of the schedule; known for TinyScenes.
+          images: training images, for the length of the schedule; counted in the data set's files if they are here.
           classes: number of classes; those of the data set without it.
           search: look for the largest batch.
           compiles: at most so many more compilations for it.
@@ -129,9 +130,15 @@ def _tell(kind: str, text: str) -> None:
 
 
 def _images(experiment: "Experiment") -> int | None:
-    from data_pipeline import TinyScenes
+    """Training images, counted in the files of the data set; None where they are not here."""
+    from data_pipeline import CocoJson, VisDrone
+    from data_pipeline.coco_parse import read_coco
 
-    return experiment.data.train_images if isinstance(experiment.data, TinyScenes) else None
+    data = experiment.data
+    if isinstance(data, CocoJson):
+        file = Path(data.train_json)
+        return len(read_coco(file, Path(data.train_images)).images) if file.is_file() else None
+    return data.count_images("train") if isinstance(data, VisDrone) else data.train_images
 
 
 def _classes(experiment: "Experiment") -> int:

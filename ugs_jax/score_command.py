@@ -167,8 +167,12 @@ def write_evaluation(
     write_atomically(file, json_format.dumps({"protocol": scorer.describe(), **scores}, indent=1).encode())
     if not isinstance(scorer, VisDroneScorer):
         return {"scores": file}
-    archive = write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
-    return {"scores": file, "submission": archive}
+    return {"scores": file, "submission": write_results(folder, name, scorer, data)}
+
+
+def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset) -> Path:
+    """Writes `submission_<name>`, a text file for each image, and returns the zip archive of it."""
+    return write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
 
 
 def image_names(data: Dataset) -> list[str]:

@@ -57,6 +57,31 @@ def test_a_folder_laid_out_like_the_official_one_is_prepared(archives, tmp_path,
     assert "test: 2 images, 2 objects" in capsys.readouterr().out
 
 
+def test_splits_that_are_not_there_are_said(archives, tmp_path, capsys):
+    (archives / "VisDrone2019-DET-val.zip").unlink()
+    target = tmp_path / "data"
+    assert main(["data", "prepare", "visdrone", "--from", str(archives), "--to", str(target)]) == 0
+    said = capsys.readouterr().out
+    assert "val: VisDrone2019-DET-val is missing; only training needs it" in said
+    assert "challenge: VisDrone2019-DET-test-challenge is missing; only its submission needs it" in said
+    assert "train: VisDrone2019-DET-train is missing" not in said
+    assert main(["data", "check", "visdrone", "--folder", str(target)]) == 0
+    assert "val: VisDrone2019-DET-val is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_test_challenge_has_images_and_no_annotations(tmp_path, packed):
+    name = "VisDrone2019-DET-test-challenge"
+    write_image(tmp_path / "in" / name / "images" / "0.jpg")
+    if packed:
+        pack(tmp_path / "in" / name, f"{name}/")
+    (found,) = unpack_visdrone(tmp_path / "in", tmp_path / "out")
+    assert (found.split, found.images) == ("challenge", 1)
+    assert [path.name for path in (tmp_path / "out" / name).iterdir()] == ["images"]
+    data = VisDrone(tmp_path / "out").open("challenge", tmp_path / "cache")
+    assert (len(data), data.table.boxes.shape, data.file_names) == (1, (0, 4), ("0.jpg",))
+
+
 def test_what_is_not_part_of_the_data_set_stays_in_the_archive(tmp_path):
     source = tmp_path / "in"
     write_image(source / "VisDrone2019-DET-val" / "images" / "0.jpg")

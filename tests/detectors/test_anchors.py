@@ -1,9 +1,14 @@
 """Anchors fitted to sizes: good enough for the assignment, deterministic, sensible for degenerate data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from data_pipeline import Example, dataset_from_examples
+from tests.training.toy import toy_experiment
 from ugs_jax.detectors import COCO_ANCHORS, auto_anchors, best_possible_recall, fit_anchors
+from ugs_jax.training import Network, anchors_for
 
 
 def aerial(count=5000, seed=0):
@@ -122,3 +127,21 @@ def test_auto_anchors_give_anchors_below_its_stride_to_the_coarsest_level_and_fi
     auto, fitted = auto_anchors(sizes, COCO_ANCHORS, generations=100), fit_anchors(sizes, strides=P3_TO_P5)
     smallest = lambda level: np.sqrt(np.array(level).prod(-1)).min()  # noqa: E731
     assert smallest(auto[-1]) < 32 <= smallest(fitted[-1])
+
+
+@pytest.mark.parametrize("kind", ["yolov5", "tph", "tph_cbam", "tph_plus"])
+def test_a_config_that_asks_for_auto_anchors_gets_as_many_a_cell_as_its_network_has(kind):
+    sizes = aerial(60)
+    boxes = np.concatenate([np.full((60, 2), 2.0), 2 + sizes], axis=1).astype(np.float32)
+    example = Example(b"", boxes, np.zeros(60, np.int32), np.zeros((0, 4), np.float32), 0, "0.png", 256, 256)
+    dataset = dataset_from_examples([example], ("a",))
+    levels, count = (3 if kind == "tph_plus" else 4), (4 if kind in ("tph", "tph_cbam") else 3)
+    experiment = replace(
+        toy_experiment(network=Network("p", p2=levels == 4, kind=kind, anchor_fit="auto")),
+        loader=replace(toy_experiment().loader, image_size=(256, 256)),
+    )
+    found = anchors_for(experiment, dataset)
+    assert np.shape(found) == (levels, count, 2)
+    areas = np.prod(found, axis=-1).ravel()
+    assert np.all(np.diff(areas) >= -0.1 * areas[:-1])  # dealt out by area; sides are rounded to 0.1 px
+    assert best_possible_recall(sizes, found) > 0.95

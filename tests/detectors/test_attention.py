@@ -55,11 +55,23 @@ def test_a_window_layer_attends_within_its_windows_only(size, shifted):
 
 @pytest.mark.parametrize(("shift", "hidden"), [(0, [0, 0, 0, 0]), (4, [0, 0.5, 0.5, 0.75])])
 def test_share_of_hidden_pairs_in_the_four_windows_of_a_16_by_16_map(shift, hidden):
-    """With a shift, windows at one edge hold two pieces of the map and the one at the corner four.
-
-    In TPH-YOLOv5, a mistaken slice leaves one of the halves at 22.7 %: there the two edges of the image mix.
-    """
+    """With a shift, windows at one edge hold two pieces of the map and the one at the corner four."""
     np.testing.assert_array_equal((~attention_mask(16, 16, shift)).mean((1, 2)), hidden)
+
+
+def test_the_published_mask_lets_two_edges_of_the_image_see_each_other_and_ours_does_not():
+    """Its window at the right edge hides 22.7 % of the pairs where half of them lie across the image."""
+    ours, right, published = attention_mask(16, 16, 4), by_hand.seen_pairs(16), by_hand.seen_pairs(16, True)
+    np.testing.assert_array_equal(ours, right)
+    assert [round(100 * share, 1) for share in (~published).mean((1, 2))] == [0, 22.7, 50, 75]
+    cell = np.moveaxis(np.indices((16, 16)), 0, -1).astype(np.float32)[None]
+    columns = np.asarray(into_windows(jnp.roll(cell, (-4, -4), (1, 2))))[0, :, :, 1]
+    apart = np.abs(columns[:, :, None] - columns[:, None])  # in the image
+    assert apart[ours].max() <= 7
+    across = apart > 8
+    assert across[1].mean() == 0.5
+    np.testing.assert_array_equal((across & ours).sum((1, 2)), 0)
+    np.testing.assert_array_equal((across & published).sum((1, 2)) > 0, [False, True, False, False])
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([0, 4]))

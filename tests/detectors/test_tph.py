@@ -18,6 +18,7 @@ from ugs_jax.detectors.blocks import call_block
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.detectors.yolov5 import _call_block_twice
 from ugs_jax.training import Network
+from ugs_jax.weights.published import flat_leaves
 
 KINDS = ("tph", "tph_cbam", "tph_plus")
 
@@ -27,6 +28,10 @@ PUBLISHED = {
     "tph_cbam": (60_993_876, 60_455_156),
     "tph_plus": (41_913_997, 41_563_927),
 }
+
+
+# In size x, with 10 classes. Nobody published one; of tph_cbam others report 112.97 M.
+LARGE = {"tph": 86_549_055, "tph_cbam": 112_975_506, "tph_plus": 74_957_435}
 
 
 def detector_of(kind, size="p", classes=3):
@@ -45,6 +50,21 @@ def test_parameter_counts_are_the_published_ones(kind, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     counts = [detector_of(kind, "l", classes).num_parameters() for classes in (80, 10)]
     assert tuple(counts) == PUBLISHED[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameter_counts_of_size_x_are_those_of_the_documentation(kind, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    assert detector_of(kind, "x", 10).num_parameters() == LARGE[kind]
+
+
+@pytest.mark.parametrize(("kind", "name", "count"), [("tph_cbam", "inward", 4_727_808), ("tph", "offset_bias", 13_500)])
+def test_what_the_reference_never_trains_is_among_the_parameters(kind, name, count, monkeypatch):
+    """Its optimizer collects what is named weight or bias, and what is named otherwise stays as it was drawn."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    params, _ = detector_of(kind, "l", 10).shapes()
+    forgotten = [leaf.size for path, leaf in flat_leaves(params).items() if name in path.split("/")]
+    assert sum(forgotten) == count
 
 
 def test_parameter_counts_of_blocks_are_the_published_ones():

@@ -1,11 +1,14 @@
 """Objects of a large image, found once and exactly, wherever borders of tiles cut them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from tests.inference.oracle import Oracle, position_image
-from ugs_jax.inference import Augmented, Merge, Tiling, detect_image
+from tests.inference.oracle import Counting, Oracle, ScaledOracle, position_image, shaded_image
+from ugs_jax.inference import Augmented, Merge, Tiling, Window, detect_image, tile_windows
 from ugs_jax.inference.passes import views_of
+from ugs_jax.inference.tiles import overview
 
 HEIGHT, WIDTH, TILE, OVERLAP = 500, 700, (160, 192), 0.25  # 40 and 48 px in common, at least
 IMAGE = position_image(HEIGHT, WIDTH)
@@ -92,6 +95,32 @@ def test_an_image_on_disk_is_read_by_windows(tmp_path):
     want = detect_image(Oracle(IMAGE, boxes, labels, TILE), IMAGE, (256, 256), tiling=Tiling(TILE, OVERLAP))
     found = detect_image(Oracle(IMAGE, boxes, labels, TILE), on_disk, (256, 256), tiling=Tiling(TILE, OVERLAP))
     np.testing.assert_array_equal(found.boxes, want.boxes)
+
+
+@pytest.mark.parametrize(("full_image", "largest"), [(False, TILE), (True, (170, WIDTH))])
+def test_no_more_is_read_of_an_image_at_once_than_a_tile_and_of_the_whole_a_band(monkeypatch, full_image, largest):
+    monkeypatch.setattr("ugs_jax.inference.image.overview", partial(overview, in_memory=120_000))  # 171 rows
+    boxes, labels = scattered(44, 38, 3)
+    image = Counting(IMAGE)
+    tiling = Tiling(TILE, OVERLAP, batch=4, full_image=full_image, merge=Merge("nms"))
+    found = detect_image(Oracle(IMAGE, boxes, labels, TILE, 3), image, (256, 256), tiling=tiling)
+    assert len(found.scores) == len(labels)
+    assert image.largest == largest
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_views_at_several_scales_give_the_right_boxes(tiled):
+    image, (boxes, labels) = shaded_image(HEIGHT, WIDTH), scattered(100, 30, 4)
+    windows = tile_windows(HEIGHT, WIDTH, TILE, OVERLAP) if tiled else [Window(0, 0, HEIGHT, WIDTH)]
+    oracle = ScaledOracle(image, boxes, labels, windows)
+    tiling = Tiling(TILE, OVERLAP, full_image=False) if tiled else None
+    augmented = Augmented(flip=True, scales=(1.0, 0.6, 1.5))
+    found = detect_image(oracle, image, (256, 320), tiling=tiling, augmented=augmented)
+    assert_found_once(found, boxes, labels, tolerance=1e-3)  # float32 coordinates, to and fro
+    np.testing.assert_allclose(found.deviation, 2.0, rtol=1e-6)
+    assert found.scores.min() >= 0.89  # in every view, so none is lowered
+    sizes = {(160, 192), (96, 128), (256, 288)} if tiled else {(256, 320), (160, 192), (384, 480)}
+    assert oracle.sizes == sizes
 
 
 def test_boxes_that_score_little_are_dropped():

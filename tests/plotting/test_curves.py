@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import sys
 
 import hypothesis
@@ -13,14 +14,16 @@ from PIL import Image
 
 from ugs_jax.plotting import plot_comparison, plot_run
 from ugs_jax.plotting.axes import spread
-from ugs_jax.plotting.comparison import seed_curve
+from ugs_jax.plotting.colors import line_style
+from ugs_jax.plotting.comparison import line_styles, seed_curve
 from ugs_jax.plotting.run import smooth
-from ugs_jax.report import RunError, read_run
+from ugs_jax.report import RunError, read_groups, read_run
 
 
-def write_run(folder, name="CIoU", seed=0, top=0.3, epochs=6, train=True):
+def write_run(folder, name="CIoU", seed=0, top=0.3, epochs=6, train=True, side=64, objective=None):
     folder.mkdir(parents=True)
-    config = {"name": name, "localization": name, "seed": seed, "dataset": "tiny", "image_size": [64, 64]}
+    config = {"name": name, "localization": objective or name, "seed": seed, "dataset": "tiny"}
+    config |= {"network": "YOLOv5p", "image_size": [side, side]}
     (folder / "config.json").write_text(json.dumps(config))
     rows = []
     for step in range(0, 10 * epochs, 2) if train else ():
@@ -88,6 +91,57 @@ def test_an_svg_names_methods_seeds_and_the_baselines_best(tmp_path):
     text = plot_comparison(groups, tmp_path / "comparison.svg").read_text()
     for words in ["best of CIoU: 28.5", "CIoU: best 28.5 (n=1)", "UGS: best 38.0 (n=1), 2.00× earlier"]:
         assert words in text  # matplotlib notes each text beside its outlines
+
+
+def two_sizes(folder):
+    """A baseline and two methods at two image sizes, under names of their own."""
+    return {
+        f"{name} {side}": [write_run(folder / f"{name}{side}", f"{name} {side}", top=top, side=side, objective=name)]
+        for side, top in ((64, 0.2), (96, 0.3))
+        for name, top in (("A", top), ("B", top + 0.05), ("C", top + 0.1))
+    }
+
+
+def test_of_two_image_sizes_a_method_keeps_its_colour_and_a_size_its_dash(tmp_path):
+    styles = line_styles(read_groups(two_sizes(tmp_path)))
+    for name in "ABC":
+        assert styles[f"{name} 64"].color == styles[f"{name} 96"].color
+    assert len({style.color for style in styles.values()}) == 3
+    dashes = [{styles[f"{name} {side}"].dash for name in "ABC"} for side in (64, 96)]
+    assert [len(each) for each in dashes] == [1, 1]
+    assert dashes[0] != dashes[1]
+
+
+def test_methods_that_differ_in_neither_objective_nor_network_are_told_apart(tmp_path):
+    groups = two_sizes(tmp_path)
+    groups |= {"D 64": [write_run(tmp_path / "d", "D 64", side=64, objective="A")]}
+    styles = line_styles(read_groups(groups))
+    assert len(set(styles.values())) == len(styles)
+
+
+def test_the_picture_of_two_image_sizes_says_what_is_what(tmp_path):
+    text = plot_comparison(two_sizes(tmp_path), tmp_path / "comparison.svg").read_text()
+    for words in ["best of A 64: 19.0", "best of A 96: 28.5", "64 × 64 px solid, 96 × 96 px dashed."]:
+        assert words in text
+
+
+def test_of_two_methods_in_one_place_both_dots_can_be_seen(tmp_path):
+    groups = {name: [write_run(tmp_path / name, name, top=top)] for name, top in (("A", 0.2), ("B", 0.3), ("C", 0.3))}
+    path = plot_comparison(groups, tmp_path / "comparison.png")
+    with Image.open(path) as picture:
+        inside = np.asarray(picture.convert("RGB"))[:, :700].reshape(
+            -1, 3
+        )  # left of the labels, which are coloured too
+    for index in range(2):  # the line of B is below that of C from end to end
+        color = [int(line_style(index)[0][i : i + 2], 16) for i in (1, 3, 5)]
+        assert (inside == color).all(axis=1).sum() > 10
+
+
+def test_what_says_the_baselines_best_lies_beside_the_curves(tmp_path):
+    text = plot_comparison({"A": [write_run(tmp_path / "a", "A", top=0.9)]}, tmp_path / "comparison.svg").read_text()
+    start = text.index("best of A")
+    right_of_axes = (0.6 + 6.4) * 72
+    assert float(re.search(r"translate\(([\d.]+) ", text[start:])[1]) > right_of_axes
 
 
 def test_a_method_that_is_later_says_so(tmp_path):

@@ -64,6 +64,25 @@ def window_layer(x, p, shift, heads, window=8):
     return x + linear(gelu(linear(layer_norm(x, p["norm2"]), p["widen"])), p["narrow"])
 
 
+def seen_pairs(side, rows_as_published=False, window=8, shift=4):
+    """[windows, cells, cells]: cells of a square map, rolled by `shift`, that see each other; those of one band do.
+
+    Along each axis there are three bands: all but the last window, and the two pieces of that one. A cell's number is
+    that of its bands, the later written over the earlier, in a map of zeros. The published mistake is that the first
+    band of rows is not a range but its two ends, taken as an index: row 0, and the first row of the last window.
+    """
+    ends = [(0, side - window), (side - window, side - shift), (side - shift, side)]
+    rows = [list(range(*band)) for band in ends]
+    if rows_as_published:
+        rows[0] = list(ends[0])
+    number = np.zeros((side, side), int)
+    for i, (down, (low, high)) in enumerate(itertools.product(rows, ends)):
+        number[down, low:high] = i
+    starts = range(0, side, window)
+    cut = [number[y : y + window, x : x + window].ravel() for y, x in itertools.product(starts, starts)]
+    return np.stack([numbers[:, None] == numbers for numbers in cut])
+
+
 def cbam(x, p):
     """[h, w, c] → the same."""
     h, w, _ = x.shape

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.compiling import compiled_quickly
+from tests.data_pipeline.coco_folder import CONTENT, write
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
 from ugs_jax.training import device_mesh, plan_training
@@ -265,6 +266,26 @@ def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path
     assert "or give the number of classes: --classes N" in capsys.readouterr().err
     assert main(["plan", str(file), "--topology", "v5e:2x2", "--classes", "3"]) == 0
     assert planned[0][1]["images"] is None
+
+
+COCO = "CocoJson(here, here / 'train.json', here, here / 'train.json')"
+
+
+@pytest.mark.parametrize(("data", "images"), [(COCO, 3), ("VisDrone(here)", 2), ("VisDrone(here / 'nowhere')", None)])
+def test_the_command_counts_the_training_images_that_are_here(planned, tmp_path, data, images):
+    write(tmp_path, CONTENT)
+    (tmp_path / "VisDrone2019-DET-train" / "images").mkdir(parents=True)
+    for name in ("0.jpg", "1.jpg", "note.txt"):
+        (tmp_path / "VisDrone2019-DET-train" / "images" / name).touch()
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\nfrom data_pipeline import CocoJson, VisDrone\n"
+        f"from ugs_jax.training import Experiment\nhere = Path({str(tmp_path)!r})\n"
+        f"experiment = Experiment(name='mine', data={data})\n"
+    )
+    assert main(["plan", str(tmp_path / "mine.py"), "--topology", "v5e:2x2"]) == 0
+    assert planned[0][1]["images"] == images
+    assert main(["plan", str(tmp_path / "mine.py"), "--topology", "v5e:2x2", "--images", "7"]) == 0
+    assert planned[1][1]["images"] == 7
 
 
 def test_the_command_misses_a_compiler_before_it_uses_another(monkeypatch, capsys):

@@ -1,12 +1,14 @@
 """What of some weights goes where in another detector, and what stays as it was."""
 
+import jax
 import numpy as np
 import pytest
 
-from tests.weights.networks import detector, drawn, same
+from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax import losses
 from ugs_jax.detectors import COCO_ANCHORS, Distribution, Grid, Interval, Regression
 from ugs_jax.weights import fit_weights, load_weights, read_weights, weights_of, write_weights
+from ugs_jax.weights.fit import _Fitting
 from ugs_jax.weights.published import flat_leaves
 from ugs_jax.weights.weights import published_arrays
 
@@ -113,6 +115,32 @@ def test_yolov5_weights_give_tph_yolov5_what_both_have():
     backbone = {path for path in new if path.startswith("backbone")}
     assert backbone < set(report.loaded)
     np.testing.assert_array_equal(new["neck/bottoms/2/merge/conv/kernel"], source["neck/bottoms/1/merge/conv/kernel"])
+
+
+def test_the_published_x_network_gives_tph_yolov5_x_its_backbone_and_the_way_down():
+    """By shapes alone: arrays of bytes that share one, which take no memory before they are copied."""
+    blank = lambda tree: jax.tree.map(lambda leaf: np.broadcast_to(np.int8(0), leaf.shape), tree)  # noqa: E731
+    source, target = detector("x", classes=80), detector("x", p2=True, classes=10, kind="tph", anchors=FOUR_A_CELL)
+    weights = weights_of(source, *blank(source.shapes()), origin="yolov5x")
+    assert weights.num_parameters == 86_749_405
+    fitting = _Fitting(weights, target)
+    params, stats = (flat_leaves(blank(tree)) for tree in target.shapes())
+    for path, leaf in (params | stats).items():
+        fitting.array(path, leaf)
+    loaded = set(fitting.loaded)
+    assert {path for path in params | stats if path.startswith("backbone/")} < loaded
+    assert layers(fitting.initialised) == {
+        *(f"heads/{level}/{part}" for level in range(4) for part in ("score", "localize")),
+        *("neck/laterals/2", "neck/tops/2", "neck/downs/0"),
+        *(f"neck/bottoms/{level}" for level in range(3)),
+    }
+    assert sum(leaf.size for leaf in params.values()) == 86_549_055
+    heads, chains = 255 * (320 + 640 + 1280 + 3), 4 * (10 * (320**2 + 640**2) + 4 * (320 + 640))
+    joined = 2 * 640 * 320  # the way to P4 takes the backbone's map in, too
+    assert sum(params[path].size for path in loaded & params.keys()) == 86_749_405 - heads - chains - joined
+
+
+FOUR_A_CELL = tuple((level[0], *level) for level in P2_ANCHORS)
 
 
 def test_a_file_says_its_kind_and_a_state_dict_is_of_yolov5_only(tmp_path):

@@ -36,7 +36,14 @@ needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no parity fi
 PUBLISHED = {
     ("n", False): 1_872_157,
     ("s", False): 7_235_389,
+    ("m", False): 21_190_557,
+    ("l", False): 46_563_709,
+    ("x", False): 86_749_405,
     ("n", True): 1_916_604,
+    ("s", True): 7_394_684,
+    ("m", True): 21_627_900,
+    ("l", True): 47_493_372,
+    ("x", True): 88_447_100,
 }
 
 

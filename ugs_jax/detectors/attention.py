@@ -49,7 +49,7 @@ class CLLA(nnx.Module):
     """Each cell of P3 attends to the 2×2 cells of P2 that it covers (Zhao et al., TPH-YOLOv5++, Remote Sensing 2023).
 
     The published network prefers, by its formula softmax(2·mean(d) − d), the cells whose product d is *least*; the mean
-    cancels. That is softmax(d) with −q for q, so nothing is lost, and its weights can be read.
+    cancels. That is softmax(d) with −q for q, whose sign is learned, so nothing is lost.
     """
 
     def __init__(self, fine: int, coarse: int, channels: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:

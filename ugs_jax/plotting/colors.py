@@ -6,7 +6,8 @@ GRID = "#e4e7eb"
 
 # Okabe & Ito, Color Universal Design (2008), those dark enough for lines on white; then two of Tol's muted scheme.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
-DASHES: tuple[str | tuple[int, tuple[float, float]], ...] = ("-", (0, (5.0, 2.0)), (0, (1.5, 1.5)))
+Dash = str | tuple[int, tuple[float, float]]
+DASHES: tuple[Dash, ...] = ("-", (0, (5.0, 2.0)), (0, (1.5, 1.5)))
 
 # Bright enough for thin boxes on photographs; Okabe & Ito first, then Tol's bright and light schemes.
 BOXES = (
@@ -24,7 +25,7 @@ BOXES = (
 IGNORED = (150, 156, 164)
 
 
-def line_style(index: int) -> tuple[str, str | tuple[int, tuple[float, float]]]:
+def line_style(index: int) -> tuple[str, Dash]:
     """Colour and dash of line `index`: eight colours, then the same eight dashed, then dotted."""
     return LINES[index % len(LINES)], DASHES[index // len(LINES) % len(DASHES)]
 

@@ -9,6 +9,8 @@ from ugs_jax.report.comparison import (
     comparison_table,
     epochs_to_reach,
     estimate,
+    protocol_scores,
+    protocol_table,
     table_of,
 )
 from ugs_jax.report.run_log import (
@@ -42,6 +44,8 @@ __all__ = [
     "epochs_to_reach",
     "estimate",
     "group_by_name",
+    "protocol_scores",
+    "protocol_table",
     "read_groups",
     "read_metrics",
     "read_rows",

@@ -172,6 +172,41 @@ def table_of(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
+def protocol_scores(runs: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Estimate]]:
+    """Means over the runs of each method.
+
+    Args:
+      runs: the scores of each run by method, in [0, 1]; those of single classes (`ap/car`) are left out.
+
+    Returns:
+      By method and score; a score that no run has is left out.
+    """
+    methods = {}
+    for name, members in runs.items():
+        keys = dict.fromkeys(key for scores in members for key in scores if "/" not in key)
+        known = {key: [scores[key] for scores in members if scores.get(key) is not None] for key in keys}
+        found = {key: estimate(float(value) for value in values if value is not None) for key, values in known.items()}
+        methods[name] = {key: value for key, value in found.items() if value is not None}
+    return methods
+
+
+def protocol_table(methods: Mapping[str, Mapping[str, Estimate]], protocol: str, counted: str) -> str:
+    """A Markdown table of one protocol's scores, a column for each method.
+
+    Args:
+      methods: from `protocol_scores`.
+      protocol: its name.
+      counted: what the scores count.
+    """
+    header = ["score, %", *(name.replace("|", "\\|") for name in methods)]
+    lines = [f"## Best checkpoints by `{protocol}`", "", "| " + " | ".join(header) + " |"]
+    lines.append("|---|" + "---:|" * len(methods))
+    for key in dict.fromkeys(key for scores in methods.values() for key in scores):
+        cells = [scores[key].text(100, 2) if key in scores else "–" for scores in methods.values()]
+        lines.append(f"| {key} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"{counted}. Mean ± sample standard deviation over seeds.", ""])
+
+
 def _reaching(runs: Sequence[Run], target: float) -> list[float]:
     """The epochs at which the runs reach the target, those that never do left out."""
     return [epoch for epoch in (epochs_to_reach(run, target) for run in runs) if epoch is not None]

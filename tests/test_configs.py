@@ -1,0 +1,38 @@
+"""The configs that come with the library: each loads, and what a run writes of it gives it back."""
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from ugs_jax.commands import known_configs, load_config, run_folder
+from ugs_jax.training import from_json, to_json
+
+
+@pytest.fixture(autouse=True)
+def data_sets_elsewhere(tmp_path, monkeypatch):
+    """Configs read where their data set is when they are imported: here once, and afterwards again."""
+    monkeypatch.setenv("HIT_UAV", str(tmp_path / "hit_uav"))
+    monkeypatch.setenv("VISDRONE", str(tmp_path / "visdrone"))
+    imported = [name for name in sys.modules if name.startswith("experiments.configs.")]
+    for name in imported:
+        monkeypatch.delitem(sys.modules, name)
+    yield
+    for name in [name for name in sys.modules if name.startswith("experiments.configs.")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", known_configs())
+def test_a_config_loads_and_is_given_back_by_what_a_run_writes_of_it(name, tmp_path):
+    experiment = load_config(name)
+    assert from_json(json.loads(json.dumps(to_json(experiment))), name) == experiment
+    if name.startswith(("hit_uav", "visdrone")):
+        assert str(tmp_path) in repr(experiment.data)
+    assert (importlib.import_module(f"experiments.configs.{name}").__doc__ or "").strip()
+
+
+def test_configs_that_may_be_compared_have_folders_of_their_own():
+    for family in ("first_light", "hit_uav", "scenes_tph", "visdrone"):
+        folders = [run_folder("runs", load_config(name)) for name in known_configs() if name.startswith(family)]
+        assert len(set(folders)) == len(folders) > 1
