@@ -64,6 +64,11 @@ def test_what_says_how_to_run_is_refused_behind_the_dashes_and_told_its_place(
     assert where in error
 
 
+def test_a_name_for_all_methods_of_an_ablation_is_refused(capsys, no_training):
+    assert main(["ablate", "first_light_ugs", "--", "--name", "mine"]) == 1
+    assert "got --name; methods have names of their own" in capsys.readouterr().err
+
+
 def test_fields_for_finished_runs_alone_are_refused(tmp_path, capsys, no_training):
     run = begin_run(tmp_path / "one", toy_experiment())
     assert main(["compare", run, "--folder", str(tmp_path / "out"), "--", "--epochs", "5"]) == 1

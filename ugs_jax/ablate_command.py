@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def ablate_command(words: list[str]) -> None:
     """Train one config with several objectives."""
     own, overrides = split_overrides(words)
+    if any(word.partition("=")[0] == "--name" for word in overrides):
+        raise ValueError("expected fields of the config behind `--`, got --name; methods have names of their own")
     tyro.cli(_ablate(overrides), args=own, prog="ugs ablate")
 
 
