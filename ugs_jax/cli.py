@@ -17,7 +17,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs score PREDICTIONS --truth …        score predictions of any program: COCO results, VisDrone submissions
   ugs predict RUN IMAGE …                write boxes as JSON and as pictures
   ugs import FILE.pt                     read weights of YOLOv5 without PyTorch, and nothing in the file is executed
-  ugs export RUN --format FORMAT         write safetensors, a state dict for PyTorch, or a StableHLO program
+  ugs export RUN --format FORMAT         write safetensors, a state dict for PyTorch, a StableHLO or an ONNX program
   ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
   ugs data prepare visdrone --from …     unpack the official archives, check every file, build the data set
