@@ -99,6 +99,17 @@ def test_each_image_size_has_a_baseline_of_its_own(tmp_path):
     assert "; A 64, whose best AP is 50.0" in text
 
 
+def test_a_baseline_that_found_nothing_is_reached_by_none(tmp_path):
+    groups = {
+        name: [write_run(tmp_path / name, name, 0, aps)] for name, aps in {"A": [0.0, 0.0], "B": [0.0, 0.2]}.items()
+    }
+    for method in compare(read_groups(groups)).methods:
+        assert (method.epochs_to_target, method.times_earlier, method.epochs_to_nearly) == (None, None, None)
+    _, _, one, other, *_ = comparison_table(groups).splitlines()
+    assert one.endswith("| – | – | – |")
+    assert other.endswith("| – | – | – |")
+
+
 def test_the_table_warns_of_runs_of_different_length(groups, tmp_path):
     groups["short"] = [write_run(tmp_path / "short", "short", 0, [0.1, 0.2])]
     assert "**The runs differ in length** (epochs: CIoU 4, UGS 4, L2 4, DFL 4, short 2)." in comparison_table(groups)

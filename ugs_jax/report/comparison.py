@@ -110,7 +110,7 @@ def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
         target = statistics.fmean(_best(run)["ap"] for run in runs[baseline])
         own_best = estimate(float(_best(run)["epoch"]) for run in runs[baseline])
         reached = _reaching(members, target)
-        epochs = own_best if name == baseline else _if_all(reached, members)
+        epochs = own_best if name == baseline and target > 0 else _if_all(reached, members)
         methods.append(
             MethodSummary(
                 name=name,
@@ -208,7 +208,9 @@ def protocol_table(methods: Mapping[str, Mapping[str, Estimate]], protocol: str,
 
 
 def _reaching(runs: Sequence[Run], target: float) -> list[float]:
-    """The epochs at which the runs reach the target, those that never do left out."""
+    """The epochs at which the runs reach the target, those that never do left out; 0 is nothing to reach."""
+    if target <= 0:
+        return []
     return [epoch for epoch in (epochs_to_reach(run, target) for run in runs) if epoch is not None]
 
 
@@ -219,6 +221,8 @@ def _if_all(reached: Sequence[float], runs: Sequence[Run]) -> Estimate | None:
 def _epochs_text(method: MethodSummary) -> str:
     if method.epochs_to_target is not None:
         return method.epochs_to_target.text(digits=1)
+    if method.target <= 0:
+        return "–"
     return f"reached by {method.reached} of {len(method.seeds)}"
 
 
