@@ -7,7 +7,8 @@ from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
 from ugs_jax.training.inference import load_for_inference
 from ugs_jax.training.landscape import Landscape, Slice, landscape_of, measure_landscape
-from ugs_jax.training.loop import NonFiniteError, Result, train
+from ugs_jax.training.loop import Result, train
+from ugs_jax.training.non_finite import NonFiniteError
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.optimizer import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.planning.plan import Plan, plan_training
