@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,7 +224,7 @@ class RunFolder:
                 self._events = EventLog(self.path)
             for name, value in row.items():
                 if value is not None:
-                    self._events.add(f"{kind}/{name}", value, step, time.time())
+                    self._events.add(f"{kind}/{name}", value, step)
             if kind == "eval":
                 self._events.flush()
 
