@@ -16,6 +16,11 @@ from tests.flags import QUICK_FLAGS
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
 
+# Of processes that tests start; in this one pytest makes every warning an error. PyTorch warns of what it does itself.
+os.environ.setdefault(
+    "PYTHONWARNINGS", "error::DeprecationWarning,ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)
+
 # Annotated shapes and types are checked at every call. Here and not by jaxtyping's pytest option, because the workers
 # of pytest-xdist don't see the options of pyproject.toml early enough. An int is a float, as it is for type checkers.
 jaxtyping.install_import_hook(

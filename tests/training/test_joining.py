@@ -123,6 +123,7 @@ TRAIN = ["train", "first_light_ugs", "--folder", "unused"]
         (["--coordinator", "host0:1234"], "got no --processes and no --process; give all three"),
         (["--distributed", "--processes", "2", "--process", "1"], "got no --coordinator; give all three"),
         (["--coordinator", "host0", "--processes", "2", "--process", "1"], "HOST:PORT .* 'host0'; .* host0:1234"),
+        (["--coordinator", "h:99999", "--processes", "2", "--process", "1"], "HOST:PORT .* 'h:99999'; .* h:1234"),
         (["--coordinator", "h:1", "--processes", "2", "--process", "2"], "a number from 0 to 1, got 2"),
     ],
 )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from jax.sharding import PartitionSpec as P
 from data_pipeline import LoaderOptions, TinyScenes
 from tests.flags import with_devices
 from tests.training.toy import bits, rows, toy_experiment, toy_runs
-from ugs_jax.training import PreemptedError, device_mesh, loop, train
+from ugs_jax.evaluation import CocoScorer
+from ugs_jax.training import PreemptedError, device_mesh, load_for_inference, loop, train
 from ugs_jax.training.host_state import gather_state, spread_state
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -33,6 +35,9 @@ EXPERIMENT = toy_experiment(
     epochs=2,
 )
 STEPS = 6  # 24 images in batches of 8, 2 epochs; 12 validation images are one batch and a half
+LAYERS = 2
+# As in the tests of meshes: how far sums in another order can lie apart, of as many terms as a batch has pixels.
+TOLERANCE = STEPS * LAYERS * np.sqrt(8 * 64 * 64) * np.finfo(np.float32).eps / 2
 
 
 def begin(process: int, processes: int, port: int, folder: Path) -> None:
@@ -53,8 +58,9 @@ def work(process: int, processes: int, port: int, folder: Path) -> None:
         jax.distributed.initialize(f"localhost:{port}", processes, process)
     assert jax.device_count() == DEVICES
     load = loop.TrainLoader.batches
-    seen = follow_batches()
+    seen, scored = follow_batches(), follow_scores()
     train(EXPERIMENT, own(folder, "whole", process))
+    np.savez(folder / f"scored-{process}.npz", **{name: np.concatenate(parts[-2:]) for name, parts in scored.items()})
     (folder / f"seen-{process}.json").write_text(json.dumps(seen))
     if processes == 1:
         train(EXPERIMENT, folder / "begun on one", resume=True)
@@ -115,6 +121,21 @@ def follow_batches(stop_at=None):
     return seen
 
 
+def follow_scores():
+    """Note what this process scores: two batches in each evaluation."""
+    scored, add_batch = defaultdict(list), CocoScorer.add_batch
+
+    def noted(scorer, found, batch):
+        for name in ("boxes", "scores", "classes", "valid"):
+            scored[name].append(np.array(getattr(found, name)))
+        scored["image_id"].append(np.array(batch.image_id))
+        scored["image"].append(np.array(batch.valid))
+        add_batch(scorer, found, batch)
+
+    CocoScorer.add_batch = noted
+    return scored
+
+
 def run_processes(count: int, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -158,6 +179,12 @@ def assert_same_run(folder, other):
     (losses, scores), (want_losses, want_scores) = read(folder), read(other)
     np.testing.assert_allclose(losses, want_losses, rtol=2e-4)
     np.testing.assert_allclose(scores, want_scores, atol=1e-3)
+    found, want = (load_for_inference(place, which="last")[1] for place in (folder, other))
+    assert int(found.step) == int(want.step) == STEPS
+    for kind in ("params", "stats", "ema_params", "ema_stats"):
+        leaves = zip(jax.tree.leaves(getattr(found, kind)), jax.tree.leaves(getattr(want, kind)), strict=True)
+        for leaf, wanted in leaves:
+            assert np.linalg.norm(leaf - wanted) <= TOLERANCE * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -178,6 +205,27 @@ def test_each_process_reads_its_share_and_all_together_the_epochs(folders, count
         assert sorted(itertools.chain(*shares)) == sorted(everything[step])
     for epoch in range(2):
         assert sorted(itertools.chain(*everything[3 * epoch : 3 * epoch + 3])) == list(range(24))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_all_processes_score_the_detections_of_one_in_the_batch_that_is_half_full_too(folders, count):
+    want = scored_by(folders[1], 0)
+    assert want["image_id"].tolist() == list(range(12))
+    assert want["valid"][8:].any()
+    for process in range(count):
+        found = scored_by(folders[count], process)
+        for name in ("image_id", "valid", "classes"):
+            np.testing.assert_array_equal(found[name], want[name], err_msg=name)
+        for name in ("boxes", "scores"):  # pixels, and a share of 1
+            np.testing.assert_allclose(found[name], want[name], rtol=TOLERANCE, atol=TOLERANCE * 64, err_msg=name)
+
+
+def scored_by(folder, process):
+    """What a process scored in the last evaluation, by image; rows that only fill up a batch count for nothing."""
+    with np.load(folder / f"scored-{process}.npz") as scored:
+        rows = np.flatnonzero(scored["image"])
+        assert len(scored["image"]) == 16
+        return {name: scored[name][rows[np.argsort(scored["image_id"][rows])]] for name in scored}
 
 
 def seen_by(folder, count):

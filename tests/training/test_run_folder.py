@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from data_pipeline import CocoJson
 from tests.training.toy import toy_experiment
@@ -91,6 +92,19 @@ def test_a_row_for_which_there_is_no_room_is_told_and_leaves_no_half(run):
     assert run.metrics_file.read_bytes() == before
     run.write("train", 2, 1.0, {"loss": 1.0})
     assert [row["step"] for row in read_rows(run.metrics_file)] == [1, 2]
+
+
+def test_the_event_file_has_what_the_log_has(run):
+    run.write("train", 3, 0.5, {"loss": 1.5, "unknown": float("nan")})
+    run.write("eval", 4, 1.0, {"ap": 0.25})
+    (file,) = run.path.glob("events.out.tfevents.*")
+    content, found = file.read_bytes(), []
+    while content:  # length, checksum, event, checksum
+        size = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + size])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[16 + size :]
+    assert found == [(3, "train/loss", 1.5), (4, "eval/ap", 0.25)]
 
 
 def test_an_event_for_which_there_is_no_room_is_told_and_the_log_is_whole(run, caplog):

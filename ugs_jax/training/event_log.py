@@ -1,6 +1,10 @@
 """Event files for TensorBoard, written in the caller's thread, so that an error comes where it can be told."""
 
+import time
 from pathlib import Path
+
+_PERIOD = 60.0
+"""Seconds after which what is noted is written, so that a viewer sees it."""
 
 
 class EventLog:
@@ -20,24 +24,27 @@ class EventLog:
         from tensorboardX.event_file_writer import EventsWriter
 
         self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
 
-    def add(self, name: str, value: float, step: int, seconds: float) -> None:
+    def add(self, name: str, value: float, step: int) -> None:
         """Note a number.
 
         Args:
           name: with `/` between groups.
           value: of the number.
           step: of the run.
-          seconds: of the clock.
         """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        self._writer.write_event(Event(wall_time=seconds, step=step, summary=scalar(name, value)))
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        if time.monotonic() - self._flushed > _PERIOD:
+            self.flush()
 
     def flush(self) -> None:
         """Write what is noted."""
         self._writer.flush()
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Write what is noted, and end."""

@@ -62,7 +62,7 @@ def join_processes(
 def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
     """Look whether process 0 can be reached: where it cannot, JAX ends the process, and says it to programmers."""
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
             f"--coordinator: expected HOST:PORT of process 0, got {coordinator!r}; add a free port of that host, as in "
             f"{host or coordinator}:1234"
@@ -81,18 +81,21 @@ def _reach(coordinator: str, processes: int, process: int, timeout: float) -> No
         raise ConnectionError(
             f"--coordinator {coordinator}: expected {'a free port here' if process == 0 else 'to reach process 0'}, "
             f"got: {error}. Give the first host's name or address and a free port that no firewall closes, and start "
-            f"all processes within {timeout} s"
+            f"all processes within {timeout:g} s"
         ) from error
 
 
 def _wait_for(host: str, port: int, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+    deadline, told = time.monotonic() + timeout, False
     while True:
         try:
             socket.create_connection((host, port), timeout=min(10, timeout)).close()
         except OSError:
             if time.monotonic() > deadline:
                 raise
+            if not told:
+                print(f"waiting for process 0 at {host}:{port}, {timeout:g} s at most", flush=True)
+                told = True
             time.sleep(min(1, timeout))
         else:
             return

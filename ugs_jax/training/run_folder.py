@@ -1,15 +1,12 @@
 """The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
 
-import dataclasses
 import errno
 import fcntl
-import hashlib
 import json
 import logging
 import math
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,24 +18,13 @@ from ugs_jax.report import read_rows
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.event_log import EventLog
 from ugs_jax.training.fitting import Fitted
+from ugs_jax.training.run_identity import describe_data, differences
 from ugs_jax.training.serialize import fitted_from, fitted_to_json, from_json, to_json
 from ugs_jax.training.versions import versions
 
 _logger = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 """What file systems say that know no locks, as some do that are on a network."""
-
-_FREE = (
-    "parallel",
-    "loader.workers",
-    "loader.threads",
-    "loader.cache_bytes",
-    "loader.strict",
-    "loader.box_buckets",
-    "network.remat",
-    "save_every",
-)
-"""Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
 
 
 class RunFolder:
@@ -90,10 +76,9 @@ class RunFolder:
         there = self._read_config().get("experiment")
         there = json.loads(json.dumps(to_json(from_json(there, str(self._config_file)))))  # with fields that are new
         now = json.loads(json.dumps(to_json(experiment)))
-        differences = [text for name, text in _differences(there, now) if not name.startswith(_FREE)]
-        if differences:
+        if found := differences(there, now):
             raise ValueError(
-                f"{self._config_file}: expected the config of the run to be resumed, but {'; '.join(differences)}. "
+                f"{self._config_file}: expected the config of the run to be resumed, but {'; '.join(found)}. "
                 "Use the original settings or another --folder"
             )
 
@@ -126,7 +111,7 @@ class RunFolder:
         summary = {
             "name": experiment.name,
             "seed": experiment.seed,
-            "dataset": _describe_data(experiment),
+            "dataset": describe_data(experiment),
             "classes": list(experiment.data.classes),
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
@@ -239,7 +224,7 @@ class RunFolder:
                 self._events = EventLog(self.path)
             for name, value in row.items():
                 if value is not None:
-                    self._events.add(f"{kind}/{name}", value, step, time.time())
+                    self._events.add(f"{kind}/{name}", value, step)
             if kind == "eval":
                 self._events.flush()
 
@@ -300,31 +285,7 @@ def _explained(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _differences(there: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The field, and `field.of.field is old there and new here`, for all that differs between two JSON values."""
-    if isinstance(there, dict) and isinstance(now, dict) and there.get("type") == now.get("type"):
-        for key in dict.fromkeys([*there, *now]):
-            yield from _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
-    elif there != now:
-        yield name, f"{name or 'experiment'} is {json.dumps(there)} there and {json.dumps(now)} here"
-
-
 def _number(value: Any) -> float | int | None:
     if value is None or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(value)
-
-
-def _describe_data(experiment: Experiment) -> str:
-    """The data set's settings, with files by name and content: equal on two machines, different for two data sets."""
-    data = experiment.data
-    settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
-
-
-def _describe_setting(value: Any) -> str:
-    if not isinstance(value, Path):
-        return str(value)
-    if not value.is_file():
-        return value.name
-    return f"{value.name} {hashlib.sha256(value.read_bytes()).hexdigest()[:12]}"
