@@ -43,7 +43,7 @@ def short_runs(
         patch.setattr(fitting, "detector_with", toy_detector_with)
         patch.setattr(loop._Training, "_evaluate", scored)
         patch.setattr(loop, "finish_run", lambda folder, *_: (folder / "report.md").write_text("# Report\n"))
-        patch.setattr(step, "make_step", lambda *_: short_step)
+        patch.setattr(step, "make_step", lambda *_, **__: short_step)
         patch.setattr(step, "jit_step", lambda *options: compiled.setdefault("step", jit_step(*options)))
         patch.setattr(remote_store, "PAUSES", (0.0, 0.0))
         yield lambda place, **options: train(experiment, place, cache_dir=data, **options)

@@ -117,7 +117,6 @@ TRAIN = ["train", "first_light_ugs", "--folder", "unused"]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--distributed"], "expected a cluster that says how many processes .* got none: .* leave --distributed out"),
         (["--processes", "4"], "expected --coordinator, --processes and --process together.* got no --coordinator and"),
         (["--process", "0"], "got no --coordinator and no --processes; give all three"),
         (["--coordinator", "host0:1234"], "got no --processes and no --process; give all three"),
@@ -134,6 +133,16 @@ def test_what_cannot_be_a_job_is_an_error_that_says_what_to_do(
     assert main([*TRAIN, *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
+    assert not any(tmp_path.iterdir())
+
+
+def test_where_there_is_no_cluster_the_command_says_so(no_cluster, tmp_path):
+    command = [sys.executable, "-m", "ugs_jax.cli", *TRAIN, "--distributed"]  # JAX joins before its first computation
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"expected a cluster that says how many processes .* got none: .* leave --distributed out", line)
     assert not any(tmp_path.iterdir())
 
 

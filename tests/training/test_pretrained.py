@@ -33,7 +33,7 @@ def idle_step(state, batch):
 def quick():
     """No real steps, networks traced without checks, as in use, and fresh parameters that are only drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "make_step", lambda *_: idle_step)
+        patch.setattr(step, "make_step", lambda *_, **__: idle_step)
         patch.setattr(Detector, "init", lambda network, seed: jax.tree.map(jnp.asarray, drawn(network, seed)))
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         patch.setattr(training, "load_for_inference", functools.cache(lambda path, _, which: inference(path, which)))
