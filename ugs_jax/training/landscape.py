@@ -92,8 +92,7 @@ def measure_landscape(
         return objective(outputs, batch, detector.localization, detector.arch, experiment.gains)[0]
 
     def loss(params: Any, batch: Batch) -> Array:
-        whole = experiment.accumulate == 1
-        return loss_of(params, batch, None) if whole else mean_loss(loss_of, params, batch, experiment.accumulate)
+        return mean_loss(loss_of, params, batch, experiment.accumulate)
 
     return landscape_of(loss, state.params, batch, steps=steps, probes=probes, points=points)
 

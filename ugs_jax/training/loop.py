@@ -15,7 +15,6 @@ import numpy as np
 from data_pipeline import TrainLoader, prefetch
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.report import read_metrics
-from ugs_jax.training.accumulation import Metrics
 from ugs_jax.training.checkpoint import Checkpoints
 from ugs_jax.training.config import Experiment
 from ugs_jax.training.evaluate import evaluate, jit_detect
@@ -40,7 +39,7 @@ from ugs_jax.training.sharding import (
     replicated,
 )
 from ugs_jax.training.sharpness import SHARPNESS
-from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
+from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
 from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
 from ugs_jax.training.versions import other_versions, versions

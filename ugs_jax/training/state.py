@@ -10,6 +10,8 @@ from jaxtyping import Array, Int
 from ugs_jax.detectors import Detector
 
 Tree = dict[str, Any]
+Metrics = dict[str, Array]
+"""What a step measures, by name: scalars."""
 NO_BAD_STEP = -1
 
 

@@ -12,13 +12,13 @@ from jaxtyping import Array
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
-from ugs_jax.training.accumulation import Metrics, accumulate_gradient, mean_loss, micro_batches
+from ugs_jax.training.accumulation import accumulate_gradient, map_parts, mean_loss
 from ugs_jax.training.config import Ema, Experiment
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
-from ugs_jax.training.state import NO_BAD_STEP, TrainState, create_state
+from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
@@ -62,19 +62,15 @@ def make_step(
         gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(params, stats, batch, count, part)
         return gradient, stats, {**metrics, **sharpness(outputs, batch, count + 1)}
 
-    def gradient_of_all(state: TrainState, batch: Batch) -> tuple[Any, Any, Metrics]:
-        if accumulate == 1:
-            return gradient_of(state.params, state.stats, batch, state.step, None)
-        one = lambda stats, rows, part: gradient_of(state.params, stats, rows, state.step, part)  # noqa: E731
-        return accumulate_gradient(one, state.params, state.stats, batch, accumulate)
-
-    def loss_of_all(params: Any, state: TrainState, batch: Batch) -> Array:
-        loss = lambda params, rows, part: loss_of(params, state.stats, rows, state.step, part)[0]  # noqa: E731
-        return loss(params, batch, None) if accumulate == 1 else mean_loss(loss, params, batch, accumulate)
-
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
-        gradient, stats, metrics = gradient_of_all(state, batch)
+        gradient, stats, metrics = accumulate_gradient(
+            lambda stats, rows, part: gradient_of(state.params, stats, rows, state.step, part),
+            state.params,
+            state.stats,
+            batch,
+            accumulate,
+        )
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
@@ -82,7 +78,12 @@ def make_step(
             state.params,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: loss_of_all(params, state, batch),
+            value_fn=lambda params: mean_loss(
+                lambda params, rows, part: loss_of(params, state.stats, rows, state.step, part)[0],
+                params,
+                batch,
+                accumulate,
+            ),
             uncertainty=metrics["uncertainty"],
         )
         params = optax.apply_updates(state.params, updates)
@@ -114,18 +115,14 @@ def make_finite_check(
     """
     gradient_of = jax.grad(_loss_of(detector, gains, seed), has_aux=True)
 
-    def check_part(state: TrainState, batch: Batch, part: Array | None = None) -> dict[str, Any]:
-        gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, batch, state.step, part)
-        levels = [level._asdict() for level in outputs.levels]
-        tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
-        return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
-
     def check(state: TrainState, batch: Batch) -> dict[str, Any]:
-        if accumulate == 1:
-            return check_part(state, batch)
-        rows = jnp.arange(accumulate), micro_batches(batch, accumulate)
-        found = jax.lax.map(lambda part: check_part(state, part[1], part[0]), rows)
-        return jax.tree.map(jnp.all, found)
+        def finite(rows: Batch, part: Array | None) -> dict[str, Any]:
+            gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, rows, state.step, part)
+            levels = [level._asdict() for level in outputs.levels]
+            tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
+            return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
+
+        return jax.tree.map(jnp.all, map_parts(finite, batch, accumulate))
 
     return check
 
