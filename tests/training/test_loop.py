@@ -28,7 +28,7 @@ from ugs_jax.training import (
     read_experiment,
     train,
 )
-from ugs_jax.training.non_finite import name_images, write_batch
+from ugs_jax.training.non_finite import attempt, name_images, write_batch
 
 EXPERIMENT = toy_experiment()
 STEPS = 6  # 12 images in batches of 4, 2 epochs
@@ -217,7 +217,7 @@ def test_the_last_good_state_is_kept_before_the_batch_for_which_there_may_be_no_
     def full():
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert loop._tried(full, "the batch", "is in {}").startswith("the batch could not be written ([Errno 28] No space")
+    assert attempt(full, "the batch", "is in {}").startswith("the batch could not be written ([Errno 28] No space")
 
 
 def test_the_last_good_state_can_be_restored_after_a_non_finite_step(exploded):

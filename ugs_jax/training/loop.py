@@ -3,7 +3,6 @@
 import logging
 import math
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from ugs_jax.training.config import Experiment
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
 from ugs_jax.training.fitting import fitted_detector
-from ugs_jax.training.non_finite import NonFiniteError, first_bad_tensor, name_images, write_batch
+from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tensor, name_images, write_batch
 from ugs_jax.training.preemption import PreemptedError, Preemption
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.training.processes import in_first_process, is_first_process
@@ -269,9 +268,9 @@ class _Training:
         before = step - (count - len(rows))
         bad, self.pending = rows[before], rows[:before]
         # First what cannot be made again. What cannot be written must not hide why the run stops.
-        saved = _tried(lambda: self._save_and_wait(step, good), "the last good state", "is the run's last checkpoint")
+        saved = attempt(lambda: self._save_and_wait(step, good), "the last good state", "is the run's last checkpoint")
         batch = self.loader.batch_at(step)
-        written = _tried(lambda: write_batch(self.folder.path, step, batch), "the batch", "is in {}")
+        written = attempt(lambda: write_batch(self.folder.path, step, batch), "the batch", "is in {}")
         names = [n.replace("_", " ") for n, value in bad.items() if not np.isfinite(value) and n not in SHARPNESS]
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
@@ -296,14 +295,6 @@ class _Training:
         except ValueError as error:
             _logger.warning("%s The report shows the last state instead of the best.", error)
             return state
-
-
-def _tried(act: Callable[[], object], what: str, done: str) -> str:
-    """That it is done, with what `act` returns in it, or why it is not."""
-    try:
-        return f"{what} {done.format(act())}"
-    except (OSError, ValueError) as error:  # the latter in all processes but the first
-        return f"{what} could not be written ({error})"
 
 
 def _mean(values: list[float]) -> float:

@@ -1,6 +1,7 @@
 """What is told and kept when a loss, a gradient or an update is not a finite number."""
 
 import io
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def first_bad_tensor(experiment: Experiment, detector: Detector, mesh: Mesh, sta
     check = make_finite_check(detector, experiment.gains, experiment.seed, experiment.accumulate)
     with closing(prefetch([batch], batch_sharding(mesh), size=1)) as batches:
         return first_non_finite(jax.jit(check, out_shardings=replicated(mesh))(state, next(batches)))
+
+
+def attempt(act: Callable[[], object], what: str, done: str) -> str:
+    """Do what must not hide why a run stops; returns that it is done, or why it is not.
+
+    Args:
+      act: may raise OSError, and ValueError in all processes but the first.
+      what: is written by it.
+      done: what is said then; `{}` in it becomes what `act` returns.
+    """
+    try:
+        return f"{what} {done.format(act())}"
+    except (OSError, ValueError) as error:
+        return f"{what} could not be written ({error})"
