@@ -9,7 +9,7 @@ from tests.training.toy import toy_experiment
 from ugs_jax import several_runs
 from ugs_jax.cli import main
 from ugs_jax.commands import run_folder
-from ugs_jax.detectors import Interval
+from ugs_jax.objectives import UGS
 from ugs_jax.training import RunFolder, fit_to
 
 CONFIG = """
@@ -134,7 +134,7 @@ def test_runs_keep_the_order_of_their_names_and_every_method_comes_before_the_ne
         "ugs_jax.compare_command.train_once", lambda one, *_, **__: trained.append((one.name, one.seed)) or one.name
     )
     monkeypatch.setattr("ugs_jax.compare_command.write_comparison", lambda runs, *_: compared.extend(runs))
-    finished = begin_run(tmp_path / "finished", replace(toy_experiment(Interval()), name="C"))
+    finished = begin_run(tmp_path / "finished", replace(toy_experiment(UGS()), name="C"))
     names = [config_file(tmp_path, "A", "a.py"), finished, config_file(tmp_path, "B", "b.py")]
     assert main(["compare", *names, "--seeds", "4", "2", "--folder", str(tmp_path / "runs")]) == 0
     assert trained == [("A", 4), ("B", 4), ("A", 2), ("B", 2)]

@@ -11,9 +11,10 @@ from data_pipeline import VisDrone
 from tests.compiling import compiled_quickly
 from tests.training.toy import ToyDetector, toy_experiment
 from ugs_jax.cli import main
-from ugs_jax.detectors import Architecture, Interval, Regression
+from ugs_jax.detectors import Architecture
 from ugs_jax.inference import Augmented, Calibration, Merge, Tiling
 from ugs_jax.inference_options import InferenceOptions
+from ugs_jax.objectives import UGS, BoxRegression
 from ugs_jax.training import RunFolder, create_state, device_mesh, fit_to
 
 ROWS = "8,9,10,8,1,4,0,0\n40,30,12,20,1,1,0,0\n"
@@ -57,7 +58,7 @@ ANCHORS = tuple(tuple((s * w, s * h) for w, h in ((0.8, 1.0), (1.2, 0.9), (1.0, 
 
 @pytest.fixture
 def run(data, tmp_path, monkeypatch):
-    return run_of(Interval(), data, tmp_path / "run", monkeypatch)
+    return run_of(UGS(), data, tmp_path / "run", monkeypatch)
 
 
 def evaluated(run, *words):
@@ -88,7 +89,7 @@ def test_of_images_without_annotations_only_the_submission_is_written(run, capsy
 
 
 def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch, capsys):
-    run = run_of(Interval(), toy_experiment().data, tmp_path / "run", monkeypatch)
+    run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
     assert "split: expected" in capsys.readouterr().err
 
@@ -127,8 +128,8 @@ def test_the_deviations_of_a_run_are_compared_with_its_errors(run, monkeypatch, 
 @pytest.mark.parametrize(
     ("localization", "words", "message"),
     [
-        (Regression(), [], "objective predicts a distribution, Interval or Distribution, got Regression"),
-        (Interval(), ["--split", "test"], "--calibration: expected --split val or train, got test"),
+        (BoxRegression(), [], "objective predicts a distribution, UGS or DFL, got BoxRegression"),
+        (UGS(), ["--split", "test"], "--calibration: expected --split val or train, got test"),
     ],
 )
 def test_without_deviations_or_objects_there_is_no_calibration(

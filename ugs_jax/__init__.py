@@ -5,12 +5,13 @@ The public modules, from the ground up:
 - `boxes`: formats, overlaps, the offset codec and non-maximum suppression;
 - `labels`: interval non-uniform grids, two-hot labels and their expectation;
 - `losses`: localization losses as pure, unreduced functions;
-- `refinement`: uncertainty-guided perturbation of features;
+- `objectives`: UGS, DFL and box regression behind one protocol, for any detector; refinement, second stage, quality;
 - `curvature`: Hessians of box losses in closed form and by autodiff, and equations verified against it;
 - `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt; its
   `ugs_stabilize` and `stabilize_loss` are here too;
 - `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
   to be scored;
+- `weights`: published checkpoints in, safetensors and programs out;
 - `inference`: images of any size, in tiles, mirrored, at several scales;
 - `plotting`, `report`: a run, or several side by side, as curves, tables and text.
 
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from ugs_jax import inference as inference
     from ugs_jax import labels as labels
     from ugs_jax import losses as losses
+    from ugs_jax import objectives as objectives
     from ugs_jax import plotting as plotting
-    from ugs_jax import refinement as refinement
     from ugs_jax import report as report
     from ugs_jax import stabilize as stabilize
     from ugs_jax import training as training
+    from ugs_jax import weights as weights
     from ugs_jax.stabilize import stabilize_loss as stabilize_loss
     from ugs_jax.stabilize import ugs_stabilize as ugs_stabilize
 
@@ -54,13 +56,14 @@ __all__ = [
     "inference",
     "labels",
     "losses",
+    "objectives",
     "plotting",
-    "refinement",
     "report",
     "stabilize",
     "stabilize_loss",
     "training",
     "ugs_stabilize",
+    "weights",
 ]
 
 

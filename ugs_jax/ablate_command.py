@@ -38,7 +38,7 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: a name or Python file. Its objective, if it is an `Interval`, is the whole of UGS.
+          config: a name or Python file. Its objective, if it is an `UGS`, is the whole of UGS.
           methods: the baseline first, of l2, smooth_l1, ciou, dfl, ce, in, um_entropy, um_match, ur, fitted.
           seeds: each method is trained once with each.
           folder: a folder or URL; holds the runs, ablation.md and ablation.json, and comparison.png.

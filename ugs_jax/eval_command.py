@@ -160,12 +160,12 @@ def _print(found: Evaluation, title: str) -> None:
 
 
 def _check_calibration(experiment: "Experiment", split: Split) -> None:
-    from ugs_jax.detectors import Regression
+    from ugs_jax.objectives import BoxRegression
 
-    if isinstance(experiment.localization, Regression):
+    if isinstance(experiment.localization, BoxRegression):
         raise ValueError(
-            "--calibration: expected a run whose objective predicts a distribution, Interval or Distribution, got "
-            "Regression, which predicts no deviations; leave --calibration out"
+            "--calibration: expected a run whose objective predicts a distribution, UGS or DFL, got "
+            "BoxRegression, which predicts no deviations; leave --calibration out"
         )
     if split not in ("val", "train"):
         raise ValueError(f"--calibration: expected --split val or train, got {split}; run it without --split")

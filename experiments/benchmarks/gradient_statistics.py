@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.detectors import Localization, Outputs, localize
+from ugs_jax.detectors import Outputs, localize
 from ugs_jax.detectors.architecture import Architecture
+from ugs_jax.objectives import Localization
 from ugs_jax.training.matching import Match, match
 
 SIZES = {"lt32": (0.0, 32.0), "ge32": (32.0, np.inf), "all": (0.0, np.inf)}

@@ -92,7 +92,7 @@ class Settings:
       groups: batches of `batch_size` that a probe takes its gradients from.
       methods: of `ugs ablate`; the first, ur being all of UGS, is what the others are divided by.
       experiment: name or Python file of a config, whose data, network, loader, gains and optimizer are used (and its
-        localization for UGS, if that is an `Interval`); by default light tiny scenes and the pico network.
+        localization for UGS, if that is an `UGS`); by default light tiny scenes and the pico network.
       image_size: height and width of the tiny scenes, px.
       batch_size: images a step.
       output: file for every probe, as JSON.

@@ -19,7 +19,7 @@ from rich.console import Console
 from data_pipeline.rows import cut_boxes
 from experiments.benchmarks.step_cost import Objective, Settings, compile_objective, make_batches
 from ugs_jax import losses
-from ugs_jax.detectors import Interval, Regression
+from ugs_jax.objectives import UGS, BoxRegression
 from ugs_jax.training.step_cost import interleave, ratio_of_medians
 
 
@@ -40,7 +40,7 @@ def main(settings: Rooms) -> None:
     """Measures and prints one line of JSON."""
     rooms = sorted(settings.rooms)
     settings = replace(settings, max_boxes=rooms[-1])
-    localization: Objective = Interval() if settings.objective == "ugs" else Regression(losses.ciou)
+    localization: Objective = UGS() if settings.objective == "ugs" else BoxRegression(losses.ciou)
     with Console(stderr=True).status("compiling, then timing"):
         dataset, batches = make_batches(settings)
         most = max(int(batch.mask.sum(axis=-1).max()) for batch in batches)

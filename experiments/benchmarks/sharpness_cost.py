@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from experiments.benchmarks.step_cost import Settings, compile_objective, make_batches
-from ugs_jax.detectors import Interval
+from ugs_jax.objectives import UGS
 from ugs_jax.training import Experiment
 from ugs_jax.training.step_cost import interleave, ratio_of_medians
 
@@ -28,7 +28,7 @@ def main(settings: Settings) -> None:
     settings = settings.resolved()
     with Console(stderr=True).status("compiling, then timing"):
         dataset, batches = make_batches(settings)
-        always, never = (compile_objective(Interval(), dataset, settings, batches[0], every) for every in (1, _NEVER))
+        always, never = (compile_objective(UGS(), dataset, settings, batches[0], every) for every in (1, _NEVER))
         measured, plain = interleave((always, never), batches, settings.repeats, settings.warmup)
     ratio, interval = ratio_of_medians(measured.wall, plain.wall)
     processor, processor_interval = ratio_of_medians(measured.processor, plain.processor)

@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.step_cost
 
 takes about three minutes on two idle cores, most of it compilation. Both steps are the ones that `ugs train` runs, with
-donated state, on the same batches; only the localization objective differs: `Interval()` as it comes (CE on the IN
-grid, UM, UR) against `Regression(ciou)`. The last line is JSON.
+donated state, on the same batches; only the localization objective differs: `UGS()` as it comes (CE on the IN
+grid, UM, UR) against `BoxRegression(ciou)`. The last line is JSON.
 
 `time_ratio` is the ratio of the median step times, UGS over CIoU. The two take turns and swap who goes first, so that
 drift of the machine hits both; `time_ratio_interval` is its 95 % bootstrap interval, `time_ratio_quartiles` holds the
@@ -31,12 +31,12 @@ from rich.table import Table
 
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes, TrainLoader
 from ugs_jax import losses
-from ugs_jax.detectors import Distribution, Interval, Regression
 from ugs_jax.detectors.architecture import Size
+from ugs_jax.objectives import DFL, UGS, BoxRegression
 from ugs_jax.training import Experiment, Network, device_mesh
 from ugs_jax.training.step_cost import CompiledStep, Times, compile_step, interleave, ratio_of_medians
 
-Objective = Regression | Distribution | Interval
+Objective = BoxRegression | DFL | UGS
 MEBIBYTE = 2.0**20
 
 
@@ -112,7 +112,7 @@ def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[
         dataset, batches = make_batches(settings)
         programs: list[CompiledStep] = []
         peaks: list[int | None] = []
-        for name, localization in (("CIoU", Regression(losses.ciou)), ("UGS", Interval())):
+        for name, localization in (("CIoU", BoxRegression(losses.ciou)), ("UGS", UGS())):
             status.update(f"compiling {name}")
             programs.append(compile_objective(localization, dataset, settings, batches[0]))
             jax.block_until_ready(programs[-1].step(programs[-1].start(), batches[0]))

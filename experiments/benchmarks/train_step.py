@@ -51,8 +51,8 @@ from data_pipeline import LoaderOptions, TinyScenes, TrainLoader
 from experiments.benchmarks.flops import gradient_flops
 from experiments.benchmarks.training_sides import Framework, Problem, Worker
 from experiments.benchmarks.training_table import Turns, comparison, print_table, worst
-from ugs_jax.detectors import Interval, Regression
 from ugs_jax.detectors.architecture import Size
+from ugs_jax.objectives import UGS, BoxRegression
 from ugs_jax.training import Experiment, Network, build_detector
 from ugs_jax.training.planning.hardware import HARDWARE
 
@@ -151,7 +151,7 @@ def problem_of(case: Case, settings: Settings) -> Problem:
     experiment = Experiment(
         name="train step",
         data=TinyScenes("full", sides, train_images=max(images, 8), val_images=1, seed=settings.seed),
-        localization=Regression() if settings.objective == "ciou" else Interval(),
+        localization=BoxRegression() if settings.objective == "ciou" else UGS(),
         network=Network(case.size, settings.p2, dtype=case.dtype),
         loader=loader,
         seed=settings.seed,

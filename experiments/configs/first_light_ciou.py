@@ -4,13 +4,14 @@
 """
 
 from data_pipeline import Augmentation, LoaderOptions, TinyScenes
-from ugs_jax.detectors import Postprocess, Regression
+from ugs_jax.detectors import Postprocess
+from ugs_jax.objectives import BoxRegression
 from ugs_jax.training import AdamW, Ema, Experiment, Gains, Network, Schedule
 
 experiment = Experiment(
     name="CIoU",
     data=TinyScenes(variant="light", image_size=(160, 160), train_images=512, val_images=128),
-    localization=Regression(),
+    localization=BoxRegression(),
     network=Network(size="p", p2=True),
     loader=LoaderOptions(
         image_size=(160, 160),

@@ -3,6 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.first_light_ciou import experiment as baseline
-from ugs_jax.detectors import Interval
+from ugs_jax.objectives import UGS
 
-experiment = replace(baseline, name="UGS", localization=Interval())
+experiment = replace(baseline, name="UGS", localization=UGS())

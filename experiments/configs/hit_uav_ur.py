@@ -3,6 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.hit_uav_ciou import experiment as baseline
-from ugs_jax.detectors import Interval
+from ugs_jax.objectives import UGS
 
-experiment = replace(baseline, name="UGS: CE + IN + UM + UR", localization=Interval())
+experiment = replace(baseline, name="UGS: CE + IN + UM + UR", localization=UGS())

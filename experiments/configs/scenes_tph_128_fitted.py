@@ -3,6 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.scenes_tph_128_ugs import experiment as ugs
-from ugs_jax.detectors import FittedGrid, Interval
+from ugs_jax.objectives import UGS, FittedGrid
 
-experiment = replace(ugs, name="TPH 128² + UGS, fitted grids", localization=Interval(FittedGrid(), FittedGrid()))
+experiment = replace(ugs, name="TPH 128² + UGS, fitted grids", localization=UGS(FittedGrid(), FittedGrid()))

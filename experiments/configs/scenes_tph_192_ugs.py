@@ -3,6 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.scenes_tph_192 import experiment as baseline
-from ugs_jax.detectors import Interval
+from ugs_jax.objectives import UGS
 
-experiment = replace(baseline, name="TPH 192² + UGS", localization=Interval())
+experiment = replace(baseline, name="TPH 192² + UGS", localization=UGS())

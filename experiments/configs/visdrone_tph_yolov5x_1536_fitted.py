@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from experiments.configs.visdrone_tph_yolov5x_1536_ugs import experiment as ugs
-from ugs_jax.detectors import FittedGrid
+from ugs_jax.objectives import FittedGrid
 
 experiment = replace(
     ugs,

@@ -28,13 +28,14 @@ import os
 from pathlib import Path
 
 from data_pipeline import Augmentation, LoaderOptions, VisDrone
-from ugs_jax.detectors import Postprocess, Regression
+from ugs_jax.detectors import Postprocess
+from ugs_jax.objectives import BoxRegression
 from ugs_jax.training import AdamW, Experiment, Gains, Network, Schedule
 
 experiment = Experiment(
     name="TPH-YOLOv5-x 640²",
     data=VisDrone(Path(os.environ.get("VISDRONE", "data/visdrone"))),
-    localization=Regression(),
+    localization=BoxRegression(),
     network=Network(size="x", kind="tph", dtype="bfloat16"),
     loader=LoaderOptions(
         image_size=(640, 640),

@@ -6,6 +6,6 @@ The library's default matches it to the label's instead; in our runs the two wer
 from dataclasses import replace
 
 from experiments.configs.visdrone_tph_yolov5x_640 import experiment as baseline
-from ugs_jax.detectors import Interval, Uncertainty
+from ugs_jax.objectives import UGS, Uncertainty
 
-experiment = replace(baseline, name="TPH-YOLOv5-x 640² + UGS", localization=Interval(um=Uncertainty("entropy")))
+experiment = replace(baseline, name="TPH-YOLOv5-x 640² + UGS", localization=UGS(um=Uncertainty("entropy")))

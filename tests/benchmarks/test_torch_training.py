@@ -12,7 +12,8 @@ from data_pipeline import LoaderOptions, TinyScenes
 from tests.flags import QUICKLY
 from tests.training.toy import random_batch
 from ugs_jax import losses
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression, assign
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, assign
+from ugs_jax.objectives import BoxRegression
 from ugs_jax.training import SGD, AdamW, Experiment, Network, Schedule, create_state, make_step, objective
 
 torch = pytest.importorskip("torch")
@@ -23,14 +24,14 @@ P2_ANCHORS = (((5, 6), (8, 15), (16, 11)), *COCO_ANCHORS)
 
 
 def detector_of(size, p2=False, classes=10):
-    return Detector(Architecture(size, p2, classes, P2_ANCHORS if p2 else COCO_ANCHORS), Regression())
+    return Detector(Architecture(size, p2, classes, P2_ANCHORS if p2 else COCO_ANCHORS), BoxRegression())
 
 
 def experiment_of(p2=False, optimizer=None):
     return Experiment(
         "test",
         TinyScenes(),
-        localization=Regression(),
+        localization=BoxRegression(),
         network=Network("p", p2),
         loader=LoaderOptions((64, 64), 2),
         optimizer=optimizer or AdamW(Schedule(1e-3, warmup_epochs=0.02)),

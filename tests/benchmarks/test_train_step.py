@@ -14,7 +14,8 @@ from experiments.benchmarks.training_sides import Problem, Worker
 from experiments.benchmarks.training_table import Turns, comparison
 from tests.benchmarks.running import result_with_the_toy
 from tests.training.toy import random_batch, toy_detector_with, toy_experiment
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
+from ugs_jax.objectives import BoxRegression
 from ugs_jax.training import Gains
 
 
@@ -42,7 +43,7 @@ def test_either_gradient_of_a_convolution_costs_what_the_convolution_does(stride
 
 def test_a_step_of_yolov5n_costs_three_times_its_kernels_at_every_cell():
     """Less the gradient in the images, and the layer that localizes, which is applied to three candidates a level."""
-    detector = Detector(Architecture("n", False, 80, COCO_ANCHORS), Regression())
+    detector = Detector(Architecture("n", False, 80, COCO_ANCHORS), BoxRegression())
     params, _ = jax.eval_shape(lambda: detector.init(0))
     strides = {
         ("backbone", "stem"): 2,

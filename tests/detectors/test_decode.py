@@ -9,23 +9,14 @@ import pytest
 
 from tests.flags import QUICKLY
 from tests.reference import detection_by_hand, localization_by_hand
-from ugs_jax.detectors import (
-    Architecture,
-    Detections,
-    Grid,
-    Interval,
-    Level,
-    Localizer,
-    Postprocess,
-    Regression,
-    detect,
-)
+from ugs_jax.detectors import Architecture, Detections, Level, Localizer, Postprocess, detect
+from ugs_jax.objectives import UGS, BoxRegression, Grid
 
 CLASSES, B, C = 3, 2, 6
 ANCHORS = (((6.0, 8.0), (14.0, 9.0)), ((18.0, 20.0), (30.0, 24.0)), ((40.0, 44.0), (60.0, 50.0)))
 ARCH = Architecture("p", False, CLASSES, ANCHORS)
 SHAPES = ((4, 6), (2, 3), (1, 2))
-OBJECTIVES = {"regression": Regression(), "interval": Interval(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))}
+OBJECTIVES = {"regression": BoxRegression(), "interval": UGS(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))}
 
 
 def outputs(objective, seed=0):
@@ -43,7 +34,7 @@ def run(levels, localizers, name, options):
 
 def decode_by_loops(objective, raw, center, size, stride):
     unit = (stride, stride)
-    if isinstance(objective, Regression):
+    if isinstance(objective, BoxRegression):
         return localization_by_hand.regression(raw, center, size, unit)
     grids = objective.center.points(), objective.size.points()
     return localization_by_hand.interval(raw, center, size, unit, *grids)

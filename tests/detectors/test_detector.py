@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import Architecture, Detector, Distribution, Interval, Postprocess, Regression, detect
+from ugs_jax.detectors import Architecture, Detector, Postprocess, detect
+from ugs_jax.objectives import DFL, UGS, BoxRegression
 
 ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))
 ARCH = Architecture("p", False, 3, ANCHORS)
@@ -18,7 +19,7 @@ OPTIONS = Postprocess(score_threshold=0.0, candidates=50, max_detections=20)
 
 @pytest.fixture(scope="module")
 def detector():
-    return Detector(ARCH, Interval())
+    return Detector(ARCH, UGS())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_num_parameters_counts_what_init_makes(detector, variables):
     assert detector.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables[0]))
 
 
-@pytest.mark.parametrize("other", [Regression(), Distribution()])
+@pytest.mark.parametrize("other", [BoxRegression(), DFL()])
 def test_objectives_share_their_initial_weights_but_for_the_localizers(variables, other):
     params, stats = Detector(ARCH, other).init(0)
     ours, theirs = leaves(variables[0]), leaves(params)
@@ -106,7 +107,7 @@ def test_detections_are_those_of_its_outputs_and_compile_once(detector, variable
 
 
 def test_half_precision_keeps_scores_parameters_and_statistics_in_float32(variables, images):
-    half = Detector(Architecture("p", False, 3, ANCHORS, dtype=jnp.bfloat16), Interval())
+    half = Detector(Architecture("p", False, 3, ANCHORS, dtype=jnp.bfloat16), UGS())
     outputs, stats = jax.eval_shape(lambda p, s: half.apply(p, s, images, train=True), *variables)
     assert {level.features.dtype for level in outputs.levels} == {jnp.dtype("bfloat16")}
     rest = [(level.objectness, level.classes) for level in outputs.levels], outputs.localizers, stats
@@ -127,7 +128,7 @@ def test_without_kept_activations_loss_gradient_and_statistics_are_the_same():
     found = []
     with jax.enable_x64(True):
         for remat in (False, True):
-            detector = Detector(replace(ARCH, remat=remat, dtype=jnp.float64), Regression())
+            detector = Detector(replace(ARCH, remat=remat, dtype=jnp.float64), BoxRegression())
             variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), detector.init(0))
 
             def loss(params, stats, detector=detector):

@@ -7,10 +7,11 @@ import pytest
 
 from tests.flags import QUICKLY
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Interval, Localizer, gather, localize
+from ugs_jax.detectors import Localizer, gather, localize
+from ugs_jax.objectives import UGS
 
 B, H, W, C, A = 2, 3, 4, 5, 2
-OBJECTIVE = Interval()
+OBJECTIVE = UGS()
 # A cell twice, the first and the last, and one that is gathered twice by the second image only.
 CELLS = np.array([[0, 7, 7, 11, 2], [5, 5, 5, 0, 11]], np.int32)
 

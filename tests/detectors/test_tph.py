@@ -11,12 +11,13 @@ import pytest
 from flax import nnx
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import Architecture, Detector, Postprocess, Regression
+from ugs_jax.detectors import Architecture, Detector, Postprocess
 from ugs_jax.detectors.architecture import anchors_a_cell
 from ugs_jax.detectors.attention import CBAM
 from ugs_jax.detectors.blocks import call_block
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.detectors.yolov5 import _call_block_twice
+from ugs_jax.objectives import BoxRegression
 from ugs_jax.training import Network
 from ugs_jax.weights.published import flat_leaves
 
@@ -38,7 +39,7 @@ def detector_of(kind, size="p", classes=3):
     p2 = kind != "tph_plus"
     levels = ((6.0, 6.0), (12.0, 10.0), (20.0, 24.0), (60.0, 50.0))[0 if p2 else 1 :]
     anchors = tuple((level,) * anchors_a_cell(kind) for level in levels)
-    return Detector(Architecture(size, p2, classes, anchors, kind=kind), Regression())
+    return Detector(Architecture(size, p2, classes, anchors, kind=kind), BoxRegression())
 
 
 def images(count=2, height=64, width=96):

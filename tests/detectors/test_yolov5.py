@@ -14,8 +14,9 @@ from flax import nnx
 from tests.flags import QUICKLY
 from tests.reference import torch_state_dict
 from ugs_jax.boxes import Anchors, xyxy_to_cxcywh
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Interval, Regression, localize
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, localize
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.objectives import UGS, BoxRegression
 
 P2_ANCHORS = (((4, 5), (8, 10), (13, 11)), *COCO_ANCHORS)
 FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures"
@@ -48,14 +49,14 @@ def unchecked(monkeypatch):
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("size", "p2"), PUBLISHED)
 def test_parameter_counts_are_the_published_ones(size, p2):
-    counts = [Detector(architecture(size, p2, classes), Regression()).num_parameters() for classes in (80, 10)]
+    counts = [Detector(architecture(size, p2, classes), BoxRegression()).num_parameters() for classes in (80, 10)]
     assert tuple(counts) == PUBLISHED[size, p2]
 
 
 def test_interval_outputs_widen_only_the_localizers():
     """A further output of each of the 3 anchors costs one weight a channel (64 + 128 + 256 in n) and one bias."""
-    count = Detector(architecture(), Interval()).num_parameters()
-    assert count - PUBLISHED["n", False][1] == 3 * (Interval().num_outputs - 4) * (64 + 128 + 256 + 3)
+    count = Detector(architecture(), UGS()).num_parameters()
+    assert count - PUBLISHED["n", False][1] == 3 * (UGS().num_outputs - 4) * (64 + 128 + 256 + 3)
 
 
 def from_published(state, arch):
@@ -150,7 +151,7 @@ def test_outputs_equal_those_of_the_published_network(published):
         center = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), -1)[:, :, None] * stride
         center = jnp.asarray(np.broadcast_to(center, (*raw.shape[1:4], 2)), jnp.float32)
         size = jnp.broadcast_to(jnp.asarray(want["anchors_px"][i]), center.shape)
-        boxes = Regression().decode(raw, Anchors(center, size, jnp.full_like(center, stride)))
+        boxes = BoxRegression().decode(raw, Anchors(center, size, jnp.full_like(center, stride)))
         decoded.append(np.asarray(xyxy_to_cxcywh(boxes)).transpose(0, 3, 1, 2, 4).reshape(2, -1, 4))
     # px; boxes reach 4 × 373 px
     np.testing.assert_allclose(np.concatenate(decoded, 1), want["decoded"][..., :4], rtol=1e-4, atol=0.02)

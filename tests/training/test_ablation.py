@@ -9,37 +9,37 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax import losses
 from ugs_jax.cli import main
-from ugs_jax.detectors import FittedGrid, Grid, GridPoints, Interval, Regression, Uncertainty
+from ugs_jax.objectives import UGS, BoxRegression, FittedGrid, Grid, GridPoints, Uncertainty
 from ugs_jax.training import fitting
 from ugs_jax.training.ablation import DEFAULT_METHODS, METHODS, ablation
 
-UGS = Interval(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.5)), um=Uncertainty("entropy", 0.3))
+UGS = UGS(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.5)), um=Uncertainty("entropy", 0.3))
 
 
 def test_methods_differ_in_one_part_of_what_the_config_has():
     config = toy_experiment(UGS)
     found = {key: one.localization for key, one in zip(METHODS, ablation(config, tuple(METHODS)), strict=True)}
-    assert found["l2"] == Regression(losses.l2, space="offsets")
-    assert found["ciou"] == Regression(losses.ciou)
+    assert found["l2"] == BoxRegression(losses.l2, space="offsets")
+    assert found["ciou"] == BoxRegression(losses.ciou)
     assert found["ur"] == UGS
     assert found["um_entropy"] == replace(UGS, refinement=None)
     assert found["um_match"] == replace(UGS, refinement=None, um=Uncertainty("match", 0.3))
     assert found["in"] == replace(UGS, refinement=None, um=None)
-    assert found["ce"] == Interval(Grid(1.0, 0.0, 4), Grid(1.5, 0.0, 4), um=None, refinement=None)
+    assert found["ce"] == UGS(Grid(1.0, 0.0, 4), Grid(1.5, 0.0, 4), um=None, refinement=None)
     assert found["fitted"] == replace(UGS, center=FittedGrid(4), size=FittedGrid(4))
 
 
 def test_a_config_with_another_objective_gets_the_default_one():
-    config = toy_experiment(Regression())
+    config = toy_experiment(BoxRegression())
     *_, whole, _ = ablation(config)
-    assert whole == replace(config, name="CE + IN + UM + UR", localization=Interval())
+    assert whole == replace(config, name="CE + IN + UM + UR", localization=UGS())
     assert [one.name for one in ablation(config)] == [METHODS[key].name for key in DEFAULT_METHODS]
 
 
 def test_grids_that_the_config_fits_are_fitted_by_one_method_only():
-    config = toy_experiment(Interval(FittedGrid(6), FittedGrid(6)))
+    config = toy_experiment(UGS(FittedGrid(6), FittedGrid(6)))
     whole, fitted = (one.localization for one in ablation(config, ("ur", "fitted")))
-    assert whole == Interval(Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
+    assert whole == UGS(Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
     assert fitted == config.localization
 
 

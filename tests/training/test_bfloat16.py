@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from data_pipeline import LoaderOptions
 from tests.compiling import compiled_quickly
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
-from ugs_jax.detectors import Interval, Refinement
+from ugs_jax.objectives import UGS, Refinement
 from ugs_jax.training import SGD, Network, Schedule, create_state, detector_with, device_mesh
 from ugs_jax.training.planning.program import batch_shapes
 from ugs_jax.training.step import build_program
@@ -29,7 +29,7 @@ MOVING |= {"rev", "select_n", "gather", "stop_gradient", "squeeze", "copy", "opt
 
 def experiment(dtype):
     return toy_experiment(
-        Interval(refinement=Refinement()),
+        UGS(refinement=Refinement()),
         network=Network("p", p2=False, dtype=dtype),
         loader=LoaderOptions(image_size=(64, 64), batch_size=4, max_boxes=6, max_ignore=2, threads=0),
         optimizer=SGD(Schedule(0.02, warmup_epochs=0.0)),
@@ -106,7 +106,7 @@ def run(dtype):
     """Loss and positives of every step."""
     chosen = experiment(dtype)
     real = detector_with(chosen, ANCHORS, 3)
-    detector = ConvDetector(real.arch, Interval(refinement=None))  # UR has a program of its own, as long to compile
+    detector = ConvDetector(real.arch, UGS(refinement=None))  # UR has a program of its own, as long to compile
     with compiled_quickly():
         program = build_program(chosen, detector, device_mesh(1), steps_per_epoch=STEPS)
     state, losses = create_state(detector, program.optimizer, 0), []

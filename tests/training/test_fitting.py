@@ -9,11 +9,11 @@ import pytest
 from data_pipeline import LoaderOptions
 from tests.reference.assignment_by_hand import positives
 from tests.training.toy import toy_experiment, toy_runs
-from ugs_jax.detectors import FittedGrid, Grid, GridPoints, Interval
+from ugs_jax.objectives import UGS, FittedGrid, Grid, GridPoints
 from ugs_jax.training import Gains, Network, fit_to, load_for_inference, read_experiment, train
 from ugs_jax.training.fitting import sample_targets
 
-FITTED = Interval(FittedGrid(4), FittedGrid(4, rule="interval"), um=None, refinement=None)
+FITTED = UGS(FittedGrid(4), FittedGrid(4, rule="interval"), um=None, refinement=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +49,7 @@ def test_targets_are_those_of_the_assignment_by_hand(experiment, dataset):
 
 
 def test_every_interval_holds_about_as_many_targets(experiment, dataset):
-    fitted = fit_to(replace(experiment, localization=Interval(FittedGrid(4, coverage=1.0), FittedGrid(4))), dataset)
+    fitted = fit_to(replace(experiment, localization=UGS(FittedGrid(4, coverage=1.0), FittedGrid(4))), dataset)
     targets = sample_targets(experiment, fitted.anchors, dataset)[:, :2]
     counts, _ = np.histogram(targets, fitted.localization.center.points())
     assert counts.sum() == targets.size
@@ -58,8 +58,8 @@ def test_every_interval_holds_about_as_many_targets(experiment, dataset):
 
 def test_what_is_given_is_kept(experiment, dataset):
     anchors = (((8.0, 8.0),) * 3,) * 3
-    given = replace(experiment, localization=Interval(), network=Network("p", p2=False, anchors=anchors))
-    assert fit_to(given, dataset) == (anchors, Interval())
+    given = replace(experiment, localization=UGS(), network=Network("p", p2=False, anchors=anchors))
+    assert fit_to(given, dataset) == (anchors, UGS())
 
 
 def test_without_a_box_that_is_learned_grids_cannot_be_fitted(experiment, dataset):

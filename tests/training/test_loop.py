@@ -259,7 +259,7 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
         in capsys.readouterr().err
     )
     assert main([*words, "--voting", "0.02"]) == 1
-    assert "expected an objective that predicts deviations, got Regression" in capsys.readouterr().err
+    assert "expected an objective that predicts deviations, got BoxRegression" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])

@@ -15,16 +15,17 @@ from tests.reference.localization_by_hand import regression, sigmoid
 from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Interval, Level, Localizer, Outputs, Refinement, Regression, assign, candidate_anchors
+from ugs_jax.detectors import Level, Localizer, Outputs, assign, candidate_anchors
 from ugs_jax.detectors.architecture import Architecture
-from ugs_jax.refinement import perturbation
+from ugs_jax.objectives import UGS, BoxRegression, Refinement
+from ugs_jax.objectives.refinement import perturbation
 from ugs_jax.training import Gains, objective
 from ugs_jax.training.matching import Match
 from ugs_jax.training.objective import localization_terms
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 ARCH = Architecture("p", False, 3, ANCHORS)
-L1 = Regression(losses.l1)  # of corners, px: its reference is one line
+L1 = BoxRegression(losses.l1)  # of corners, px: its reference is one line
 GAINS = Gains(box=0.3, objectness=0.7, classes=0.2, quality=0.6)
 CHANNELS, SIDE = 5, 64
 
@@ -115,7 +116,7 @@ def test_loss_and_parts_are_those_of_dense_target_maps_built_by_loops():
 def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_remains():
     batch = random_batch()
     empty = batch._replace(mask=np.zeros_like(batch.mask), boxes=np.zeros_like(batch.boxes))
-    for localization in (L1, Interval()):
+    for localization in (L1, UGS()):
         loss, parts, gradient = evaluate(random_outputs(localization), empty, localization)
         assert parts["box"] == parts["classes"] == parts["positives"] == parts["uncertainty"] == 0
         assert loss == parts["objectness"] > 0
@@ -124,14 +125,14 @@ def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_rema
 
 
 def test_what_stands_in_padding_rows_has_no_influence():
-    batch, outputs = random_batch(), random_outputs(Interval())
+    batch, outputs = random_batch(), random_outputs(UGS())
     off = ~batch.mask
     other = batch._replace(
         boxes=np.where(off[..., None], np.float32([5, 6, 20, 21]), batch.boxes),
         labels=np.where(off, 2, batch.labels).astype(np.int32),
         ignore=np.full_like(batch.ignore, 30.0) + np.float32([0, 0, 30, 30]),
     )
-    first, second = (evaluate(outputs, each, Interval()) for each in (batch, other))
+    first, second = (evaluate(outputs, each, UGS()) for each in (batch, other))
     assert first[0] == second[0]
     assert first[1] == second[1]
     for one, two in zip(jax.tree.leaves(first[2]), jax.tree.leaves(second[2]), strict=True):
@@ -167,7 +168,7 @@ def test_boxes_in_ignore_regions_are_neither_positives_nor_background():
 @pytest.mark.parametrize("mode", ["entropy", "match"])
 def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
     """UR with dense features, logits and perturbation, in float64."""
-    objective_ = Interval(refinement=Refinement(radius=0.7, weight=0.3))
+    objective_ = UGS(refinement=Refinement(radius=0.7, weight=0.3))
     objective_ = replace(objective_, um=replace(objective_.um, mode=mode))
     with jax.enable_x64(True):
         outputs, batch = random_outputs(objective_, dtype=jnp.float64), random_batch()

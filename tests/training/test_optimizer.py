@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from ugs_jax.detectors import Interval
 from ugs_jax.detectors.architecture import Architecture
+from ugs_jax.objectives import UGS
 from ugs_jax.training import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.training.optimizer import decayed
 
@@ -44,7 +44,7 @@ def test_the_network_has_decayed_kernels_and_nothing_else(kind):
 
     levels = 3 if kind == "yolov5" else 4
     arch = Architecture("p", levels == 4, 3, (((4.0, 4.0),) * 3,) * levels, kind=kind)
-    shape = Detector(arch, Interval())._shape
+    shape = Detector(arch, UGS())._shape
     masks = jax.tree_util.tree_leaves_with_path(decayed(nnx.to_pure_dict(nnx.as_pure(nnx.state(shape, nnx.Param)))))
     assert len(masks) > 100
     for path, decays in masks:

@@ -11,19 +11,20 @@ import pytest
 from data_pipeline.letterbox import letterbox
 from tests.compiling import compiled_quickly
 from tests.training.toy import ToyDetector, toy_experiment
-from ugs_jax.detectors import Architecture, Interval
+from ugs_jax.detectors import Architecture
 from ugs_jax.evaluation import to_original, write_predictions
 from ugs_jax.inference import Augmented, Tiling
+from ugs_jax.objectives import UGS
 from ugs_jax.training import create_state, device_mesh, predict_files
 
-EXPERIMENT = toy_experiment(Interval())
+EXPERIMENT = toy_experiment(UGS())
 ANCHORS = tuple(tuple((s * w, s * h) for w, h in ((0.8, 1.0), (1.2, 0.9), (1.0, 1.6))) for s in (3.0, 5.0, 8.0))
 CLASSES = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return ToyDetector(Architecture("p", False, 3, ANCHORS), Interval())
+    return ToyDetector(Architecture("p", False, 3, ANCHORS), UGS())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from tests.training.toy import toy_experiment
 from tests.weights.networks import detector, drawn, same
 from ugs_jax import training
 from ugs_jax.cli import main
-from ugs_jax.detectors import Detector, Interval
+from ugs_jax.detectors import Detector
+from ugs_jax.objectives import UGS
 from ugs_jax.training import TrainState, load_for_inference, step, train
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.weights import load_weights, published_arrays, read_weights, torch_bytes, weights_of
@@ -86,7 +87,7 @@ def test_a_resumed_run_does_not_read_the_weights_again(file, run, tmp_path):
 
 
 def test_what_is_not_loaded_is_said_and_starts_as_without_weights(file, tmp_path, capsys):
-    network = detector(classes=NETWORK.arch.classes, localization=Interval())
+    network = detector(classes=NETWORK.arch.classes, localization=UGS())
     params, stats = drawn(network, 4)
     state = TrainState(np.int32(0), np.int32(-1), params, stats, (), params, stats)
     found = start_from(read_for_all(str(file), network), state, network, tmp_path)
@@ -97,7 +98,7 @@ def test_what_is_not_loaded_is_said_and_starts_as_without_weights(file, tmp_path
     assert same((found.params, found.stats), (found.ema_params, found.ema_stats))
     initialised = json.loads((tmp_path / "weights.json").read_text())["initialised"]
     assert set(initialised) == {f"heads/{i}/localize/{kind}" for i in range(3) for kind in ("kernel", "bias")}
-    assert "initialised: heads/0/localize: Interval(" in capsys.readouterr().out
+    assert "initialised: heads/0/localize: UGS(" in capsys.readouterr().out
 
 
 def test_weights_of_another_size_are_refused_before_anything_is_computed(file):

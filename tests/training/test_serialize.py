@@ -7,15 +7,15 @@ import pytest
 
 from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax import losses
-from ugs_jax.detectors import (
-    Distribution,
+from ugs_jax.detectors import Postprocess
+from ugs_jax.objectives import (
+    DFL,
+    UGS,
+    BoxRegression,
     FittedGrid,
     Grid,
     GridPoints,
-    Interval,
-    Postprocess,
     Refinement,
-    Regression,
     Uncertainty,
 )
 from ugs_jax.training import SGD, AdamW, Ema, Experiment, Gains, Network, Schedule, from_json, to_json
@@ -23,12 +23,12 @@ from ugs_jax.training import SGD, AdamW, Ema, Experiment, Gains, Network, Schedu
 SCENES = TinyScenes()
 EXPERIMENTS = {
     "defaults": Experiment("defaults", SCENES),
-    "coco": Experiment("coco", CocoJson(Path("a"), Path("b.json"), Path("c"), Path("d.json")), Regression()),
-    "visdrone": Experiment("visdrone", VisDrone(Path("somewhere/else")), Distribution(start=-2, box_loss=losses.nwd)),
-    "offsets": Experiment("offsets", SCENES, Regression(losses.smooth_l1, space="offsets"), optimizer=SGD()),
-    "plain": Experiment("plain", SCENES, Interval(Grid(2.0), Grid(3.0, 0.5), um=None, refinement=None)),
-    "fitted": Experiment("fitted", SCENES, Interval(FittedGrid(4), GridPoints((-1.0, -0.1, 0.0, 1 / 3, 2.0)))),
-    "match": Experiment("match", SCENES, Interval(um=Uncertainty("match", 0.1), refinement=Refinement(0.25, 1 / 3))),
+    "coco": Experiment("coco", CocoJson(Path("a"), Path("b.json"), Path("c"), Path("d.json")), BoxRegression()),
+    "visdrone": Experiment("visdrone", VisDrone(Path("somewhere/else")), DFL(start=-2, box_loss=losses.nwd)),
+    "offsets": Experiment("offsets", SCENES, BoxRegression(losses.smooth_l1, space="offsets"), optimizer=SGD()),
+    "plain": Experiment("plain", SCENES, UGS(Grid(2.0), Grid(3.0, 0.5), um=None, refinement=None)),
+    "fitted": Experiment("fitted", SCENES, UGS(FittedGrid(4), GridPoints((-1.0, -0.1, 0.0, 1 / 3, 2.0)))),
+    "match": Experiment("match", SCENES, UGS(um=Uncertainty("match", 0.1), refinement=Refinement(0.25, 1 / 3))),
     "all": Experiment(
         "all",
         TinyScenes("full", (96, 64), 3, 2, seed=4),
@@ -86,6 +86,6 @@ def test_text_stays_text(value):
 
 def test_a_loss_of_the_users_own_cannot_be_saved():
     with pytest.raises(ValueError, match=r"expected a loss of ugs_jax\.losses"):
-        to_json(Regression(lambda boxes, targets: boxes[..., 0] - targets[..., 0]))
+        to_json(BoxRegression(lambda boxes, targets: boxes[..., 0] - targets[..., 0]))
     with pytest.raises(ValueError, match="expected numbers, texts, losses or dataclasses"):
         to_json(object())

@@ -19,7 +19,7 @@ from tests.compiling import compiled_quickly
 from tests.flags import with_devices
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
 from ugs_jax import losses
-from ugs_jax.detectors import Interval, Refinement, Regression
+from ugs_jax.objectives import UGS, BoxRegression, Refinement
 from ugs_jax.training import SGD, Parallel, Schedule, create_state, detector_with, device_mesh, jit_step, make_step
 from ugs_jax.training.sharding import (
     batch_sharding,
@@ -33,7 +33,7 @@ from ugs_jax.training.sharding import (
 ROOT = Path(__file__).parents[2]
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 STEPS, IMAGES, HEIGHT, WIDTH, LAYERS = 3, 8, 256, 64, 9  # rows for eight devices at stride 32
-UGS, L2 = Interval(refinement=Refinement()), Regression(losses.l2, space="offsets")
+UGS, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
 LAYOUTS = {
     "float64": {
         "one device": (1, 1, "nothing", UGS),

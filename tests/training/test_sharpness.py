@@ -12,15 +12,16 @@ from tests.training.test_objective import ARCH, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.boxes import iou
-from ugs_jax.detectors import Distribution, Interval, Regression, localize
+from ugs_jax.detectors import localize
+from ugs_jax.objectives import DFL, UGS, BoxRegression
 from ugs_jax.training.matching import match
 from ugs_jax.training.sharpness import SHARPNESS, SIZES, sharpness_by_size
 
 OBJECTIVES = {
-    "ciou": Regression(),
-    "l2": Regression(losses.l2, space="offsets"),
-    "ugs": Interval(),
-    "dfl": Distribution(),
+    "ciou": BoxRegression(),
+    "l2": BoxRegression(losses.l2, space="offsets"),
+    "ugs": UGS(),
+    "dfl": DFL(),
 }
 
 
@@ -104,12 +105,12 @@ def test_curvature_estimates_the_frobenius_norm_of_dense_hessians(measured):
 
 def test_a_size_without_positives_is_not_a_number():
     batch = random_batch()
-    assert np.isnan(measure(Regression())["curvature_large"])  # no box of 64 px or more
-    assert np.isnan([*measure(Regression(), batch._replace(mask=np.zeros_like(batch.mask))).values()]).all()
+    assert np.isnan(measure(BoxRegression())["curvature_large"])  # no box of 64 px or more
+    assert np.isnan([*measure(BoxRegression(), batch._replace(mask=np.zeros_like(batch.mask))).values()]).all()
 
 
 def test_a_factor_on_the_loss_scales_curvature_and_leaves_the_spread():
-    plain, scaled = measure(Regression(losses.giou)), measure(Regression(lambda a, b: 1e3 * losses.giou(a, b)))
+    plain, scaled = measure(BoxRegression(losses.giou)), measure(BoxRegression(lambda a, b: 1e3 * losses.giou(a, b)))
     for name, value in plain.items():
         if np.isfinite(value):
             wanted = 1e3 * value if name.startswith("curvature") else value

@@ -17,9 +17,10 @@ from flax import nnx
 from data_pipeline import Batch, LoaderOptions, TinyScenes
 from tests.compiling import compiled_quickly
 from ugs_jax import losses
-from ugs_jax.detectors import Detector, Level, Localization, Localizer, Outputs, Postprocess, Regression
+from ugs_jax.detectors import Detector, Level, Localizer, Outputs, Postprocess
 from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
+from ugs_jax.objectives import BoxRegression, Localization
 from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with, fitting, loop, step
 
 CHANNELS = 8
@@ -120,7 +121,7 @@ def toy_experiment(localization: Localization | None = None, **changes: Any) -> 
     options = {
         "name": "toy",
         "data": TinyScenes(train_images=12, val_images=4, image_size=(64, 64)),
-        "localization": localization or Regression(losses.l2, space="offsets"),  # quicker to compile than CIoU
+        "localization": localization or BoxRegression(losses.l2, space="offsets"),  # quicker to compile than CIoU
         "network": Network("p", p2=False),
         "loader": LoaderOptions(image_size=(64, 64), batch_size=4, max_boxes=8, max_ignore=3, threads=0),
         "optimizer": AdamW(Schedule(0.01, warmup_epochs=0.5)),

@@ -5,7 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
+from ugs_jax.objectives import BoxRegression
 
 P2_ANCHORS = (((4.0, 5.0), (8.0, 10.0), (13.0, 11.0)), *COCO_ANCHORS)
 
@@ -13,7 +14,7 @@ P2_ANCHORS = (((4.0, 5.0), (8.0, 10.0), (13.0, 11.0)), *COCO_ANCHORS)
 @functools.cache  # it traces its shapes once
 def detector(size="p", p2=False, classes=3, localization=None, anchors=None, kind="yolov5"):
     arch = Architecture(size, p2, classes, anchors or (P2_ANCHORS if p2 else COCO_ANCHORS), kind=kind)
-    return Detector(arch, localization or Regression())
+    return Detector(arch, localization or BoxRegression())
 
 
 def drawn(network, seed):

@@ -6,7 +6,8 @@ import pytest
 
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax import losses
-from ugs_jax.detectors import COCO_ANCHORS, Distribution, Grid, Interval, Regression
+from ugs_jax.detectors import COCO_ANCHORS
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
 from ugs_jax.weights import fit_weights, load_weights, read_weights, weights_of, write_weights
 from ugs_jax.weights.fit import _Fitting
 from ugs_jax.weights.published import flat_leaves
@@ -53,24 +54,24 @@ def test_other_classes_keep_the_objectness_and_nothing_else_of_the_score_layer()
     assert "initialised: heads/0/score: 5 classes here, 3 in the weights; objectness was loaded" in report.lines()
 
 
-@pytest.mark.parametrize("localization", [Interval(), Distribution()])
+@pytest.mark.parametrize("localization", [UGS(), DFL()])
 def test_a_head_that_localizes_otherwise_keeps_its_own_layer(localization):
     *_, report = fitted(detector(), detector(localization=localization))
     assert layers(report.initialised) == {f"heads/{level}/localize" for level in range(3)}
     (reason,) = set(report.initialised.values())
     assert type(localization).__name__ in reason
-    assert reason.endswith("here, Regression() in the weights")
+    assert reason.endswith("here, BoxRegression() in the weights")
     assert layers(report.unused) == set()
 
 
 @pytest.mark.parametrize(
     ("source", "target", "equal"),
     [
-        (Interval(), Interval(um=None, refinement=None), True),
-        (Interval(Grid(2.0), Grid(2.0)), Interval(Grid(3.0), Grid(2.0)), False),
-        (Distribution(), Distribution(box_loss=losses.giou, dfl_weight=1.0), True),
-        (Distribution(), Distribution(start=-2), False),
-        (Regression(), Regression(losses.nwd), True),
+        (UGS(), UGS(um=None, refinement=None), True),
+        (UGS(Grid(2.0), Grid(2.0)), UGS(Grid(3.0), Grid(2.0)), False),
+        (DFL(), DFL(box_loss=losses.giou, dfl_weight=1.0), True),
+        (DFL(), DFL(start=-2), False),
+        (BoxRegression(), BoxRegression(losses.nwd), True),
     ],
 )
 def test_a_localization_layer_is_loaded_if_it_decodes_the_same_however_it_is_trained(source, target, equal):

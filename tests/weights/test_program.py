@@ -10,7 +10,8 @@ import pytest
 
 from tests.flags import QUICK_FLAGS, QUICKLY
 from tests.weights.networks import detector
-from ugs_jax.detectors import Interval, Postprocess
+from ugs_jax.detectors import Postprocess
+from ugs_jax.objectives import UGS
 from ugs_jax.weights import export_onnx, export_program, predict_everywhere
 
 OPTIONS = Postprocess(candidates=60, max_detections=20)
@@ -32,7 +33,7 @@ print(program.platforms, len(program.in_avals))
 
 @pytest.fixture(scope="module")
 def network():
-    return detector(localization=Interval())
+    return detector(localization=UGS())
 
 
 @pytest.fixture(scope="module")

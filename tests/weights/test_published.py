@@ -16,7 +16,8 @@ from tests.flags import QUICKLY
 from tests.reference import torch_state_dict
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax.boxes import xyxy_to_cxcywh
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Distribution, Interval, Outputs, localize
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Outputs, localize
+from ugs_jax.objectives import DFL, UGS
 from ugs_jax.weights import (
     fit_weights,
     load_weights,
@@ -150,7 +151,7 @@ def test_there_and_back_is_the_same_to_the_bit(form, p2, tmp_path):
     assert same((params, stats), (params_back, stats_back))
 
 
-@pytest.mark.parametrize("localization", [Interval(), Distribution()])
+@pytest.mark.parametrize("localization", [UGS(), DFL()])
 def test_a_head_that_does_not_regress_has_no_published_form(localization):
     network = detector(localization=localization)
     weights = weights_of(network, *drawn(network, 0), origin="a run")
@@ -291,7 +292,7 @@ def test_metadata_that_make_no_sense_are_refused(change, message, tmp_path):
     network = detector()
     weights = weights_of(network, *drawn(network, 0), origin="a test")
     about = {"size": "p", "p2": False, "anchors": COCO_ANCHORS, "num_classes": 3, "num_outputs": 4}
-    about |= {"decoding": "Regression()", "classes": None, "origin": "a test", **change}
+    about |= {"decoding": "BoxRegression()", "classes": None, "origin": "a test", **change}
     path = tmp_path / "odd.safetensors"
     path.write_bytes(safetensors.numpy.save(weights.arrays, {"ugs_jax": json.dumps(about)}))
     with pytest.raises(ValueError, match=rf"odd\.safetensors: .*{message}"):

@@ -13,7 +13,7 @@ from ugs_jax.boxes.format import (
 )
 from ugs_jax.boxes.nms import Kept, non_maximum_suppression
 from ugs_jax.boxes.overlap import enclosing_box, intersection, iou, pairwise_coverage, pairwise_iou, union
-from ugs_jax.boxes.voting import variance_voting
+from ugs_jax.boxes.voting import score_voting, variance_voting
 
 __all__ = [
     "Anchors",
@@ -31,6 +31,7 @@ __all__ = [
     "non_maximum_suppression",
     "pairwise_coverage",
     "pairwise_iou",
+    "score_voting",
     "union",
     "variance_voting",
     "xywh_to_xyxy",

@@ -1,4 +1,4 @@
-"""Variance voting: a kept box moves to the mean of its neighbours, each side weighted by how sure they are of it."""
+"""Box voting: a kept box moves to the mean of its neighbours, each weighted by how sure it is and how near."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,20 +18,20 @@ def variance_voting(
     *,
     sigma: Scalar,
 ) -> Float[Array, "k 4"]:
-    """Sides x = Σ p_i x_i/σ_i² / Σ p_i/σ_i² over the neighbours, p_i = exp(−(1 − IoU_i)²/sigma).
+    """Return sides x = Σ p_i x_i/σ_i² / Σ p_i/σ_i² over the neighbours, with p_i = exp(−(1 − IoU_i)²/sigma).
 
     Args:
-      boxes: that suppression has kept, xyxy, px.
-      neighbours: candidates from before suppression, among them the kept boxes themselves.
-      deviation: standard deviation of each side of the neighbours, px; below 0.001 it counts as that.
-      voting: which neighbours have a vote on which box: candidates of its class; none for those that do not overlap it.
-      sigma: how fast votes fall with distance, > 0; 0.02 in the paper.
+      boxes: Boxes that suppression has kept, xyxy, px.
+      neighbours: Candidates from before suppression, among them the kept boxes themselves.
+      deviation: Standard deviation of each side of the neighbours, px; below 0.001 it counts as that.
+      voting: Which neighbours vote on which box: candidates of its class. Those that do not overlap it never do.
+      sigma: How fast votes fall with distance, > 0; 0.02 in the paper.
 
     Returns:
-      Boxes, px; one without any voter stays as it is.
+      Boxes, px; one without any voter is unchanged.
 
     Raises:
-      ValueError: `sigma` not positive.
+      ValueError: `sigma` is not positive.
 
     References:
       He et al., Bounding Box Regression with Uncertainty for Accurate Object Detection, CVPR 2019, Algorithm 1.
@@ -43,12 +43,48 @@ def variance_voting(
       >>> print(variance_voting(found[:1], found, sure, jnp.ones((1, 2), bool), sigma=0.02).round(2))
       [[ 0.    0.   10.   10.91]]
     """
+    (spread,) = widen(deviation)
+    return _vote(boxes, neighbours, 1 / jnp.square(jnp.maximum(spread, _DEVIATION_FLOOR)), voting, sigma)
+
+
+def score_voting(
+    boxes: Float[Array, "k 4"],
+    neighbours: Float[Array, "n 4"],
+    scores: Float[Array, "n"],
+    voting: Bool[Array, "k n"],
+    *,
+    sigma: Scalar,
+) -> Float[Array, "k 4"]:
+    """Return boxes x = Σ p_i s_i x_i / Σ p_i s_i, with scores s_i, for detectors that predict no deviations.
+
+    Args:
+      boxes: As for `variance_voting`.
+      neighbours: As for `variance_voting`.
+      scores: Scores of the neighbours, >= 0.
+      voting: As for `variance_voting`.
+      sigma: As for `variance_voting`.
+
+    Returns:
+      Boxes, px; one without any voter is unchanged.
+
+    Raises:
+      ValueError: `sigma` is not positive.
+
+    References:
+      Gidaris and Komodakis, Object Detection via a Multi-region and Semantic Segmentation-aware CNN Model, ICCV 2015
+      (votes by score); the fall of votes with distance is that of `variance_voting`.
+    """
+    (weight,) = widen(scores)
+    return _vote(boxes, neighbours, jnp.broadcast_to(weight[:, None], neighbours.shape), voting, sigma)
+
+
+def _vote(boxes: Array, neighbours: Array, sureness: Array, voting: Array, sigma: Scalar) -> Array:
     if not sigma > 0:
         raise ValueError(f"sigma: expected a number above 0, got {sigma}; 0.02 is usual")
-    kept, others, spread = widen(boxes, neighbours, deviation)
+    kept, others = widen(boxes, neighbours)
     overlap = pairwise_iou(kept, others)
     vote = jnp.where(voting & (overlap > 0), jnp.exp(-jnp.square(1 - overlap) / sigma), 0.0)
-    weight = vote[..., None] / jnp.square(jnp.maximum(spread, _DEVIATION_FLOOR))
+    weight = vote[..., None] * sureness
     total = jnp.sum(weight, axis=1)
     # Shifts and not coordinates are averaged, which at 10⁴ px keeps hundredths of them.
     shift = jnp.sum(weight * (others[None] - kept[:, None]), axis=1)

@@ -7,6 +7,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ugs_jax.objectives.quality import QualityLayer
+from ugs_jax.objectives.second_stage import SecondStageLayer
+
 Size = Literal["p", "n", "s", "m", "l", "x"]
 Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
 AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
@@ -71,10 +74,19 @@ class Level(NamedTuple):
 
 
 class Localizer(NamedTuple):
-    """The 1×1 layer from features to localization logits of one level: `raw = features · kernel + bias`."""
+    """Layers that localize at one level: a 1×1 layer, `raw = features · kernel + bias`, and what some objectives add.
+
+    Attributes:
+      kernel: From features to localization outputs.
+      bias: Its bias.
+      second: Second localization stage, or None.
+      quality: Quality predictor, or None.
+    """
 
     kernel: Float[Array, "c a k"]
     bias: Float[Array, "a k"]
+    second: SecondStageLayer | None = None
+    quality: QualityLayer | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,8 @@ class Architecture:
       dtype: of the computation; parameters and batch statistics stay float32.
       remat: in training, forget the activations inside blocks and compute them again for the gradient.
       kind: YOLOv5, or one of TPH-YOLOv5's three networks (`tph.py`).
+      second_stage: Hidden width of the second localization stage; 0 without one.
+      quality: Hidden width of the quality predictor; 0 without one.
     """
 
     size: Size
@@ -100,6 +114,8 @@ class Architecture:
     dtype: Any = jnp.float32
     remat: bool = False
     kind: Kind = "yolov5"
+    second_stage: int = 0
+    quality: int = 0
 
     def __post_init__(self) -> None:
         if self.size not in _MULTIPLES:

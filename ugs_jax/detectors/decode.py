@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ugs_jax.boxes import Anchors, non_maximum_suppression, variance_voting
+from ugs_jax.boxes import Anchors, non_maximum_suppression, score_voting, variance_voting
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
-from ugs_jax.detectors.seam import Localization
-from ugs_jax.detectors.sparse import gather, localize
+from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
+from ugs_jax.numerics import SIDE_FLOOR
+from ugs_jax.objectives import Localization, PredictsDeviation
 
 
 class Detections(NamedTuple):
@@ -20,10 +21,10 @@ class Detections(NamedTuple):
 
     Attributes:
       boxes: xyxy px of the network's input.
-      scores: objectness · class probability.
-      classes: 0-based.
+      scores: Objectness · class probability, times what `Postprocess` adds.
+      classes: Class indices from 0.
       valid: False for padding.
-      deviation: standard deviation of each side (x1, y1, x2, y2), px; None where the objective predicts none.
+      deviation: Standard deviation of each side (x1, y1, x2, y2), px; None where the objective predicts none.
     """
 
     boxes: Float[Array, "b k 4"]
@@ -38,12 +39,17 @@ class Postprocess:
     """How raw outputs become detections.
 
     Attributes:
-      score_threshold: a detection needs a higher score; .001 for scoring, about .25 to look at.
-      iou_threshold: of non-maximum suppression, within a class.
-      candidates: best (cell, anchor, class) triples an image that are localized and compared.
-      max_detections: an image keeps at most this many.
-      voting: sigma of `boxes.variance_voting`, by which suppressed boxes move those that are kept, about 0.02; None
-        leaves them where they are. Needs an objective that predicts deviations.
+      score_threshold: Score that a detection has to exceed; .001 for scoring, about .25 to look at.
+      iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
+      candidates: Number of best (cell, anchor, class) triples of an image that are localized and compared.
+      max_detections: Number of detections that an image keeps at most.
+      voting: Sigma of box voting, by which suppressed boxes move those that are kept, about 0.02; None leaves boxes
+        where they are. Votes count by predicted deviation (`boxes.variance_voting`), or by score
+        (`boxes.score_voting`) where the objective predicts none.
+      spread_penalty: κ of the factor exp(−κ · σ/side) on scores, with σ/side the mean over the four sides of predicted
+        deviation over side length. 0 leaves it out; needs an objective that predicts deviations.
+      quality_power: Power of the predicted IoU that scores are multiplied by; 0 leaves it out. Needs an objective with
+        a quality predictor.
     """
 
     score_threshold: float = 0.001
@@ -51,10 +57,33 @@ class Postprocess:
     candidates: int = 1000
     max_detections: int = 500
     voting: float | None = None
+    spread_penalty: float = 0.0
+    quality_power: float = 0.0
 
     def __post_init__(self) -> None:
         if self.voting is not None and not self.voting > 0:
             raise ValueError(f"Postprocess.voting: expected a number above 0 or None, got {self.voting}")
+        for name in ("spread_penalty", "quality_power"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Postprocess.{name}: expected a number >= 0, got {getattr(self, name)}")
+
+
+class LocalizedCandidates(NamedTuple):
+    """Localized (cell, anchor, class) triples of a batch, best objectness · class probability first.
+
+    Attributes:
+      boxes: xyxy px of the network's input.
+      scores: Objectness · class probability.
+      classes: Class indices from 0.
+      deviation: Standard deviation of each side, px; None where the objective predicts none.
+      quality: Predicted IoU; None without a quality predictor.
+    """
+
+    boxes: Float[Array, "*b n 4"]
+    scores: Float[Array, "*b n"]
+    classes: Int[Array, "*b n"]
+    deviation: Float[Array, "*b n 4"] | None
+    quality: Float[Array, "*b n"] | None
 
 
 def detect(
@@ -70,31 +99,56 @@ def detect(
     levels are localized; the rest could not enter the result except in extreme crowds.
 
     Raises:
-      ValueError: voting with an objective that predicts no deviations.
+      ValueError: `options` needs deviations or a quality that the objective does not predict.
     """
+    return suppress(localize_candidates(levels, localizers, localization, arch, options.candidates), options)
+
+
+def localize_candidates(
+    levels: Sequence[Level],
+    localizers: Sequence[Localizer],
+    localization: Localization,
+    arch: Architecture,
+    count: int,
+) -> LocalizedCandidates:
+    """Return the `count` best candidates over all levels of each image, localized."""
     per_level = [
-        _best(level, localizer, localization, np.asarray(sizes, np.float32), stride, options.candidates)
+        _best(level, localizer, localization, np.asarray(sizes, np.float32), stride, count)
         for level, localizer, sizes, stride in zip(levels, localizers, arch.anchors, arch.strides, strict=True)
     ]
-    found = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *per_level)
-    scores, index = jax.lax.top_k(found.scores, min(options.candidates, found.scores.shape[1]))
-    found = jax.tree.map(lambda part: _taken(part, index), found)
-    found = found._replace(scores=jnp.where(scores > options.score_threshold, scores, 0.0))
-    if options.voting is not None and found.deviation is None:
-        raise ValueError(
-            f"Postprocess.voting: expected an objective that predicts deviations, got {type(localization).__name__}; "
-            "use Interval or Distribution, or no voting"
-        )
-    return jax.vmap(lambda candidates: _suppress(candidates, options))(found)
+    every = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *per_level)
+    _, index = jax.lax.top_k(every.scores, min(count, every.scores.shape[1]))
+    return jax.tree.map(lambda part: _taken(part, index), every)
 
 
-class _Candidates(NamedTuple):
-    """Localized (cell, anchor, class) triples: fields as of `Detections`."""
+def suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:
+    """Return what is left of the candidates of a batch: rescored, suppressed, moved by votes.
 
-    boxes: Array
-    scores: Array
-    classes: Array
-    deviation: Array | None
+    Raises:
+      ValueError: `options` needs deviations or a quality that the candidates do not have.
+    """
+    rescored = candidates._replace(scores=_rescored(candidates, options))
+    return jax.vmap(lambda each: _suppress(each, options))(rescored)
+
+
+def _rescored(candidates: LocalizedCandidates, options: Postprocess) -> Array:
+    scores = candidates.scores
+    if options.spread_penalty:
+        if candidates.deviation is None:
+            raise ValueError(
+                "Postprocess.spread_penalty: expected an objective that predicts deviations; use UGS or DFL, or 0"
+            )
+        sides = jnp.maximum(candidates.boxes[..., 2:] - candidates.boxes[..., :2], SIDE_FLOOR)
+        relative = candidates.deviation / jnp.concatenate([sides, sides], axis=-1)
+        scores = scores * jnp.exp(-options.spread_penalty * jnp.mean(relative, axis=-1))
+    if options.quality_power:
+        if candidates.quality is None:
+            raise ValueError(
+                "Postprocess.quality_power: expected an objective with a quality predictor; train UGS or DFL with "
+                "quality=Quality(), or use 0"
+            )
+        scores = scores * candidates.quality**options.quality_power
+    return jnp.where(scores > options.score_threshold, scores, 0.0)
 
 
 def _taken(values: Array, index: Array) -> Array:
@@ -103,7 +157,7 @@ def _taken(values: Array, index: Array) -> Array:
 
 def _best(
     level: Level, localizer: Localizer, localization: Localization, sizes: np.ndarray, stride: int, count: int
-) -> _Candidates:
+) -> LocalizedCandidates:
     b, _, columns, a, n = level.classes.shape
     scores = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
     scores, index = jax.lax.top_k(scores.reshape(b, -1), min(count, scores[0].size))
@@ -112,21 +166,28 @@ def _best(
     raw = jnp.take_along_axis(raw, anchor[..., None, None], axis=2)[:, :, 0]
     center = jnp.stack([cell % columns + 0.5, cell // columns + 0.5], axis=-1) * stride
     anchors = Anchors(center, jnp.asarray(sizes)[anchor], jnp.full_like(center, stride))
-    return _Candidates(localization.decode(raw, anchors), scores, label, localization.deviation(raw, anchors))
+    raw = localize_again(localizer, localization, level.features, raw, anchors, stride=stride)
+    boxes = localization.decode(raw, anchors)
+    deviation = localization.deviation(raw, anchors) if isinstance(localization, PredictsDeviation) else None
+    quality = predicted_quality(localizer, localization, raw, boxes, stride=stride)
+    return LocalizedCandidates(boxes, scores, label, deviation, None if quality is None else jax.nn.sigmoid(quality))
 
 
-def _suppress(found: _Candidates, options: Postprocess) -> Detections:
+def _suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:
     kept = non_maximum_suppression(
-        found.boxes,
-        found.scores,
-        found.classes,
+        candidates.boxes,
+        candidates.scores,
+        candidates.classes,
         iou_threshold=options.iou_threshold,
         max_outputs=options.max_detections,
     )
-    best: Any = jax.tree.map(lambda part: part[kept.index], found)
-    if options.voting is not None and found.deviation is not None:
-        voting = (found.classes == best.classes[:, None]) & (found.scores > 0)
-        moved = variance_voting(best.boxes, found.boxes, found.deviation, voting, sigma=options.voting)
+    best: Any = jax.tree.map(lambda part: part[kept.index], candidates)
+    if options.voting is not None:
+        voting = (candidates.classes == best.classes[:, None]) & (candidates.scores > 0)
+        if candidates.deviation is not None:
+            moved = variance_voting(best.boxes, candidates.boxes, candidates.deviation, voting, sigma=options.voting)
+        else:
+            moved = score_voting(best.boxes, candidates.boxes, candidates.scores, voting, sigma=options.voting)
         best = best._replace(boxes=moved)
     scores = jnp.where(kept.valid, best.scores, 0.0)
     return Detections(best.boxes, scores, best.classes, kept.valid, best.deviation)

@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Array, UInt8
 
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
-from ugs_jax.detectors.decode import Detections, Postprocess, detect
-from ugs_jax.detectors.seam import Localization
+from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
 from ugs_jax.detectors.tph import network_type
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.objectives import Localization, PredictsDistribution
 
 Tree = dict[str, Any]
 Images = UInt8[Array | np.ndarray, "b h w 3"]
@@ -40,12 +40,17 @@ class Detector:
     localization: Localization
 
     @cached_property
-    def _arch(self) -> Architecture:
-        return replace(self.arch, num_outputs=self.localization.num_outputs)
+    def full_arch(self) -> Architecture:
+        """The network with the outputs and layers that the objective needs."""
+        objective, second_stage, quality = self.localization, 0, 0
+        if isinstance(objective, PredictsDistribution):
+            second_stage = 0 if objective.second_stage is None else objective.second_stage.hidden
+            quality = 0 if objective.quality is None else objective.quality.hidden
+        return replace(self.arch, num_outputs=objective.num_outputs, second_stage=second_stage, quality=quality)
 
     @cached_property
     def _shape(self) -> YOLOv5:
-        return nnx.eval_shape(lambda: network_type(self._arch.kind)(self._arch, rngs=_SameKey()))
+        return nnx.eval_shape(lambda: network_type(self.full_arch.kind)(self.full_arch, rngs=_SameKey()))
 
     @cached_property
     def _graph(self) -> Any:
@@ -58,7 +63,7 @@ class Detector:
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
-        model = network_type(self._arch.kind)(self._arch, rngs=nnx.Rngs(seed))
+        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(
@@ -81,13 +86,25 @@ class Detector:
             model.train()
         else:
             model.eval()
-        levels = model(jnp.asarray(images, self._arch.dtype) / 255, key)
+        levels = model(jnp.asarray(images, self.full_arch.dtype) / 255, key)
         return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
+
+    def apply_heads(self, params: Tree, stats: Tree, features: tuple[Array, ...]) -> Outputs:
+        """Run the heads alone, on the features of every level, finest first."""
+        model = nnx.merge(self._graph, params, stats)
+        model.eval()
+        levels = tuple(head(x) for head, x in zip(model.heads, features, strict=True))
+        return Outputs(levels, model.localizers())
 
     def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:
         """Detections in px of `images`."""
         outputs, _ = self.apply(params, stats, images, train=False)
-        return detect(outputs.levels, outputs.localizers, self.localization, self._arch, options)
+        return detect(outputs.levels, outputs.localizers, self.localization, self.full_arch, options)
+
+    def candidates(self, params: Tree, stats: Tree, images: Images, count: int) -> LocalizedCandidates:
+        """Return the `count` best candidates of each image before suppression, px of `images`."""
+        outputs, _ = self.apply(params, stats, images, train=False)
+        return localize_candidates(*outputs, self.localization, self.full_arch, count)
 
     def shapes(self) -> tuple[Tree, Tree]:
         """Shapes and dtypes of what `init` returns; nothing is drawn."""

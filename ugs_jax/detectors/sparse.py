@@ -1,9 +1,13 @@
-"""Localization only where it is needed: gather feature vectors, apply the last 1×1 layer to them. Exact."""
+"""Localization only where it is needed: gather feature vectors, apply the layers that localize to them. Exact."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ugs_jax.boxes import Anchors
 from ugs_jax.detectors.architecture import Localizer
+from ugs_jax.objectives import Localization, PredictsDistribution
+from ugs_jax.objectives.quality import quality_logit
+from ugs_jax.objectives.second_stage import residual_logits
 
 
 def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b ..."]:
@@ -22,3 +26,44 @@ def localize(localizer: Localizer, features: Float[Array, "*n c"]) -> Float[Arra
     # Half-precision factors, but sums and logits in the precision of the parameters.
     raw = jnp.matmul(features, kernel.reshape(c, a * k), preferred_element_type=localizer.bias.dtype)
     return raw.reshape(*features.shape[:-1], a, k) + localizer.bias
+
+
+def localize_again(
+    localizer: Localizer,
+    localization: Localization,
+    features: Float[Array, "b h w c"],
+    raw: Float[Array, "b *n k"],
+    anchors: Anchors,
+    *,
+    stride: int,
+) -> Float[Array, "b *n k"]:
+    """Return raw outputs after the second localization stage of a level; unchanged without one.
+
+    Args:
+      localizer: Layers of the level.
+      localization: Objective of the boxes.
+      features: Map of the level.
+      raw: Outputs of the first stage.
+      anchors: Anchors of `raw`.
+      stride: Pixels per cell.
+    """
+    if localizer.second is None or not isinstance(localization, PredictsDistribution):
+        return raw
+    in_rows = lambda array, axes: array.reshape(array.shape[0], -1, *array.shape[array.ndim - axes :])  # noqa: E731
+    boxes, probabilities = localization.decode(raw, anchors), localization.probabilities(raw)
+    residual = residual_logits(localizer.second, features, in_rows(boxes, 1), in_rows(probabilities, 2), stride=stride)
+    return raw + residual.reshape(raw.shape)
+
+
+def predicted_quality(
+    localizer: Localizer,
+    localization: Localization,
+    raw: Float[Array, "*batch k"],
+    boxes: Float[Array, "*batch 4"],
+    *,
+    stride: int,
+) -> Float[Array, "*batch"] | None:
+    """Return the logit of the IoU that the quality predictor of a level expects of boxes; None without a predictor."""
+    if localizer.quality is None or not isinstance(localization, PredictsDistribution):
+        return None
+    return quality_logit(localizer.quality, localization.probabilities(raw), boxes, stride=stride)

@@ -18,6 +18,8 @@ from jaxtyping import Array, Float
 
 from ugs_jax.detectors.architecture import Architecture, Level, Localizer
 from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, call_block, fan_in_uniform, linear, upsample
+from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
+from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
 
 Keys = Iterator[Array | None]
 """A key for every block that is random in training; None for ever where nothing is to be random."""
@@ -105,6 +107,30 @@ class Neck(nnx.Module):
         return outputs
 
 
+class _SecondStage(nnx.Module):
+    """Parameters of a second localization stage; its last layer starts at zero."""
+
+    def __init__(self, width: int, outputs: int, hidden: int, rngs: nnx.Rngs) -> None:
+        self.points = linear(POINTS * width, hidden, rngs=rngs)
+        self.shape = linear(outputs, hidden, bias=False, rngs=rngs)
+        self.out = nnx.Linear(hidden, outputs, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def layer(self) -> SecondStageLayer:
+        bias = cast("nnx.Param[Array]", self.points.bias)
+        return SecondStageLayer(self.points.kernel[...], self.shape.kernel[...], bias[...], self.out.kernel[...])
+
+
+class _Quality(nnx.Module):
+    """Parameters of a quality predictor."""
+
+    def __init__(self, hidden: int, rngs: nnx.Rngs) -> None:
+        self.hidden, self.out = linear(EVIDENCE, hidden, rngs=rngs), linear(hidden, 1, rngs=rngs)
+
+    def layer(self) -> QualityLayer:
+        bias, out_bias = (cast("nnx.Param[Array]", layer.bias)[...] for layer in (self.hidden, self.out))
+        return QualityLayer(self.hidden.kernel[...], bias, self.out.kernel[...][:, 0], out_bias[0])
+
+
 class Head(nnx.Module):
     """One level's objectness and class layer, and the parameters of its localizer."""
 
@@ -121,6 +147,8 @@ class Head(nnx.Module):
         kw = {"dtype": arch.dtype, "rngs": rngs}
         self.score = linear(width, anchors * (1 + arch.classes), bias_init=draw_score_bias, **kw)
         self.localize = linear(width, anchors * arch.num_outputs, **kw)
+        self.second = _SecondStage(width, arch.num_outputs, arch.second_stage, rngs) if arch.second_stage else None
+        self.quality = _Quality(arch.quality, rngs) if arch.quality else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """What the level says; `x` is kept in it, for the localizer."""
@@ -131,10 +159,15 @@ class Head(nnx.Module):
         return Level(x, scores[..., 0], scores[..., 1:])
 
     def localizer(self) -> Localizer:
-        """The parameters of the layer that localizes."""
+        """Return the parameters of the layers that localize."""
         kernel, bias = self.localize.kernel, cast("nnx.Param[Array]", self.localize.bias)
         shape = (self.anchors, self.outputs)
-        return Localizer(kernel[...].reshape(-1, *shape), bias[...].reshape(shape))
+        return Localizer(
+            kernel[...].reshape(-1, *shape),
+            bias[...].reshape(shape),
+            self.second.layer() if self.second else None,
+            self.quality.layer() if self.quality else None,
+        )
 
 
 class YOLOv5(nnx.Module):

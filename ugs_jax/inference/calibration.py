@@ -57,7 +57,7 @@ def side_errors(
     """
     found, left = by_score(found), np.ones(len(boxes), bool)
     if found.deviation is None:
-        raise ValueError("found: expected detections with deviations, got none; use Interval or Distribution")
+        raise ValueError("found: expected detections with deviations, got none; use UGS or DFL")
     pairs = []
     for i in range(len(found.scores)):
         overlap = np.where(left & (labels == found.labels[i]), overlap_of(boxes, found.boxes[i : i + 1], "iou"), 0.0)

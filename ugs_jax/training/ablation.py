@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ugs_jax import losses
-from ugs_jax.detectors import Distribution, FittedGrid, Grid, GridPoints, Interval, Regression, Uncertainty
-from ugs_jax.detectors.settings import AnyGrid
+from ugs_jax.objectives import DFL, UGS, BoxRegression, FittedGrid, Grid, GridPoints, Uncertainty
+from ugs_jax.objectives.grids import AnyGrid
 from ugs_jax.training.config import Experiment
 
-Objective = Regression | Distribution | Interval
+Objective = BoxRegression | DFL | UGS
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Method:
     """One row of an ablation: its name, and the objective it makes of the whole of UGS."""
 
     name: str
-    of: Callable[[Interval], Objective]
+    of: Callable[[UGS], Objective]
 
 
 METHODS: dict[str, Method] = {
-    "l2": Method("L2", lambda _: Regression(losses.l2, space="offsets")),
-    "smooth_l1": Method("smooth L1", lambda _: Regression(losses.smooth_l1, space="offsets")),
-    "ciou": Method("CIoU", lambda _: Regression()),
-    "dfl": Method("DFL", lambda _: Distribution()),
+    "l2": Method("L2", lambda _: BoxRegression(losses.l2, space="offsets")),
+    "smooth_l1": Method("smooth L1", lambda _: BoxRegression(losses.smooth_l1, space="offsets")),
+    "ciou": Method("CIoU", lambda _: BoxRegression()),
+    "dfl": Method("DFL", lambda _: DFL()),
     "ce": Method("CE", lambda ugs: _even(_cross_entropy(ugs))),
     "in": Method("CE + IN", lambda ugs: _cross_entropy(ugs)),
     "um_entropy": Method("CE + IN + UM (entropy)", lambda ugs: replace(ugs, um=_of(ugs, "entropy"), refinement=None)),
@@ -44,7 +44,7 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
     """An experiment with each of several objectives, under the method's name.
 
     Args:
-      experiment: what all have in common. Its objective is the whole of UGS if it is an `Interval`; otherwise the
+      experiment: what all have in common. Its objective is the whole of UGS if it is an `UGS`; otherwise the
         default one is. Grids that it fits are fitted by the method `fitted`; the others have the default ones.
       methods: names from `METHODS`, the baseline first.
 
@@ -52,7 +52,7 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
       ValueError: unknown or repeated methods, or fewer than two.
     """
     check_methods(methods)
-    ugs = experiment.localization if isinstance(experiment.localization, Interval) else Interval()
+    ugs = experiment.localization if isinstance(experiment.localization, UGS) else UGS()
     ugs = replace(ugs, center=_by_hand(ugs.center), size=_by_hand(ugs.size))
     return [replace(experiment, name=METHODS[key].name, localization=METHODS[key].of(ugs)) for key in methods]
 
@@ -70,11 +70,11 @@ def _by_hand(grid: AnyGrid) -> Grid | GridPoints:
     return Grid(2.0, 1.0, grid.n) if isinstance(grid, FittedGrid) else grid
 
 
-def _cross_entropy(ugs: Interval) -> Interval:
+def _cross_entropy(ugs: UGS) -> UGS:
     return replace(ugs, um=None, refinement=None)
 
 
-def _even(ugs: Interval) -> Interval:
+def _even(ugs: UGS) -> UGS:
     return replace(ugs, center=_even_grid(ugs.center), size=_even_grid(ugs.size))
 
 
@@ -82,5 +82,5 @@ def _even_grid(grid: AnyGrid) -> Grid:
     return Grid(float(abs(grid.points()).max()), n=grid.n)
 
 
-def _of(ugs: Interval, mode: Literal["entropy", "match"]) -> Uncertainty:
+def _of(ugs: UGS, mode: Literal["entropy", "match"]) -> Uncertainty:
     return replace(ugs.um or Uncertainty(), mode=mode)

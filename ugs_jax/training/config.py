@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from data_pipeline import CocoJson, LoaderOptions, TinyScenes, VisDrone
-from ugs_jax.detectors import Detector, Distribution, Interval, Postprocess, Regression
+from ugs_jax.detectors import Detector, Postprocess
 from ugs_jax.detectors.architecture import (
     AnchorSizes,
     Architecture,
@@ -15,6 +15,7 @@ from ugs_jax.detectors.architecture import (
     check_levels,
     network_name,
 )
+from ugs_jax.objectives import DFL, UGS, BoxRegression
 from ugs_jax.training.objective import Gains
 from ugs_jax.training.optimizer import SGD, AdamW
 from ugs_jax.training.sharding import Parallel
@@ -84,7 +85,7 @@ class Experiment:
     Attributes:
       name: of the method, under which runs with different seeds are compared.
       data: the data set.
-      localization: the objective: `Regression`, `Distribution` (DFL) or `Interval` (UGS).
+      localization: the objective: `BoxRegression`, `DFL` (DFL) or `UGS` (UGS).
       network: the detector.
       loader: batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by `seed`.
       gains: weights of the loss terms.
@@ -104,7 +105,7 @@ class Experiment:
 
     name: str
     data: TinyScenes | CocoJson | VisDrone
-    localization: Regression | Distribution | Interval = field(default_factory=Interval)
+    localization: BoxRegression | DFL | UGS = field(default_factory=UGS)
     network: Network = field(default_factory=Network)
     loader: LoaderOptions = field(default_factory=LoaderOptions)
     gains: Gains = field(default_factory=Gains)

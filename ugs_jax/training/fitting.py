@@ -1,7 +1,7 @@
 """What is fitted to a data set before training: anchors, and grids of labels."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +10,9 @@ from jaxtyping import Float
 from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
 from ugs_jax.boxes import encode
-from ugs_jax.detectors import (
-    Detector,
-    Distribution,
-    Interval,
-    Regression,
-    assign,
-    auto_anchors,
-    candidate_anchors,
-    fit_anchors,
-)
+from ugs_jax.detectors import Detector, assign, auto_anchors, candidate_anchors, fit_anchors
 from ugs_jax.detectors.architecture import AnchorSizes, anchors_a_cell, published_anchors, pyramid_strides
+from ugs_jax.objectives import FitsToTargets, Localization
 from ugs_jax.training.config import Experiment, detector_with
 
 _ENOUGH_BOXES = 16384
@@ -35,7 +27,7 @@ class Fitted(NamedTuple):
     """
 
     anchors: AnchorSizes
-    localization: Regression | Distribution | Interval
+    localization: Localization
 
 
 def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
@@ -49,7 +41,7 @@ def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
       ValueError: no box that is large enough, or none that an anchor may learn.
     """
     anchors, localization = anchors_for(experiment, dataset), experiment.localization
-    if isinstance(localization, Interval) and localization.to_be_fitted:
+    if isinstance(localization, FitsToTargets) and localization.to_be_fitted:
         localization = localization.fit(sample_targets(experiment, anchors, dataset))
     return Fitted(anchors, localization)
 
@@ -61,7 +53,7 @@ def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
 
 def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Detector:
     """The experiment's detector with what was fitted before."""
-    return detector_with(replace(experiment, localization=fitted.localization), fitted.anchors, classes)
+    return detector_with(replace(experiment, localization=cast("Any", fitted.localization)), fitted.anchors, classes)
 
 
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:

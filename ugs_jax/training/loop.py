@@ -21,7 +21,7 @@ from ugs_jax.training.finish import finish_run
 from ugs_jax.training.fitting import fitted_detector
 from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tensor, name_images, write_batch
 from ugs_jax.training.preemption import PreemptedError, Preemption
-from ugs_jax.training.pretrained import read_for_all, start_from
+from ugs_jax.training.pretrained import read_for_all, start_from, start_width
 from ugs_jax.training.processes import in_first_process, is_first_process
 from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
@@ -109,12 +109,12 @@ class _Training:
         self.experiment, self.folder, self.mirror = experiment, run, mirror
         self.mesh = device_mesh(spatial=experiment.parallel.spatial)
         check_sizes(experiment.loader, self.mesh, experiment.accumulate)
-        train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
+        self.train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
         self.options = replace(experiment.loader, seed=experiment.seed)
-        self.file_names = train_data.file_names
-        self.loader = TrainLoader(train_data, self.options, *data_share(self.mesh))
-        self.fitted = agreed_fit(experiment, run, train_data)
-        self.detector = fitted_detector(experiment, self.fitted, len(train_data.classes))
+        self.file_names = self.train_data.file_names
+        self.loader = TrainLoader(self.train_data, self.options, *data_share(self.mesh))
+        self.fitted = agreed_fit(experiment, run, self.train_data)
+        self.detector = fitted_detector(experiment, self.fitted, len(self.train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
         self.program = build_program(experiment, self.detector, self.mesh, self.loader.steps_per_epoch)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
@@ -139,7 +139,10 @@ class _Training:
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
         fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
         if self.pretrained is not None:
-            fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path)
+            # Every process takes the same images, so that all start alike.
+            sample = TrainLoader(self.train_data, self.options).batch_at(0)
+            width = start_width(self.pretrained, self.detector, fresh, sample, self.experiment.gains.ratio_limit)
+            fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path, width)
         state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)

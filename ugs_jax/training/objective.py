@@ -1,6 +1,8 @@
 """The training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,19 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.detectors import Architecture, Localization, Localizer, Outputs, Terms, background, gather, localize
-from ugs_jax.refinement import sparse_perturbation
+from ugs_jax.boxes import iou
+from ugs_jax.detectors import (
+    Architecture,
+    Localizer,
+    Outputs,
+    background,
+    gather,
+    localize,
+    localize_again,
+    predicted_quality,
+)
+from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Terms
+from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.matching import Match, beside, match
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
@@ -70,35 +83,85 @@ def objective(
 
 
 def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
-    """Localization loss at the candidates of all levels; with UR, plus γ times the loss at perturbed features."""
+    """Return the localization terms at the candidates of all levels: both stages, quality and UR included."""
     features, localizers = tuple(one.features() for one in matches), tuple(one.localizer for one in matches)
     anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
-    positive = beside([one.positive for one in matches])
+    raw = _first_stage(features, localizers)
+    first = localization.loss(raw, anchors, targets)
+    terms, raw = _both_stages(matches, localization, raw, first)
+    if isinstance(localization, PredictsDistribution) and localization.quality is not None:
+        quality = _quality_loss(matches, localization, raw, terms.boxes, targets)
+        parts = {**terms.parts, "quality": quality}
+        terms = terms._replace(loss=terms.loss + localization.quality.weight * quality, parts=parts)
+    if isinstance(localization, GuidesRefinement) and localization.refinement is not None:
+        moved = _refined_loss(matches, localization, features, localizers, localization.refinement.radius)
+        parts = {**terms.parts, "refinement": moved}
+        terms = terms._replace(loss=terms.loss + localization.refinement.weight * moved, parts=parts)
+    return terms
 
-    def logits(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
-        return beside([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
 
-    terms = localization.loss(logits(features, localizers), anchors, targets)
-    refinement = localization.refinement
-    if refinement is None:
-        return terms
-    frozen = jax.lax.stop_gradient(localizers)
+def _first_stage(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
+    return beside([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
+
+
+def _by_level(matches: tuple[Match, ...], values: Array) -> list[Array]:
+    """Undo `beside`."""
+    ends = list(itertools.accumulate(one.positive.shape[3] for one in matches))
+    return jnp.split(values, ends[:-1], axis=3)
+
+
+def _both_stages(
+    matches: tuple[Match, ...], localization: Localization, raw: Array, first: Terms
+) -> tuple[Terms, Array]:
+    """Return the terms of the last stage, with both stages in the loss, and its raw outputs."""
+    if not isinstance(localization, PredictsDistribution) or localization.second_stage is None:
+        return first, raw
+    raw = beside(
+        [
+            localize_again(one.localizer, localization, one.level.features, part, one.anchors, stride=one.stride)
+            for one, part in zip(matches, _by_level(matches, raw), strict=True)
+        ]
+    )
+    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
+    second = localization.loss(raw, anchors, targets)
+    share = localization.second_stage.share
+    parts = {**second.parts, "first_stage": first.loss}
+    return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), raw
+
+
+def _quality_loss(
+    matches: tuple[Match, ...], localization: Localization, raw: Array, decoded: Array, targets: Array
+) -> Float[Array, "b m 3 a"]:
+    """Cross entropy between predicted and true IoU."""
+    by_level = zip(matches, _by_level(matches, raw), _by_level(matches, decoded), strict=True)
+    logits: list[Any] = [
+        predicted_quality(one.localizer, localization, part, boxes, stride=one.stride) for one, part, boxes in by_level
+    ]
+    goal = jax.lax.stop_gradient(iou(decoded, targets))
+    return losses.sigmoid_cross_entropy(beside(logits), goal)
+
+
+def _refined_loss(
+    matches: tuple[Match, ...],
+    localization: GuidesRefinement,
+    features: tuple[Array, ...],
+    localizers: tuple[Localizer, ...],
+    radius: float,
+) -> Array:
+    """Loss of the first stage at features moved by UR."""
+    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
+    positive, frozen = beside([one.positive for one in matches]), jax.lax.stop_gradient(localizers)
     flat = lambda arrays: tuple(a.reshape(a.shape[0], -1, *a.shape[3:]) for a in arrays)  # noqa: E731
     like = lambda arrays: tuple(a.reshape(b.shape) for a, b in zip(arrays, features, strict=True))  # noqa: E731
 
     def uncertainty(flat_features: tuple[Array, ...]) -> Array:
-        raw = logits(like(flat_features), frozen)
+        raw = _first_stage(like(flat_features), frozen)
         return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
 
-    shifts = like(
-        sparse_perturbation(
-            uncertainty, flat(features), flat([one.found.cell for one in matches]), radius=refinement.radius
-        )
-    )
+    cells = flat([one.found.cell for one in matches])
+    shifts = like(sparse_perturbation(uncertainty, flat(features), cells, radius=radius))
     shifted = tuple(at + shift for at, shift in zip(features, shifts, strict=True))
-    moved = localization.loss(logits(shifted, localizers), anchors, targets)
-    parts = {**terms.parts, "refinement": moved.loss}
-    return terms._replace(loss=terms.loss + refinement.weight * moved.loss, parts=parts)
+    return localization.loss(_first_stage(shifted, localizers), anchors, targets).loss
 
 
 def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:

@@ -8,15 +8,17 @@ from typing import Any
 
 from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax import losses
-from ugs_jax.detectors import (
-    Distribution,
+from ugs_jax.detectors import Postprocess
+from ugs_jax.objectives import (
+    DFL,
+    UGS,
+    BoxRegression,
     FittedGrid,
     Grid,
     GridPoints,
-    Interval,
-    Postprocess,
+    Quality,
     Refinement,
-    Regression,
+    SecondStage,
     Uncertainty,
 )
 from ugs_jax.training.config import Ema, Experiment, Network
@@ -29,8 +31,8 @@ KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Experiment, Network, Ema, Gains, AdamW, SGD, Schedule, Stabilize, LoaderOptions, Augmentation, TinyScenes,
-        CocoJson, VisDrone, Regression, Distribution, Interval, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
-        Postprocess, Parallel,
+        CocoJson, VisDrone, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
+        Postprocess, Parallel, Quality, SecondStage,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

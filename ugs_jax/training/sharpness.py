@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, area
 from ugs_jax.curvature import closed_forms, hvp
-from ugs_jax.detectors import Localization, localize
+from ugs_jax.detectors import localize
+from ugs_jax.objectives import Localization
 from ugs_jax.training.matching import Match, beside
 
 SIZES: dict[str, tuple[float, float]] = {

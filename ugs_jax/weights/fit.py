@@ -1,5 +1,6 @@
 """Weights into a detector that may have other classes, another objective or another finest level."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugs_jax.detectors import Architecture, Detector
+from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression
 from ugs_jax.weights.published import flat_leaves
 from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.weights import Weights, decoding_of, name_of
@@ -64,17 +66,23 @@ def load_weights(path: Path | str, detector: Detector, params: Any, stats: Any) 
     return fit_weights(read_weights(Path(path)), detector, params, stats)
 
 
-def fit_weights(weights: Weights, detector: Detector, params: Any, stats: Any) -> tuple[Any, Any, Report]:
+def fit_weights(
+    weights: Weights, detector: Detector, params: Any, stats: Any, *, width: Sequence[float] = START_WIDTH
+) -> tuple[Any, Any, Report]:
     """Put weights into a detector: layers by their level, rows of the heads by what they predict.
 
-    Objectness is loaded whatever the classes are. The localization layer is loaded if it means the same, so a UGS head
-    stays as it is. Layers of P2, and the block that makes P3 from it, are as before if the weights have no P2.
+    Objectness is loaded whatever the classes are. The localization layer is loaded if its outputs mean the same; if the
+    weights regress boxes and the objective can start from that, as UGS and DFL can, it is made from the published layer
+    (`layers_from_regression`) and decodes to about the same boxes. Other layers of P2, and the block that makes P3 from
+    it, are unchanged if the weights have no P2.
 
     Args:
       weights: from `read_weights`.
       detector: the network.
       params: its fresh parameters.
       stats: its fresh batch statistics.
+      width: Standard deviation of the distributions that a made layer predicts for (x, y, log w, log h), centre in
+        strides.
 
     Returns:
       As `load_weights` does.
@@ -84,11 +92,14 @@ def fit_weights(weights: Weights, detector: Detector, params: Any, stats: Any) -
     """
     source, target = weights.arch, detector.arch
     check_size(weights, target)
-    fitting = _Fitting(weights, detector)
+    made = layers_from_regression(weights, detector, params, np.asarray(width, np.float64))
+    fitting = _Fitting(weights, detector, made)
     params, stats = _replaced(params, fitting), _replaced(stats, fitting)
     unused = {path: f"{name_of(target)} has no such layer" for path in fitting.waiting.values()}
     same = source.anchors == target.anchors
     notes = () if same else ("anchors: the detector's, which are not those of the weights",)
+    if made:
+        notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from regression layers")
     return params, stats, Report(weights.origin, tuple(fitting.loaded), fitting.initialised, unused, notes)
 
 
@@ -107,8 +118,8 @@ def check_size(weights: Weights, target: Architecture) -> None:
 
 
 class _Fitting:
-    def __init__(self, weights: Weights, detector: Detector) -> None:
-        self.weights, self.target = weights, detector.arch
+    def __init__(self, weights: Weights, detector: Detector, made: Mapping[str, np.ndarray]) -> None:
+        self.weights, self.target, self.made = weights, detector.arch, made
         self.decoding = decoding_of(detector.localization)
         levels = int(self.target.p2) - int(weights.arch.p2)
         self.waiting = {_moved(path, levels): path for path in weights.arrays}
@@ -117,6 +128,10 @@ class _Fitting:
 
     def array(self, path: str, fresh: np.ndarray) -> np.ndarray:
         """What goes to `path` of the detector."""
+        if path in self.made:
+            self.waiting.pop(path, None)
+            self.loaded.append(path)
+            return self.made[path]
         if path not in self.waiting:
             self.initialised[path] = f"{self.weights.network} has no such layer"
             return fresh

@@ -11,7 +11,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Detector, Postprocess, localize
+from ugs_jax.detectors import Detector, Postprocess, localize, localize_again
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What an exported StableHLO program runs on."""
@@ -47,7 +47,9 @@ def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any)
         cells = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), -1)[None, :, :, None] * stride
         shape = (1, rows, columns, count, 2)
         center, size = (jnp.broadcast_to(jnp.asarray(part, jnp.float32), shape) for part in (cells, np.array(sizes)))
-        decoded = detector.localization.decode(raw, Anchors(center, size, jnp.full(shape, stride, jnp.float32)))
+        anchors = Anchors(center, size, jnp.full(shape, stride, jnp.float32))
+        raw = localize_again(localizer, detector.localization, level.features, raw, anchors, stride=stride)
+        decoded = detector.localization.decode(raw, anchors)
         score = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
         boxes.append(decoded.reshape(images.shape[0], rows * columns * count, 4))
         scores.append(score.reshape(images.shape[0], rows * columns * count, arch.classes))

@@ -14,8 +14,11 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Regression
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
 from ugs_jax.detectors.architecture import AnchorSizes, Kind, Size, pyramid_strides
+from ugs_jax.objectives import BoxRegression
+from ugs_jax.objectives.quality import EVIDENCE
+from ugs_jax.objectives.second_stage import POINTS
 
 Shape = tuple[int, ...]
 
@@ -39,7 +42,7 @@ _LEAVES = {
     "norm/var": "bn.running_var",
 }
 _BOX = 4  # numbers an anchor that localize; objectness and classes follow
-_MOST = {"classes": 10_000, "outputs": 10_000, "anchors": 100}
+_MOST = {"classes": 10_000, "outputs": 10_000, "hidden units": 10_000, "anchors": 100}
 
 
 def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Architecture:
@@ -73,6 +76,7 @@ def check_head(arch: Architecture) -> None:
       ValueError: no, or very many classes, anchors or outputs.
     """
     counts = [("classes", arch.classes), ("outputs", arch.num_outputs)]
+    counts += [("hidden units", width) for width in (arch.second_stage, arch.quality) if width]
     counts += [("anchors", len(level)) for level in arch.anchors]
     for name, count in counts:
         if not 1 <= count <= _MOST[name]:
@@ -123,13 +127,28 @@ def template(arch: Architecture) -> dict[str, Shape]:
             kernel, bias = f"heads/{level}/{part}/kernel", f"heads/{level}/{part}/bias"
             shapes[bias] = (len(sizes) * outputs,)
             shapes[kernel] = (shapes[kernel][0], *shapes[bias])
+        width = shapes[f"heads/{level}/score/kernel"][0]
+        shapes |= {f"heads/{level}/{name}": shape for name, shape in _added_layers(arch, width).items()}
+    return shapes
+
+
+def _added_layers(arch: Architecture, width: int) -> dict[str, Shape]:
+    """Shapes of what objectives add to a head of `width` channels."""
+    second, quality = arch.second_stage, arch.quality
+    shapes: dict[str, Shape] = {}
+    if second:
+        shapes |= {"second/points/kernel": (POINTS * width, second), "second/points/bias": (second,)}
+        shapes |= {"second/shape/kernel": (arch.num_outputs, second), "second/out/kernel": (second, arch.num_outputs)}
+    if quality:
+        shapes |= {"quality/hidden/kernel": (EVIDENCE, quality), "quality/hidden/bias": (quality,)}
+        shapes |= {"quality/out/kernel": (quality, 1), "quality/out/bias": (1,)}
     return shapes
 
 
 @lru_cache(maxsize=4)  # one file asks several times
 def _with_one_output(size: Size, kind: Kind, p2: bool) -> Mapping[str, Shape]:
     arch = Architecture(size, p2, 1, (((1.0, 1.0),),) * len(pyramid_strides(p2)), kind=kind)
-    params, stats = Detector(arch, Regression()).shapes()
+    params, stats = Detector(arch, BoxRegression()).shapes()
     leaves = {**flat_leaves(params), **flat_leaves(stats)}
     return MappingProxyType({path: tuple(leaf.shape) for path, leaf in leaves.items()})
 

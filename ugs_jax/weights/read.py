@@ -102,6 +102,8 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
             anchors,
             int(about["num_outputs"]),
             kind=about.get("kind", "yolov5"),
+            second_stage=int(about.get("second_stage", 0)),
+            quality=int(about.get("quality", 0)),
         )
         published.check_head(arch)
     except (KeyError, TypeError, ValueError, OverflowError) as error:

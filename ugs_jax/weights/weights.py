@@ -1,7 +1,7 @@
 """Weights of a detector with what is needed to understand them, and a safe file of both: safetensors."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,15 @@ import numpy as np
 import safetensors.numpy
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Architecture, Detector, Distribution, Interval, Localization, Regression
+from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.detectors.architecture import network_name
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Localization
 from ugs_jax.weights.published import flat_leaves, to_published
 
 Arrays = dict[str, np.ndarray]
 KEY = "ugs_jax"
 """Of our metadata in a safetensors file."""
-REGRESSION = "Regression()"
+REGRESSION = "BoxRegression()"
 """What `decoding_of` says of heads that regress boxes, as the published ones do."""
 
 
@@ -57,6 +58,8 @@ class Weights:
             "anchors": self.arch.anchors,
             "num_classes": self.arch.classes,
             "num_outputs": self.arch.num_outputs,
+            "second_stage": self.arch.second_stage,
+            "quality": self.arch.quality,
             "decoding": self.decoding,
             "classes": self.classes,
             "origin": self.origin,
@@ -71,12 +74,12 @@ def name_of(arch: Architecture) -> str:
 
 def decoding_of(localization: Localization) -> str:
     """What decides how raw outputs become boxes, and nothing else: layers with equal texts can be exchanged."""
-    if isinstance(localization, Regression):
+    if isinstance(localization, BoxRegression):
         return REGRESSION
-    if isinstance(localization, Distribution):
-        return f"Distribution(bins={localization.bins}, start={localization.start})"
-    if isinstance(localization, Interval):
-        return f"Interval(center={localization.center}, size={localization.size})"
+    if isinstance(localization, DFL):
+        return f"DFL(bins={localization.bins}, start={localization.start})"
+    if isinstance(localization, UGS):
+        return f"UGS(center={localization.center}, size={localization.size})"
     return repr(localization)
 
 
@@ -92,7 +95,7 @@ def weights_of(
       classes: class names.
       origin: where they come from.
     """
-    arch = replace(detector.arch, num_outputs=detector.localization.num_outputs)
+    arch = detector.full_arch
     arrays = {**flat_arrays(params), **flat_arrays(stats)}
     return Weights(arch, decoding_of(detector.localization), arrays, classes, origin)
 

@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Detector, Interval
+from ugs_jax.detectors import Detector
 from ugs_jax.detectors.architecture import AnchorSizes, published_anchors
+from ugs_jax.objectives import FitsToTargets
 from ugs_jax.training.config import Experiment, detector_with
 from ugs_jax.training.planning.accesses import read_accesses
 from ugs_jax.training.planning.collectives import Collective, read_collectives
@@ -74,7 +75,7 @@ def program_of(
     """
     network, localization = experiment.network, experiment.localization
     anchors = network.anchors or published_anchors(network.kind, network.p2)
-    if isinstance(localization, Interval):
+    if isinstance(localization, FitsToTargets):
         experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
     state = _placed(program.shapes, program.shardings)

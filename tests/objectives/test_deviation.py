@@ -14,11 +14,12 @@ from tests.reference.boxes_by_hand import greedy_suppression
 from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Distribution, Grid, Interval, Postprocess, Regression, detect
+from ugs_jax.detectors import Postprocess, detect
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
 ANCHORS = Anchors(*(jnp.asarray(part, jnp.float32) for part in (CENTER, SIZE, UNIT)))
-INTERVAL = Interval(Grid(2.0, 1.0, 6), Grid(1.5, 0.5, 6))
+INTERVAL = UGS(Grid(2.0, 1.0, 6), Grid(1.5, 0.5, 6))
 
 
 @functools.partial(jax.jit, static_argnames="objective", compiler_options=QUICKLY)
@@ -69,7 +70,7 @@ def test_interval_is_that_of_samples():
 
 @pytest.mark.parametrize("start", [0, -2])
 def test_distribution_is_that_of_its_distances(start):
-    objective = Distribution(bins=8, start=start)
+    objective = DFL(bins=8, start=start)
     raw = logits(objective, 1)
     points = np.arange(8)
     want = []
@@ -79,7 +80,7 @@ def test_distribution_is_that_of_its_distances(start):
     np.testing.assert_allclose(deviation(jnp.float32(raw), objective), want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", [INTERVAL, Distribution(bins=8)])
+@pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8)])
 def test_a_sure_prediction_has_none_and_its_gradient_is_finite(objective):
     raw = jnp.zeros((4, objective.num_outputs // 4)).at[:, 3].set(1e4).ravel()
     assert np.asarray(deviation(raw, objective)).tolist() == [0, 0, 0, 0]
@@ -93,7 +94,7 @@ def found_with(objective, options):
 
 
 def test_detections_carry_it_and_votes_move_their_boxes():
-    objective = Interval(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
+    objective = UGS(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
     every = found_with(objective, Postprocess(0.15, 1.0, candidates=60, max_detections=60))
     moved = found_with(objective, Postprocess(0.15, 0.5, candidates=60, max_detections=30, voting=2.0))
     for image in range(2):
@@ -114,10 +115,10 @@ def test_detections_carry_it_and_votes_move_their_boxes():
 
 
 def test_regression_has_none_and_refuses_to_vote():
-    objective = Regression()
+    objective = BoxRegression()
     assert objective.deviation(jnp.zeros(4), ANCHORS) is None
     assert found_with(objective, Postprocess(candidates=20)).deviation is None
-    with pytest.raises(ValueError, match="expected an objective that predicts deviations, got Regression"):
+    with pytest.raises(ValueError, match="expected an objective that predicts deviations, got BoxRegression"):
         found_with(objective, Postprocess(candidates=20, voting=0.02))
     with pytest.raises(ValueError, match=r"Postprocess\.voting: expected a number above 0"):
         Postprocess(voting=0.0)

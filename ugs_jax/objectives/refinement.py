@@ -6,6 +6,7 @@ image and level, which keeps ε independent of the batch size and of sharding.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
@@ -19,6 +20,19 @@ T = TypeVar("T")
 
 RADIUS = 0.5
 """ρ of the paper."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Settings of UR.
+
+    Attributes:
+      radius: Length ρ of the feature perturbation.
+      weight: Weight γ of the localization loss there.
+    """
+
+    radius: float = RADIUS
+    weight: float = 0.1
 
 
 def perturbation(

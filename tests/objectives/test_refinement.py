@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.flags import QUICKLY
-from ugs_jax.refinement import RADIUS, perturbation, sparse_perturbation
+from ugs_jax.objectives.refinement import RADIUS, perturbation, sparse_perturbation
 
 B, H, W, C, BINS = 4, 3, 4, 5, 7
 # Image 0 has copies of a cell, image 1 all different cells, image 2 one cell only, image 3 no positive.

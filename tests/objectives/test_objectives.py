@@ -14,25 +14,25 @@ from tests.reference import losses_by_hand
 from tests.reference.labels_by_hand import interval_grid, two_hot
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, encode
-from ugs_jax.detectors import Distribution, Grid, Interval, Localization, Refinement, Regression, Uncertainty
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, Localization, Refinement, Uncertainty
 
 UNIFORM, PACKED = Grid(2.0, 0.0, 8), Grid(2.0, 1.0, 8)
 OBJECTIVES: dict[str, Localization] = {
-    **{name: Regression(getattr(losses, name), space="offsets") for name in ("l1", "smooth_l1", "l2")},
+    **{name: BoxRegression(getattr(losses, name), space="offsets") for name in ("l1", "smooth_l1", "l2")},
     **{
-        name: Regression(getattr(losses, name))
+        name: BoxRegression(getattr(losses, name))
         for name in ("iou_loss", "log_iou", "giou", "diou", "ciou", "nwd", "dotd")
     },
-    "distribution from 0": Distribution(bins=8, box_weight=2.0, dfl_weight=0.25),
-    "distribution from −1": Distribution(bins=8, start=-1, box_loss=losses.giou),
-    "uniform": Interval(UNIFORM, UNIFORM, um=None, refinement=None),
-    "uniform, entropy": Interval(UNIFORM, PACKED, um=Uncertainty("entropy"), refinement=Refinement()),
-    "uniform, match": Interval(UNIFORM, UNIFORM, um=Uncertainty("match"), refinement=None),
-    "packed": Interval(PACKED, PACKED, um=None, refinement=Refinement()),
-    "packed, entropy": Interval(PACKED, Grid(3.0, 0.5, 8)),
-    "packed, match": Interval(PACKED, PACKED, um=Uncertainty("match", weight=1.0)),
+    "distribution from 0": DFL(bins=8, box_weight=2.0, dfl_weight=0.25),
+    "distribution from −1": DFL(bins=8, start=-1, box_loss=losses.giou),
+    "uniform": UGS(UNIFORM, UNIFORM, um=None, refinement=None),
+    "uniform, entropy": UGS(UNIFORM, PACKED, um=Uncertainty("entropy"), refinement=Refinement()),
+    "uniform, match": UGS(UNIFORM, UNIFORM, um=Uncertainty("match"), refinement=None),
+    "packed": UGS(PACKED, PACKED, um=None, refinement=Refinement()),
+    "packed, entropy": UGS(PACKED, Grid(3.0, 0.5, 8)),
+    "packed, match": UGS(PACKED, PACKED, um=Uncertainty("match", weight=1.0)),
 }
-INTERVALS = {name: item for name, item in OBJECTIVES.items() if isinstance(item, Interval)}
+INTERVALS = {name: item for name, item in OBJECTIVES.items() if isinstance(item, UGS)}
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 CENTER, SIZE, UNIT = np.array([[20.0, 12.0]]), np.array([[6.0, 9.0]]), np.array([[8.0, 8.0]])
@@ -78,10 +78,10 @@ def raw_for(objective, box):
     center, size, unit = CENTER[0], SIZE[0], UNIT[0]
     x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
     shift = [(x - center[0]) / unit[0], (y - center[1]) / unit[1]]
-    if isinstance(objective, Regression):
+    if isinstance(objective, BoxRegression):
         gates = [1 + t for t in shift] + [math.sqrt(w / size[0]), math.sqrt(h / size[1])]
         return [logit(gate / 2) for gate in gates]
-    if isinstance(objective, Distribution):
+    if isinstance(objective, DFL):
         sides = [center[0] - box[0], center[1] - box[1], box[2] - center[0], box[3] - center[1]]
         points = [objective.start + i for i in range(objective.bins)]
         distance = [side / u for side, u in zip(sides, [*unit, *unit], strict=True)]
@@ -95,9 +95,9 @@ def raw_for(objective, box):
 
 def by_loops(objective, raw):
     center, size, unit = CENTER[0].tolist(), SIZE[0].tolist(), UNIT[0].tolist()
-    if isinstance(objective, Regression):
+    if isinstance(objective, BoxRegression):
         return by_hand.regression(raw, center, size, unit)
-    if isinstance(objective, Distribution):
+    if isinstance(objective, DFL):
         return by_hand.distribution(raw, center, unit, objective.start)
     grids = [interval_grid(g.alpha, g.beta, g.n) for g in (objective.center, objective.size)]
     return by_hand.interval(raw, center, size, unit, *grids)
@@ -151,9 +151,9 @@ def test_raw_outputs_that_encode_a_target_decode_to_it(name):
     terms, gradient, _ = results(name)[0]
     # float32 logits of size 1 to 6, through exponentials, on boxes of up to 30 px.
     np.testing.assert_allclose(terms.boxes[:exact], targets[:exact], atol=1e-4)
-    if isinstance(OBJECTIVES[name], Regression) and name != "dotd":
+    if isinstance(OBJECTIVES[name], BoxRegression) and name != "dotd":
         np.testing.assert_allclose(terms.loss[:exact], 0, atol=1e-4)
-    if isinstance(OBJECTIVES[name], Interval) and OBJECTIVES[name].um is None:
+    if isinstance(OBJECTIVES[name], UGS) and OBJECTIVES[name].um is None:
         np.testing.assert_allclose(gradient[:exact], 0, atol=1e-6)  # cross entropy is least at its label
 
 
@@ -175,7 +175,7 @@ def test_values_and_gradients_are_finite_everywhere(name):
         assert np.all(terms.boxes[:, 2:] - terms.boxes[:, :2] >= 0)
 
 
-@pytest.mark.parametrize("name", [name for name, item in OBJECTIVES.items() if isinstance(item, Regression)])
+@pytest.mark.parametrize("name", [name for name, item in OBJECTIVES.items() if isinstance(item, BoxRegression)])
 def test_a_regression_loss_is_that_of_its_name_on_boxes_or_offsets(name):
     objective, target = OBJECTIVES[name], REACHABLE["small"]
     raw, terms, um = random_case(name, "small")
@@ -220,13 +220,13 @@ def first(tree):
 def test_a_side_beyond_the_cells_centre_is_reached_only_from_a_negative_start():
     """A box smaller than a cell and off its centre has two sides on the same side of it."""
     target = [21.0, 12.0, 23.0, 15.0]
-    assert raw_for(Distribution(start=0), target) is None
-    assert raw_for(Distribution(start=-1), target) is not None
+    assert raw_for(DFL(start=0), target) is None
+    assert raw_for(DFL(start=-1), target) is not None
 
 
 def test_sides_that_cross_collapse_to_a_point_between_them():
     toward = jnp.full((4, 8), -100.0).at[jnp.arange(4), jnp.array([0, 0, 0, 2])].set(100.0)
-    box = Distribution(bins=8, start=-1).decode(toward.reshape(1, -1), anchors(1))
+    box = DFL(bins=8, start=-1).decode(toward.reshape(1, -1), anchors(1))
     # x: left side at 20 + 8, right side at 20 − 8; y: 12 + 8 to 12 + 8
     np.testing.assert_allclose(box, [[20.0, 20.0, 20.0, 20.0]], atol=1e-4)
 
@@ -253,7 +253,7 @@ def test_interval_loss_is_cross_entropy_plus_weighted_um_over_the_four_parameter
 
 
 def test_the_cross_entropy_gradient_is_bounded_whatever_the_size_of_the_box():
-    objective = Interval(PACKED, PACKED, um=None)
+    objective = UGS(PACKED, PACKED, um=None)
     rng = np.random.default_rng(0)
     side = 10 ** rng.uniform(-4, 5, (4000, 2))
     low = rng.uniform(-1e4, 1e4, (4000, 2))

@@ -1,4 +1,4 @@
-"""Settings of UGS: grids of labels, uncertainty minimisation, refinement."""
+"""Grids of labels: given by a rule, point by point, or fitted to the targets of a data set."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,31 +7,6 @@ import numpy as np
 from jaxtyping import Real
 
 from ugs_jax.labels import checked_grid, fit_interval_grid, interval_grid, quantile_grid, uniform_grid
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """UR: `radius` ρ of the feature perturbation, `weight` γ of the loss there. The paper: ρ = 0.5, γ = 0.1."""
-
-    radius: float = 0.5
-    weight: float = 0.1
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """UM: `match` the entropy of the prediction to the label's, or minimise the `entropy`; `weight` λ.
-
-    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. The minimum of the cross
-    entropy has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it,
-    `match` does not. `match` was ahead in our runs, by no more than seeds differ (experiments/results).
-    """
-
-    mode: Literal["entropy", "match"] = "match"
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("entropy", "match"):
-            raise ValueError(f"Uncertainty.mode: expected 'entropy' or 'match', got {self.mode!r}")
 
 
 @dataclass(frozen=True)
@@ -97,9 +72,35 @@ class FittedGrid:
         """Raises ValueError: there are none before `fit`."""
         raise ValueError(
             f"{self}: expected a grid that is fitted; training fits it to its data set, elsewhere call "
-            "`Interval.fit(offsets)` with a sample of targets"
+            "`UGS.fit(offsets)` with a sample of targets"
         )
 
 
 AnyGrid = Grid | GridPoints | FittedGrid
 """How label positions are set."""
+
+
+def d_fine_grid(bins: int = 33, *, reach: float = 0.5, sharpness: float = 4.0) -> GridPoints:
+    """Return D-FINE's grid: points packed around 0 geometrically, and two far ones at the ends.
+
+    W(i) = sign(i − R/2) · ((a·c + 1)^{2·abs(i − R/2)/(R − 2)} − 1) for 0 < i < R = bins − 1, and W(0) = −2ac,
+    W(R) = 2ac; divided by c, so that the far points are at ±2a.
+
+    Args:
+      bins: Number of points, odd and at least 5.
+      reach: a, in units of the offsets.
+      sharpness: c, how closely points are packed around 0.
+
+    Raises:
+      ValueError: `bins` even or below 5.
+
+    References:
+      Peng et al., D-FINE, ICLR 2025.
+    """
+    if bins < 5 or bins % 2 == 0:
+        raise ValueError(f"d_fine_grid: expected an odd number of bins, at least 5, got {bins}")
+    last = bins - 1
+    steps = np.abs(np.arange(bins) - last / 2)
+    points = np.sign(np.arange(bins) - last / 2) * ((reach * sharpness + 1) ** (2 * steps / (last - 2)) - 1)
+    points[[0, -1]] = -2 * reach * sharpness, 2 * reach * sharpness
+    return GridPoints(tuple((points / sharpness).tolist()))

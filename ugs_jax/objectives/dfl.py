@@ -1,0 +1,126 @@
+"""Distribution focal loss: the distances to the four sides as distributions over whole units."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ugs_jax import boxes as bx
+from ugs_jax import losses
+from ugs_jax.labels import expectation, variance
+from ugs_jax.numerics import root, widen
+from ugs_jax.objectives.box_regression import BoxLoss
+from ugs_jax.objectives.distribution import (
+    bell,
+    fit_natural_parameter,
+    mean_uncertainty,
+    split_logits,
+    standard_outputs,
+)
+from ugs_jax.objectives.protocol import Terms
+from ugs_jax.objectives.quality import Quality
+from ugs_jax.objectives.second_stage import SecondStage
+
+
+@dataclass(frozen=True)
+class DFL:
+    """Distribution focal loss: distances to the four sides as distributions over whole units from `start` on.
+
+    L = `box_weight` · box loss + `dfl_weight` · L_DFL / ln(bins), so that either term is about 1 for a random head.
+
+    Attributes:
+      bins: Support points; 17 in GFL, 16 in YOLOv8.
+      start: First point, in units. Published heads start at 0, which cannot place a side on the far side of the cell's
+        centre: for boxes smaller than a cell a negative start can.
+      box_loss: Loss on the decoded box; GIoU in GFL, CIoU in YOLOv8.
+      box_weight: Weight of `box_loss`; YOLOv8 uses 7.5 against 1.5 for DFL, GFL 2 against ¼.
+      dfl_weight: Weight of the distribution focal loss (mean over the four sides, over the log of the bins).
+      second_stage: Second localization stage, or None.
+      quality: Quality predictor, or None.
+    """
+
+    bins: int = 16
+    start: int = 0
+    box_loss: BoxLoss = losses.ciou
+    box_weight: float = 1.0
+    dfl_weight: float = 0.5
+    second_stage: SecondStage | None = None
+    quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise ValueError(f"DFL.bins: expected at least 2 support points, got {self.bins}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels for each anchor."""
+        return 4 * self.bins
+
+    @property
+    def points(self) -> Float[np.ndarray, "bins"]:
+        """Support points, in units."""
+        return np.arange(self.bins, dtype=np.float64) + self.start
+
+    def probabilities(self, raw: Float[Array, "*batch outputs"]) -> Float[Array, "*batch 4 bins"]:
+        """Return the distributions of the distances to the left, upper, right and lower side."""
+        return jax.nn.softmax(split_logits(raw, self.bins))
+
+    def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the boxes of raw outputs, xyxy px; sides that cross collapse to a point between them."""
+        distance = expectation(self.probabilities(raw), self.points)
+        low = anchors.center - distance[..., :2] * anchors.unit
+        high = anchors.center + distance[..., 2:] * anchors.unit
+        middle = (low + high) / 2
+        return jnp.concatenate([jnp.minimum(low, middle), jnp.maximum(high, middle)], axis=-1)
+
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the standard deviation of each side (x1, y1, x2, y2), px, as if sides could cross."""
+        spread = root(variance(self.probabilities(raw), self.points))
+        return spread * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+
+    def loss(
+        self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
+    ) -> Terms:
+        """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
+        logits, decoded = split_logits(raw, self.bins), self.decode(raw, anchors)
+        (wide,) = widen(targets)
+        sides = jnp.concatenate([anchors.center - wide[..., :2], wide[..., 2:] - anchors.center], axis=-1)
+        distance = sides / jnp.concatenate([anchors.unit, anchors.unit], axis=-1) - self.start
+        dfl = jnp.mean(losses.distribution_focal(logits, distance), axis=-1)
+        regression = self.box_loss(decoded, wide)
+        loss = self.box_weight * regression + self.dfl_weight / np.log(self.bins) * dfl
+        return Terms(loss, {"regression": regression, "dfl": dfl}, mean_uncertainty(logits), decoded)
+
+    def layer_from_regression(
+        self,
+        kernel: Float[np.ndarray, "c a 4"],
+        bias: Float[np.ndarray, "a 4"],
+        published_anchors: Float[np.ndarray, "a 2"],
+        anchors: Float[np.ndarray, "a 2"],
+        stride: int,
+        width: Float[np.ndarray, "4"],
+    ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+        """Return kernel and bias that decode to about the boxes of a regression layer; see `StartsFromRegression`."""
+        nodes, weights = standard_outputs()
+        center, size = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
+        basis = np.stack([np.ones_like(center), center, size], axis=1)
+        shift, growth = 2 / (1 + np.exp(-center)) - 1, np.square(2 / (1 + np.exp(-size)))
+        kernels, biases = [], []
+        for side in range(4):
+            axis, sign = side % 2, -1 if side < 2 else 1
+            rows, constants = [], []
+            for a in range(len(anchors)):
+                half = published_anchors[a, axis] / (2 * stride)
+                spread = float(np.hypot(width[axis], half * width[2 + axis]))
+                theta = fit_natural_parameter(
+                    self.points, spread, basis, sign * shift + half * growth, np.outer(weights, weights).ravel()
+                )
+                slope = theta[1] * kernel[:, a, axis] + theta[2] * kernel[:, a, 2 + axis]
+                level = theta[0] + theta[1] * bias[a, axis] + theta[2] * bias[a, 2 + axis]
+                rows.append(np.outer(slope, self.points))
+                constants.append(level * self.points + bell(self.points, spread))
+            kernels.append(np.stack(rows, axis=1))
+            biases.append(np.stack(constants))
+        return np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)

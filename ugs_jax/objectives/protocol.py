@@ -1,0 +1,123 @@
+"""The seam: what a detector and a localization objective know of each other.
+
+`Localization` is all that a detector needs. The other protocols are abilities: an objective that has the members of one
+is given what the ability is for, and no objective has to have any.
+"""
+
+from typing import NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from ugs_jax import boxes as bx
+from ugs_jax.objectives.quality import Quality
+from ugs_jax.objectives.refinement import Refinement
+from ugs_jax.objectives.second_stage import SecondStage
+
+
+class Terms(NamedTuple):
+    """Per-positive outputs of a localization objective, unreduced.
+
+    Attributes:
+      loss: Value to minimise.
+      parts: Named terms for the log.
+      uncertainty: Uncertainty of the prediction in [0, 1]; 0 for objectives that predict none.
+      boxes: Decoded predictions, xyxy px.
+    """
+
+    loss: Float[Array, "*batch"]
+    parts: dict[str, Array]
+    uncertainty: Float[Array, "*batch"]
+    boxes: Float[Array, "*batch 4"]
+
+
+@runtime_checkable
+class Localization(Protocol):
+    """A localization objective: how a head's raw outputs become boxes, and what they are trained with."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels for each anchor."""
+
+    def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the boxes of raw outputs, xyxy px."""
+
+    def loss(
+        self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
+    ) -> Terms:
+        """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
+
+
+@runtime_checkable
+class PredictsDeviation(Protocol):
+    """Ability: predict how far each side may be off, for box voting and for scores that know the spread."""
+
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the standard deviation of each side (x1, y1, x2, y2), px."""
+
+
+@runtime_checkable
+class GuidesRefinement(Localization, Protocol):
+    """Ability: say in which direction features are to be perturbed for uncertainty-guided refinement (UR)."""
+
+    @property
+    def refinement(self) -> Refinement | None:
+        """Settings of UR, or None for training without it."""
+
+    def uncertainty_loss(
+        self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
+    ) -> Float[Array, "*batch"]:
+        """Return L_UM, whose gradient UR follows."""
+
+
+@runtime_checkable
+class FitsToTargets(Protocol):
+    """Ability: fit itself, for instance its label grids, to the training targets before a run begins."""
+
+    @property
+    def to_be_fitted(self) -> bool:
+        """Whether `fit` has to be called before anything can be decoded."""
+
+    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> Self:
+        """Return the fitted objective, given a sample of targets as `boxes.encode` returns them."""
+
+
+@runtime_checkable
+class StartsFromRegression(Protocol):
+    """Ability: start its layer from a published layer that regresses four numbers a box."""
+
+    def layer_from_regression(
+        self,
+        kernel: Float[np.ndarray, "c a 4"],
+        bias: Float[np.ndarray, "a 4"],
+        published_anchors: Float[np.ndarray, "a 2"],
+        anchors: Float[np.ndarray, "a 2"],
+        stride: int,
+        width: Float[np.ndarray, "4"],
+    ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+        """Return kernel and bias of a layer that decodes to about the boxes of the regression layer.
+
+        Args:
+          kernel: The published 1×1 layer from features to (x, y, w, h) of every anchor.
+          bias: Its bias.
+          published_anchors: Anchor sides (w, h) the published layer was trained with, px.
+          anchors: Anchor sides here, px.
+          stride: Pixels per cell.
+          width: Standard deviation of the predicted distributions of (x, y, log w, log h): centre in strides.
+        """
+
+
+@runtime_checkable
+class PredictsDistribution(Localization, Protocol):
+    """Ability: predict a distribution for each box parameter, for a second stage and a learned quality."""
+
+    @property
+    def second_stage(self) -> SecondStage | None:
+        """Settings of the second localization stage, or None."""
+
+    @property
+    def quality(self) -> Quality | None:
+        """Settings of the quality predictor, or None."""
+
+    def probabilities(self, raw: Float[Array, "*batch outputs"]) -> Float[Array, "*batch 4 bins"]:
+        """Return the predicted distributions of the four box parameters."""

@@ -1,0 +1,214 @@
+"""UGS: every box parameter as a distribution over an interval grid."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ugs_jax import boxes as bx
+from ugs_jax import losses
+from ugs_jax.labels import expectation, variance
+from ugs_jax.numerics import root
+from ugs_jax.objectives.box_regression import BoxLoss
+from ugs_jax.objectives.distribution import (
+    bell,
+    fit_natural_parameter,
+    mean_uncertainty,
+    split_logits,
+    standard_outputs,
+)
+from ugs_jax.objectives.grids import AnyGrid, FittedGrid, Grid
+from ugs_jax.objectives.protocol import Terms
+from ugs_jax.objectives.quality import Quality
+from ugs_jax.objectives.refinement import Refinement
+from ugs_jax.objectives.second_stage import SecondStage
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Uncertainty minimisation (UM): `match` the entropy of the prediction to the label's, or minimise the `entropy`.
+
+    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. The minimum of the cross
+    entropy has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it,
+    `match` does not.
+
+    Attributes:
+      mode: `entropy` or `match`.
+      weight: λ.
+    """
+
+    mode: Literal["entropy", "match"] = "match"
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("entropy", "match"):
+            raise ValueError(f"Uncertainty.mode: expected 'entropy' or 'match', got {self.mode!r}")
+
+
+@dataclass(frozen=True)
+class UGS:
+    """UGS: every box parameter as a distribution over an interval grid, trained with cross entropy.
+
+    L = `weight` · (L_CE + λ L_UM) / ln(n+1) + `box_weight` · box loss, with means over the parameters (x, y, log w,
+    log h). Divided by the log of the number of grid points, the first term is 1 for a head that knows nothing, whatever
+    the grid; so is the box loss for boxes that miss. The detector adds γ times this loss at perturbed features (UR).
+
+    Attributes:
+      center: Grid of the centre offsets, in units (strides for YOLO cells): `Grid`, `GridPoints` or `FittedGrid`.
+      size: Grid of the log size ratios; both grids have the same n.
+      um: Uncertainty minimisation, or None.
+      refinement: Uncertainty-guided refinement, or None. It follows the gradient of L_UM in the mode of `um`, of
+        the plain entropy without `um`.
+      weight: Weight of cross entropy and UM.
+      box_loss: Loss on the decoded box, which the cross entropy alone leaves loose.
+      box_weight: Weight of `box_loss`; 0 leaves it out, as in the paper.
+      second_stage: Second localization stage, or None.
+      quality: Quality predictor, or None.
+    """
+
+    center: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
+    size: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
+    um: Uncertainty | None = field(default_factory=Uncertainty)
+    refinement: Refinement | None = field(default_factory=Refinement)
+    weight: float = 0.5
+    box_loss: BoxLoss = losses.ciou
+    box_weight: float = 0.5
+    second_stage: SecondStage | None = None
+    quality: Quality | None = None
+
+    def __post_init__(self) -> None:
+        if self.center.n != self.size.n:
+            raise ValueError(
+                f"UGS: expected center and size grids of the same n, got {self.center.n} and {self.size.n}"
+            )
+        for grid in (self.center, self.size):
+            if not isinstance(grid, FittedGrid):
+                grid.points()  # raises ValueError for settings out of range
+        if not (self.weight >= 0 and self.box_weight >= 0 and self.weight + self.box_weight > 0):
+            raise ValueError(
+                f"UGS: expected weights >= 0, one of them above 0, got weight={self.weight}, "
+                f"box_weight={self.box_weight}"
+            )
+
+    @classmethod
+    def as_printed(cls) -> Self:
+        """Return UGS as the paper has it: L_CE + 0.5 · entropy + 0.1 · L_ur in nats, without a loss on the box."""
+        grid = Grid(alpha=2.0, beta=1.0)
+        return cls(grid, grid, um=Uncertainty("entropy"), weight=math.log(grid.n + 1), box_weight=0.0)
+
+    @property
+    def to_be_fitted(self) -> bool:
+        """Whether there is a `FittedGrid`, so that nothing can be decoded before `fit`."""
+        return any(isinstance(grid, FittedGrid) for grid in (self.center, self.size))
+
+    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> Self:
+        """Return the same objective with every `FittedGrid` fitted.
+
+        Args:
+          offsets: Targets as `boxes.encode` returns them; those of x and y share a grid, and so do those of w and h.
+
+        Raises:
+          ValueError: The targets give no grid.
+        """
+        center, size = (
+            grid.fit(offsets[:, axes]) if isinstance(grid, FittedGrid) else grid
+            for grid, axes in ((self.center, slice(0, 2)), (self.size, slice(2, 4)))
+        )
+        return replace(self, center=center, size=size)
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels for each anchor."""
+        return 4 * (self.center.n + 1)
+
+    def probabilities(self, raw: Float[Array, "*batch outputs"]) -> Float[Array, "*batch 4 bins"]:
+        """Return the distributions of x, y, log w and log h over their grids."""
+        return jax.nn.softmax(self._logits(raw))
+
+    def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the boxes of the expected offsets, xyxy px."""
+        probabilities = self.probabilities(raw)
+        center = expectation(probabilities[..., :2, :], self.center.points())
+        size = expectation(probabilities[..., 2:, :], self.size.points())
+        return bx.decode(jnp.concatenate([center, size], axis=-1), anchors)
+
+    def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the standard deviation of each side (x1, y1, x2, y2), px.
+
+        A side is a + u·X ± s/2·e^T for an anchor at a with unit u and side s. Centre X and log size T are predicted
+        apart, thus independent: the variance is u²·Var X + s²/4·Var e^T, exact sums over the grids. It is the same for
+        opposite sides. A label between two grid points is spread over both, so it is above 0 for a perfect prediction.
+        """
+        probabilities = self.probabilities(raw)
+        center = variance(probabilities[..., :2, :], self.center.points())
+        size = variance(probabilities[..., 2:, :], np.exp(self.size.points()))
+        spread = root(jnp.square(anchors.unit) * center + jnp.square(anchors.size / 2) * size)
+        return jnp.concatenate([spread, spread], axis=-1)
+
+    def loss(
+        self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
+    ) -> Terms:
+        """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
+        logits, decoded = self._logits(raw), self.decode(raw, anchors)
+        cross_entropy = self._over_grids(losses.interval_cross_entropy, logits, bx.encode(targets, anchors))
+        loss, parts = cross_entropy, {"cross_entropy": cross_entropy}
+        if self.um is not None:
+            parts["um"] = self.uncertainty_loss(raw, anchors, targets)
+            loss = loss + self.um.weight * parts["um"]
+        loss = self.weight / math.log(self.center.n + 1) * loss
+        if self.box_weight:
+            parts["regression"] = self.box_loss(decoded, targets)
+            loss = loss + self.box_weight * parts["regression"]
+        return Terms(loss, parts, mean_uncertainty(logits), decoded)
+
+    def uncertainty_loss(
+        self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
+    ) -> Float[Array, "*batch"]:
+        """Return L_UM, mean over the four parameters, nats."""
+        logits = self._logits(raw)
+        if self.um is not None and self.um.mode == "match":
+            return self._over_grids(losses.entropy_gap, logits, bx.encode(targets, anchors))
+        return jnp.mean(losses.entropy(logits), axis=-1)
+
+    def layer_from_regression(
+        self,
+        kernel: Float[np.ndarray, "c a 4"],
+        bias: Float[np.ndarray, "a 4"],
+        published_anchors: Float[np.ndarray, "a 2"],
+        anchors: Float[np.ndarray, "a 2"],
+        stride: int,
+        width: Float[np.ndarray, "4"],
+    ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+        """Return kernel and bias that decode to about the boxes of a regression layer; see `StartsFromRegression`."""
+        nodes, weights = standard_outputs()
+        basis = np.stack([np.ones_like(nodes), nodes], axis=1)
+        gate = 2 / (1 + np.exp(-nodes))
+        kernels, biases = [], []
+        for side in range(4):
+            points = (self.center if side < 2 else self.size).points()
+            spread = max(float(width[side]), float(np.diff(points).min()) / 2)
+            rows, constants = [], []
+            for a in range(len(anchors)):
+                if side < 2:
+                    means = gate - 1
+                else:
+                    means = 2 * np.log(gate) + np.log(published_anchors[a, side - 2] / anchors[a, side - 2])
+                theta = fit_natural_parameter(points, spread, basis, means, weights)
+                rows.append(np.outer(theta[1] * kernel[:, a, side], points))
+                constants.append((theta[0] + theta[1] * bias[a, side]) * points + bell(points, spread))
+            kernels.append(np.stack(rows, axis=1))
+            biases.append(np.stack(constants))
+        return np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)
+
+    def _logits(self, raw: Array) -> Array:
+        return split_logits(raw, self.center.n + 1)
+
+    def _over_grids(self, loss: Callable[[Array, Array, np.ndarray], Array], logits: Array, offsets: Array) -> Array:
+        center = loss(logits[..., :2, :], offsets[..., :2], self.center.points())
+        size = loss(logits[..., 2:, :], offsets[..., 2:], self.size.points())
+        return (jnp.sum(center, axis=-1) + jnp.sum(size, axis=-1)) / 4
