@@ -4,7 +4,7 @@
 is given what the ability is for, and no objective has to have any.
 """
 
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -78,7 +78,7 @@ class FitsToTargets(Protocol):
     def to_be_fitted(self) -> bool:
         """Whether `fit` has to be called before anything can be decoded."""
 
-    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> Self:
+    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "Localization":
         """Return the fitted objective, given a sample of targets as `boxes.encode` returns them."""
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class UGS:
             )
 
     @classmethod
-    def as_printed(cls) -> Self:
+    def as_printed(cls) -> "UGS":
         """Return UGS as the paper has it: L_CE + 0.5 · entropy + 0.1 · L_ur in nats, without a loss on the box."""
         grid = Grid(alpha=2.0, beta=1.0)
         return cls(grid, grid, um=Uncertainty("entropy"), weight=math.log(grid.n + 1), box_weight=0.0)
@@ -106,7 +106,7 @@ class UGS:
         """Whether there is a `FittedGrid`, so that nothing can be decoded before `fit`."""
         return any(isinstance(grid, FittedGrid) for grid in (self.center, self.size))
 
-    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> Self:
+    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "UGS":
         """Return the same objective with every `FittedGrid` fitted.
 
         Args:
