@@ -45,16 +45,23 @@ class ToyDetector(Detector):
         pixels = jnp.asarray(images, jnp.float32) / 255
         mean = 0.9 * stats["mean"] + 0.1 * jnp.mean(pixels, axis=(0, 1, 2)) if train else stats["mean"]
         pixels = pixels - mean
-        levels, localizers = [], []
+        features = []
         for name, stride in zip(sorted(params), self.arch.strides, strict=True):
             b, h, w, _ = pixels.shape
             cells = pixels.reshape(b, h // stride, stride, w // stride, stride, 3).mean((2, 4))
+            layer = params[name]["features"]
+            features.append(jax.nn.silu(cells @ layer["kernel"] + layer["bias"]))
+        return self.apply_heads(params, stats, tuple(features)), {"mean": mean}
+
+    def apply_heads(self, params, stats, features):
+        levels, localizers = [], []
+        for name, seen in zip(sorted(params), features, strict=True):
             layer = params[name]
-            features = jax.nn.silu(cells @ layer["features"]["kernel"] + layer["features"]["bias"])
-            scores = (features @ layer["scores"]["kernel"] + layer["scores"]["bias"]).reshape(*cells.shape[:3], 3, -1)
-            levels.append(Level(features, scores[..., 0], scores[..., 1:]))
+            scores = seen @ layer["scores"]["kernel"] + layer["scores"]["bias"]
+            scores = scores.reshape(*seen.shape[:3], 3, -1)
+            levels.append(Level(seen, scores[..., 0], scores[..., 1:]))
             localizers.append(Localizer(**layer["localizer"]))
-        return Outputs(tuple(levels), tuple(localizers)), {"mean": mean}
+        return Outputs(tuple(levels), tuple(localizers))
 
     def detect(self, params, stats, images, options):
         outputs, _ = self.apply(params, stats, images, train=False)
@@ -98,17 +105,12 @@ class ConvDetector(ToyDetector):
         graph, _, _ = nnx.eval_shape(lambda: self._backbone(0))
         model = nnx.merge(graph, params["backbone"], stats)
         (model.train if train else model.eval)()
-        levels, localizers = [], []
-        for name, features in zip(
-            sorted(params["layers"]), model(jnp.asarray(images, self.arch.dtype) / 255), strict=True
-        ):
-            layer = params["layers"][name]
-            scores = features @ layer["scores"]["kernel"] + layer["scores"]["bias"]
-            scores = scores.reshape(*features.shape[:3], 3, -1)
-            levels.append(Level(features, scores[..., 0], scores[..., 1:]))
-            localizers.append(Localizer(**layer["localizer"]))
+        features = model(jnp.asarray(images, self.arch.dtype) / 255)
         stats = nnx.to_pure_dict(nnx.as_pure(nnx.state(model, nnx.BatchStat))) if train else stats
-        return Outputs(tuple(levels), tuple(localizers)), stats
+        return self.apply_heads(params, stats, features), stats
+
+    def apply_heads(self, params, stats, features):
+        return super().apply_heads(params["layers"], stats, features)
 
 
 def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:

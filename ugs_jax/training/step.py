@@ -14,12 +14,15 @@ from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.accumulation import accumulate_gradient, map_parts, mean_loss
 from ugs_jax.training.config import Ema, Experiment
+from ugs_jax.training.feature_gradients import FEATURE_GRADIENTS, feature_gradient_norms
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
 
+MEASURED = SHARPNESS + FEATURE_GRADIENTS
+"""Metrics that are measured now and then, and NaN in between."""
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
 """Of parameters, statistics, a batch or a part of it, the step's and the part's number."""
@@ -43,24 +46,27 @@ def make_step(
       learning_rate: for the log.
       gains: weights of the loss.
       ema: averaging of parameters.
-      measure_every: steps between measurements of `sharpness_by_size`; NaN in the metrics of the others.
+      measure_every: Steps between measurements of `sharpness_by_size` and `feature_gradient_norms`, which are NaN in
+        the metrics of the others.
       seed: of what transformers drop at random; with the number of the step it decides, on any number of devices.
       accumulate: parts of a batch, computed one after the other, whose gradients are averaged.
     """
     loss_of = _loss_of(detector, gains, seed)
 
-    def sharpness(outputs: Outputs, batch: Batch, count: Array) -> Metrics:
-        measure = lambda: sharpness_by_size(  # noqa: E731
-            match(outputs, batch, detector.arch, gains.ratio_limit), detector.localization
-        )
-        unknown = lambda: dict.fromkeys(SHARPNESS, jnp.full((), jnp.nan))  # noqa: E731
+    def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
+        def measure() -> Metrics:
+            matches = match(outputs, batch, detector.arch, gains.ratio_limit)
+            pulls = feature_gradient_norms(detector, params, stats, outputs, batch, gains)
+            return {**sharpness_by_size(matches, detector.localization), **pulls}
+
+        unknown = lambda: dict.fromkeys(MEASURED, jnp.full((), jnp.nan))  # noqa: E731
         return jax.lax.cond(count % measure_every == 0, measure, unknown)
 
     def gradient_of(
         params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
     ) -> tuple[Any, Any, Metrics]:
-        gradient, (stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(params, stats, batch, count, part)
-        return gradient, stats, {**metrics, **sharpness(outputs, batch, count + 1)}
+        gradient, (new_stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(params, stats, batch, count, part)
+        return gradient, new_stats, {**metrics, **measurements(params, stats, outputs, batch, count + 1)}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
@@ -70,6 +76,7 @@ def make_step(
             state.stats,
             batch,
             accumulate,
+            MEASURED,
         )
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
