@@ -38,8 +38,10 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: a name or Python file. Its objective, if it is an `UGS`, is the whole of UGS.
-          methods: the baseline first, of l2, smooth_l1, ciou, dfl, ce, in, um_entropy, um_match, ur, fitted.
+          config: A name or Python file. Its objective, if it is a `UGS`, is the whole of UGS.
+          methods: Rows of the table, the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
+            um_match, ur, fitted, box, box_um_ur, second, quality, config. The paper's table is probably
+            l2 ce in um um_ur ur; one part more in each row is l2 ciou ce in um_match ur box_um_ur.
           seeds: each method is trained once with each.
           folder: a folder or URL; holds the runs, ablation.md and ablation.json, and comparison.png.
           resume: keep finished runs in the folder and continue interrupted ones.

@@ -9,41 +9,60 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax import losses
 from ugs_jax.cli import main
-from ugs_jax.objectives import UGS, BoxRegression, FittedGrid, Grid, GridPoints, Uncertainty
+from ugs_jax.objectives import UGS, BoxRegression, FittedGrid, Grid, GridPoints, Quality, SecondStage, Uncertainty
 from ugs_jax.training import fitting
 from ugs_jax.training.ablation import DEFAULT_METHODS, METHODS, ablation
 
-UGS = UGS(Grid(1.0, 2.0, 4), GridPoints((-1.0, 0.0, 0.2, 0.5, 1.5)), um=Uncertainty("entropy", 0.3))
+WHOLE = UGS(
+    Grid(1.0, 2.0, 4),
+    GridPoints((-1.0, 0.0, 0.2, 0.5, 1.5)),
+    um=Uncertainty("entropy", 0.3),
+    weight=0.75,
+    box_weight=0.25,
+    second_stage=SecondStage(8),
+    quality=Quality(4),
+)
 
 
 def test_methods_differ_in_one_part_of_what_the_config_has():
-    config = toy_experiment(UGS)
+    config = toy_experiment(WHOLE)
     found = {key: one.localization for key, one in zip(METHODS, ablation(config, tuple(METHODS)), strict=True)}
     assert found["l2"] == BoxRegression(losses.l2, space="offsets")
     assert found["ciou"] == BoxRegression(losses.ciou)
-    assert found["ur"] == UGS
-    assert found["um_entropy"] == replace(UGS, refinement=None)
-    assert found["um_match"] == replace(UGS, refinement=None, um=Uncertainty("match", 0.3))
-    assert found["in"] == replace(UGS, refinement=None, um=None)
-    assert found["ce"] == UGS(Grid(1.0, 0.0, 4), Grid(1.5, 0.0, 4), um=None, refinement=None)
-    assert found["fitted"] == replace(UGS, center=FittedGrid(4), size=FittedGrid(4))
+    # WHOLE weighs cross entropy by 0.75 and boxes by 0.25: rows without a box loss have all of it in the cross entropy.
+    paper = replace(WHOLE, weight=1.0, box_weight=0.0, second_stage=None, quality=None)
+    even = {"center": Grid(1.0, 0.0, 4), "size": Grid(1.5, 0.0, 4)}
+    assert found["ur"] == paper
+    assert found["um_entropy"] == replace(paper, refinement=None)
+    assert found["um_match"] == replace(paper, refinement=None, um=Uncertainty("match", 0.3))
+    assert found["in"] == replace(paper, refinement=None, um=None)
+    assert found["ce"] == replace(found["in"], **even)
+    assert found["um"] == replace(found["um_entropy"], **even)
+    assert found["um_ur"] == replace(paper, **even)
+    assert found["fitted"] == replace(paper, center=FittedGrid(4), size=FittedGrid(4))
+    assert found["box"] == replace(found["in"], weight=0.75, box_weight=0.25)
+    assert found["box_um_ur"] == replace(paper, weight=0.75, box_weight=0.25)
+    assert found["second"] == replace(found["box"], second_stage=SecondStage(8))
+    assert found["quality"] == replace(found["box"], quality=Quality(4))
+    assert found["config"] == WHOLE
 
 
 def test_a_config_with_another_objective_gets_the_default_one():
     config = toy_experiment(BoxRegression())
-    *_, whole, _ = ablation(config)
-    assert whole == replace(config, name="CE + IN + UM + UR", localization=UGS())
+    _, whole = ablation(config, ("ciou", "config"))
+    assert whole == replace(config, name="UGS as in the config", localization=UGS())
     assert [one.name for one in ablation(config)] == [METHODS[key].name for key in DEFAULT_METHODS]
 
 
-def test_grids_that_the_config_fits_are_fitted_by_one_method_only():
+def test_grids_that_the_config_fits_are_fitted_where_a_row_says_so():
     config = toy_experiment(UGS(FittedGrid(6), FittedGrid(6)))
-    whole, fitted = (one.localization for one in ablation(config, ("ur", "fitted")))
-    assert whole == UGS(Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
-    assert fitted == config.localization
+    whole, fitted, same = (one.localization for one in ablation(config, ("ur", "fitted", "config")))
+    assert (whole.center, whole.size) == (Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
+    assert (fitted.center, fitted.size) == (FittedGrid(6), FittedGrid(6))
+    assert same == config.localization
 
 
-@pytest.mark.parametrize("methods", [("l2",), ("l2", "l2"), ("l2", "um")])
+@pytest.mark.parametrize("methods", [("l2",), ("l2", "l2"), ("l2", "umm")])
 def test_methods_that_make_no_ablation_are_refused(methods):
     with pytest.raises(ValueError, match="methods: expected two or more different ones of l2, smooth_l1, ciou"):
         ablation(toy_experiment(), methods)
