@@ -24,7 +24,10 @@ class InferenceOptions:
       min_score: with tiles, boxes that score no more are dropped before merging.
       flip: look at mirror images too, and fuse the boxes.
       scales: of the network's input to look at, such as 1 0.83; boxes are fused.
-      voting: variance voting, about 0.02: boxes move towards those they suppress, weighted by how sure their sides are.
+      voting: Sigma of box voting, about 0.02: boxes move towards those they suppress, weighted by how sure their sides
+        are, or by score where the objective predicts no deviations. 0 turns it off; without it, as in the run's config.
+      spread_penalty: κ of the factor exp(-κ · deviation/side) on scores; without it, as in the run's config.
+      quality_power: Power of the predicted IoU on scores; without it, as in the run's config.
     """
 
     tile: tuple[int] | tuple[int, int] | None = None
@@ -38,6 +41,8 @@ class InferenceOptions:
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     voting: float | None = None
+    spread_penalty: float | None = None
+    quality_power: float | None = None
 
     @property
     def one_look(self) -> bool:
@@ -63,8 +68,11 @@ class InferenceOptions:
         return Augmented(flip=self.flip, scales=self.scales)
 
     def postprocess(self, own: "Postprocess") -> "Postprocess":
-        """A run's way from outputs to detections, with variance voting if that is asked for."""
-        return own if self.voting is None else replace(own, voting=self.voting)
+        """Return a run's way from outputs to detections, with what these options set."""
+        if self.voting is not None:
+            own = replace(own, voting=self.voting or None)
+        given = {"spread_penalty": self.spread_penalty, "quality_power": self.quality_power}
+        return replace(own, **{name: value for name, value in given.items() if value is not None})
 
     def describe(self) -> str:
         """What differs from looking at each image once, as a part of a file's name; empty if nothing does."""
@@ -75,5 +83,7 @@ class InferenceOptions:
             parts += [] if self.full_image else ["tiles_only"]
         parts += ["flip"] if self.flip else []
         parts += [] if self.scales == (1.0,) else [f"scales{'-'.join(f'{scale:g}' for scale in self.scales)}"]
-        parts += [] if self.voting is None else [f"voting{self.voting:g}"]
+        for name in ("voting", "spread_penalty", "quality_power"):
+            value = getattr(self, name)
+            parts += [] if value is None else [f"{name.partition('_')[0]}{value:g}"]
         return "_".join(parts)
