@@ -1,0 +1,1 @@
+"""Scripts that prepare data sets for experiments."""
