@@ -71,8 +71,11 @@ class InferenceOptions:
         """Return a run's way from outputs to detections, with what these options set."""
         if self.voting is not None:
             own = replace(own, voting=self.voting or None)
-        given = {"spread_penalty": self.spread_penalty, "quality_power": self.quality_power}
-        return replace(own, **{name: value for name, value in given.items() if value is not None})
+        if self.spread_penalty is not None:
+            own = replace(own, spread_penalty=self.spread_penalty)
+        if self.quality_power is not None:
+            own = replace(own, quality_power=self.quality_power)
+        return own
 
     def describe(self) -> str:
         """What differs from looking at each image once, as a part of a file's name; empty if nothing does."""

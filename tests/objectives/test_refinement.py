@@ -100,3 +100,25 @@ def test_it_has_the_dtype_of_the_features_and_the_length_asked_for(dtype):
     np.testing.assert_allclose(norms(whole), [RADIUS, RADIUS, RADIUS, 0.0], rtol=0.01)  # numbers of 8 bits
     gathered = np.asarray(at_cells(whole, CELLS), np.float32)
     np.testing.assert_allclose(np.asarray(sparse, np.float32), gathered, atol=0.01)
+
+
+def test_a_norm_over_the_batch_gives_steep_images_more():
+    features = jnp.asarray(draw(B, H, W, C, dtype=np.float32))
+    cells, weights = jnp.asarray(CELLS), jnp.asarray([1.0, 2.0, 4.0, 0.0])
+
+    def uncertainty(gathered):
+        return jnp.sum(jnp.sin(gathered) * weights[:, None, None])
+
+    gathered = jnp.take_along_axis(features.reshape(B, H * W, C), cells[..., None], axis=1)
+    by_image, by_batch = (
+        sparse_perturbation(uncertainty, gathered, cells, radius=0.25, norm=norm) for norm in ("image", "batch")
+    )
+    maps = [np.zeros((B, H * W, C)) for _ in range(2)]
+    for dense, sparse in zip(maps, (by_image, by_batch), strict=True):
+        np.put_along_axis(dense, np.asarray(cells)[..., None], np.asarray(sparse), axis=1)
+    lengths = [np.linalg.norm(dense.reshape(B, -1), axis=1) for dense in maps]
+    np.testing.assert_allclose(lengths[0], [0.25, 0.25, 0.25, 0.0], rtol=1e-5)
+    assert np.sqrt(np.mean(lengths[1] ** 2)) == pytest.approx(0.25, rel=1e-5)
+    assert lengths[1][0] < lengths[1][1] < lengths[1][2]
+    for image in range(B - 1):  # the same direction
+        np.testing.assert_allclose(maps[1][image] / lengths[1][image], maps[0][image] / 0.25, rtol=1e-4, atol=1e-6)

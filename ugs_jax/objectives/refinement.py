@@ -7,7 +7,7 @@ image and level, which keeps ε independent of the batch size and of sharding.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from ugs_jax.numerics import Scalar, ratio, root
 
 T = TypeVar("T")
+
+Norm = Literal["image", "batch"]
 
 RADIUS = 0.5
 """ρ of the paper."""
@@ -29,10 +31,17 @@ class Refinement:
     Attributes:
       radius: Length ρ of the feature perturbation.
       weight: Weight γ of the localization loss there.
+      norm: `image`: each image and level has a perturbation of length ρ. `batch`: one norm for all images of a level;
+        the root mean square length over them is ρ, and images with steep gradients get more of it.
     """
 
     radius: float = RADIUS
     weight: float = 0.1
+    norm: Norm = "image"
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            raise ValueError(f"Refinement.norm: expected 'image' or 'batch', got {self.norm!r}")
 
 
 def perturbation(
@@ -59,6 +68,7 @@ def sparse_perturbation(
     cells: Any,
     *,
     radius: Scalar = RADIUS,
+    norm: Norm = "image",
 ) -> T:
     """ε at gathered cells, equal to `perturbation` of the whole map gathered there.
 
@@ -72,6 +82,7 @@ def sparse_perturbation(
         level.
       cells: int [b, n], which cell of its level each came from; a pytree like `features`.
       radius: ρ, length of ε over the map of one level.
+      norm: Whether ρ is the length for each image, or the root mean square over the images of a batch.
 
     Returns:
       ε, detached, in shape and dtype of `features`.
@@ -79,7 +90,8 @@ def sparse_perturbation(
 
     def of_level(gradient: Array, features: Array, cells: Array) -> Array:
         total = jax.vmap(_sum_copies)(gradient, cells)
-        length = root(jnp.sum(gradient * total, axis=(1, 2), keepdims=True), floor=1e-30)
+        square = jnp.sum(gradient * total, axis=(1, 2), keepdims=True)
+        length = root(square if norm == "image" else jnp.mean(square, axis=0, keepdims=True), floor=1e-30)
         return (radius * ratio(total, length, floor=1e-30)).astype(features.dtype)
 
     return jax.tree.map(of_level, _gradient(uncertainty, features), features, cells)

@@ -69,6 +69,8 @@ class UGS:
       box_weight: Weight of `box_loss`; 0 leaves it out, as in the paper.
       second_stage: Second localization stage, or None.
       quality: Quality predictor, or None.
+      center_unit: What centre offsets count in: the `unit` of the anchors (strides for YOLO cells), or the `anchor`'s
+        own sides, so that a small object's offset spans as much of the grid as a large one's.
     """
 
     center: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
@@ -80,6 +82,7 @@ class UGS:
     box_weight: float = 0.5
     second_stage: SecondStage | None = None
     quality: Quality | None = None
+    center_unit: Literal["unit", "anchor"] = "unit"
 
     def __post_init__(self) -> None:
         if self.center.n != self.size.n:
@@ -89,6 +92,8 @@ class UGS:
         for grid in (self.center, self.size):
             if not isinstance(grid, FittedGrid):
                 grid.points()  # raises ValueError for settings out of range
+        if self.center_unit not in ("unit", "anchor"):
+            raise ValueError(f"UGS.center_unit: expected 'unit' or 'anchor', got {self.center_unit!r}")
         if not (self.weight >= 0 and self.box_weight >= 0 and self.weight + self.box_weight > 0):
             raise ValueError(
                 f"UGS: expected weights >= 0, one of them above 0, got weight={self.weight}, "
@@ -135,7 +140,7 @@ class UGS:
         probabilities = self.probabilities(raw)
         center = expectation(probabilities[..., :2, :], self.center.points())
         size = expectation(probabilities[..., 2:, :], self.size.points())
-        return bx.decode(jnp.concatenate([center, size], axis=-1), anchors)
+        return bx.decode(jnp.concatenate([center, size], axis=-1), self._scaled(anchors))
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px.
@@ -147,7 +152,7 @@ class UGS:
         probabilities = self.probabilities(raw)
         center = variance(probabilities[..., :2, :], self.center.points())
         size = variance(probabilities[..., 2:, :], np.exp(self.size.points()))
-        spread = root(jnp.square(anchors.unit) * center + jnp.square(anchors.size / 2) * size)
+        spread = root(jnp.square(self._scaled(anchors).unit) * center + jnp.square(anchors.size / 2) * size)
         return jnp.concatenate([spread, spread], axis=-1)
 
     def loss(
@@ -155,7 +160,8 @@ class UGS:
     ) -> Terms:
         """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
         logits, decoded = self._logits(raw), self.decode(raw, anchors)
-        cross_entropy = self._over_grids(losses.interval_cross_entropy, logits, bx.encode(targets, anchors))
+        offsets = bx.encode(targets, self._scaled(anchors))
+        cross_entropy = self._over_grids(losses.interval_cross_entropy, logits, offsets)
         loss, parts = cross_entropy, {"cross_entropy": cross_entropy}
         if self.um is not None:
             parts["um"] = self.uncertainty_loss(raw, anchors, targets)
@@ -172,7 +178,7 @@ class UGS:
         """Return L_UM, mean over the four parameters, nats."""
         logits = self._logits(raw)
         if self.um is not None and self.um.mode == "match":
-            return self._over_grids(losses.entropy_gap, logits, bx.encode(targets, anchors))
+            return self._over_grids(losses.entropy_gap, logits, bx.encode(targets, self._scaled(anchors)))
         return jnp.mean(losses.entropy(logits), axis=-1)
 
     def layer_from_regression(
@@ -191,19 +197,24 @@ class UGS:
         kernels, biases = [], []
         for side in range(4):
             points = (self.center if side < 2 else self.size).points()
-            spread = max(float(width[side]), float(np.diff(points).min()) / 2)
-            rows, constants = [], []
+            rows, constants, unit = [], [], float(stride)
             for a in range(len(anchors)):
                 if side < 2:
-                    means = gate - 1
+                    unit = float(stride if self.center_unit == "unit" else anchors[a, side])
+                    means = (gate - 1) * stride / unit
                 else:
                     means = 2 * np.log(gate) + np.log(published_anchors[a, side - 2] / anchors[a, side - 2])
+                spread = float(width[side]) * (stride / unit if side < 2 else 1.0)
+                spread = max(spread, float(np.diff(points).min()) / 2)
                 theta = fit_natural_parameter(points, spread, basis, means, weights)
                 rows.append(np.outer(theta[1] * kernel[:, a, side], points))
                 constants.append((theta[0] + theta[1] * bias[a, side]) * points + bell(points, spread))
             kernels.append(np.stack(rows, axis=1))
             biases.append(np.stack(constants))
         return np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)
+
+    def _scaled(self, anchors: bx.Anchors) -> bx.Anchors:
+        return anchors if self.center_unit == "unit" else anchors._replace(unit=anchors.size)
 
     def _logits(self, raw: Array) -> Array:
         return split_logits(raw, self.center.n + 1)

@@ -21,7 +21,7 @@ from ugs_jax.detectors import (
     localize_again,
     predicted_quality,
 )
-from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Terms
+from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.matching import Match, beside, match
 
@@ -94,7 +94,7 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
         parts = {**terms.parts, "quality": quality}
         terms = terms._replace(loss=terms.loss + localization.quality.weight * quality, parts=parts)
     if isinstance(localization, GuidesRefinement) and localization.refinement is not None:
-        moved = _refined_loss(matches, localization, features, localizers, localization.refinement.radius)
+        moved = _refined_loss(matches, localization, features, localizers, localization.refinement)
         parts = {**terms.parts, "refinement": moved}
         terms = terms._replace(loss=terms.loss + localization.refinement.weight * moved, parts=parts)
     return terms
@@ -146,7 +146,7 @@ def _refined_loss(
     localization: GuidesRefinement,
     features: tuple[Array, ...],
     localizers: tuple[Localizer, ...],
-    radius: float,
+    refinement: Refinement,
 ) -> Array:
     """Loss of the first stage at features moved by UR."""
     anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
@@ -159,7 +159,9 @@ def _refined_loss(
         return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
 
     cells = flat([one.found.cell for one in matches])
-    shifts = like(sparse_perturbation(uncertainty, flat(features), cells, radius=radius))
+    shifts = like(
+        sparse_perturbation(uncertainty, flat(features), cells, radius=refinement.radius, norm=refinement.norm)
+    )
     shifted = tuple(at + shift for at, shift in zip(features, shifts, strict=True))
     return localization.loss(_first_stage(shifted, localizers), anchors, targets).loss
 
