@@ -30,6 +30,7 @@ PACKAGES = (
     "evaluation",
     "inference",
     "losses",
+    "objectives",
     "plotting",
     "report",
     "stabilize",
