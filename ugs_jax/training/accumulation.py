@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch
-from ugs_jax.training.sharpness import SHARPNESS
 from ugs_jax.training.state import Metrics
+from ugs_jax.training.unknown import MAY_BE_UNKNOWN
 
 
 def micro_batches(batch: Batch, parts: int) -> Batch:
@@ -56,7 +56,8 @@ def accumulate_gradient(
       parts: how many.
 
     Returns:
-      Gradient, statistics, and means of the metrics over the parts; of measurements by size, over those that have any.
+      Gradient, statistics, and means of the metrics over the parts, of `MAY_BE_UNKNOWN` over the parts that
+      know them.
     """
     if parts == 1:
         return gradient_of(stats, batch, None)
@@ -68,7 +69,7 @@ def accumulate_gradient(
 
     zeros = jax.tree.map(jnp.zeros_like, like)
     (total, stats), rows = jax.lax.scan(one, (zeros, stats), (micro_batches(batch, parts), jnp.arange(parts)))
-    metrics = {name: (jnp.nanmean if name in SHARPNESS else jnp.mean)(values) for name, values in rows.items()}
+    metrics = {name: (jnp.nanmean if name in MAY_BE_UNKNOWN else jnp.mean)(values) for name, values in rows.items()}
     return jax.tree.map(lambda leaf: leaf / parts, total), stats, metrics
 
 

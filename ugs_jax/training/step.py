@@ -19,6 +19,7 @@ from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
+from ugs_jax.training.unknown import MAY_BE_UNKNOWN
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
@@ -40,6 +41,7 @@ def make_step(
     Args:
       detector: what is trained.
       optimizer: the optax chain; `grad`, `value`, `value_fn` and `uncertainty` are passed to members that take them.
+        A batch without positives has the uncertainty NaN, which means unknown.
       learning_rate: for the log.
       gains: weights of the loss.
       ema: averaging of parameters.
@@ -119,6 +121,7 @@ def make_finite_check(
         def finite(rows: Batch, part: Array | None) -> dict[str, Any]:
             gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, rows, state.step, part)
             levels = [level._asdict() for level in outputs.levels]
+            parts = {name: value for name, value in parts.items() if name not in MAY_BE_UNKNOWN}
             tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
             return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
 
@@ -164,7 +167,7 @@ def stabilizer_metrics(opt_state: Any) -> Metrics:
         if isinstance(node, kinds):
             metrics |= {"step_scale": node.scale, "steps_limited": node.limited}
         if isinstance(node, StabilizeState | CurvatureLimitState):
-            metrics["step_curvature"] = node.curvature
+            metrics |= {"step_curvature": node.curvature, "steps_uphill": node.uphill}
     return metrics
 
 
