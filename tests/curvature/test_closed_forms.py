@@ -168,3 +168,15 @@ def test_bounds_are_batched():
         bounds.giou(boxes, targets), [bounds.giou(*pair) for pair in zip(boxes, targets, strict=True)], rtol=1e-6
     )
     assert bounds.iou_loss(boxes).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "params", [{"w": jnp.ones(2), "b": jnp.ones(3)}, (jnp.ones(2), jnp.ones(2)), {"w": np.ones(2)}]
+)
+def test_a_pytree_of_parameters_is_refused_with_the_way_to_a_vector(params):
+    with pytest.raises(TypeError, match=r"expected boxes as one array .* got a pytree.*ravel_pytree"):
+        hessian(lambda p: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(p)), params)
+
+
+def test_nested_lists_of_numbers_are_boxes():
+    np.testing.assert_allclose(hessian(lambda b: (b**2).sum(-1), [[1.0, 2.0]]), [2 * np.eye(2)])

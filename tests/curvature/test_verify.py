@@ -1,6 +1,8 @@
 """The tool itself: it finds what is wrong with the paper, and with an equation of one's own."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.compiling import compiled_quickly
-from ugs_jax.curvature import BEYOND, SUPPLEMENT, Equation, table, to_json, to_latex, verify
+from ugs_jax.curvature import BEYOND, SUPPLEMENT, Equation, derivative, table, to_json, to_latex, verify
 from ugs_jax.curvature.command import main
+from ugs_jax.curvature.latex import escape
 
 COUNT = 2000
 PRINTED_WRONG = {"2", "8", "9", "10"}
@@ -123,9 +126,127 @@ def test_equations_that_make_no_sense_are_refused(changes, message):
         mine(**changes)
 
 
+def diagnosis(**changes):
+    (verdict,) = verify([mine(**changes)], count=COUNT)
+    assert not verdict.exact_holds
+    assert not verdict.holds
+    return verdict
+
+
+def test_a_loss_that_is_not_finite_does_not_hold_though_its_derivative_is():
+    verdict = diagnosis(loss=jnp.log, order=1, exact=lambda x: 1 / x)
+    assert verdict.exact_error == np.inf
+    assert verdict.worst["x"] < 0
+    assert re.fullmatch(r"the loss is not finite at (49|50|51)\.\d% of the samples, where x < 0", verdict.diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("loss", "order", "exact", "what"),
+    [
+        (jnp.abs, 1, jnp.sign, "slope"),
+        (jnp.abs, 2, lambda x: 0 * x, "slope"),
+        (lambda x: jnp.maximum(x, 0) ** 2, 2, lambda x: jnp.where(x >= 0, 2.0, 0.0), "second derivative"),
+        (jnp.floor, 1, lambda x: 0 * x, "value"),
+    ],
+)
+def test_kinks_that_samples_hit_exactly_do_not_hold(loss, order, exact, what):
+    """Autodiff returns a number there, and so does the form."""
+    domain = lambda rng, count: {"x": rng.integers(0, 2, count) * rng.uniform(0.5, 0.9, count)}  # noqa: E731
+    if what == "second derivative":
+        exact = derivative(loss, "x", 2)  # agrees with autodiff by construction, at the kink as well
+    verdict = diagnosis(loss=named(loss), order=order, exact=named(exact), domain=domain)
+    assert verdict.worst["x"] == 0
+    assert f"the loss has a kink near x = 0, where its {what} jumps" in verdict.diagnosis
+    assert 0.4 < verdict.share < 0.6
+    smooth = verify(
+        [mine(loss=named(loss), order=order, exact=named(exact), domain=lambda r, n: {"x": r.uniform(0.5, 0.9, n)})]
+    )
+    assert smooth[0].exact_holds
+
+
+def named(form):
+    return lambda x: form(x=x) if "variables" in inspect.signature(form).parameters else form(x)
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda x: x**2, lambda x: x**3, jnp.cos, lambda x: jax.nn.logsumexp(jnp.stack([x, 0.0]))]
+)
+@pytest.mark.parametrize("order", [1, 2])
+def test_smooth_losses_have_no_kinks_at_their_minima_and_where_a_derivative_changes_its_sign(loss, order):
+    domain = lambda rng, count: {"x": np.append(np.zeros(count // 2), rng.uniform(-3, 3, count - count // 2))}  # noqa: E731
+    exact = derivative(loss_of_x := lambda x: loss(x), "x", order)
+    (verdict,) = verify([mine(loss=loss_of_x, order=order, exact=exact, domain=domain)], count=COUNT)
+    assert verdict.exact_holds
+    assert (verdict.share, verdict.diagnosis) == (1, "")
+
+
+def test_a_kink_along_a_diagonal_is_found_with_its_place():
+    equation = mine(
+        loss=lambda v: jnp.max(v),
+        variable="v",
+        order=1,
+        exact=lambda v: 0 * v + 0.5,
+        domain=lambda _, count: {"v": np.full((count, 2), 3.0)},
+    )
+    (verdict,) = verify([equation], count=20)
+    assert not verdict.exact_holds
+    assert "near v = [3., 3.], where its slope jumps" in verdict.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("exact", "said"),
+    [
+        (lambda x: 24 * x**2, "form/autodiff is 2 at all samples"),
+        (lambda x: -12 * x**2, "form/autodiff is -1 at all samples"),
+        (
+            lambda x: 12 * x**2 * jnp.where(x > 2, 3, 1),
+            r"the form holds at 8\d\.\d% of the samples and fails at the others, where x > 2(\.\d+)?; "
+            "there form/autodiff is 3",
+        ),
+        (
+            lambda x: 12 * x**2 + (jnp.abs(x) > 1),
+            r"the form holds at 3\d\.\d% of the samples and fails at the others, where \|x\| > 1(\.\d+)?",
+        ),
+        (lambda x: 12 * x**3, "the form holds at none of the samples, and form/autodiff is not constant"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_said(exact, said):
+    verdict = diagnosis(exact=exact)
+    assert re.fullmatch(said, verdict.diagnosis), verdict.diagnosis
+
+
+def test_two_variables_are_compared_where_that_separates_the_samples():
+    verdict = diagnosis(
+        loss=lambda x, x_hat: (x - x_hat) ** 3,
+        exact=lambda x, x_hat: 6 * jnp.abs(x - x_hat),
+        domain=lambda rng, count: {"x": rng.uniform(0, 9, count), "x_hat": rng.uniform(0, 9, count)},
+    )
+    assert "where x < x_hat; there form/autodiff is -1" in verdict.diagnosis
+
+
+def test_latex_escapes_and_has_titles_and_bounds(verdicts):
+    equations = [mine(number="50 % of a_b", title="∂²L/∂x̂² & more", bound=lambda x: 12 * x**2)]
+    row = to_latex(equations, verify(equations, count=10)).splitlines()[2]
+    want = r"50 \% of a\_b & $\partial ^2$L/$\partial \hat{x}^2$ \& more & -- & -- & -- & yes & 1.00 & yes \\"
+    assert row == want
+    shipped = to_latex([*SUPPLEMENT], verdicts)
+    assert all(line.count("&") - line.count(r"\&") == 7 for line in shipped.splitlines() if line.endswith(r"\\"))
+    titles = [escape(equation.title) for equation in (*SUPPLEMENT, *BEYOND)]
+    assert all(title.isascii() for title in titles), [title for title in titles if not title.isascii()]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"variable": "y"}, "equation mine: expected a variable among x, as the domain draws, got 'y'"),
+        (
+            {
+                "variable": "a",
+                "exact": lambda a: 0 * a,
+                "domain": lambda _, count: {"x": np.ones(count), "a": np.ones(count)},
+            },
+            "equation mine: expected a loss of the variable 'a', got a loss of x",
+        ),
         ({"exact": lambda y: y}, "equation mine: expected variables among x, as the domain draws, got 'y'"),
         ({"exact": lambda x: jnp.stack([x, x])}, r"equation mine: expected a form of shape \(\), .* got \(2,\)"),
     ],
@@ -173,6 +294,7 @@ def test_the_command_fails_on_a_file_with_a_wrong_equation(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "these do not: mine" in out
     assert "mine is worst at {'x': " in out
+    assert "mine: form/autodiff is -1 at all samples" in out
     assert main([str(file), "--count", "20", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["equation"] == "mine"
 

@@ -19,10 +19,14 @@ from ugs_jax.stabilize import (
 )
 
 
-def descend(make, settings, h, x, steps=8, **extra):
-    """Losses of gradient descent through `make(loss, *settings)`, in double precision; compiled once for each maker."""
+def descend(make, settings, h, x, steps=8, *, counting=False, **extra):
+    """Losses of gradient descent through `make(loss, *settings)`, in double precision; compiled once for each maker.
+
+    With `counting` also the number of updates uphill after every step.
+    """
     with jax.enable_x64(True):
-        return np.asarray(_losses(make, steps, *jax.tree.map(jnp.asarray, (settings, h, x, extra))))
+        values, uphill = _losses(make, steps, *jax.tree.map(jnp.asarray, (settings, h, x, extra)))
+        return (np.asarray(values), np.asarray(uphill)) if counting else np.asarray(values)
 
 
 @functools.partial(jax.jit, static_argnames=("make", "steps"))
@@ -34,10 +38,10 @@ def _losses(make, steps, settings, h, x, extra):
         x, state = carry
         value, g = jax.value_and_grad(loss)(x)
         updates, state = tx.update(g, state, x, grad=g, value=value, **extra)
-        return (optax.apply_updates(x, updates), state), value
+        return (optax.apply_updates(x, updates), state), (value, optax.tree.get(state, "uphill"))
 
-    (x, _), values = jax.lax.scan(step, (x, tx.init(x)), length=steps)
-    return jnp.append(values, loss(x))
+    (x, _), (values, uphill) = jax.lax.scan(step, (x, tx.init(x)), length=steps)
+    return jnp.append(values, loss(x)), uphill
 
 
 def never_rises(values):
@@ -70,9 +74,11 @@ def _with_a_bound(loss, rate):
 
 @given(SPECTRA, SEEDS, st.floats(0.5, 0.99))
 @settings(max_examples=30, deadline=None)
-def test_with_momentum_the_loss_never_rises_either(spectrum, seed, momentum):
+def test_with_momentum_only_steps_uphill_raise_the_loss_and_they_are_counted(spectrum, seed, momentum):
     h, x = quadratic(spectrum, seed)
-    assert never_rises(descend(_with_momentum, (1 / spectrum.max(), momentum), h, x, steps=20))
+    values, uphill = descend(_with_momentum, (1 / spectrum.max(), momentum), h, x, steps=20, counting=True)
+    rises = np.diff(values) > 1e-12 * values[0]
+    assert np.all(np.diff(uphill, prepend=0)[rises] == 1)
 
 
 def _with_momentum(loss, rate, momentum):
@@ -168,10 +174,30 @@ def test_what_is_missing_turns_off_only_what_needs_it(extra):
     assert int(state.limited) == 0
 
 
-def test_a_step_uphill_where_the_loss_curves_up_is_not_taken():
-    u, tx = jnp.array([1.0]), limit_by_curvature()
-    found, _ = tx.update(u, tx.init(u), u, grad=jnp.array([2.0]), curvature=1.0)
-    np.testing.assert_array_equal(found, [0.0])
+@pytest.mark.parametrize("slope", [2.0, 0.0])
+def test_an_update_that_does_not_descend_passes_unchanged_and_is_counted(slope):
+    u, tx = jnp.array([1.0]), ugs_stabilize()
+    found, state = tx.update(u, tx.init(u), u, grad=jnp.array([slope]), curvature=1.0)
+    np.testing.assert_array_equal(found, u)
+    assert (int(state.uphill), int(state.limited), float(state.scale)) == (1, 0, 1.0)
+    _, state = tx.update(-u, state, u, grad=jnp.array([2.0]), curvature=1.0)
+    assert int(state.uphill) == 1
+
+
+def test_before_the_learning_rate_training_goes_on_as_without_and_the_state_tells():
+    """In the wrong place every update points uphill. It used to be scaled by 0: training stood still."""
+    loss = lambda p: jnp.sum((p - 3.0) ** 2)  # noqa: E731
+    finals = []
+    for members in ((), (ugs_stabilize(),)):
+        tx = optax.chain(optax.scale_by_adam(), *members, optax.scale_by_learning_rate(0.1))
+        x, state = jnp.zeros(2), tx.init(jnp.zeros(2))
+        for _ in range(20):
+            value, g = jax.value_and_grad(loss)(x)
+            updates, state = tx.update(g, state, x, grad=g, value=value, value_fn=loss)
+            x = optax.apply_updates(x, updates)
+        finals.append(x)
+    np.testing.assert_array_equal(*finals)
+    assert int(optax.tree.get(state, "uphill")) == 20
 
 
 def test_downward_curvature_limits_nothing():

@@ -91,3 +91,59 @@ def test_a_loss_limited_by_value_keeps_its_values_and_the_direction_of_its_gradi
     assert 0.05 < (scale < 1).mean() < 0.95
     with pytest.raises(ValueError, match=r"one value a box, \(50,\)"):
         limit_loss_by_value(lambda b: b.sum(), learning_rate=1.0)(boxes)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_an_update_with_a_value_that_is_not_finite_passes_unchanged(value):
+    g, tx = jnp.array([2.0]), limit_by_value()
+    found, state = tx.update(-g, tx.init(g), g, grad=g, value=value)
+    np.testing.assert_array_equal(found, -g)
+    assert int(state.limited) == 0
+
+
+LIMITERS = {
+    "stabilize_loss": lambda loss: stabilize_loss(loss, max_curvature=1.0),
+    "limit_loss_by_value": lambda loss: limit_loss_by_value(loss, learning_rate=1.0),
+}
+
+
+@pytest.mark.parametrize("name", LIMITERS)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda boxes: -jnp.log(jnp.abs(boxes[..., 0])),  # infinite at 0, as its slope
+        lambda boxes: jnp.where(boxes[..., 0] == 0, jnp.inf, 0) + jnp.sum(boxes**2, axis=-1),  # its slope is finite
+        lambda boxes: jnp.where(boxes[..., 0] == 0, jnp.nan, 1.0) * jnp.sum(boxes**2, axis=-1),
+    ],
+)
+def test_a_loss_that_is_not_finite_stays_what_it_is_and_spoils_no_other_box(name, loss):
+    boxes = jnp.array([[0.0, 1.0], [0.5, 2.0]])
+    limited = LIMITERS[name](loss)
+    np.testing.assert_array_equal(limited(boxes), loss(boxes))
+    found = jax.grad(lambda b: limited(b)[1])(boxes)
+    assert np.isfinite(found).all()
+    assert np.any(found[1] != 0)
+    every = jax.grad(lambda b: limited(b).sum())(boxes)
+    assert np.isfinite(every).all()
+    np.testing.assert_array_equal(every[1], found[1])
+
+
+@pytest.mark.parametrize("name", LIMITERS)
+def test_limited_losses_are_differentiated_forward_backward_and_twice(name):
+    limited = LIMITERS[name](lambda boxes: jnp.sum(boxes**4, axis=-1))
+    boxes = jnp.array([[2.0, 1.0], [0.1, 0.2]])
+    total = lambda b: limited(b).sum()  # noqa: E731
+    backward = jax.grad(total)(boxes)
+    np.testing.assert_allclose(jax.jacfwd(total)(boxes), backward, rtol=1e-6)
+    assert np.isfinite(jax.hessian(total)(boxes)).all()
+
+
+def test_settings_that_would_turn_the_gradient_round_are_refused_or_count_as_zero():
+    square = lambda boxes: jnp.sum(boxes**2, axis=-1)  # noqa: E731
+    for bound in (-0.5, 0.0):
+        with pytest.raises(ValueError, match=r"max_curvature: expected a number in \(0, inf\), got"):
+            stabilize_loss(square, max_curvature=bound)
+    with pytest.raises(ValueError, match="learning_rate: expected"):
+        limit_loss_by_value(square, learning_rate=-1.0)
+    pull = jax.grad(lambda b, bound: stabilize_loss(square, max_curvature=bound)(b).sum())
+    np.testing.assert_array_equal(pull(jnp.ones((1, 2)), jnp.array(-0.5)), 0)

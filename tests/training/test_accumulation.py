@@ -10,6 +10,7 @@ import pytest
 from tests.compiling import compiled_quickly
 from tests.training.test_step import ANCHORS
 from tests.training.toy import ConvDetector, random_batch, toy_detector_with, toy_experiment
+from ugs_jax.detectors import Interval
 from ugs_jax.training import SGD, Schedule, Stabilize, create_state, detector_with, device_mesh, jit_step, make_step
 from ugs_jax.training.accumulation import micro_batches
 from ugs_jax.training.objective import objective
@@ -29,9 +30,9 @@ def widened(tree):
     return jax.tree.map(lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
-def build(accumulate, stabilize=None):
+def build(accumulate, stabilize=None, localization=None):
     """A convolutional detector in float64 under plain gradient descent: detector, step, first state."""
-    experiment = toy_experiment()
+    experiment = toy_experiment(localization)
     real = detector_with(experiment, ANCHORS, 3)
     detector = ConvDetector(replace(real.arch, dtype=jnp.float64), real.localization)
     options = SGD(
@@ -95,6 +96,18 @@ def test_parts_that_are_alike_take_the_step_of_one_and_have_its_curvature():
     assert abs(float(one_metrics["step_curvature"])) > 1e-6
     for name, value in one_metrics.items():
         np.testing.assert_allclose(two_metrics[name], value, rtol=1e-9, err_msg=name)
+
+
+def test_parts_without_positives_do_not_count_in_the_uncertainty():
+    once = wide_batch(2)
+    batch = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), once)
+    batch.mask[1::2], batch.boxes[1::2] = False, 0
+    _, step, state = build(1, localization=Interval())
+    _, in_parts, _ = build(2, localization=Interval())
+    _, one = step(copied(state), once)
+    _, two = in_parts(copied(state), batch)
+    assert float(one["uncertainty"]) > 0.1
+    np.testing.assert_allclose(two["uncertainty"], one["uncertainty"], rtol=1e-9)
 
 
 def test_parts_need_less_memory_and_a_plan_counts_all_of_them():

@@ -118,7 +118,8 @@ def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_rema
     empty = batch._replace(mask=np.zeros_like(batch.mask), boxes=np.zeros_like(batch.boxes))
     for localization in (L1, UGS()):
         loss, parts, gradient = evaluate(random_outputs(localization), empty, localization)
-        assert parts["box"] == parts["classes"] == parts["positives"] == parts["uncertainty"] == 0
+        assert parts["box"] == parts["classes"] == parts["positives"] == 0
+        assert np.isnan(parts["uncertainty"])  # unknown: 0 would be certain
         assert loss == parts["objectness"] > 0
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient.localizers))

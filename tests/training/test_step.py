@@ -14,15 +14,17 @@ from jax.sharding import PartitionSpec as P
 from data_pipeline import TrainLoader, prefetch
 from tests.compiling import compiled_quickly
 from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
+from ugs_jax.detectors import Interval
+from ugs_jax.stabilize import UncertaintyLimitState
 from ugs_jax.training import Stabilize, create_state, device_mesh, jit_step, make_step
 from ugs_jax.training.step import first_non_finite, make_finite_check
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 
 
-def build(devices=1, stabilize=None):
+def build(devices=1, stabilize=None, localization=None):
     """The toy detector's step over the first devices, and how to make its first state."""
-    experiment = toy_experiment()
+    experiment = toy_experiment(localization)
     experiment = replace(experiment, optimizer=replace(experiment.optimizer, stabilize=stabilize))
     detector = toy_detector_with(experiment, ANCHORS, 3)
     rate = experiment.optimizer.schedule.build(3, 6)
@@ -90,7 +92,33 @@ def test_a_stabilizer_is_one_line_of_a_config_and_its_work_is_logged(built):
     assert np.isfinite(float(metrics["step_curvature"]))
     assert float(metrics["step_curvature"]) != 0
     assert int(metrics["steps_limited"]) in range(3)
+    assert int(metrics["steps_uphill"]) in range(3)
     assert stable.step._cache_size() == 1
+
+
+def without_boxes(batch):
+    return batch._replace(mask=np.zeros_like(batch.mask), boxes=np.zeros_like(batch.boxes))
+
+
+def test_batches_without_positives_do_not_count_in_the_running_mean_of_the_uncertainty():
+    """As 0 they did: after an empty first batch the next step was scaled by 0, the one after by 0.01, and so on."""
+    stable = build(stabilize=Stabilize(), localization=Interval())
+    state, seen, scales = stable.state(), [], []
+    for step in range(4):
+        batch = random_batch(4)
+        state, metrics = stable.step(state, on(stable.mesh, batch if step % 2 else without_boxes(batch)))
+        seen.append(float(metrics["uncertainty"]))
+        scales.append(float(metrics["step_scale"]))
+    assert np.isnan(seen).tolist() == [True, False, True, False]
+    np.testing.assert_allclose(scales, 1, rtol=0.05)  # the entropy of a fresh network moves by a few per cent
+    (limit,) = (part for part in jax.tree.leaves(state.opt_state, is_leaf=_is_limit) if _is_limit(part))
+    assert int(limit.count) == 2
+    assert float(limit.uncertainty) == pytest.approx(seen[1], rel=0.05)
+    assert int(state.bad_step) == -1
+
+
+def _is_limit(node):
+    return isinstance(node, UncertaintyLimitState)
 
 
 def test_the_state_is_donated(built):
@@ -148,4 +176,5 @@ def test_the_first_tensor_that_is_not_finite_is_named(built, values, named):
     with compiled_quickly():
         check = jax.jit(make_finite_check(built.detector, built.experiment.gains))
     assert first_non_finite(check(poisoned, random_batch(4))) == named
-    assert first_non_finite(check(state, random_batch(4))) == "the update, by the optimizer"
+    for batch in (random_batch(4), without_boxes(random_batch(4))):
+        assert first_non_finite(check(state, batch)) == "the update, by the optimizer"

@@ -19,6 +19,14 @@ EXPERIMENT = toy_experiment(epochs=3, log_every=2)
 AP = {3: 0.1, 6: 0.3, 9: 0.2}
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C as in a terminal. A job in the background inherits an ignored SIGINT, and hands it on to pytest."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def toy(tmp_path_factory):
     with short_runs(EXPERIMENT, AP, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("data")) as run:

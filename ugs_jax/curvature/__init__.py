@@ -13,7 +13,8 @@ from ugs_jax.curvature.autodiff import eigenvalues, gauss_newton_product, hessia
 from ugs_jax.curvature.beyond import BEYOND
 from ugs_jax.curvature.equations import Equation, derivative
 from ugs_jax.curvature.supplement import SUPPLEMENT
-from ugs_jax.curvature.verify import Verdict, table, to_json, to_latex, verify
+from ugs_jax.curvature.verdict_table import table, to_json, to_latex
+from ugs_jax.curvature.verify import Verdict, verify
 
 __all__ = [
     "BEYOND",

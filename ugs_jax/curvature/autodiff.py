@@ -11,7 +11,7 @@ from jax import Array
 BoxLoss = Callable[..., Array]
 
 
-def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
+def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     """Hessian of every box's loss by that box's own coordinates.
 
     One forward pass over the gradient for each coordinate. Equal to `jax.vmap(jax.hessian(loss))`, about as fast once
@@ -21,13 +21,14 @@ def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
     Args:
       loss: `loss(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. All of
         `ugs_jax.losses` are such functions.
-      boxes: [..., d].
+      boxes: Array [..., d], or nested lists of numbers.
       *args: what else `loss` takes, e.g. targets.
 
     Returns:
       [..., d, d]. For coordinates in px and a loss without unit: 1/px².
 
     Raises:
+      TypeError: `boxes` is a pytree of arrays.
       ValueError: `loss` gives anything but one value a box.
 
     Example:
@@ -36,6 +37,12 @@ def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
       [[[2. 0.]
         [0. 2.]]]
     """
+    if not jax.tree_util.all_leaves([boxes]) and any(map(np.ndim, jax.tree.leaves(boxes))):
+        raise TypeError(
+            f"hessian: expected boxes as one array [..., d], got a pytree, {jax.tree.structure(boxes)}; for the "
+            "Hessian by all parameters take flat, unravel = jax.flatten_util.ravel_pytree(params), then "
+            "hessian(lambda flat: loss(unravel(flat)), flat); or hvp for products with it"
+        )
     boxes = jnp.asarray(boxes)
 
     def summed(b: Array) -> Array:
@@ -52,7 +59,7 @@ def hessian(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
     return jnp.stack(columns, axis=-1)
 
 
-def eigenvalues(loss: BoxLoss, boxes: Array, *args: Any) -> Array:
+def eigenvalues(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     """Eigenvalues of `hessian`, ascending, [..., d]; symmetrised first, for ties at kinks need not be."""
     matrices = hessian(loss, boxes, *args)
     return jnp.linalg.eigvalsh((matrices + jnp.swapaxes(matrices, -1, -2)) / 2)

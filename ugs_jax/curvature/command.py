@@ -8,7 +8,8 @@ from pathlib import Path
 from ugs_jax.curvature.beyond import BEYOND
 from ugs_jax.curvature.equations import Equation
 from ugs_jax.curvature.supplement import SUPPLEMENT
-from ugs_jax.curvature.verify import COUNT, table, to_json, to_latex, verify
+from ugs_jax.curvature.verdict_table import table, to_json, to_latex
+from ugs_jax.curvature.verify import COUNT, verify
 
 
 def main(words: Sequence[str]) -> int:
@@ -39,6 +40,7 @@ def main(words: Sequence[str]) -> int:
         print(f"; printed wrong: {', '.join(wrong)}" if wrong else "")
         for verdict in verdicts:
             if not verdict.exact_holds:
+                print(f"{verdict.equation}: {verdict.diagnosis}")
                 print(f"{verdict.equation} is worst at {verdict.worst}")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 

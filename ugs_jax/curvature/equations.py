@@ -92,6 +92,12 @@ class Equation:
         return derivative(self.loss, self.variable, self.order)
 
 
+def arguments(form: Form) -> list[str] | None:
+    """Return the names of the variables that a form takes; None if it takes any, by `**`."""
+    named = inspect.signature(form).parameters
+    return None if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values()) else list(named)
+
+
 def call(form: Form, variables: Mapping[str, Array]) -> Array:
     """`form` of those variables that it names.
 

@@ -26,7 +26,10 @@ Loss = Callable[..., Array]
 
 
 class Extremes(NamedTuple):
-    """Smallest and largest eigenvalue, each with a bound: some eigenvalue lies that close to the estimate."""
+    """Smallest and largest eigenvalue, each with a bound: some eigenvalue lies that close to the estimate.
+
+    Bounds count what Lanczos has left over, and rounding: ε‖H‖(√n + steps) for n parameters and the ε of their dtype.
+    """
 
     smallest: Array
     largest: Array
@@ -40,7 +43,8 @@ class Density(NamedTuple):
     Attributes:
       eigenvalues: Ritz values of every probe, ascending, [probes, steps].
       weights: share of all eigenvalues that each stands for, [probes, steps].
-      errors: some eigenvalue lies that close to each, [probes, steps]; those of weight 0 are padding and say nothing.
+      errors: Distance within which each has an eigenvalue, rounding included (see `Extremes`), [probes, steps]. Those
+        of weight 0 are padding and say nothing.
     """
 
     eigenvalues: Array
@@ -171,7 +175,8 @@ def _lanczos(loss: Loss, params: Any, args: tuple[Any, ...], key: Array, steps: 
     # Once the start's Krylov space is exhausted, what follows is rounding noise blown up. Those rows are cut off, and
     # filled up with a Rayleigh quotient, which lies between the extremes and gets no weight.
     n = sum(leaf.size for leaf in jax.tree.leaves(params))
-    noise = jnp.finfo(main.dtype).eps * math.sqrt(n) * jax.lax.cummax(jnp.abs(main))
+    eps = jnp.finfo(main.dtype).eps
+    noise = eps * math.sqrt(n) * jax.lax.cummax(jnp.abs(main))
     goes_on = jnp.cumprod(off > noise[:-1]).astype(bool)
     alive = jnp.concatenate([jnp.ones(1, bool), goes_on])
     left_over = jnp.concatenate([off, optax.tree.norm(found.residual)[None]])
@@ -179,7 +184,9 @@ def _lanczos(loss: Loss, params: Any, args: tuple[Any, ...], key: Array, steps: 
     off = jnp.where(goes_on, off, 0)
     values, vectors = jnp.linalg.eigh(jnp.diag(jnp.where(alive, main, main[0])) + jnp.diag(off, 1) + jnp.diag(off, -1))
     errors = jnp.sum(jnp.where(last, left_over, 0)[:, None] * jnp.abs(vectors), axis=0)
-    return Density(values, jnp.square(vectors[0]), errors)
+    # A product with H is rounded as a sum of n terms is, √n on average, and every step of Lanczos adds to it.
+    rounding = eps * (math.sqrt(n) + steps) * jnp.max(jnp.abs(values))
+    return Density(values, jnp.square(vectors[0]), errors + rounding)
 
 
 def _hutchinson(

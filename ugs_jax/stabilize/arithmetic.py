@@ -1,4 +1,8 @@
-"""Sums over trees of updates, in at least single precision; members that a mask left out count nothing."""
+"""Sums over trees of updates, in at least single precision; members that a mask left out count nothing.
+
+Updates may be complex: the change of a real loss along u is then Re(conj(g)·u), for gradients in optax's convention,
+the conjugate of what `jax.grad` returns.
+"""
 
 from typing import Any
 
@@ -9,26 +13,37 @@ from jax import Array
 
 
 def dot(tree: Any, updates: Any) -> Array:
-    """Σ tree · updates over all entries; `tree` may have leaves where `updates` are masked."""
+    """Σ Re(conj(tree) · updates) over all entries; `tree` may have leaves where `updates` are masked."""
 
     def product(update: Any, other: Any) -> Array:
-        if isinstance(update, optax.MaskedNode):
+        if is_masked(update):
             return jnp.zeros(())
         dtype = jnp.promote_types(jnp.result_type(update, other), jnp.float32)
-        return jnp.sum(jnp.asarray(update, dtype) * jnp.asarray(other, dtype))
+        return jnp.sum(jnp.real(jnp.conj(jnp.asarray(other, dtype)) * jnp.asarray(update, dtype)))
 
-    return sum(jax.tree.leaves(jax.tree.map(product, updates, tree, is_leaf=_is_masked)), jnp.zeros(()))
+    return sum(jax.tree.leaves(jax.tree.map(product, updates, tree, is_leaf=is_masked)), jnp.zeros(()))
 
 
 def squared_norm(updates: Any) -> Array:
-    """Σ updates²."""
+    """Σ |updates|²."""
     return dot(updates, updates)
 
 
+def squares(updates: Any) -> Any:
+    """|updates|², entry by entry, in at least single precision."""
+
+    def square(update: Array) -> Array:
+        wide = update.astype(jnp.promote_types(update.dtype, jnp.float32))
+        return jnp.real(wide * jnp.conj(wide))
+
+    return jax.tree.map(square, updates)
+
+
 def scaled(updates: Any, scale: Array) -> Any:
-    """Updates times a scalar, every leaf in its own dtype."""
-    return jax.tree.map(lambda update: update * scale.astype(update.dtype), updates)
+    """Updates times a real scalar, every leaf in its own dtype."""
+    return jax.tree.map(lambda update: update * scale.astype(update.real.dtype), updates)
 
 
-def _is_masked(node: Any) -> bool:
+def is_masked(node: Any) -> bool:
+    """Return True for the placeholder that `optax.masked` leaves where it masks."""
     return isinstance(node, optax.MaskedNode)

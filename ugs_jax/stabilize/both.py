@@ -1,6 +1,6 @@
 """`ugs_stabilize`: the curvature and the uncertainty limit as one member of an optax chain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,16 +15,19 @@ class StabilizeState(NamedTuple):
     """State of `ugs_stabilize`, readable by name: `optax.tree.get(opt_state, "scale")`.
 
     Attributes:
-      count: updates so far.
-      limited: how many of them were shortened.
-      scale: factor of the last one, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update; 0 while nothing is known.
-      uncertainty: running mean of the uncertainty.
-      uncertain_count: updates that came with an uncertainty.
+      count: Updates so far.
+      limited: Number of updates that were shortened.
+      uphill: Number of updates that did not descend (gᵀu ≥ 0), which the limit by curvature passed unchanged. If it
+        grows with `count`, the member does not see the step itself; see `ugs_stabilize`.
+      scale: Factor of the last update, in [0, 1].
+      curvature: uᵀHu/‖u‖² along the last update; NaN if it is unknown, for example because `grad` is missing.
+      uncertainty: Running mean of the uncertainty; NaN before the first, and after an update without the argument.
+      uncertain_count: Updates that came with a finite uncertainty.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
     limited: Array
+    uphill: Array
     scale: Array
     curvature: Array
     uncertainty: Array
@@ -37,32 +40,45 @@ def ugs_stabilize(
     *,
     decay: Array | float = 0.99,
     obj_fn: Callable[[Any], Array] | None = None,
-    every: int = 1,
+    every: Array | int = 1,
+    require: Iterable[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shorten updates that curvature makes overshoot, or that come with a spike of uncertainty.
 
-    .. math:: u \leftarrow u \cdot \min(1, \max(0, c\,s^*)) \cdot \min(1, \bar q / q)^p, \; s^* = -g^\top u / u^\top Hu
+    .. math:: u \leftarrow u \cdot \min(1, c\,s^*) \cdot \min(1, \bar q / q)^p, \; s^* = -g^\top u / u^\top Hu
 
     with u the update, g the gradient, H the Hessian, q the uncertainty and q̄ its running mean.
 
-    The step is never lengthened and never turned, and to the bit what came in while nothing is wrong. It acts on the
-    step itself, so it belongs *last* in a chain, after the learning rate: Adam and its like cancel any slow rescaling
-    of what they are fed. What is not passed to `update` turns off only what needs it: without `grad`, or without any
-    source of curvature (see `limit_by_curvature`), only the uncertainty counts; without `uncertainty` only the
-    curvature does.
+    Updates are only ever scaled down. When no limit is active they are returned unchanged. Where it stands matters:
+
+    - *Last in a chain, after the learning rate*: the update is the step itself. This is the place for it, for Adam and
+      its like cancel any slow rescaling of what they are fed.
+    - *Before the learning rate*: updates point uphill (gᵀu > 0). They pass unchanged, and `uphill` in the state
+      counts them.
+    - *Optimizers with iterates of their own* (`optax.contrib.schedule_free`, `optax.contrib.mechanize`): inside, last
+      in the chain that they wrap. They rely on the updates they return being applied in full.
+    - *`optax.masked`, `optax.partition`*: outside and last with `value_fn` or `obj_fn`, which need whole parameters.
+    - *`optax.MultiSteps`*: inside it. The extra arguments of the last micro-batch count.
+
+    What is not passed to `update` turns off only what needs it: without `grad`, or without any source of curvature (see
+    `limit_by_curvature`), only the uncertainty counts; without `uncertainty` only the curvature does. A missing or
+    misspelt argument shows in the state, whose `curvature` or `uncertainty` is then NaN; `require` makes it an error.
 
     Args:
       fraction: c, in (0, 2).
       power: p ≥ 0.
-      decay: of the running mean of the uncertainty.
-      obj_fn: see `limit_by_curvature`.
-      every: see `limit_by_curvature`.
+      decay: Decay of the running mean of the uncertainty, in [0, 1).
+      obj_fn: Fixed loss; see `limit_by_curvature`.
+      every: Updates between two Hessian-vector products; see `limit_by_curvature`.
+      require: Names of extra arguments that every `update` must get, of `grad`, `curvature`, `value_fn` and
+        `uncertainty`.
 
     Returns:
       A transformation whose `update` takes the extra arguments `grad`, `curvature`, `value_fn` and `uncertainty`.
 
     Raises:
-      ValueError: `every` below 1.
+      ValueError: A setting is out of range, or `require` names no extra argument of this member. From `update`: a
+        required argument is missing, an argument has the wrong shape.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -82,20 +98,22 @@ def ugs_stabilize(
       Sun et al., Uncertainty-Aware Gradient Stabilization for Small Object Detection, ICCV 2025, whose stabilization
       acts on the loss; this member is ours.
     """
+    required = _checked(require)
     curved, unsure = limit_by_curvature(fraction, obj_fn, every), limit_by_uncertainty(power, decay)
 
     def init(params: Any) -> StabilizeState:
         del params
         # Not one array twice, or the state could not be donated.
-        count, limited, uncertain_count = jnp.zeros((3,), jnp.int32)
-        curvature, uncertainty = jnp.zeros((2,))
-        return StabilizeState(count, limited, jnp.ones(()), curvature, uncertainty, uncertain_count)
+        count, limited, uphill, uncertain_count = jnp.zeros((4,), jnp.int32)
+        curvature, uncertainty = jnp.full((2,), jnp.nan, float)
+        return StabilizeState(count, limited, uphill, jnp.ones(()), curvature, uncertainty, uncertain_count)
 
     def update(
         updates: Any, state: StabilizeState, params: Any = None, **extra_args: Any
     ) -> tuple[Any, StabilizeState]:
+        _check_present(required, extra_args)
         none = jnp.zeros((), jnp.int32)
-        before = CurvatureLimitState(state.count, none, state.scale, state.curvature)
+        before = CurvatureLimitState(state.count, none, state.uphill, state.scale, state.curvature)
         updates, by_curvature = curved.update(updates, before, params, **extra_args)
         doubt = UncertaintyLimitState(state.uncertain_count, none, state.scale, state.uncertainty)
         updates, by_uncertainty = unsure.update(updates, doubt, params, **extra_args)
@@ -104,6 +122,7 @@ def ugs_stabilize(
         new = StabilizeState(
             by_curvature.count,
             state.limited + limited,
+            by_curvature.uphill,
             scale,
             by_curvature.curvature,
             by_uncertainty.uncertainty,
@@ -112,3 +131,23 @@ def ugs_stabilize(
         return updates, new
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+_EXTRAS = ("grad", "curvature", "value_fn", "uncertainty")
+
+
+def _checked(require: Iterable[str]) -> tuple[str, ...]:
+    names = (require,) if isinstance(require, str) else tuple(require)
+    for name in names:
+        if name not in _EXTRAS:
+            raise ValueError(f"require: expected names among {', '.join(_EXTRAS)}, got {name!r}")
+    return names
+
+
+def _check_present(required: tuple[str, ...], extra_args: dict[str, Any]) -> None:
+    missing = [name for name in required if extra_args.get(name) is None]
+    if missing:
+        raise ValueError(
+            f"ugs_stabilize: expected the required extra arguments {', '.join(required)}, got "
+            f"{', '.join(extra_args) or 'none'}; pass {', '.join(missing)} to update, or check the spelling"
+        )

@@ -9,53 +9,63 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from ugs_jax.stabilize.arithmetic import dot, scaled, squared_norm
+from ugs_jax.stabilize.arithmetic import dot, is_masked, scaled, squared_norm, squares
+from ugs_jax.stabilize.checks import check_every, check_number
+from ugs_jax.stabilize.layout import like_updates, of_updates
 
 
 class CurvatureLimitState(NamedTuple):
     """State of `limit_by_curvature`.
 
     Attributes:
-      count: updates so far.
-      limited: how many of them were shortened.
-      scale: factor of the last one, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update u, as given or as last measured; 0 while nothing is known.
+      count: Updates so far.
+      limited: Number of updates that were shortened.
+      uphill: Number of updates that did not descend (gᵀu ≥ 0) and passed unchanged. If it grows with `count`, the
+        member does not see the step itself: put it last, or inside optimizers with iterates of their own.
+      scale: Factor of the last update, in [0, 1].
+      curvature: uᵀHu/‖u‖² along the last update u, as given or as last measured; NaN if it is unknown.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
     limited: Array
+    uphill: Array
     scale: Array
     curvature: Array
 
 
 def limit_by_curvature(
-    fraction: Array | float = 1.0, obj_fn: Callable[[Any], Array] | None = None, every: int = 1
+    fraction: Array | float = 1.0, obj_fn: Callable[[Any], Array] | None = None, every: Array | int = 1
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shorten updates that curvature makes overshoot; never lengthen, never turn.
 
     With the gradient g and the update u (what will be added to the parameters), the loss along the update is to second
-    order m(s) = s·gᵀu + ½ s²·uᵀHu, lowest at s* = −gᵀu / uᵀHu. The update is multiplied by
+    order m(s) = s·gᵀu + ½ s²·uᵀHu, lowest at s* = −gᵀu / uᵀHu. Where gᵀu < 0 and uᵀHu > 0 the update is multiplied by
 
-    .. math:: s = \min(1, \max(0, c\, s^*))
+    .. math:: s = \min(1, c\, s^*)
 
-    wherever uᵀHu > 0, and left as it is elsewhere: for 0 < c < 2 the model never rises. For plain gradient descent this
-    is a learning rate of at most c/κ. uᵀHu comes from, in order:
+    and left unchanged elsewhere: for 0 < c < 2 the model never rises along an update that descends. For plain gradient
+    descent this is a learning rate of at most c/κ. An update with gᵀu ≥ 0 passes unchanged and is counted in the state
+    (`uphill`). uᵀHu comes from, in order:
 
     1. `curvature` passed to `update`: a scalar κ (an upper bound will do) gives κ‖u‖², a tree like the parameters is
        the diagonal of H;
     2. `value_fn` passed to `update`, or else `obj_fn`: an exact Hessian-vector product every `every` updates, in
-       between uᵀHu/‖u‖² as last measured;
+       between uᵀHu/‖u‖² as last measured. A product that is not finite limits nothing, and the next update measures
+       again;
     3. nothing: no limit.
 
     It belongs last in a chain, after the learning rate, where the update is the step itself. Without `grad` there is no
-    limit either.
+    limit either. Under `optax.flatten` the extra arguments stay trees. `optax.masked` and `optax.partition` hide the
+    masked parameters from `value_fn`: put the limit outside, `optax.chain(optax.partition(…), limit_by_curvature())`.
+    Complex updates and gradients follow optax's convention: `grad` is the conjugate of what `jax.grad` returns.
 
     Args:
       fraction: c, in (0, 2): 1 goes to the lowest point of the model, below 1 stops short of it.
-      obj_fn: from parameters to a scalar loss that is the same at every update. For the loss of a batch pass `value_fn`
-        to `update`, a function of the parameters made inside the jitted step. Under a sharded mesh the product is that
-        of the global loss, as `jax.jit` computes it.
-      every: updates between two Hessian-vector products, at least 1. A product of ten steps ago is hardly better than
+      obj_fn: Function from parameters to a scalar loss that is the same at every update. For the loss of a batch pass
+        `value_fn` to `update`, a function of the parameters made inside the jitted step. Under a sharded mesh the
+        product is that of the global loss, as `jax.jit` computes it. For `optax.inject_hyperparams` list it in
+        `static_args`: there, other functions count as schedules.
+      every: Updates between two Hessian-vector products, at least 1. A product of ten steps ago is hardly better than
         none where curvatures differ (experiments/results/stabilizer_study.md).
 
     Returns:
@@ -63,10 +73,11 @@ def limit_by_curvature(
       arguments.
 
     Raises:
-      ValueError: `every` below 1.
+      ValueError: `every` is below 1, or `fraction` outside (0, 2). From `update`: an extra argument of another shape
+        than the updates, missing `params` or masked parameters for a product.
 
     Examples:
-      >>> import jax, jax.numpy as jnp, optax
+      >>> import jax, jax.numpy as jnp
       >>> steep = lambda x: 50.0 * jnp.sum(x**2)  # κ = 100: gradient descent needs lr < 0.02
       >>> tx = optax.chain(optax.sgd(1.0), limit_by_curvature())
       >>> x, state = jnp.array([1.0]), tx.init(jnp.array([1.0]))
@@ -75,13 +86,13 @@ def limit_by_curvature(
       >>> print(optax.apply_updates(x, u))
       [0.]
     """
-    if every < 1:
-        raise ValueError(f"every: expected at least 1 update between Hessian-vector products, got {every}")
+    check_every(every)
+    check_number("fraction", fraction, 0, 2)
 
     def init(params: Any) -> CurvatureLimitState:
         del params
-        count, limited = jnp.zeros((2,), jnp.int32)  # not one array twice, or the state could not be donated
-        return CurvatureLimitState(count, limited, jnp.ones(()), jnp.zeros(()))
+        count, limited, uphill = jnp.zeros((3,), jnp.int32)  # not one array three times, or donation would fail
+        return CurvatureLimitState(count, limited, uphill, jnp.ones(()), jnp.full((), jnp.nan, float))
 
     def update(
         updates: Any,
@@ -96,19 +107,23 @@ def limit_by_curvature(
         del extra_args
         square = squared_norm(updates)
         function = value_fn or obj_fn
-        along, scale = state.curvature.astype(square.dtype), jnp.ones_like(square)
-        if grad is not None and (curvature is not None or function):
+        along, scale, uphill = jnp.full_like(square, jnp.nan), jnp.ones_like(square), jnp.zeros((), bool)
+        if grad is not None:
+            slope = dot(like_updates("grad", grad, updates), updates)
+            uphill = (slope >= 0) & (square > 0)
             if curvature is not None:
                 along = _given(curvature, updates, square)
-            elif function:
-                refresh = partial(_measured, function, params, updates, square)
-                along = jax.lax.cond(state.count % every == 0, refresh, lambda: state.curvature.astype(square.dtype))
+            elif function is not None:
+                refresh = partial(_measured, of_updates(function, grad, updates), params, updates, square)
+                last = state.curvature.astype(square.dtype)
+                along = jax.lax.cond((state.count % every == 0) | ~jnp.isfinite(last), refresh, lambda: last)
             bend = along * square
-            best = -dot(grad, updates) / jnp.where(bend > 0, bend, 1)
-            scale = jnp.where(bend > 0, jnp.clip(fraction * best, 0, 1), 1)
+            limits = (slope < 0) & (bend > 0) & jnp.isfinite(bend)
+            scale = jnp.where(limits, jnp.clip(fraction * -slope / jnp.where(limits, bend, 1), 0, 1), 1)
         new = CurvatureLimitState(
             optax.safe_increment(state.count),
             state.limited + (scale < 1),
+            state.uphill + uphill,
             scale.astype(state.scale.dtype),
             along.astype(state.curvature.dtype),
         )
@@ -118,15 +133,26 @@ def limit_by_curvature(
 
 
 def _given(curvature: Any, updates: Any, square: Array) -> Array:
-    if len(jax.tree.leaves(curvature)) == 1 and jnp.ndim(jax.tree.leaves(curvature)[0]) == 0:
-        return jnp.asarray(jax.tree.leaves(curvature)[0], square.dtype)
-    squares = jax.tree.map(lambda u: jnp.square(u.astype(jnp.promote_types(u.dtype, jnp.float32))), updates)
-    return dot(curvature, squares) / jnp.where(square > 0, square, 1)
+    leaves = jax.tree.leaves(curvature)
+    if len(leaves) == 1 and jnp.ndim(leaves[0]) == 0:
+        return jnp.asarray(leaves[0], square.dtype)
+    diagonal = like_updates("curvature", curvature, updates)
+    return dot(diagonal, squares(updates)) / jnp.where(square > 0, square, 1)
 
 
 def _measured(function: Callable[[Any], Array], params: Any, updates: Any, square: Array) -> Array:
     if params is None:
         raise ValueError("limit_by_curvature: expected `params` for an exact product, got None; pass them to update")
     direction = jax.tree.map(lambda p, u: u.astype(p.dtype), params, updates)
-    _, product = jax.jvp(jax.grad(function), (params,), (direction,))
-    return (dot(product, updates) / jnp.where(square > 0, square, 1)).astype(square.dtype)
+    try:
+        _, product = jax.jvp(jax.grad(function), (params,), (direction,))
+    except (TypeError, AttributeError) as error:
+        if not any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked))):
+            raise
+        raise ValueError(
+            "value_fn: expected a function of the parameters that optax.masked or optax.partition leaves, got one that "
+            f"fails on optax.MaskedNode ({error}); put the limit outside and last, "
+            "optax.chain(optax.partition(…), ugs_stabilize())"
+        ) from error
+    # What jax.grad returns for complex parameters is the conjugate of the gradient.
+    return (dot(jax.tree.map(jnp.conj, product), updates) / jnp.where(square > 0, square, 1)).astype(square.dtype)

@@ -8,22 +8,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from ugs_jax.curvature.autodiff import eigenvalues
+from ugs_jax.stabilize.checks import check_number
+from ugs_jax.stabilize.cotangent import with_scaled_gradient
 
 
 def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | float) -> Callable[..., Array]:
-    r"""A loss with the same values whose gradient is limited where a box's curvature exceeds `max_curvature`.
+    r"""Return a loss with the same values whose gradient is limited where a box's curvature exceeds `max_curvature`.
 
     The gradient of every box is multiplied by min(1, κ_max/λ_max(H)), with λ_max the largest eigenvalue of the exact
     Hessian of that box's loss by its coordinates. In gradient descent with a learning rate of at most 1/κ_max no box
-    overshoots the parabola it sees. A box whose Hessian is not finite (at the tip of a cone) gets no gradient.
+    overshoots the parabola it sees. A box whose Hessian is not finite (at the tip of a cone, or at an infinite loss)
+    keeps its loss and has the gradient 0.
 
     Args:
-      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. Twice
-        differentiable almost everywhere; all of `ugs_jax.losses` are.
-      max_curvature: κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px.
+      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. It is
+        twice differentiable almost everywhere; all of `ugs_jax.losses` are.
+      max_curvature: κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px. A traced value below 0 counts as 0.
 
     Returns:
-      A function of the same arguments; it raises ValueError if `loss_fn` gives anything but one value a box.
+      A function of the same arguments. It raises ValueError if `loss_fn` returns anything but one value a box.
+
+    Raises:
+      ValueError: `max_curvature` is not above 0.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -33,14 +39,13 @@ def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | floa
       >>> print(limited(x, t, w), jax.grad(lambda x: limited(x, t, w).sum())(x).ravel())
       [1.   0.01] [-0.02 -0.02]
     """
+    check_number("max_curvature", max_curvature, 0)
 
     def limited(boxes: Array, *args: Any) -> Array:
-        value = loss_fn(boxes, *args)
         steepest = eigenvalues(loss_fn, jax.lax.stop_gradient(boxes), *jax.lax.stop_gradient(args))[..., -1]
         steepest = jnp.where(jnp.isfinite(steepest), steepest, jnp.inf)
-        scale = jnp.where(steepest > max_curvature, max_curvature / jnp.where(steepest > 0, steepest, 1), 1)
-        constant = jax.lax.stop_gradient(value)
-        # value − constant is 0: the value stays what it is, to the bit, and its gradient is scaled.
-        return constant + jax.lax.stop_gradient(scale).astype(value.dtype) * (value - constant)
+        allowed = jnp.maximum(max_curvature, 0)
+        scale = jnp.where(steepest > allowed, allowed / jnp.where(steepest > 0, steepest, 1), 1)
+        return with_scaled_gradient(loss_fn, boxes, args, scale)
 
     return limited

@@ -7,16 +7,17 @@ import optax
 from jax import Array
 
 from ugs_jax.stabilize.arithmetic import scaled
+from ugs_jax.stabilize.checks import check_number, scalar
 
 
 class UncertaintyLimitState(NamedTuple):
     """State of `limit_by_uncertainty`.
 
     Attributes:
-      count: updates that came with an uncertainty.
-      limited: how many of them were shortened.
-      scale: factor of the last one, in [0, 1].
-      uncertainty: running mean.
+      count: Updates that came with a finite uncertainty.
+      limited: Number of updates that were shortened.
+      scale: Factor of the last update, in [0, 1].
+      uncertainty: Running mean; NaN before the first uncertainty, and after an update without the argument.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
@@ -34,16 +35,20 @@ def limit_by_uncertainty(
 
     .. math:: s = \min(1, \bar u / u)^p
 
-    Steady uncertainty changes nothing, a spike shortens the step. The first uncertainty seen starts the mean. Without
-    one, or with one that is not finite, updates and mean stay as they are.
+    Steady uncertainty changes nothing, a spike shortens the step. The first uncertainty starts the mean. One that is
+    not finite means "unknown this time", for example a batch without positives: updates and mean stay unchanged.
+    Without the argument updates stay unchanged too, and the mean becomes NaN and starts again with the next.
 
     Args:
-      power: p ≥ 0; 0 turns it off.
-      decay: of the running mean, in [0, 1).
+      power: p ≥ 0; 0 turns the limit off.
+      decay: Decay of the running mean, in [0, 1).
 
     Returns:
       A transformation whose `update` takes `uncertainty`, a scalar ≥ 0, as extra argument. UGS's is the mean normalised
       entropy of the positives, in [0, 1].
+
+    Raises:
+      ValueError: `power` or `decay` is out of range. From `update`: an uncertainty with axes.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -56,22 +61,24 @@ def limit_by_uncertainty(
       [1.]
       [0.25]
     """
+    check_number("power", power, 0, closed=True)
+    check_number("decay", decay, 0, 1, closed=True)
 
     def init(params: Any) -> UncertaintyLimitState:
         del params
         count, limited = jnp.zeros((2,), jnp.int32)  # not one array twice, or the state could not be donated
-        return UncertaintyLimitState(count, limited, jnp.ones(()), jnp.zeros(()))
+        return UncertaintyLimitState(count, limited, jnp.ones(()), jnp.full((), jnp.nan, float))
 
     def update(
         updates: Any, state: UncertaintyLimitState, params: Any = None, *, uncertainty: Any = None, **extra_args: Any
     ) -> tuple[Any, UncertaintyLimitState]:
         del params, extra_args
         if uncertainty is None:
-            return updates, state._replace(scale=jnp.ones_like(state.scale))
-        now = jnp.asarray(uncertainty, state.uncertainty.dtype)
+            unknown = jnp.full_like(state.uncertainty, jnp.nan)
+            return updates, state._replace(scale=jnp.ones_like(state.scale), uncertainty=unknown)
+        now = scalar("uncertainty", uncertainty).astype(state.uncertainty.dtype)
         usable = jnp.isfinite(now)
-        first = state.count == 0
-        mean = jnp.where(first, now, state.uncertainty)
+        mean = jnp.where(jnp.isfinite(state.uncertainty), state.uncertainty, now)
         spike = usable & (now > mean)
         scale = jnp.where(spike, (mean / jnp.where(spike, now, 1)) ** power, 1)
         new = UncertaintyLimitState(

@@ -9,15 +9,18 @@ import optax
 from jax import Array
 
 from ugs_jax.stabilize.arithmetic import dot, scaled
+from ugs_jax.stabilize.checks import check_number, scalar
+from ugs_jax.stabilize.cotangent import with_scaled_gradient
+from ugs_jax.stabilize.layout import like_updates
 
 
 class ValueLimitState(NamedTuple):
     """State of `limit_by_value`.
 
     Attributes:
-      count: updates that came with a gradient and a value.
-      limited: how many of them were shortened.
-      scale: factor of the last one, in [0, 1].
+      count: Updates that came with a gradient and a value.
+      limited: Number of updates that were shortened.
+      scale: Factor of the last update, in [0, 1].
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
@@ -38,13 +41,18 @@ def limit_by_value(
     an optimum of value f* never grows, whatever the learning rate. Needs no second derivative. After momentum or Adam,
     whose steps do not follow the gradient, it did not help (experiments/results/stabilizer_study.md).
 
+    An update that does not descend, and one that comes with a value that is not finite, passes unchanged.
+
     Args:
       minimum: f*, or a bound below it, which limits less.
-      fraction: c.
+      fraction: c > 0.
 
     Returns:
-      A transformation whose `update` takes `grad` (of the loss, like the updates) and `value` as extra arguments;
-      without either it leaves the update as it is.
+      A transformation whose `update` takes `grad` (of the loss, like the updates) and `value` as extra arguments.
+      Without either, updates pass unchanged.
+
+    Raises:
+      ValueError: `fraction` is not above 0. From `update`: a value with axes, a gradient of another shape.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -62,6 +70,7 @@ def limit_by_value(
       Polyak, Introduction to Optimization, 1987, whose step size this is as a limit; for stochastic gradients
       Loizou et al., AISTATS 2021, arXiv 2002.10542 (SPS_max). As the step size itself: `optax.polyak_sgd`.
     """
+    check_number("fraction", fraction, 0)
 
     def init(params: Any) -> ValueLimitState:
         del params
@@ -74,7 +83,9 @@ def limit_by_value(
         del params, extra
         if grad is None or value is None:
             return updates, state._replace(scale=jnp.ones_like(state.scale))
-        scale = _share(fraction * jnp.asarray(value - minimum), -dot(grad, updates))
+        gain = fraction * (scalar("value", value) - minimum)
+        promised = -dot(like_updates("grad", grad, updates), updates)
+        scale = jnp.where(jnp.isfinite(gain), _share(gain, promised), 1)
         new = ValueLimitState(
             optax.safe_increment(state.count), state.limited + (scale < 1), scale.astype(state.scale.dtype)
         )
@@ -86,10 +97,11 @@ def limit_by_value(
 def limit_loss_by_value(
     loss_fn: Callable[..., Array], *, learning_rate: Array | float, minimum: Array | float = 0.0
 ) -> Callable[..., Array]:
-    r"""A loss with the same values whose gradient is limited, box by box, by what that box has to gain.
+    r"""Return a loss with the same values whose gradient is limited, box by box, by what that box has to gain.
 
     The gradient g of every box is multiplied by min(1, (f − f*)/(η‖g‖²)), so that in gradient descent with a learning
-    rate of η no box steps further than its own loss promises: with kinks and at every size. See `limit_by_value`.
+    rate of η no box steps further than its own loss promises: with kinks and at every size. A box whose loss or
+    gradient is not finite keeps its loss and has the gradient 0. See `limit_by_value`.
 
     Args:
       loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box.
@@ -97,7 +109,10 @@ def limit_loss_by_value(
       minimum: f*, the lowest value of a box's loss; for cross entropy that of the label, [...] or a scalar.
 
     Returns:
-      A function of the same arguments; it raises ValueError if `loss_fn` gives anything but one value a box.
+      A function of the same arguments. It raises ValueError if `loss_fn` returns anything but one value a box.
+
+    Raises:
+      ValueError: `learning_rate` is not above 0.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -107,20 +122,21 @@ def limit_loss_by_value(
       >>> print(limited(x), jax.grad(lambda x: limited(x).sum())(x).ravel())
       [0.25 8.  ] [0.25 1.  ]
     """
+    check_number("learning_rate", learning_rate, 0)
 
     def limited(boxes: Array, *args: Any) -> Array:
-        value = loss_fn(boxes, *args)
+        fixed, *rest = jax.lax.stop_gradient((boxes, *args))
+        value, pull_back = jax.vjp(lambda b: loss_fn(b, *rest), fixed)
         if value.shape != boxes.shape[:-1]:
             raise ValueError(
                 f"expected a loss with one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
                 f"{value.shape}"
             )
-        fixed, *rest = jax.lax.stop_gradient((boxes, *args))
-        gradient = jax.grad(lambda b: jnp.sum(loss_fn(b, *rest)))(fixed)
-        constant = jax.lax.stop_gradient(value)
-        scale = _share(constant - minimum, learning_rate * jnp.sum(jnp.square(gradient), axis=-1))
-        # value − constant is 0: the value stays what it is, to the bit, and its gradient is scaled.
-        return constant + jax.lax.stop_gradient(scale).astype(value.dtype) * (value - constant)
+        (gradient,) = pull_back(jnp.ones_like(value))
+        promised = learning_rate * jnp.sum(jnp.square(gradient), axis=-1)
+        known = jnp.isfinite(value) & jnp.isfinite(promised)
+        scale = jnp.where(known, _share(value - minimum, promised), 0)
+        return with_scaled_gradient(loss_fn, boxes, args, scale)
 
     return limited
 

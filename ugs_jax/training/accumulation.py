@@ -1,6 +1,6 @@
 """A batch in parts, one after the other: its gradient in the memory that one part takes."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax.training.state import Metrics
+from ugs_jax.training.unknown import MAY_BE_UNKNOWN
 
 
 def micro_batches(batch: Batch, parts: int) -> Batch:
@@ -43,7 +44,6 @@ def accumulate_gradient(
     stats: Any,
     batch: Batch,
     parts: int,
-    now_and_then: Collection[str] = (),
 ) -> tuple[Any, Any, Metrics]:
     """Mean of the gradients of all parts of a batch; batch statistics pass from one part to the next.
 
@@ -54,10 +54,10 @@ def accumulate_gradient(
       stats: running statistics before.
       batch: of a multiple of `parts` images.
       parts: how many.
-      now_and_then: Names of metrics that may be NaN; their means are over the parts that have a number.
 
     Returns:
-      Gradient, statistics, and means of the metrics over the parts.
+      Gradient, statistics, and means of the metrics over the parts, of `MAY_BE_UNKNOWN` over the parts that
+      know them.
     """
     if parts == 1:
         return gradient_of(stats, batch, None)
@@ -69,7 +69,7 @@ def accumulate_gradient(
 
     zeros = jax.tree.map(jnp.zeros_like, like)
     (total, stats), rows = jax.lax.scan(one, (zeros, stats), (micro_batches(batch, parts), jnp.arange(parts)))
-    metrics = {name: (jnp.nanmean if name in now_and_then else jnp.mean)(values) for name, values in rows.items()}
+    metrics = {name: (jnp.nanmean if name in MAY_BE_UNKNOWN else jnp.mean)(values) for name, values in rows.items()}
     return jax.tree.map(lambda leaf: leaf / parts, total), stats, metrics
 
 

@@ -38,8 +38,9 @@ from ugs_jax.training.sharding import (
     replicated,
 )
 from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
-from ugs_jax.training.step import MEASURED, build_program
+from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
+from ugs_jax.training.unknown import MAY_BE_UNKNOWN
 from ugs_jax.training.versions import other_versions, versions
 from ugs_jax.weights import Weights
 
@@ -273,7 +274,8 @@ class _Training:
         saved = attempt(lambda: self._save_and_wait(step, good), "the last good state", "is the run's last checkpoint")
         batch = self.loader.batch_at(step)
         written = attempt(lambda: write_batch(self.folder.path, step, batch), "the batch", "is in {}")
-        names = [n.replace("_", " ") for n, value in bad.items() if not np.isfinite(value) and n not in MEASURED]
+        bad = {name: value for name, value in bad.items() if name not in MAY_BE_UNKNOWN}
+        names = [name.replace("_", " ") for name, value in bad.items() if not np.isfinite(value)]
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
             f"{first_bad_tensor(self.experiment, self.detector, self.mesh, good, batch)}. Images of the batch: "

@@ -65,7 +65,7 @@ def objective(
 
     Returns:
       The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
-      loss, uncertainty (mean over positives), positives (anchors that learn a box, an image).
+      loss, uncertainty (mean over positives; NaN without any), positives (anchors that learn a box, an image).
     """
     matches = match(outputs, batch, arch, gains.ratio_limit)
     terms = localization_terms(matches, localization)
@@ -78,6 +78,7 @@ def objective(
     means["box"] *= gains.box
     means["classes"] *= gains.classes
     loss = means["box"] + objectness + means["classes"]
+    means["uncertainty"] = jnp.where(jnp.any(positive), means["uncertainty"], jnp.nan)
     positives = jnp.sum(positive) / batch.boxes.shape[0]
     return loss, {"loss": loss, "objectness": objectness, "positives": positives, **means}
 

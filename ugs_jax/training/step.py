@@ -14,15 +14,14 @@ from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.accumulation import accumulate_gradient, map_parts, mean_loss
 from ugs_jax.training.config import Ema, Experiment
-from ugs_jax.training.feature_gradients import FEATURE_GRADIENTS, feature_gradient_norms
+from ugs_jax.training.feature_gradients import feature_gradient_norms
 from ugs_jax.training.matching import match
 from ugs_jax.training.objective import Gains, objective
 from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
-from ugs_jax.training.sharpness import SHARPNESS, sharpness_by_size
+from ugs_jax.training.sharpness import sharpness_by_size
 from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
+from ugs_jax.training.unknown import MAY_BE_UNKNOWN, NOW_AND_THEN
 
-MEASURED = SHARPNESS + FEATURE_GRADIENTS
-"""Metrics that are measured now and then, and NaN in between."""
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
 """Of parameters, statistics, a batch or a part of it, the step's and the part's number."""
@@ -43,6 +42,7 @@ def make_step(
     Args:
       detector: what is trained.
       optimizer: the optax chain; `grad`, `value`, `value_fn` and `uncertainty` are passed to members that take them.
+        A batch without positives has the uncertainty NaN, which means unknown.
       learning_rate: for the log.
       gains: weights of the loss.
       ema: averaging of parameters.
@@ -59,7 +59,7 @@ def make_step(
             pulls = feature_gradient_norms(detector, params, stats, outputs, batch, gains)
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
-        unknown = lambda: dict.fromkeys(MEASURED, jnp.full((), jnp.nan))  # noqa: E731
+        unknown = lambda: dict.fromkeys(NOW_AND_THEN, jnp.full((), jnp.nan))  # noqa: E731
         return jax.lax.cond(count % measure_every == 0, measure, unknown)
 
     def gradient_of(
@@ -76,7 +76,6 @@ def make_step(
             state.stats,
             batch,
             accumulate,
-            MEASURED,
         )
         norm = optax.tree.norm(gradient)
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
@@ -126,6 +125,7 @@ def make_finite_check(
         def finite(rows: Batch, part: Array | None) -> dict[str, Any]:
             gradient, (_, parts, outputs) = gradient_of(state.params, state.stats, rows, state.step, part)
             levels = [level._asdict() for level in outputs.levels]
+            parts = {name: value for name, value in parts.items() if name not in MAY_BE_UNKNOWN}
             tensors = {"parameters": state.params, "outputs": levels, "loss": parts, "gradient": gradient}
             return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tensors)
 
@@ -171,7 +171,7 @@ def stabilizer_metrics(opt_state: Any) -> Metrics:
         if isinstance(node, kinds):
             metrics |= {"step_scale": node.scale, "steps_limited": node.limited}
         if isinstance(node, StabilizeState | CurvatureLimitState):
-            metrics["step_curvature"] = node.curvature
+            metrics |= {"step_curvature": node.curvature, "steps_uphill": node.uphill}
     return metrics
 
 

@@ -1,0 +1,38 @@
+"""The same loss with the gradient of every box multiplied by a factor."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def with_scaled_gradient(loss_fn: Callable[..., Array], boxes: Array, args: tuple[Any, ...], scale: Array) -> Array:
+    """Return `loss_fn(boxes, *args)`, bit-identical, whose gradient is multiplied by `scale`, a constant.
+
+    A box of factor 0 has the gradient 0 even where that of the loss is infinite or NaN.
+
+    Args:
+      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...].
+      boxes: Array [..., d].
+      args: Further arguments of `loss_fn`.
+      scale: Factor of every box, [...].
+    """
+    scale = jax.lax.stop_gradient(scale)
+    # 0 · NaN is NaN, so that the gradient by the boxes is cut off in front of the loss as well.
+    boxes = jnp.where((scale == 0)[..., None], jax.lax.stop_gradient(boxes), boxes)
+    value = loss_fn(boxes, *args)
+    return _scale_tangent(value, scale.astype(value.dtype))
+
+
+@jax.custom_jvp
+def _scale_tangent(value: Array, scale: Array) -> Array:
+    del scale
+    return value
+
+
+@_scale_tangent.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    value, scale = primals
+    return value, scale * tangents[0]
