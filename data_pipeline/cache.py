@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,14 @@ class SplitRecipe:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     fingerprint: str
-    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, Example]]]
+    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, "Example | Unreadable"]]]
+
+
+class Unreadable(NamedTuple):
+    """An example whose image cannot be read, and the message that says why."""
+
+    example: Example
+    reason: str
 
 
 @dataclass
@@ -124,9 +131,13 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
     summary: Counter[str] = Counter()
     annotations: list[Example] = []
     source_ids: list[SourceId] = []
+    unreadable: dict[int, str] = {}
 
     def noted() -> Iterator[Example]:
-        for source_id, example in recipe.examples(summary):
+        for source_id, found in recipe.examples(summary):
+            example, reason = found if isinstance(found, Unreadable) else (found, None)
+            if reason is not None:
+                unreadable[example.image_id] = reason
             source_ids.append(source_id)
             annotations.append(example._replace(image=b""))
             yield example
@@ -147,6 +158,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "file_names": [example.file_name for example in annotations],
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
+        "unreadable": list(unreadable.items()),
         "records": str(records.relative_to(unfinished)),
     }
     (unfinished / "dataset.json").write_text(json.dumps(description))
@@ -189,4 +201,5 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
+        unreadable=dict(description.get("unreadable", ())),
     )
