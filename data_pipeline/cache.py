@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.cleaning import UNREADABLE
+from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 
@@ -33,6 +33,7 @@ class SplitRecipe:
       fingerprint: from `fingerprint`, of everything that decides the content.
       examples: yields the source's image id and the example, image ids counting from 0; adds to the counter, by
         reason, what it drops or clips.
+      notes: whole sentences to print when the split is built.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SplitRecipe:
     category_ids: tuple[int, ...]
     fingerprint: str
     examples: Callable[[Counter[str]], Iterator[tuple[SourceId, "Example | Unreadable"]]]
+    notes: tuple[str, ...] = ()
 
 
 class Unreadable(NamedTuple):
@@ -171,7 +173,14 @@ def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[st
     regions = sum(len(example.ignore) for example in annotations)
     title = f"{recipe.name}/{recipe.split}"
     head = f"{title}: {len(annotations):,} images, {boxes:,} boxes, {regions:,} ignore regions"
-    return [head, *(f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items()))]
+    counts = [f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items())]
+    leaving = summary[CLIPPED] + summary[OUTSIDE]
+    if 2 * leaving > boxes + regions + summary[OUTSIDE]:
+        counts.append(
+            f"{title}: {leaving:,} boxes leave their image, most of all: they may be corners in place of widths, in "
+            "another unit than px, or of images of another size"
+        )
+    return [head, *recipe.notes, *counts]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:

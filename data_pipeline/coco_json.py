@@ -75,8 +75,6 @@ class CocoJson:
         found, example = find_files(folder, [image.file_name for image in content.images], renamed)
 
         def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
-            for note in (*content.notes, *([] if example is None else [f"{path}: {example}"])):
-                print(note, flush=True)
             summary.update(content.summary)
             summary.update(renamed)
             for index, (image, name) in enumerate(zip(content.images, found, strict=True)):
@@ -91,6 +89,7 @@ class CocoJson:
             category_ids=content.category_ids,
             fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
             examples=examples,
+            notes=(*content.notes, *([] if example is None else [f"{path}: {example}"])),
         )
         return open_split(recipe, cache_dir)
 

@@ -116,7 +116,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
     categories = _categories(path, content["categories"])
     images = _images(path, content["images"], summary)
     used = _annotate(path, content["annotations"], images, categories, summary)
-    notes = _leave_out_heading(content["categories"], categories, used, images)
+    notes = [f"{path}: {note}" for note in _leave_out_heading(content["categories"], categories, used, images)]
     unused = [name for key, name in categories.items() if not used[key]]
     if unused and sum(used.values()):
         notes.append(f"{path}: no box of {len(unused)} of {len(categories)} classes: {_few(unused)}")

@@ -129,6 +129,10 @@ def read_columns(path: Path) -> np.ndarray:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected an annotation file, got: {error.strerror}. Fix: copy it again from its source."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected a text file, got other bytes. Fix: copy it again from its source."
