@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.cleaning import UNREADABLE
+from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 
@@ -33,6 +33,7 @@ class SplitRecipe:
       fingerprint: from `fingerprint`, of everything that decides the content.
       examples: yields the source's image id and the example, image ids counting from 0; adds to the counter, by
         reason, what it drops or clips.
+      notes: whole sentences to print when the split is built.
     """
 
     name: str
@@ -40,7 +41,15 @@ class SplitRecipe:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     fingerprint: str
-    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, Example]]]
+    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, "Example | Unreadable"]]]
+    notes: tuple[str, ...] = ()
+
+
+class Unreadable(NamedTuple):
+    """An example whose image cannot be read, and the message that says why."""
+
+    example: Example
+    reason: str
 
 
 @dataclass
@@ -124,9 +133,13 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
     summary: Counter[str] = Counter()
     annotations: list[Example] = []
     source_ids: list[SourceId] = []
+    unreadable: dict[int, str] = {}
 
     def noted() -> Iterator[Example]:
-        for source_id, example in recipe.examples(summary):
+        for source_id, found in recipe.examples(summary):
+            example, reason = found if isinstance(found, Unreadable) else (found, None)
+            if reason is not None:
+                unreadable[example.image_id] = reason
             source_ids.append(source_id)
             annotations.append(example._replace(image=b""))
             yield example
@@ -147,6 +160,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "file_names": [example.file_name for example in annotations],
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
+        "unreadable": list(unreadable.items()),
         "records": str(records.relative_to(unfinished)),
     }
     (unfinished / "dataset.json").write_text(json.dumps(description))
@@ -159,7 +173,14 @@ def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[st
     regions = sum(len(example.ignore) for example in annotations)
     title = f"{recipe.name}/{recipe.split}"
     head = f"{title}: {len(annotations):,} images, {boxes:,} boxes, {regions:,} ignore regions"
-    return [head, *(f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items()))]
+    counts = [f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items())]
+    leaving = summary[CLIPPED] + summary[OUTSIDE]
+    if 2 * leaving > boxes + regions + summary[OUTSIDE]:
+        counts.append(
+            f"{title}: {leaving:,} boxes leave their image, most of all: they may be corners in place of widths, in "
+            "another unit than px, or of images of another size"
+        )
+    return [head, *recipe.notes, *counts]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
@@ -189,4 +210,5 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
+        unreadable=dict(description.get("unreadable", ())),
     )

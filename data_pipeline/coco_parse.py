@@ -1,41 +1,68 @@
 """Reads a COCO annotation file into plain records, checking every entry before any image is opened."""
 
 import functools
-import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipeline.coco_fields import area, corners, fields, marks_of, short, side
 from data_pipeline.errors import DataError
-from data_pipeline.images import path_inside
+from data_pipeline.identifiers import identifier, whole_number
+from data_pipeline.json_file import read_json
+from data_pipeline.known_files import known_json
+from data_pipeline.units import check_units
 
 UNKNOWN_IMAGE = "annotations of images that the file does not list (dropped)"
 REPEATED_IMAGE = "image entries listed twice (second dropped)"
 REPEATED_ANNOTATION = "annotations listed twice (second dropped)"
 SHARED_ID = "annotations whose id another one has (both kept)"
+_KIND = "a COCO annotation file"
+
+
+class CocoObject(NamedTuple):
+    """One annotation.
+
+    Attributes:
+      box: left, top, right, bottom, px, as found.
+      label: index of its category.
+      area: px², where the file has it.
+      marks: keys by which the file says that it does not count, such as `iscrowd`; see `coco_fields.MARKS`.
+    """
+
+    box: list[float]
+    label: int
+    area: float | None
+    marks: tuple[str, ...]
 
 
 @dataclass
 class CocoImage:
-    """One image: boxes are xyxy px as found, float64 [n, 4]; `regions` are those with `iscrowd`.
-
-    `areas` px² are those the file gives, None where it gives none; `region_labels` and `region_areas` are of the
-    regions.
-    """
+    """One image and its annotations, in the order of the file: `boxes` without marks, `regions` with marks."""
 
     source_id: int | str
     file_name: str
     height: int | None
     width: int | None
-    boxes: list[list[float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    regions: list[list[float]] = field(default_factory=list)
-    areas: list[float | None] = field(default_factory=list)
-    region_labels: list[int] = field(default_factory=list)
-    region_areas: list[float | None] = field(default_factory=list)
+    objects: list[CocoObject] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> list[list[float]]:
+        """Left, top, right, bottom of each object, px."""
+        return [each.box for each in self.objects if not each.marks]
+
+    @property
+    def labels(self) -> list[int]:
+        """Category index of each object."""
+        return [each.label for each in self.objects if not each.marks]
+
+    @property
+    def regions(self) -> list[list[float]]:
+        """Left, top, right, bottom of each annotation with a mark, px."""
+        return [each.box for each in self.objects if each.marks]
 
 
 @dataclass(frozen=True)
@@ -43,19 +70,21 @@ class CocoFile:
     """The content of an annotation file.
 
     Attributes:
-      classes: category names, ordered by category id.
+      classes: category names, ordered by category id; those that several categories have are followed by their ids.
       category_ids: their ids, ascending.
       images: in the order of the file.
-      summary: entries dropped, by reason.
+      summary: entries dropped or read in a way of their own, by reason.
+      notes: whole sentences on what a reader should know.
     """
 
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     images: tuple[CocoImage, ...]
     summary: Counter[str]
+    notes: tuple[str, ...] = ()
 
 
-def read_coco(path: Path, image_folder: Path) -> CocoFile:
+def read_coco(path: Path) -> CocoFile:
     """Reads an annotation file; once per process as long as it does not change.
 
     Raises:
@@ -63,56 +92,47 @@ def read_coco(path: Path, image_folder: Path) -> CocoFile:
     """
     try:
         status = path.stat()
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected a COCO annotation file, got {error.strerror}. Fix: check the path."
-        ) from error
-    return _read(path, image_folder, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise DataError(f"{path}: expected {_KIND}, got {reason}. Fix: check the path.") from error
+    return _read(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, image_folder: Path, mtime_ns: int, size: int) -> CocoFile:
+def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
     del mtime_ns, size  # part of the key only
-    content = _load_json(path)
+    content = read_json(path, _KIND)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            known = known_json(content)
+            got, fix = (f"no list {key!r}", "export the annotations in COCO detection format")
+            if known is not None:
+                got, fix = known
             raise DataError(
                 f"{path}: expected a JSON object with the lists 'images', 'annotations' and 'categories', "
-                f"got no list {key!r}. Fix: export the annotations in COCO detection format."
+                f"got {got}. Fix: {fix}."
             )
     summary: Counter[str] = Counter()
     categories = _categories(path, content["categories"])
-    images = _images(path, content["images"], image_folder, summary)
-    _annotate(path, content["annotations"], images, sorted(categories), summary)
-    ids = tuple(sorted(categories))
-    return CocoFile(tuple(categories[key] for key in ids), ids, tuple(images.values()), summary)
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}:{error.colno}: expected JSON, got: {error.msg}. "
-            "Fix: repair the file, or export it again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: expected JSON in UTF-8, got a byte that is none at {error.start}. Fix: save the file as UTF-8."
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected a readable file, got {error.strerror}. Fix: check its permissions."
-        ) from error
+    images = _images(path, content["images"], summary)
+    used = _annotate(path, content["annotations"], images, categories, summary)
+    notes = [f"{path}: {note}" for note in _leave_out_heading(content["categories"], categories, used, images)]
+    unused = [name for key, name in categories.items() if not used[key]]
+    if unused and sum(used.values()):
+        notes.append(f"{path}: no box of {len(unused)} of {len(categories)} classes: {_few(unused)}")
+    return CocoFile(_distinct(categories), tuple(categories), tuple(images.values()), summary, tuple(notes))
 
 
 def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: categories[{position}]"
-        key, name = _fields(where, entry, "id", "name")
-        if not _is_whole(key) or not isinstance(name, str):
-            raise DataError(f"{where}: expected a whole number 'id' and a text 'name', got {entry!r}. Fix: correct it.")
+        found, name = fields(where, entry, "id", "name")
+        key = whole_number(found)
+        if key is None or not isinstance(name, str):
+            raise DataError(
+                f"{where}: expected a whole number 'id' and a text 'name', got {short(entry)}. Fix: correct it."
+            )
         if categories.setdefault(key, name) != name:
             raise DataError(
                 f"{where}: expected one name for id {key}, got {categories[key]!r} and {name!r}. "
@@ -120,32 +140,29 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
             )
     if not categories:
         raise DataError(f"{path}: expected at least one category, got none. Fix: list the classes in 'categories'.")
-    return categories
+    return dict(sorted(categories.items()))
 
 
-def _images(path: Path, entries: list[Any], image_folder: Path, summary: Counter[str]) -> dict[int | str, CocoImage]:
+def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int | str, CocoImage]:
     images: dict[int | str, CocoImage] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: images[{position}]"
-        key, name = _fields(where, entry, "id", "file_name")
-        if not (_is_whole(key) or isinstance(key, str)) or not isinstance(name, str):
+        found, name = fields(where, entry, "id", "file_name")
+        key = identifier(found)
+        if key is None or not isinstance(name, str):
             raise DataError(
                 f"{where}: expected a whole number or a text for 'id' and a text for 'file_name', "
-                f"got {key!r} and {name!r}. "
+                f"got {short(found)} and {short(name)}. "
                 "Fix: correct the entry."
             )
-        try:
-            path_inside(image_folder, name)
-        except DataError as error:
-            raise DataError(f"{where} (id {key!r}): {error}") from error
-        image = CocoImage(key, name, height=_side(where, entry, "height"), width=_side(where, entry, "width"))
+        image = CocoImage(key, name, height=side(where, entry, "height"), width=side(where, entry, "width"))
         if key not in images:
             images[key] = image
         elif images[key] == image:
             summary[REPEATED_IMAGE] += 1
         else:
             raise DataError(
-                f"{where}: expected a new image id, got {key!r}, which {images[key].file_name!r} has already. "
+                f"{where}: expected a new image id, got {found!r}, which {images[key].file_name!r} has already. "
                 "Fix: give every image its own id."
             )
     if not images:
@@ -157,88 +174,90 @@ def _annotate(
     path: Path,
     entries: list[Any],
     images: dict[int | str, CocoImage],
-    category_ids: list[int],
+    categories: dict[int, str],
     summary: Counter[str],
-) -> None:
-    labels = {key: label for label, key in enumerate(category_ids)}
+) -> Counter[int]:
+    """Give images their annotations; returns how many there are by category."""
+    labels = {key: label for label, key in enumerate(categories)}
+    used: Counter[int] = Counter()
     seen: dict[Any, tuple[Any, ...]] = {}
+    plain: list[tuple[list[float], float | None, CocoImage]] = []
+    lost = None
     for position, entry in enumerate(entries):
         where = f"{path}: annotations[{position}]"
-        image_id, category, bbox = _fields(where, entry, "image_id", "category_id", "bbox")
-        key = entry.get("id")
-        where = f"{where} (id {key!r})"
-        corners = _corners(where, bbox)
-        if not _is_whole(category) or category not in labels:
+        outlined = isinstance(entry, dict) and bool(entry.get("segmentation"))
+        image_id, found = fields(where, entry, "image_id", "category_id", *([] if outlined else ["bbox"]))[:2]
+        key = identifier(entry.get("id"))
+        where = f"{where} (id {short(entry.get('id'))})"
+        box = corners(where, entry, summary)
+        category = whole_number(found)
+        if category is None or category not in labels:
             raise DataError(
-                f"{where}: expected 'category_id' to be one of {_few(category_ids)}, got {category!r}. "
+                f"{where}: expected 'category_id' to be one of {_few(list(categories))}, got {short(found)}. "
                 "Fix: correct the id, or add the category to 'categories'."
             )
-        if not isinstance(image_id, int | str) or image_id not in images:
+        owner = identifier(image_id)
+        if owner is None or owner not in images:
             summary[UNKNOWN_IMAGE] += 1
+            lost = lost or f"annotations[{position}] with 'image_id' {short(image_id)}"
             continue
-        crowd = _crowd(where, entry)
-        fact = (image_id, category, crowd, repr(bbox))
+        marks = marks_of(where, entry)
+        fact = (owner, category, marks, repr(entry.get("bbox", box)))
         if key is not None and key in seen:
             summary[REPEATED_ANNOTATION if seen[key] == fact else SHARED_ID] += 1
             if seen[key] == fact:
                 continue
         seen[key] = fact
-        image = images[image_id]
-        if crowd:
-            image.regions.append(corners)
-            image.region_labels.append(labels[category])
-            image.region_areas.append(_area(entry))
-        else:
-            image.boxes.append(corners)
-            image.labels.append(labels[category])
-            image.areas.append(_area(entry))
-
-
-def _fields(where: str, entry: Any, *names: str) -> list[Any]:
-    missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
-    if missing:
-        raise DataError(f"{where}: expected the keys {', '.join(names)}, got none named {missing[0]!r}. Fix: add it.")
-    return [entry[name] for name in names]
-
-
-def _side(where: str, entry: dict[str, Any], name: str) -> int | None:
-    value = entry.get(name)
-    if value is not None and (not _is_whole(value) or value <= 0):
+        used[category] += 1
+        each = CocoObject(box, labels[category], area(entry), marks)
+        images[owner].objects.append(each)
+        if not marks and isinstance(entry.get("bbox"), list):
+            plain.append((box, each.area, images[owner]))
+    if 2 * summary[UNKNOWN_IMAGE] > len(entries):
         raise DataError(
-            f"{where}: expected {name!r} to be a positive whole number of px, got {value!r}. Fix: correct it."
+            f"{path}: expected annotations of the images it lists, got {summary[UNKNOWN_IMAGE]} of {len(entries)} that "
+            f"belong to none, first {lost}; 'images' has ids such as {_few(list(images)[:3])}. Fix: write the ids "
+            "of 'images' into 'image_id'."
         )
-    return None if value is None else int(value)
+    _check(path, plain)
+    return used
 
 
-def _crowd(where: str, entry: dict[str, Any]) -> bool:
-    value = entry.get("iscrowd", 0)
-    if value not in (0, 1, None):
-        raise DataError(f"{where}: expected 'iscrowd' to be 0 or 1, got {value!r}. Fix: correct it.")
-    return bool(value)
+def _check(path: Path, plain: Sequence[tuple[list[float], float | None, CocoImage]]) -> None:
+    found = np.array([box for box, _, _ in plain], np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore"):
+        boxes = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
+    areas = np.array([np.nan if given is None else given for _, given, _ in plain], np.float64)
+    sizes = np.array([[image.width or np.nan, image.height or np.nan] for _, _, image in plain], np.float64)
+    check_units(f"{path}: annotations", boxes, areas, sizes.reshape(-1, 2))
 
 
-def _area(entry: dict[str, Any]) -> float | None:
-    value = entry.get("area")
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+def _leave_out_heading(
+    entries: list[dict[str, Any]],
+    categories: dict[int, str],
+    used: Counter[int],
+    images: dict[int | str, CocoImage],
+) -> list[str]:
+    """Drop the category that only groups the others, which Roboflow writes; returns what to say of it."""
+    above = {whole_number(entry["id"]): entry.get("supercategory") for entry in entries}
+    for key, name in categories.items():
+        others = [above[other] for other in categories if other != key]
+        if not used[key] and others and above[key] != name and all(other == name for other in others):
+            place = list(categories).index(key)
+            del categories[key]
+            for image in images.values():
+                image.objects = [
+                    each._replace(label=each.label - 1) if each.label > place else each for each in image.objects
+                ]
+            return [f"category {key}, {name!r}, is only the supercategory of the others and has no box; it is left out"]
+    return []
 
 
-def _corners(where: str, bbox: Any) -> list[float]:
-    """From [x, y, width, height]; a missing number (null) counts as NaN and is dropped later, in the open."""
-    numbers = isinstance(bbox, list) and all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in bbox
-    )
-    if not numbers or len(bbox) != 4:
-        raise DataError(
-            f"{where}: expected 'bbox' to be four numbers, x, y, width and height in px, got {bbox!r}. Fix: correct it."
-        )
-    x, y, width, height = (np.nan if value is None else float(value) for value in bbox)
-    return [x, y, x + width, y + height]
+def _distinct(categories: dict[int, str]) -> tuple[str, ...]:
+    counts = Counter(categories.values())
+    return tuple(f"{name} (id {key})" if counts[name] > 1 else name for key, name in categories.items())
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _few(values: list[int]) -> str:
+def _few(values: Sequence[Any]) -> str:
     shown = ", ".join(map(str, values[:12]))
     return f"{shown}, …" if len(values) > 12 else shown

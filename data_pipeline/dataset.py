@@ -75,6 +75,7 @@ class Dataset:
       table: annotations of all images.
       images: encoded images, by index.
       summary: how often each recoverable fault was dropped or clipped when the split was built.
+      unreadable: messages of the images that could not be read then, by index.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Dataset:
     table: AnnotationTable = field(repr=False)
     images: ImageSource = field(repr=False)
     summary: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.file_names)

@@ -6,18 +6,20 @@ import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.image_headers import header_of, is_complete
+from data_pipeline.known_files import known_file
+from data_pipeline.pillow_images import BY_PILLOW, decode_by_pillow
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = b"\xff\xd9"
+_MOST_PIXELS = 1 << 30  # OpenCV's limits, of the whole and of a side
+_LONGEST_SIDE = 1 << 20
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes any file OpenCV reads to 8-bit RGB, in the pixel frame in which it is stored.
+    """Decodes an image file to 8-bit RGB, upright.
 
-    Grey images are repeated into three channels, CMYK is converted, an alpha channel is dropped, 16-bit samples are
-    scaled so that 65535 becomes 255. EXIF orientation is ignored: boxes refer to the pixels as stored.
+    EXIF orientation is applied, as `cv2.imread` and annotation programs do: boxes refer to the upright picture. Grey
+    images are repeated into three channels, palettes and CMYK are converted, an alpha channel is dropped, 16-bit
+    samples are scaled so that 65535 becomes 255. Of several pages or frames, the first is taken.
 
     Args:
       data: the bytes of one JPEG, PNG, BMP, TIFF or WebP file.
@@ -27,16 +29,19 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
       uint8 [H, W, 3], RGB.
 
     Raises:
-      DataError: empty or truncated data, not an image, or a sample type other than 8- or 16-bit unsigned.
+      DataError: empty or truncated data, not an image, a sample type other than 8- or 16-bit unsigned, or more pixels
+        than OpenCV reads.
     """
-    _check_complete(data, name)
+    check_complete(data, name)
+    if data.startswith(BY_PILLOW):
+        return _decode_by_pillow(data, name)
     try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise DataError(_unreadable(data, name, f"OpenCV says: {error.err}")) from error
-    if stored is None:
+    if decoded is None:
         raise DataError(_unreadable(data, name, "no decoder accepts it"))
-    return _to_rgb(_to_uint8(stored, name), name)
+    return cv2.cvtColor(_to_uint8(decoded, name), cv2.COLOR_BGR2RGB)
 
 
 def read_image_file(path: Path) -> bytes:
@@ -74,6 +79,51 @@ def path_inside(folder: Path, name: str) -> Path:
     return folder.joinpath(*relative.parts)
 
 
+def check_complete(data: bytes, name: str) -> None:
+    """Refuse what can be told from the outline of a file: it is empty, cut off, no image, or too large.
+
+    libjpeg and libpng fill the missing part of a file that is cut off with grey, and only warn.
+
+    Raises:
+      DataError: says which.
+    """
+    if not data:
+        raise DataError(f"{name}: expected an image, got 0 bytes. Fix: copy the file again from its source.")
+    if (known := known_file(data)) is not None:
+        raise DataError(f"{name}: expected an image, got {known.name}. Fix: {known.fix}.")
+    header = header_of(data)
+    if header is not None and (header.height * header.width > _MOST_PIXELS or max(header[:2]) > _LONGEST_SIDE):
+        raise DataError(
+            f"{name}: expected at most 2^30 px and 2^20 px a side, which is what OpenCV reads, got {header.width} × "
+            f"{header.height} px. Fix: cut the image into tiles of a few thousand px, for example with "
+            "`gdal_retile.py` or `vips dzsave`, or open it as an array that is read by windows (numpy.memmap, Zarr) "
+            "and give that to ugs_jax.inference.detect_image."
+        )
+    if not is_complete(data):
+        raise DataError(
+            f"{name}: expected a whole image, got a truncated file of {len(data)} bytes. "
+            "Fix: copy the file again from its source, or remove the image from the annotations."
+        )
+
+
+def _decode_by_pillow(data: bytes, name: str) -> np.ndarray:
+    try:
+        return decode_by_pillow(data)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError) as error:
+        stored = _by_opencv(data)
+        if stored is not None and stored.dtype not in (np.uint8, np.uint16):
+            _to_uint8(stored, name)
+        reason = str(error).partition("<")[0].strip() or type(error).__name__
+        raise DataError(_unreadable(data, name, f"Pillow says: {reason}")) from error
+
+
+def _by_opencv(data: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
 def _to_uint8(stored: np.ndarray, name: str) -> np.ndarray:
     if stored.dtype == np.uint8:
         return stored
@@ -83,53 +133,6 @@ def _to_uint8(stored: np.ndarray, name: str) -> np.ndarray:
         f"{name}: expected 8- or 16-bit unsigned samples, got {stored.dtype}. "
         "Fix: convert the image to 8-bit PNG or JPEG."
     )
-
-
-def _to_rgb(stored: np.ndarray, name: str) -> np.ndarray:
-    channels = 1 if stored.ndim == 2 else stored.shape[2]
-    conversions = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-    if channels == 2:  # grey with alpha
-        return cv2.cvtColor(np.ascontiguousarray(stored[..., 0]), cv2.COLOR_GRAY2RGB)
-    if channels not in conversions:
-        raise DataError(f"{name}: expected 1 to 4 channels, got {channels}. Fix: convert the image to RGB.")
-    return cv2.cvtColor(stored, conversions[channels])
-
-
-def _check_complete(data: bytes, name: str) -> None:
-    # libjpeg and libpng fill the missing part of a truncated file with grey and only warn, so OpenCV succeeds.
-    if not data:
-        raise DataError(f"{name}: expected an image, got 0 bytes. Fix: copy the file again from its source.")
-    truncated = (data.startswith(_JPEG_SIGNATURE) and not _jpeg_ends(data)) or (
-        data.startswith(_PNG_SIGNATURE) and not _png_ends(data)
-    )
-    if truncated:
-        raise DataError(
-            f"{name}: expected a whole image, got a truncated file of {len(data)} bytes. "
-            "Fix: copy the file again from its source, or remove the image from the annotations."
-        )
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether an end-of-image marker follows the first scan; embedded thumbnails, which have their own, are skipped."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xFF:  # fill byte
-            position += 1
-            continue
-        if data[position + 1] == _START_OF_SCAN:
-            return data.find(_END_OF_IMAGE, position) >= 0
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + length
-    return False
 
 
 def _unreadable(data: bytes, name: str, reason: str) -> str:

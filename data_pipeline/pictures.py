@@ -115,6 +115,8 @@ class Pictures:
         self._lock = threading.Lock()
 
     def _read(self, index: int) -> Picture:
+        if index in self.dataset.unreadable:
+            raise DataError(self.dataset.unreadable[index])
         example = self._stored(index)
         image = decode_image(example.image, example.file_name)
         if image.shape[:2] != (example.height, example.width):

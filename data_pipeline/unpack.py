@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data_pipeline.errors import DataError
+from data_pipeline.find_files import is_leftover
 from data_pipeline.visdrone import FOLDERS, SUFFIXES, UNANNOTATED
 
 IMAGES = {"train": 6471, "val": 548, "test": 1610, "challenge": 1580}
@@ -59,7 +60,11 @@ def unpack_visdrone(source: Path, target: Path) -> list[Unpacked]:
         if origin is not None:
             _fill(origin, folder, ("images",) if split == UNANNOTATED else ("images", "annotations"))
         if folder.is_dir():
-            found.append(Unpacked(split, folder, sum(1 for _ in (folder / "images").iterdir()), origin))
+            found.append(
+                Unpacked(
+                    split, folder, sum(not is_leftover(path.name) for path in (folder / "images").iterdir()), origin
+                )
+            )
     if not found:
         listed = ", ".join(f"{name}.zip" for name in FOLDERS.values())
         raise DataError(
@@ -80,12 +85,16 @@ def _fill(origin: Path, folder: Path, kinds: tuple[str, ...]) -> None:
     try:
         if origin.is_dir():
             for kind in kinds:
-                shutil.copytree(origin / kind, part / kind)
+                shutil.copytree(origin / kind, part / kind, ignore=_leftovers)
         else:
             _extract(origin, part, kinds)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _leftovers(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if is_leftover(name)]
 
 
 def _extract(archive: Path, part: Path, kinds: tuple[str, ...]) -> None:
@@ -116,7 +125,7 @@ def _members(archive: Path, file: zipfile.ZipFile, kinds: tuple[str, ...]) -> It
                 "Fix: this is not the official archive; download it from its source."
             )
         kind = {**dict.fromkeys(SUFFIXES, "images"), ".txt": "annotations"}.get(path.suffix.lower(), "")
-        if member.is_dir() or kind not in kinds or path.parent.name != kind or path.parts[0] == "__MACOSX":
+        if member.is_dir() or kind not in kinds or path.parent.name != kind or any(map(is_leftover, path.parts)):
             continue
         if member.file_size > _MOST_BYTES:
             raise DataError(

@@ -9,16 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.cache import SourceId, SplitRecipe, file_stamps, fingerprint, open_split
+from data_pipeline.cache import SourceId, SplitRecipe, Unreadable, file_stamps, fingerprint, open_split
 from data_pipeline.cleaning import clean_boxes, clean_regions, note_unreadable
 from data_pipeline.dataset import Dataset, Example
 from data_pipeline.errors import DataError
-from data_pipeline.images import decode_image, read_image_file
+from data_pipeline.find_files import is_leftover
+from data_pipeline.images import read_image_file
+from data_pipeline.whole_images import decode_whole_image
 
 CLASSES = ("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor")
 COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
 
-_VERSION = 1
+_VERSION = 2
 FOLDERS = {
     "train": "VisDrone2019-DET-train",
     "val": "VisDrone2019-DET-val",
@@ -78,7 +80,7 @@ class VisDrone:
         annotated = split != UNANNOTATED
         images = _pair(folder) if annotated else _images(folder)
 
-        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example]]:
+        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
             read = lambda path: read_rows(_annotation_of(folder, path)) if annotated else _NO_ROWS  # noqa: E731
             parsed = {path: read(path) for path in images}  # all, before any image
             for index, path in enumerate(images):
@@ -127,6 +129,10 @@ def read_columns(path: Path) -> np.ndarray:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected an annotation file, got: {error.strerror}. Fix: copy it again from its source."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected a text file, got other bytes. Fix: copy it again from its source."
@@ -184,7 +190,13 @@ def _pair(folder: Path) -> list[Path]:
     _require(folder, "images", "annotations")
     images = _listed(folder / "images")
     named = {path.stem for path in images}
-    annotated = {path.stem for path in (folder / "annotations").glob("*.txt")}
+    annotated = {path.stem for path in annotation_files(folder / "annotations")}
+    if len(named) < len(images):
+        counts = Counter(path.stem for path in images)
+        twice = next(path for path in images if counts[path.stem] > 1)
+        raise DataError(
+            f"{twice}: expected one image for {twice.stem}.txt, got two that differ in their suffix. Fix: remove one."
+        )
     for stem in sorted(named ^ annotated)[:1]:
         found, absent = ("image", "annotation file") if stem in named else ("annotation file", "image")
         raise DataError(
@@ -211,7 +223,12 @@ def _require(folder: Path, *parts: str) -> None:
 
 
 def _listed(images: Path) -> list[Path]:
-    return sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and not is_leftover(path.name))
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """Return the annotation files of a folder, sorted by name; files that macOS leaves behind are none."""
+    return sorted(path for path in folder.glob("*.txt") if not is_leftover(path.name))
 
 
 def _some(folder: Path, images: list[Path]) -> list[Path]:
@@ -231,15 +248,16 @@ def _table(corners: list[list[float]]) -> np.ndarray:
 _NO_ROWS = Rows(_table([]), np.zeros(0, np.int32), _table([]))
 
 
-def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example:
-    data = b""
+def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example | Unreadable:
+    data, reason = b"", None
     try:
         data = read_image_file(path)
-        height, width = decode_image(data, str(path)).shape[:2]
+        height, width = decode_whole_image(data, str(path)).shape[:2]
     except DataError as error:
+        reason = str(error)
         height, width = note_unreadable(error, np.concatenate([rows.boxes, rows.regions]), summary)
     boxes, kept = clean_boxes(rows.boxes, height, width, summary)
-    return Example(
+    example = Example(
         image=data,
         boxes=boxes,
         labels=rows.labels[kept],
@@ -249,3 +267,4 @@ def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Examp
         height=height,
         width=width,
     )
+    return example if reason is None else Unreadable(example, reason)

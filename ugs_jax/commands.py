@@ -55,6 +55,7 @@ def train_command(words: list[str]) -> None:
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.score_command import print_scores
     from ugs_jax.training import join_processes, train
+    from ugs_jax.training.companions import Companions
     from ugs_jax.training.processes import is_first_process
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
@@ -63,7 +64,8 @@ def train_command(words: list[str]) -> None:
     place = (options.coordinator, options.processes, options.process)
     if options.distributed or any(given is not None for given in place):
         join_processes(*place)
-    result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
+    with Companions():
+        result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
         print_scores(result.best, options.experiment.name, DEFAULT_PROTOCOL.describe())
         print(f"report: {folder.rstrip('/')}/report.md")

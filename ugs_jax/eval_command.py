@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from data_pipeline import DataError, Dataset
+from data_pipeline import DataError, Dataset, VisDrone
 from ugs_jax.inference_options import InferenceOptions
 from ugs_jax.score_command import ProtocolName, print_scores, room_for, scorer_for, write_evaluation, write_results
 
@@ -55,8 +55,9 @@ def _evaluate_run(
     Args:
       run: a run folder, or the URL of a run.
       which: checkpoint.
-      split: the validation images; the training images as they are: what the run has learned by heart; or of VisDrone
-        test-dev (test), or test-challenge (challenge), which has no annotations.
+      split: val: the validation images; train: the training images without augmentation, to measure overfitting; of
+        VisDrone also test: test-dev, and challenge: test-challenge, which has no annotations, so that only a submission
+        is written.
       protocol: what to count; other than by default, as many detections are kept as the protocol counts.
       calibration: also compare the predicted deviations of sides with their errors, images looked at once; writes
         calibration_best.json and .png.
@@ -104,6 +105,12 @@ def evaluate_run(
     from ugs_jax.training import read_experiment
 
     experiment = read_experiment(folder)
+    if split in ("test", "challenge") and not isinstance(experiment.data, VisDrone):
+        raise ValueError(
+            f"--split {split}: expected a run on VisDrone, which alone has {split}, got one on "
+            f"{type(experiment.data).__name__}, which has val and train; leave --split out, or score the detections of "
+            "other images with `ugs predict` and `ugs score`"
+        )
     data = experiment.data.open(split)
     if not len(data.table.boxes):
         found = VisDroneScorer(data)

@@ -1,11 +1,13 @@
 """The command `ugs predict`: boxes of image files, as a whole or in tiles."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from data_pipeline import DataError
 from ugs_jax.inference_options import InferenceOptions
 
 _DEFAULT = InferenceOptions()
@@ -26,6 +28,8 @@ def _predict_images(
 ) -> None:
     """Detect objects in image files; write predictions.json and one picture for each image.
 
+    A file that cannot be read is named and skipped.
+
     Args:
       run: a run folder, or the URL of a run.
       images: image files, or folders of them.
@@ -42,5 +46,15 @@ def _predict_images(
         experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
         detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
     experiment = replace(experiment, postprocess=looks.postprocess(experiment.postprocess))
-    found = predict_files(detector, state, experiment, images, tiling=looks.tiling, augmented=looks.augmented)
+    skipped: list[DataError] = []
+
+    def skip(error: DataError) -> None:
+        skipped.append(error)
+        print(f"{error} It is skipped.", file=sys.stderr)
+
+    found = predict_files(
+        detector, state, experiment, images, tiling=looks.tiling, augmented=looks.augmented, on_error=skip
+    )
     print(f"boxes: {write_predictions(output, found, classes, threshold)}")
+    if skipped:
+        print(f"skipped: {len(skipped)} {'file' if len(skipped) == 1 else 'files'}, named above")

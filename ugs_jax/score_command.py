@@ -1,6 +1,7 @@
 """`ugs score`: predictions of any program, by any of the protocols."""
 
 import json as json_format
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import tyro
 
 from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
-from data_pipeline.visdrone import CLASSES, SUFFIXES, read_rows
+from data_pipeline.find_files import is_leftover
+from data_pipeline.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
@@ -102,7 +104,12 @@ def coco_case(predictions: Path, truth: Path) -> Case:
       DataError: files that cannot be used, by file and place.
     """
     content = read_annotations(truth)
-    rows = read_results(predictions, content)
+    notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
+    rows = read_results(predictions, content, notes)
+    if not any(image.boxes for image in content.images):
+        notes.append(f"{truth}: there is nothing to score: no annotation is an object without a mark")
+    for note in notes:
+        print(note, file=sys.stderr)
     found = found_images(rows, len(content.images))
     return Case(content.classes, coco_truth_images(content), found, coco_ground_truth(content), rows)
 
@@ -119,7 +126,7 @@ def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) ->
       DataError: files that cannot be used, by file and line.
     """
     folder = truth / "annotations" if (truth / "annotations").is_dir() else truth
-    files = sorted(folder.glob("*.txt"))
+    files = annotation_files(folder)
     if not files:
         raise DataError(f"{folder}: expected annotation files, NAME.txt, found none. Fix: check --truth.")
     beside = folder.parent / "images"
@@ -176,8 +183,21 @@ def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset
 
 
 def image_names(data: Dataset) -> list[str]:
-    """Names of a data set's images without suffix, folders joined by underscores."""
-    return [Path(name).with_suffix("").as_posix().replace("/", "_") for name in data.file_names]
+    """Return a name of its own for each image: without suffix, folders joined by underscores, numbered if need be.
+
+    Of `x.png` and `x.jpg`, the first keeps the name `x`; the second is `x-2`.
+    """
+    plain = [Path(name).with_suffix("").as_posix().replace("/", "_") for name in data.file_names]
+    taken, names = set(plain), list[str]()
+    first: set[str] = set()
+    for name in plain:
+        number, unused = 1, name
+        while unused in first or (number > 1 and unused in taken):
+            number += 1
+            unused = f"{name}-{number}"
+        first.add(unused)
+        names.append(unused)
+    return names
 
 
 def print_scores(scores: dict[str, float | None], title: str, description: str) -> None:
@@ -216,7 +236,9 @@ def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | Non
         return [None] * len(files)
     if not images.is_dir():
         raise DataError(f"{images}: expected the folder of the images, found none. Fix: check --images.")
-    by_stem = {path.stem: path for path in images.iterdir() if path.suffix.lower() in SUFFIXES}
+    by_stem = {
+        path.stem: path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and not is_leftover(path.name)
+    }
     sizes: list[tuple[int, int] | None] = []
     for file in files:
         if file.stem not in by_stem:

@@ -8,7 +8,7 @@ import pytest
 from data_pipeline import DataError, TinyScenes
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.pictures import Pictures, require_readable
-from tests.data_pipeline.coco_folder import HEIGHT, WIDTH, annotation, open_with, write_image
+from tests.data_pipeline.coco_folder import CONTENT, HEIGHT, WIDTH, annotation, open_with, write_image
 
 
 def assert_left_out(dataset, index, message, caplog):
@@ -35,6 +35,15 @@ def test_a_truncated_image_is_named(folder, caplog):
     path.write_bytes(path.read_bytes()[:-200])
     dataset = open_with(folder)
     assert_left_out(dataset, 1, r"sub/a\.jpg: expected a whole image, got a truncated file.*Fix: .* left out", caplog)
+
+
+def test_a_name_that_leads_out_of_the_folder_and_matches_no_file_in_it_is_named(folder, caplog):
+    (folder / "secret.png").write_bytes((folder / "images" / "b.png").read_bytes())
+    images = [dict(entry) for entry in CONTENT["images"]]
+    images[0]["file_name"] = "../secret.png"
+    dataset = open_with(folder, images=images)
+    assert_left_out(dataset, 0, r"image id 7: file name '\.\./secret\.png': expected a path inside .*Fix: ", caplog)
+    assert dataset[0].image == b""
 
 
 def test_a_missing_image_is_named(folder, caplog):

@@ -259,7 +259,7 @@ def test_without_anchors_those_of_coco_are_taken_but_not_for_p2(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "expected a file of torch.save or of safetensors, got neither"),
+        (b"", "expected a file of torch.save or of safetensors, got an empty file; copy it again"),
         (b"\xff" * 64, "expected a file of torch.save or of safetensors, got neither"),
         (safetensors.numpy.save({}, {"ugs_jax": "{"}), "expected JSON in its metadata"),
         (safetensors.numpy.save({}, {"ugs_jax": "[" * 100_000}), "expected JSON in its metadata"),

@@ -2,15 +2,17 @@
 
 import math
 
-from ugs_jax.evaluation.protocol import COCO_BINS, DEFAULT_PROTOCOL, Protocol, SizeBin
+from ugs_jax.evaluation.protocol import COCO_BINS, DEFAULT_PROTOCOL, REGION, Protocol, SizeBin
 
 COCO = Protocol(
     name="COCO",
     max_detections=100,
     size_bins=tuple(SizeBin(size.name.removeprefix("coco_"), size.low, size.high) for size in COCO_BINS),
     recall_caps=(1, 10),
+    crowds=(REGION, "iscrowd"),
 )
-"""COCO detection: 1, 10 and 100 detections an image and class. Lin et al., ECCV 2014."""
+"""COCO detection: 1, 10 and 100 detections an image and class; `iscrowd` is the only mark that counts. Lin et al.,
+ECCV 2014."""
 
 AI_TOD = Protocol(
     name="AI-TOD",
@@ -22,6 +24,7 @@ AI_TOD = Protocol(
         SizeBin("medium", 32.0, math.inf),
     ),
     recall_caps=(1, 100),
+    crowds=(REGION, "iscrowd"),
 )
 """AI-TOD as its fork of pycocotools scores it: 1, 100 and 1500 detections, and `medium` has no upper end, though the
 paper gives 64 px. Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
@@ -37,9 +40,12 @@ SODA_D = Protocol(
     ),
     scope=SizeBin("small", 0.0, 32.0),
     recall_caps=(100, 300),
+    crowds=(),
+    ignores=(REGION, "ignore"),
 )
 """SODA-D: AP counts objects of at most 1024 px² only; `normal` is 1024 to 2000 px². Detections are those of whole
-images: merge what was found on crops first. Cheng et al., Towards Large-Scale Small Object Detection, TPAMI 2023."""
+images: merge what was found on crops first. Its evaluator reads `ignore` and not `iscrowd`; an ignored object takes one
+detection, by IoU. Cheng et al., Towards Large-Scale Small Object Detection, TPAMI 2023."""
 
 TINY_PERSON = Protocol(
     name="TinyPerson",
@@ -54,9 +60,13 @@ TINY_PERSON = Protocol(
         SizeBin("reasonable", 32.0, math.inf),
     ),
     size_thresholds=(0.25, 0.5, 0.75),
+    crowds=("iscrowd",),
+    ignores=(REGION, "ignore", "uncertain"),
+    ignored_by_share=True,
 )
 """TinyPerson: AP at IoU .25, .5 and .75, of each size; a detection counts for nothing where the share of its area
-inside an ignore region reaches the threshold. Miss rates are not computed. Yu et al., Scale Match, WACV 2020."""
+inside an ignored or uncertain object, or inside an object of another size bin, reaches the threshold. Miss rates are
+not computed. Yu et al., Scale Match, WACV 2020."""
 
 BENCHMARKS = {"default": DEFAULT_PROTOCOL, "coco": COCO, "aitod": AI_TOD, "sodad": SODA_D, "tinyperson": TINY_PERSON}
 """By the names that the command line has for them; VisDrone's is no `Protocol`, see `visdrone`."""

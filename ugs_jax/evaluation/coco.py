@@ -2,12 +2,13 @@
 
 import math
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ugs_jax.evaluation.protocol import DEFAULT_PROTOCOL, Protocol, SizeBin
+from ugs_jax.evaluation.protocol import DEFAULT_PROTOCOL, REGION, Protocol, SizeBin
 from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays, rows_from_detections
+from ugs_jax.evaluation.tiny_person import Boxes, evaluate_by_share
 
 GroundTruth = dict[str, list[dict[str, typing.Any]]]
 _UNBOUNDED_AREA = 1e10  # px²; pycocotools' own upper end, 1e5 px a side
@@ -31,11 +32,12 @@ class AnnotatedDataset(typing.Protocol):
 class CocoScorer:
     """Scores detections on one data set; prepares the ground truth once and scores as often as asked.
 
-    Image ids are indices into the data set. An ignore region is a crowd of every class: at each threshold t, an
-    unmatched detection with at least t of its area inside is neither right nor wrong.
+    Image ids are indices into the data set. An ignore region belongs to every class. Where the protocol takes it for a
+    crowd, an unmatched detection with at least the threshold of its area inside is neither right nor wrong.
 
     Args:
       dataset: ground truth; or in COCO's format, with image ids from 0, category ids from 1 and annotation ids from 1.
+        There, `marks` names the marks of an annotation; without it, `iscrowd`, `ignore` and `uncertain` are read.
       protocol: thresholds, caps, size bins.
 
     Raises:
@@ -53,7 +55,8 @@ class CocoScorer:
         self.protocol = protocol
         self.classes = tuple(category["name"] for category in truth["categories"])
         self._images = len(truth["images"])
-        self._truth = COCO(truth)
+        annotations = [_marked(annotation, protocol) for annotation in truth["annotations"]]
+        self._truth = COCO({**truth, "annotations": annotations})
         self._rows: list[CocoRow] = []
 
     @property
@@ -108,16 +111,23 @@ class CocoScorer:
         from faster_coco_eval import COCOeval_faster
 
         protocol = self.protocol
+        ranges = (protocol.scope or SizeBin("all", 0.0, math.inf), *protocol.size_bins)
+        if protocol.ignored_by_share:
+            objects, detections = _columns(self._truth.dataset["annotations"], len(self.classes)), self._found()
+            return self._summary(*evaluate_by_share(objects, detections, len(self.classes), protocol, ranges))
         found = self._truth.loadRes([dict(row) for row in self._rows])
         evaluation = COCOeval_faster(self._truth, found, "bbox")
         evaluation.params.iouThrs = np.asarray(protocol.iou_thresholds)
         evaluation.params.maxDets = list(protocol.caps)
-        ranges = (protocol.scope or SizeBin("all", 0.0, math.inf), *protocol.size_bins)
         evaluation.params.areaRngLbl = [size.name for size in ranges]
         evaluation.params.areaRng = [[size.low**2, min(size.high**2, _UNBOUNDED_AREA)] for size in ranges]
         evaluation.evaluate()
         evaluation.accumulate()
         return self._summary(np.asarray(evaluation.eval["precision"])[..., -1], np.asarray(evaluation.eval["recall"]))
+
+    def _found(self) -> Boxes:
+        rows = [{**row, "area": row["bbox"][2] * row["bbox"][3]} for row in self._rows]
+        return _columns(rows, len(self.classes))
 
     def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float | None]:
         """Means over precision [threshold, recall point, class, size] and recall [threshold, class, size, cap]."""
@@ -144,13 +154,37 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
+def _marked(annotation: dict[str, typing.Any], protocol: Protocol) -> dict[str, typing.Any]:
+    """The annotation as a protocol takes it.
+
+    An ignored object has `ignore`, and an area below every size bin, which faster-coco-eval ignores without taking it
+    for a crowd.
+    """
+    marks = annotation.get("marks", [key for key in ("iscrowd", "ignore", "uncertain") if annotation.get(key)])
+    crowd, ignored = protocol.is_crowd(marks), protocol.is_ignored(marks)
+    area = -1.0 if ignored and not protocol.ignored_by_share else annotation["area"]
+    return {**annotation, "iscrowd": int(crowd), "ignore": int(crowd or ignored), "area": area}
+
+
+def _columns(entries: Sequence[Mapping[str, typing.Any]], classes: int) -> Boxes:
+    """Annotations or detections as arrays."""
+    return Boxes(
+        boxes=np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4),
+        groups=np.array([entry["image_id"] * classes + entry["category_id"] - 1 for entry in entries], np.int64),
+        areas=np.array([entry["area"] for entry in entries], np.float64),
+        scores=np.array([entry.get("score", 0.0) for entry in entries], np.float64),
+        crowds=np.array([entry.get("iscrowd", 0) for entry in entries], bool),
+        ignored=np.array([entry.get("ignore", 0) for entry in entries], bool),
+    )
+
+
 def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
     """The data set in COCO's format; annotation ids start at 1, for 0 means `unmatched` to pycocotools."""
     classes = len(dataset.classes)
     images: list[dict[str, typing.Any]] = []
     annotations: list[dict[str, typing.Any]] = []
 
-    def append(image_id: int, label: int, box: np.ndarray, iscrowd: int) -> None:
+    def append(image_id: int, label: int, box: np.ndarray, marks: tuple[str, ...]) -> None:
         x, y, right, bottom = (float(side) for side in box)
         annotations.append(
             {
@@ -159,7 +193,7 @@ def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
                 "category_id": label + 1,
                 "bbox": [x, y, right - x, bottom - y],
                 "area": (right - x) * (bottom - y),
-                "iscrowd": iscrowd,
+                "marks": marks,
             }
         )
 
@@ -172,9 +206,9 @@ def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
                     f"image {i}: expected labels 0…{classes - 1}, got {int(label)}; the data set's `classes` and "
                     "labels disagree, rebuild it"
                 )
-            append(i, int(label), box, iscrowd=0)
+            append(i, int(label), box, marks=())
         for region in example.ignore:
             for label in range(classes):
-                append(i, label, region, iscrowd=1)
+                append(i, label, region, marks=(REGION,))
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(dataset.classes)]
     return {"images": images, "annotations": annotations, "categories": categories}

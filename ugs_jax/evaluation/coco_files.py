@@ -1,5 +1,6 @@
 """Annotations and results in COCO's JSON formats, as any program writes them."""
 
+import dataclasses
 import json
 import math
 import typing
@@ -8,49 +9,56 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import DataError
+from data_pipeline.coco_fields import short
 from data_pipeline.coco_parse import CocoFile, read_coco
+from data_pipeline.identifiers import in_order, whole_number
+from data_pipeline.json_file import decode_text, parse_json, read_bytes
+from data_pipeline.known_files import known_json
+from data_pipeline.outlines import outline_box
+from data_pipeline.units import check_units
 from ugs_jax.evaluation.coco import GroundTruth
+from ugs_jax.evaluation.image_ids import ImageIds, choose_image_ids
 from ugs_jax.evaluation.results import CocoRow
 from ugs_jax.evaluation.visdrone import TruthImage
 
+_KIND = "a COCO results file"
 _KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 def read_annotations(path: Path) -> CocoFile:
-    """Reads a COCO annotation file.
+    """Reads a COCO annotation file; its images in the order of their ids, as pycocotools takes them.
 
     Raises:
       DataError: the file cannot be read or has entries that cannot be trusted, or a box that is not finite.
     """
-    content = read_coco(path, path.parent)
+    content = read_coco(path)
     for image in content.images:
         if not np.isfinite(np.array([*image.boxes, *image.regions])).all():
             raise DataError(
                 f"{path}: image id {image.source_id!r}: expected finite boxes, got one that is not. "
                 "Fix: correct its 'bbox'."
             )
-    return content
+    order = in_order([image.source_id for image in content.images])
+    return dataclasses.replace(content, images=tuple(content.images[place] for place in order))
 
 
 def coco_ground_truth(content: CocoFile) -> GroundTruth:
-    """The annotations as `CocoScorer` takes them: a crowd is one of its own class, areas are those of the file."""
+    """The annotations as `CocoScorer` takes them, with their marks; areas are those of the file."""
     annotations: list[dict[str, typing.Any]] = []
     for number, image in enumerate(content.images):
-        objects = zip(image.boxes, image.labels, image.areas, strict=True)
-        crowds = zip(image.regions, image.region_labels, image.region_areas, strict=True)
-        for iscrowd, entries in ((0, objects), (1, crowds)):
-            for (left, top, right, bottom), label, area in entries:
-                width, height = right - left, bottom - top
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number,
-                        "category_id": label + 1,
-                        "bbox": [left, top, width, height],
-                        "area": width * height if area is None else area,
-                        "iscrowd": iscrowd,
-                    }
-                )
+        for each in image.objects:
+            left, top, right, bottom = each.box
+            width, height = right - left, bottom - top
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": each.label + 1,
+                    "bbox": [left, top, width, height],
+                    "area": width * height if each.area is None else each.area,
+                    "marks": each.marks,
+                }
+            )
     images = [
         {"id": i, "height": image.height or 0, "width": image.width or 0} for i, image in enumerate(content.images)
     ]
@@ -59,7 +67,7 @@ def coco_ground_truth(content: CocoFile) -> GroundTruth:
 
 
 def coco_truth_images(content: CocoFile) -> list[TruthImage]:
-    """The annotations for VisDrone's protocol: crowds are ignored regions."""
+    """The annotations for VisDrone's protocol: those with a mark are ignored regions."""
     images = []
     for image in content.images:
         corners = np.array([*image.boxes, *image.regions], np.float64).reshape(-1, 4)
@@ -70,78 +78,111 @@ def coco_truth_images(content: CocoFile) -> list[TruthImage]:
     return images
 
 
-def read_results(path: Path, content: CocoFile) -> list[CocoRow]:
+def read_results(path: Path, content: CocoFile, notes: list[str] | None = None) -> list[CocoRow]:
     """Reads a COCO results file.
+
+    Ids are values: 3, 3.0 and "3" are one. Image ids that are file names, or stems of them, are matched by those. A
+    detection without `bbox` has the box of its `segmentation`.
 
     Args:
       path: a JSON list of objects with `image_id`, `category_id`, `bbox` [x, y, width, height] px and `score`.
       content: the annotations.
+      notes: to add sentences to on what was read in a way of its own.
 
     Returns:
-      Rows as `CocoScorer.add` takes them: image ids are places in the annotation file, category ids class index + 1.
+      Rows as `CocoScorer.add` takes them: image ids are places in `content.images`, category ids class index + 1.
 
     Raises:
       DataError: no such list, or an entry that is no such object, has an id that the annotations lack, a number that is
         not finite, or is there twice; by file, line and place.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        entries = json.loads(text)
-    except OSError as error:
-        raise DataError(f"{path}: expected a COCO results file, got {error.strerror}. Fix: check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected JSON in UTF-8, got other bytes. Fix: save the file as UTF-8.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}:{error.colno}: expected JSON, got: {error.msg}. Fix: write the file again."
-        ) from error
+    data = read_bytes(path, _KIND)
+    entries = parse_json(data, path, _KIND)
     if not isinstance(entries, list):
-        raise DataError(
-            f"{path}: expected a JSON list of detections, got {type(entries).__name__}. Fix: write the list only."
-        )
-    images = {image.source_id: number for number, image in enumerate(content.images)}
+        known = known_json(entries)
+        if known is None and isinstance(entries, dict) and "annotations" in entries:
+            raise DataError(
+                f"{path}: expected a JSON list of detections, got dict, which has 'annotations'. "
+                "Fix: give the results as the first file, the annotations as --truth."
+            )
+        got, fix = (type(entries).__name__, "write the list only") if known is None else known
+        raise DataError(f"{path}: expected a JSON list of detections, got {got}. Fix: {fix}.")
+    images = choose_image_ids(entries, content.images)
     labels = {category: number for number, category in enumerate(content.category_ids, start=1)}
     rows: list[CocoRow] = []
     seen: dict[tuple[typing.Any, ...], int] = {}
     for place, entry in enumerate(entries):
-        fault = _fault(entry, images, labels)
-        if fault is None:
-            image_id, category, box, score = (entry[key] for key in _KEYS)
-            first = seen.setdefault((image_id, category, *box, score), place)
+        row = _row(entry, images, labels)
+        if not isinstance(row, str):
+            first = seen.setdefault((row["image_id"], row["category_id"], *row["bbox"], row["score"]), place)
             if first == place:
-                box = [float(side) for side in box]
-                rows.append(
-                    {"image_id": images[image_id], "category_id": labels[category], "bbox": box, "score": float(score)}
-                )
+                rows.append(row)
                 continue
-            fault = f"expected every detection once, got entry {first} again. Fix: remove it"
-        raise DataError(f"{path}:{_line(text, place)}: entry {place}: {fault}.")
+            row = f"expected every detection once, got entry {first} again. Fix: remove it"
+        raise DataError(f"{path}:{_line(decode_text(data, path), place)}: entry {place}: {row}.")
+    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    sizes = [(content.images[row["image_id"]].width, content.images[row["image_id"]].height) for row in rows]
+    check_units(f"{path}", boxes, sizes=np.array(sizes, np.float64).reshape(-1, 2))
+    if notes is not None and images.note:
+        notes.append(f"{path}: {images.note}")
     return rows
 
 
-def _fault(entry: typing.Any, images: dict[int | str, int], labels: dict[int, int]) -> str | None:
-    """What is wrong with an entry, and what to do about it."""
-    missing = [key for key in _KEYS if not isinstance(entry, dict) or key not in entry]
+def _row(entry: typing.Any, images: ImageIds, labels: dict[int, int]) -> CocoRow | str:
+    """The detection of an entry; or what is wrong with it, and what to do about it."""
+    box = _box(entry)
+    missing = [
+        key for key in _KEYS if not isinstance(entry, dict) or (key not in entry and (key != "bbox" or box is None))
+    ]
     if missing:
         return f"expected the keys {', '.join(_KEYS)}, got none named {missing[0]!r}. Fix: add it"
-    image_id, category, box, score = (entry[key] for key in _KEYS)
-    if isinstance(image_id, bool) or not isinstance(image_id, int | str) or image_id not in images:
-        return f"expected an image id of the annotations, got {image_id!r}. Fix: score on the images of the results"
-    if isinstance(category, bool) or not isinstance(category, int) or category not in labels:
+    if isinstance(box, str):
+        return box
+    image, category, score = images.find(entry["image_id"]), whole_number(entry["category_id"]), entry["score"]
+    if image is None:
         return (
-            f"expected a category id of the annotations, one of {list(labels)}, got {category!r}. Fix: map the classes"
+            f"expected an image id of the annotations, got {short(entry['image_id'])}, which is neither one of their "
+            f"ids, such as {images.examples}, nor the name of one of their files. "
+            "Fix: score on the images of the results"
+        )
+    if category is None or category not in labels:
+        return (
+            f"expected a category id of the annotations, one of {list(labels)}, got {short(entry['category_id'])}. "
+            "Fix: map the classes"
         )
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
-        return f"expected 'bbox' to be four finite numbers, x, y, width and height in px, got {box!r}. Fix: correct it"
+        return (
+            f"expected 'bbox' to be four finite numbers, x, y, width and height in px, got {short(box)}. "
+            "Fix: correct it"
+        )
     if box[2] < 0 or box[3] < 0:
         return f"expected width and height of at least 0, got {box!r}. Fix: write x, y, width, height, not corners"
     if not _is_finite(score):
-        return f"expected 'score' to be a finite number, got {score!r}. Fix: correct it"
-    return None
+        return f"expected 'score' to be a finite number, got {short(score)}. Fix: correct it"
+    sides = [float(side) for side in box]
+    return {"image_id": image, "category_id": labels[category], "bbox": sides, "score": float(score)}
+
+
+def _box(entry: typing.Any) -> typing.Any:
+    """`bbox`, or that of the segmentation, or what is wrong with the segmentation; None without either."""
+    if not isinstance(entry, dict):
+        return None
+    if entry.get("bbox") is not None or not entry.get("segmentation"):
+        return entry.get("bbox")
+    try:
+        corners = outline_box(entry["segmentation"])
+    except ValueError as error:
+        return f"{error}. Fix: correct it, or add a 'bbox'"
+    if corners is None:
+        return [0.0] * 4
+    left, top, right, bottom = corners
+    return [left, top, right - left, bottom - top]
 
 
 def _is_finite(value: typing.Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 10**300 if isinstance(value, int) else math.isfinite(value)
 
 
 def _line(text: str, place: int) -> int:

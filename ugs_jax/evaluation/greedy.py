@@ -44,12 +44,12 @@ def find_pairs(
     """
     absorbed = np.zeros(len(found))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    objects_of = _members(truth_groups)
-    for group, rows in _members(found_groups).items():
+    objects_of = members(truth_groups)
+    for group, rows in members(found_groups).items():
         if group not in objects_of:
             continue
         columns = objects_of[group]
-        common = _common_area(found[rows], truth[columns])
+        common = common_area(found[rows], truth[columns])
         area, other = found[rows, 2:].prod(axis=1)[:, None], truth[columns, 2:].prod(axis=1)
         whole = np.where(scored[columns], area + other - common, area)  # IoU, or the share of the detection
         overlaps = np.where(common > 0, common / np.where(common > 0, whole, 1.0), 0.0)
@@ -87,7 +87,7 @@ def match(
     """
     matched = np.zeros((len(thresholds), len(scores)), bool)
     taken = np.zeros((len(thresholds), 1 + int(pairs.objects.max(initial=0))), bool)
-    for rows in _turns(np.flatnonzero(taking_part & (pairs.counts > 0)), groups, scores):
+    for rows in turns(np.flatnonzero(taking_part & (pairs.counts > 0)), groups, scores):
         places = np.arange(pairs.counts[rows].max())
         real = places < pairs.counts[rows, None]
         at = np.where(real, pairs.starts[rows, None] + places, 0)
@@ -100,8 +100,8 @@ def match(
     return matched
 
 
-def _turns(rows: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
-    """The best of `rows` in each group, then the second best, and so on."""
+def turns(rows: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Return the best of `rows` in each group, then the second best, and so on; of equal scores, the first."""
     rows = rows[np.lexsort((-scores[rows], groups[rows]))]
     _, first, inverse = np.unique(groups[rows], return_index=True, return_inverse=True)
     turn = np.arange(len(rows)) - first[inverse]
@@ -109,15 +109,15 @@ def _turns(rows: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> list[np.
     return np.split(rows[np.argsort(turn, kind="stable")], np.cumsum(sizes)[:-1]) if len(rows) else []
 
 
-def _members(groups: np.ndarray) -> dict[int, np.ndarray]:
-    """Indices of the members of each group, in order."""
+def members(groups: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the indices of the members of each group, in order."""
     order = np.argsort(groups, kind="stable")
     names, first = np.unique(groups[order], return_index=True)
     return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True)) if len(groups) else {}
 
 
-def _common_area(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersections [d, g] of boxes given as left, top, width, height."""
+def common_area(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the intersections [d, g] of boxes given as left, top, width, height."""
     low = np.maximum(found[:, None, :2], truth[:, :2])
     high = np.minimum(found[:, None, :2] + found[:, None, 2:], truth[:, :2] + truth[:, 2:])
     return np.clip(high - low, 0.0, None).prod(axis=-1)

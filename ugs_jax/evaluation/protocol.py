@@ -3,6 +3,10 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Collection
+
+REGION = "region"
+"""Mark of an ignore region that belongs to no class, as the data sets of this library have them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Protocol:
       size_thresholds: each bin is also scored at each of these thresholds alone, as `ap<t>_<name>`.
       scope: objects that `ap`, `ap<t>`, `ar<n>` and `ap/<class>` count; others are ignored there. None for all.
       recall_caps: smaller caps at which recall is reported too, as `ar<n>`.
+      crowds: marks of annotations that are crowds: each takes any number of detections, by the share of the detection
+        that lies inside. None for every mark.
+      ignores: marks of annotations that are ignored objects: each takes one detection, by intersection over union.
+      ignored_by_share: a detection without a match is also ignored for its share inside an ignored object or an object
+        of another size bin, as TinyPerson's evaluator does.
 
     Raises:
       ValueError: for an empty or unordered list of thresholds, a cap below 1, caps out of order, a size threshold that
@@ -68,6 +77,9 @@ class Protocol:
     size_thresholds: tuple[float, ...] = ()
     scope: SizeBin | None = None
     recall_caps: tuple[int, ...] = ()
+    crowds: tuple[str, ...] | None = None
+    ignores: tuple[str, ...] = ()
+    ignored_by_share: bool = False
 
     def __post_init__(self) -> None:
         """Checks the fields; see the class for what is raised."""
@@ -98,6 +110,14 @@ class Protocol:
         """Detections an image and class may have where recall is reported; precision counts the last."""
         return (*self.recall_caps, self.max_detections)
 
+    def is_crowd(self, marks: Collection[str]) -> bool:
+        """Tell whether an annotation with these marks is a crowd."""
+        return bool(marks) if self.crowds is None else any(mark in self.crowds for mark in marks)
+
+    def is_ignored(self, marks: Collection[str]) -> bool:
+        """Tell whether an annotation with these marks is an ignored object, but no crowd."""
+        return not self.is_crowd(marks) and any(mark in self.ignores for mark in marks)
+
     def describe(self) -> str:
         """One line to print beside every number."""
         thresholds = self.iou_thresholds
@@ -112,9 +132,21 @@ class Protocol:
         scope = f", objects of {self.scope.describe()} only except in the bins" if self.scope else ""
         return (
             f"{self.name} AP: IoU {iou}, 101 recall points, mean over classes{scope}, "
-            f"at most {self.max_detections} detections per image and class{recall}, ignore regions as crowds; "
+            f"at most {self.max_detections} detections per image and class{recall}, {self._marks()}; "
             f"object size = √area in px of the stored image: {sizes}"
         )
+
+    def _marks(self) -> str:
+        if self.crowds is None:
+            return "ignore regions and whatever is marked as crowd, ignored or uncertain as crowds"
+        parts = [
+            f"{' or '.join(mark for mark in marks if mark != REGION)} as {kind}"
+            for marks, kind in ((self.crowds, "crowds"), (self.ignores, "ignored objects"))
+            if any(mark != REGION for mark in marks)
+        ]
+        kind = "crowds" if REGION in self.crowds else "ignored objects"
+        share = "; what lies in an ignored object or one of another size is ignored" if self.ignored_by_share else ""
+        return f"ignore regions as {kind}, {', '.join(parts)}{share}"
 
 
 DEFAULT_PROTOCOL = Protocol()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import DataError
+from data_pipeline.find_files import is_leftover
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.visdrone import FoundImage
 
@@ -98,7 +99,7 @@ def _texts_of_folder(folder: Path) -> dict[str, bytes]:
         raise DataError(
             f"{folder}: expected a folder or a zip archive of result files, found none. Fix: check the path."
         )
-    return {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+    return {path.name: path.read_bytes() for path in folder.glob("*.txt") if not is_leftover(path.name)}
 
 
 def _texts_of_archive(path: Path) -> dict[str, bytes]:
@@ -107,6 +108,8 @@ def _texts_of_archive(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
+                if any(is_leftover(part) for part in entry.filename.split("/")):
+                    continue
                 _check_entry(path, entry, texts)
                 with archive.open(entry) as stream:
                     texts[entry.filename] = stream.read(left + 1)

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from ugs_jax.detectors import Architecture
 from ugs_jax.weights import published
+from ugs_jax.weights.known_weights import known_weights
 from ugs_jax.weights.published import Shape
 from ugs_jax.weights.torch_file import TorchFile
 from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights, name_of
@@ -39,8 +40,10 @@ def read_weights(path: Path) -> Weights:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a .pt or .safetensors file, found none")
     with path.open("rb") as stream:
-        from_torch = stream.read(4) in _TORCH
-    if not from_torch:
+        start = stream.read(1024)
+    if not start.startswith(_TORCH):
+        if (known := known_weights(start)) is not None:
+            raise ValueError(f"{path}: expected a file of torch.save or of safetensors, got {known.name}; {known.fix}")
         return from_safetensors(path.read_bytes(), str(path))
     file = TorchFile(path)
     found = file.contents
@@ -141,8 +144,8 @@ def _published(
 
 
 def _numbered(name: str) -> str:
-    """`module.model.model.0.conv.weight` and `model.0.conv.weight` are the same."""
-    match = re.fullmatch(r"(?:module\.|model\.)+(\d+\..*)", name)
+    """`module.model.model.0.conv.weight`, `_orig_mod.model.0.conv.weight` and `model.0.conv.weight` are the same."""
+    match = re.fullmatch(r"(?:_orig_mod\.|module\.|model\.|ema\.|net\.|network\.|detector\.)+(\d+\..*)", name)
     return f"model.{match[1]}" if match else name
 
 

@@ -95,6 +95,12 @@ class TorchFile:
 def _check_members(archive: zipfile.ZipFile, path: Path) -> str:
     """The folder in the file that all is in; what a hostile zip could do is refused before anything is read."""
     members = archive.infolist()
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise ValueError(
+            f"{path}: expected a checkpoint of torch.save, got a TorchScript program of torch.jit.save; give the "
+            "checkpoint it was made from, or save its weights: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
     pickles = [member.filename for member in members if member.filename.endswith("/data.pkl")]
     if len(pickles) != 1 or len(members) > _MAX_MEMBERS:
         raise ValueError(

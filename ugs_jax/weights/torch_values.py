@@ -44,6 +44,12 @@ _RECORDS = {
     "__builtin__": {"set"},
     "builtins": {"set"},
 }
+# Entries of a checkpoint that hold weights, best first: of YOLOv5, of Lightning, and of what people write themselves.
+_PARTS = (
+    "ema", "ema_state_dict", "model_ema", "ema_model", "module", "model", "model_state_dict", "model_state",
+    "state_dict", "net", "network", "weights", "params",
+)  # fmt: skip
+_MAX_WRAPPERS = 4
 _MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 5_000
 
 
@@ -113,14 +119,7 @@ def contents(value: Any) -> Contents:
     Raises:
       ValueError: something else, or modules without end.
     """
-    part, chosen = "state dict", value
-    if isinstance(value, Record):
-        part = "module"
-    elif isinstance(value, dict):
-        for name in ("ema", "model", "state_dict"):
-            if isinstance(value.get(name), (dict, Record)):
-                part, chosen = name, value[name]
-                break
+    part, chosen = _chosen(value)
     classes = _class_names(value) or _class_names(chosen)
     if isinstance(chosen, Record):
         tensors = _state_dict(chosen)
@@ -128,9 +127,30 @@ def contents(value: Any) -> Contents:
         tensors = {str(name): entry for name, entry in chosen.items() if isinstance(entry, StoredTensor)}
     else:
         raise ValueError(f"expected a state dict, a module or a checkpoint, got a {type(chosen).__name__}")
+    if (
+        not tensors
+        and isinstance(value, dict)
+        and ({"optimizer", "optimizer_state_dict", "param_groups"} & value.keys())
+    ):
+        raise ValueError(
+            "expected weights, got the state of an optimizer only; give the file of the model, often saved beside it"
+        )
     if not 0 < len(tensors) <= _MAX_TENSORS:
         raise ValueError(f"expected tensors by name, got {len(tensors)} of them")
     return Contents(part, tensors, classes)
+
+
+def _chosen(value: Any) -> tuple[str, Any]:
+    """The part of a checkpoint that holds the weights, averaged ones before others, and its name."""
+    part, chosen = "module" if isinstance(value, Record) else "state dict", value
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(chosen, dict) or any(isinstance(entry, StoredTensor) for entry in chosen.values()):
+            break
+        name = next((name for name in _PARTS if isinstance(chosen.get(name), (dict, Record))), None)
+        if name is None:
+            break
+        part, chosen = name if part == "state dict" else f"{part}.{name}", chosen[name]
+    return part, chosen
 
 
 def _ordered(arguments: tuple[Any, ...]) -> dict[str, Any]:

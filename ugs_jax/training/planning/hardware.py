@@ -93,6 +93,9 @@ HARDWARE: dict[str, Hardware] = {
 """Chips by name. GPUs are the SXM modules, with 80 GB in an A100."""
 
 
+_FLAT = ("v5e", "v6e")
+
+
 @dataclass(frozen=True)
 class Topology:
     """Chips that are wired together.
@@ -116,9 +119,13 @@ class Topology:
 def parse_topology(name: str) -> Topology:
     """The topology of a name such as `v5e:16x16`, `v5p:4x4x4` or `h200:8`.
 
+    Google Cloud's accelerator types, such as `v5litepod-256`, are understood too; their number counts chips for v5e and
+    v6e, and cores, of which a chip has two, for v4 and v5p.
+
     Raises:
-      ValueError: an unknown chip, with the nearest known one, or no layout.
+      ValueError: an unknown chip, with the nearest known one, no layout, or an accelerator type that does not exist.
     """
+    name = _from_accelerator_type(name)
     chip, _, layout = name.partition(":")
     if chip not in HARDWARE:
         near = difflib.get_close_matches(chip, HARDWARE, n=1)
@@ -128,6 +135,43 @@ def parse_topology(name: str) -> Topology:
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){0,2}", layout):
         raise ValueError(f"--topology {name}: expected a layout, as in {hardware.example}, got {layout!r}")
     return Topology(name, hardware, tuple(map(int, layout.split("x"))))
+
+
+def _from_accelerator_type(name: str) -> str:
+    """`v5e:16x16` of `v5litepod-256`; other names unchanged."""
+    match = re.fullmatch(r"(v5litepod|v5e|v6e|v5p|v4)-([1-9]\d{0,5})", name)
+    if match is None:
+        return name
+    chip = {"v5litepod": "v5e"}.get(match[1], match[1])
+    flat = chip in _FLAT
+    chips = int(match[2]) if flat else int(match[2]) // 2
+    shapes = _flat_shapes(chips) if flat else _cube_shapes(chips)
+    if not shapes or (not flat and int(match[2]) % 2):
+        raise ValueError(
+            f"--topology {name}: expected an accelerator type that exists, got {match[2]} "
+            f"{'chips' if flat else 'cores'}; or give a layout, as in {HARDWARE[chip].example}"
+        )
+    return f"{chip}:{'x'.join(map(str, shapes))}"
+
+
+def _flat_shapes(chips: int) -> tuple[int, ...]:
+    """Rows and columns of a slice of v5e or v6e, as Google Cloud lays it out: square, or twice as long as wide."""
+    sides = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}
+    return sides.get(chips, ())
+
+
+def _cube_shapes(chips: int) -> tuple[int, ...]:
+    """The most cubic layout of a slice of v4 or v5p: sides are 1 or 2, or multiples of 4."""
+    sides = (1, 2, *range(4, 65, 4))
+    shapes = [
+        (a, b, chips // (a * b))
+        for a in sides
+        for b in sides
+        if chips % (a * b) == 0 and a <= b <= chips // (a * b) and chips // (a * b) in sides
+    ]
+    if chips == 4:
+        return (2, 2, 1)
+    return min(shapes, key=sum, default=()) if chips >= 8 else ()
 
 
 def topology_devices(topology: Topology) -> list[jax.Device]:

@@ -1,0 +1,28 @@
+"""Files that are given in place of weights, recognised by their first bytes."""
+
+from data_pipeline.known_files import KnownFile, known_file
+
+_OTHERS = (
+    (b"\x89HDF\r\n\x1a\n", KnownFile("an HDF5 file of Keras", "give a checkpoint of YOLOv5 v6 or v7")),
+    (b"\x1f\x8b", KnownFile("a gzip archive", "unpack it")),
+    (b"\x93NUMPY", KnownFile("a NumPy array", "save all arrays by name with safetensors.numpy.save_file")),
+    (b"\x80\x02", KnownFile("a pickle that torch.save did not write", "save the weights with torch.save")),
+    (b"\x80\x03", KnownFile("a pickle that torch.save did not write", "save the weights with torch.save")),
+    (b"\x80\x04", KnownFile("a pickle that torch.save did not write", "save the weights with torch.save")),
+    (b"\x80\x05", KnownFile("a pickle that torch.save did not write", "save the weights with torch.save")),
+    (b"\x08", KnownFile("an ONNX program, as it seems", "give the checkpoint it was made from")),
+)
+
+
+def known_weights(start: bytes) -> KnownFile | None:
+    """Return what a file is by its first bytes, if it is known and neither of torch.save nor of safetensors.
+
+    Args:
+      start: at least the first 1024 bytes, or all.
+    """
+    if not start:
+        return KnownFile("an empty file", "copy it again from its source")
+    for signature, kind in _OTHERS:
+        if start.startswith(signature) and start[8:9] != b"{":  # a header of safetensors
+            return kind
+    return known_file(start)
