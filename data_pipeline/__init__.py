@@ -1,8 +1,7 @@
 """Data sets, loader and augmentation for object detection; knows nothing of `ugs_jax`."""
 
-from data_pipeline.augment import Augmentation as Augmentation
+from data_pipeline.augment.augmentation import Augmentation as Augmentation
 from data_pipeline.batch import Batch as Batch
-from data_pipeline.coco_json import CocoJson as CocoJson
 from data_pipeline.dataset import Dataset as Dataset
 from data_pipeline.dataset import Example as Example
 from data_pipeline.dataset import dataset_from_examples as dataset_from_examples
@@ -11,5 +10,6 @@ from data_pipeline.loader import LoaderOptions as LoaderOptions
 from data_pipeline.loader import TrainLoader as TrainLoader
 from data_pipeline.loader import eval_batches as eval_batches
 from data_pipeline.prefetch import prefetch as prefetch
-from data_pipeline.tiny_scenes import TinyScenes as TinyScenes
-from data_pipeline.visdrone import VisDrone as VisDrone
+from data_pipeline.scenes.tiny_scenes import TinyScenes as TinyScenes
+from data_pipeline.sources.coco_json import CocoJson as CocoJson
+from data_pipeline.sources.visdrone import VisDrone as VisDrone

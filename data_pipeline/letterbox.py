@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from data_pipeline.geometry import Matrix, scaling
-from data_pipeline.warp import grey_canvas, paste
+from data_pipeline.augment.geometry import Matrix, scaling
+from data_pipeline.augment.warp import grey_canvas, paste
 
 
 class Letterbox(NamedTuple):

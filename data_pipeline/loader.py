@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_pipeline.augment import Augmentation, augmented, letterboxed, most_boxes
+from data_pipeline.augment.augmentation import Augmentation, augmented, letterboxed, most_boxes
 from data_pipeline.batch import Batch
 from data_pipeline.dataset import Dataset
 from data_pipeline.pictures import Pictures

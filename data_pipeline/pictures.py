@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from data_pipeline.cache import ArrayRecordImages
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset, Example
+from data_pipeline.decoding.images import decode_image
 from data_pipeline.errors import DataError
-from data_pipeline.images import decode_image
 from data_pipeline.letterbox import letterbox_of, shrink
 
 _logger = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.augment import Sample
+from data_pipeline.augment.augmentation import Sample
+from data_pipeline.augment.geometry import sides
+from data_pipeline.augment.warp import grey_canvas
 from data_pipeline.batch import Batch
-from data_pipeline.geometry import sides
 from data_pipeline.letterbox import Letterbox
-from data_pipeline.warp import grey_canvas
 
 
 class Capacity(NamedTuple):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ugs_jax.commands import known_configs, load_config, run_folder
-from ugs_jax.training import from_json, to_json
+from ugs_jax.commands.train import known_configs, load_config, run_folder
+from ugs_jax.experiment import from_json, to_json
 
 
 @pytest.fixture(autouse=True)

@@ -25,14 +25,17 @@ BLOCKS = [
 ]
 PACKAGES = (
     "boxes",
+    "analysis",
     "curvature",
     "detectors",
     "evaluation",
+    "experiment",
     "inference",
     "losses",
     "objectives",
-    "plotting",
+    "planning",
     "report",
+    "runs",
     "stabilize",
     "training",
     "weights",

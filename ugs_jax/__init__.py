@@ -9,11 +9,13 @@ The public modules, from the ground up:
 - `curvature`: Hessians of box losses in closed form and by autodiff, and equations verified against it;
 - `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt; its
   `ugs_stabilize` and `stabilize_loss` are here too;
-- `detectors`, `training`, `evaluation`: a YOLOv5 that takes any localization objective, and what it needs to learn and
-  to be scored;
+- `detectors`: YOLOv5 and TPH-YOLOv5 with any localization objective;
+- `experiment`, `training`, `runs`: an experiment as one value, the loop that trains it, the run it leaves on disk;
+- `evaluation`: scoring by COCO, VisDrone, AI-TOD, SODA-D and TinyPerson;
 - `weights`: published checkpoints in, safetensors and programs out;
 - `inference`: images of any size, in tiles, mirrored, at several scales;
-- `plotting`, `report`: a run, or several side by side, as curves, tables and text.
+- `report`: a run, or several side by side, as curves, tables, pictures and text;
+- `analysis`, `planning`: curvature and calibration of a finished run; cost of a run on devices that are not here.
 
 Each is imported when it is first used, so that `import ugs_jax` is quick and loads neither Flax nor the data stack:
 
@@ -31,16 +33,19 @@ from typing import TYPE_CHECKING, Any
 from ugs_jax._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ugs_jax import analysis as analysis
     from ugs_jax import boxes as boxes
     from ugs_jax import curvature as curvature
     from ugs_jax import detectors as detectors
     from ugs_jax import evaluation as evaluation
+    from ugs_jax import experiment as experiment
     from ugs_jax import inference as inference
     from ugs_jax import labels as labels
     from ugs_jax import losses as losses
     from ugs_jax import objectives as objectives
-    from ugs_jax import plotting as plotting
+    from ugs_jax import planning as planning
     from ugs_jax import report as report
+    from ugs_jax import runs as runs
     from ugs_jax import stabilize as stabilize
     from ugs_jax import training as training
     from ugs_jax import weights as weights
@@ -49,16 +54,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "analysis",
     "boxes",
     "curvature",
     "detectors",
     "evaluation",
+    "experiment",
     "inference",
     "labels",
     "losses",
     "objectives",
-    "plotting",
+    "planning",
     "report",
+    "runs",
     "stabilize",
     "stabilize_loss",
     "training",

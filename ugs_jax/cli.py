@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        from ugs_jax.commands import known_configs
+        from ugs_jax.commands.train import known_configs
 
         print(_MANUAL.format(configs="\n  ".join(known_configs())))
         return 0
@@ -69,33 +69,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     if name == "verify":
-        from ugs_jax.curvature.command import main as verify
+        from ugs_jax.commands.verify import main as verify
 
         return verify(words)
     _keep_compiled_programs()
     match name:
         case "train":
-            from ugs_jax.commands import train_command as command
+            from ugs_jax.commands.train import train_command as command
         case "compare":
-            from ugs_jax.compare_command import compare_command as command
+            from ugs_jax.commands.compare import compare_command as command
         case "ablate":
-            from ugs_jax.ablate_command import ablate_command as command
+            from ugs_jax.commands.ablate import ablate_command as command
         case "eval":
-            from ugs_jax.eval_command import eval_command as command
+            from ugs_jax.commands.evaluate import eval_command as command
         case "score":
-            from ugs_jax.score_command import score_command as command
+            from ugs_jax.commands.score import score_command as command
         case "predict":
-            from ugs_jax.predict_command import predict_command as command
+            from ugs_jax.commands.predict import predict_command as command
         case "curvature":
-            from ugs_jax.curvature_command import curvature_command as command
+            from ugs_jax.commands.curvature import curvature_command as command
         case "plan":
-            from ugs_jax.plan_command import plan_command as command
+            from ugs_jax.commands.plan import plan_command as command
         case "data":
-            from ugs_jax.data_command import data_command as command
+            from ugs_jax.commands.data import data_command as command
         case "import":
-            from ugs_jax.weights_commands import import_command as command
+            from ugs_jax.commands.weights import import_command as command
         case _:
-            from ugs_jax.weights_commands import export_command as command
+            from ugs_jax.commands.weights import export_command as command
     command(words)
     return 0
 

@@ -73,6 +73,6 @@ np.testing.assert_allclose(found, found[0], rtol=1e-3)  # the same for every wid
 assert found.min() > 0.9
 
 if len(sys.argv) > 1:
-    from ugs_jax.plotting import plot_wells
+    from ugs_jax.report import plot_wells
 
     print("picture:", plot_wells(Path(sys.argv[1])))

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.augment import Augmentation
+from data_pipeline.augment.augmentation import Augmentation
 from data_pipeline.dataset import Dataset, Example, dataset_from_examples
 from data_pipeline.loader import LoaderOptions, TrainLoader
 

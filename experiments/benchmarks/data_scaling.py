@@ -31,10 +31,12 @@ from rich.table import Table  # noqa: E402
 
 from data_pipeline import LoaderOptions, TinyScenes  # noqa: E402
 from ugs_jax.detectors.architecture import Size  # noqa: E402
-from ugs_jax.training import Experiment, Network, Parallel, device_mesh, plan_training  # noqa: E402
-from ugs_jax.training.planning.collectives import traffic  # noqa: E402
-from ugs_jax.training.planning.hardware import HARDWARE, Hardware, parse_topology  # noqa: E402
-from ugs_jax.training.planning.program import Footprint, measure, program_of  # noqa: E402
+from ugs_jax.experiment import Experiment, Network, Parallel  # noqa: E402
+from ugs_jax.planning import plan_training  # noqa: E402
+from ugs_jax.planning.collectives import traffic  # noqa: E402
+from ugs_jax.planning.hardware import HARDWARE, Hardware, parse_topology  # noqa: E402
+from ugs_jax.planning.program import Footprint, measure, program_of  # noqa: E402
+from ugs_jax.runs import device_mesh  # noqa: E402
 
 _QUICKLY = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # machine code, not HLO
 

@@ -8,11 +8,12 @@ from jax.extend import core
 
 from data_pipeline import LoaderOptions
 from ugs_jax.detectors import Detector
-from ugs_jax.training import Gains, objective
-from ugs_jax.training.planning.program import batch_shapes
+from ugs_jax.experiment import LossWeights
+from ugs_jax.planning.program import batch_shapes
+from ugs_jax.training import objective
 
 
-def gradient_flops(detector: Detector, loader: LoaderOptions, gains: Gains) -> float:
+def gradient_flops(detector: Detector, loader: LoaderOptions, loss_weights: LossWeights) -> float:
     """FLOPs (two a multiply-add) of the loss of a batch and its gradient in the parameters.
 
     Counted in the program as it is written, before any compiler; recomputation (`remat`) would count.
@@ -20,13 +21,13 @@ def gradient_flops(detector: Detector, loader: LoaderOptions, gains: Gains) -> f
     Args:
       detector: the model.
       loader: shapes of the batch.
-      gains: of the loss.
+      loss_weights: of the loss.
     """
     params, stats = jax.eval_shape(lambda: detector.init(0))
 
     def loss_of(params: Any, batch: Any) -> jax.Array:
         outputs, _ = detector.apply(params, stats_of(stats), batch.images, train=True)
-        return objective(outputs, batch, detector.localization, detector.arch, gains)[0]
+        return objective(outputs, batch, detector.localization, detector.arch, loss_weights)[0]
 
     return jaxpr_flops(jax.make_jaxpr(jax.value_and_grad(loss_of))(params, batch_shapes(loader)).jaxpr)
 

@@ -74,9 +74,10 @@ from experiments.benchmarks.gradient_statistics import (
     shared,
 )
 from ugs_jax.atomic import write_atomically
-from ugs_jax.commands import load_config
-from ugs_jax.training import Experiment, Network, build_detector, objective
-from ugs_jax.training.ablation import ablation, check_methods
+from ugs_jax.commands.train import load_config
+from ugs_jax.experiment import Experiment, Network, build_detector
+from ugs_jax.experiment.ablation import ablation, check_methods
+from ugs_jax.training import objective
 
 BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights of box, objectness, classes
 
@@ -148,7 +149,7 @@ def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str],
     def gradient(params: Any, stats: Any, batch: Batch, weights: Array) -> tuple[Any, tuple[Any, dict[str, Array]]]:
         def loss(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
             outputs, new_stats = detector.apply(params, stats, batch.images, train=True)
-            _, parts = objective(outputs, batch, detector.localization, detector.arch, experiment.gains)
+            _, parts = objective(outputs, batch, detector.localization, detector.arch, experiment.loss_weights)
             terms = jnp.stack([parts["box"], parts["objectness"], parts["classes"]])
             return jnp.sum(weights * terms), (new_stats, parts)
 
@@ -157,7 +158,7 @@ def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str],
     @jax.jit
     def norms(params: Any, stats: Any, batch: Batch) -> Norms:
         outputs, _ = detector.apply(params, stats, batch.images, train=True)
-        return gradient_norms(outputs, batch, detector.localization, detector.arch, experiment.gains.ratio_limit)
+        return gradient_norms(outputs, batch, detector.localization, detector.arch, experiment.loss_weights.ratio_limit)
 
     @jax.jit
     def advance(params: Any, opt_state: Any, direction: Any, parts: dict[str, Array]) -> tuple[Any, Any]:

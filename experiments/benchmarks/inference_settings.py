@@ -21,8 +21,8 @@ import tyro
 from data_pipeline import Batch, eval_batches
 from ugs_jax.detectors import LocalizedCandidates, Postprocess, suppress
 from ugs_jax.evaluation import CocoScorer
-from ugs_jax.training.inference import load_for_inference
-from ugs_jax.training.run_folder import read_experiment
+from ugs_jax.runs.loading import load_for_inference
+from ugs_jax.runs.run_folder import read_experiment
 
 TRIALS: dict[str, tuple[Any, ...]] = {
     "spread_penalty": (0.0, 1.0, 2.0, 4.0, 8.0),

@@ -19,8 +19,8 @@ from rich.console import Console
 from data_pipeline.rows import cut_boxes
 from experiments.benchmarks.step_cost import Objective, Settings, compile_objective, make_batches
 from ugs_jax import losses
+from ugs_jax.analysis.step_cost import interleave, ratio_of_medians
 from ugs_jax.objectives import UGS, BoxRegression
-from ugs_jax.training.step_cost import interleave, ratio_of_medians
 
 
 @dataclass(frozen=True)

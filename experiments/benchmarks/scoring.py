@@ -26,9 +26,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.visdrone import CLASSES
+from data_pipeline.sources.visdrone import CLASSES
+from ugs_jax.commands.score import score_case, visdrone_case
 from ugs_jax.evaluation import CocoScorer, FoundImage, visdrone_scores, visdrone_table, write_submission
-from ugs_jax.score_command import score_case, visdrone_case
 
 # Of VisDrone-train's boxes, by class.
 SHARES = np.array([0.231, 0.079, 0.030, 0.422, 0.073, 0.038, 0.014, 0.010, 0.017, 0.086])

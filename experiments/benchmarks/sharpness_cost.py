@@ -15,9 +15,9 @@ import tyro
 from rich.console import Console
 
 from experiments.benchmarks.step_cost import Settings, compile_objective, make_batches
+from ugs_jax.analysis.step_cost import interleave, ratio_of_medians
+from ugs_jax.experiment import Experiment
 from ugs_jax.objectives import UGS
-from ugs_jax.training import Experiment
-from ugs_jax.training.step_cost import interleave, ratio_of_medians
 
 _NEVER = 2**31 - 1
 _LOG_EVERY = int(Experiment.__dataclass_fields__["log_every"].default)

@@ -15,13 +15,13 @@ import numpy as np
 import tyro
 
 from data_pipeline import Dataset, TinyScenes
-from data_pipeline.images import decode_image
+from data_pipeline.decoding.images import decode_image
 from ugs_jax.evaluation import CocoScorer, ImageDetections, coco_rows
-from ugs_jax.inference import Augmented, Detect, Found, Merge, Tiling, detect_image, merge, tile_windows
+from ugs_jax.inference import Detect, Found, Merge, TestTimeAugmentation, Tiling, detect_image, merge, tile_windows
 from ugs_jax.inference.found import concatenate
 from ugs_jax.inference.passes import View, run_pass
 from ugs_jax.inference.tiles import Window
-from ugs_jax.training import image_detector, load_for_inference, read_experiment
+from ugs_jax.runs import image_detector, load_for_inference, read_experiment
 
 Look = Callable[[np.ndarray], Found]
 
@@ -56,7 +56,7 @@ def _looks(detect: Detect, size: tuple[int, int]) -> Iterator[tuple[str, Look]]:
             name = f"tiles{' and the whole' if full_image else ''}, `{options.method}`, `{options.metric}`"
             yield name, partial(detect_image, detect, size=size, tiling=tiling)
     tiling = Tiling(size, 0.25, merge=Merge("nms"))
-    flipped = partial(detect_image, detect, size=size, tiling=tiling, augmented=Augmented(flip=True))
+    flipped = partial(detect_image, detect, size=size, tiling=tiling, augmented=TestTimeAugmentation(flip=True))
     yield "tiles and the whole, `nms`, `ios`, `--flip`", flipped
     yield "tiles and the whole, every box extended (SAHI's rule)", partial(_every_box_extended, detect, size)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.benchmarks.torch_yolov5 import Level
 from ugs_jax.detectors import Architecture
-from ugs_jax.training import Gains
+from ugs_jax.experiment import LossWeights
 
 _WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 _SHORTEST = 1e-3  # px, that a side counts as at least
@@ -58,13 +58,13 @@ class Objective(nn.Module):
 
     Args:
       arch: anchors, strides, classes.
-      gains: weights.
+      loss_weights: weights.
       image_size: height and width, px.
     """
 
-    def __init__(self, arch: Architecture, gains: Gains, image_size: tuple[int, int]) -> None:
+    def __init__(self, arch: Architecture, loss_weights: LossWeights, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.strides, self.gains, self.classes = arch.strides, gains, arch.classes
+        self.strides, self.loss_weights, self.classes = arch.strides, loss_weights, arch.classes
         self.shapes = [(image_size[0] // stride, image_size[1] // stride) for stride in arch.strides]
         for i, (sizes, (rows, columns)) in enumerate(zip(arch.anchors, self.shapes, strict=True)):
             self.register_buffer(f"sizes{i}", torch.tensor(sizes, dtype=torch.float32))
@@ -81,7 +81,7 @@ class Objective(nn.Module):
         positive = torch.cat([one.positive for one in found], dim=3)
         boxes = torch.cat(decoded, dim=3)  # [B, M, 3, ΣA, 4]
         loss = ciou(boxes, batch.boxes[:, :, None, None])
-        quality = 1 - self.gains.quality + self.gains.quality * (1 - loss.detach()).clamp(min=0)
+        quality = 1 - self.loss_weights.quality + self.loss_weights.quality * (1 - loss.detach()).clamp(min=0)
         logits = torch.cat(
             [
                 _at(level.classes.flatten(2), one.cell).view(*one.positive.shape, self.classes)
@@ -92,9 +92,9 @@ class Objective(nn.Module):
         goal = nn.functional.one_hot(batch.labels, self.classes).to(logits.dtype)[:, :, None, None]
         wrong = nn.functional.binary_cross_entropy_with_logits(logits, goal.expand_as(logits), reduction="none")
         return (
-            self.gains.box * _masked_mean(loss, positive)
-            + self.gains.classes * _masked_mean(wrong.mean(dim=-1), positive)
-            + self.gains.objectness * self._objectness(levels, found, quality, batch)
+            self.loss_weights.box * _masked_mean(loss, positive)
+            + self.loss_weights.classes * _masked_mean(wrong.mean(dim=-1), positive)
+            + self.loss_weights.objectness * self._objectness(levels, found, quality, batch)
         )
 
     def assign(self, boxes: Tensor, mask: Tensor, i: int) -> Candidates:
@@ -116,7 +116,7 @@ class Objective(nn.Module):
         )
         exists = torch.cat([torch.ones_like(mask)[..., None], step != 0], dim=-1)
         ratio = (boxes[..., 2:] - boxes[..., :2]).clamp(min=_SHORTEST)[:, :, None] / sizes
-        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.gains.ratio_limit
+        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.loss_weights.ratio_limit
         positive = mask[..., None, None] & exists[..., None] & fits[:, :, None]
         cell = torch.where(positive.any(dim=-1), cells[..., 1] * columns + cells[..., 0], 0)
         center = (cells + 0.5) * self.strides[i]

@@ -12,7 +12,7 @@ from data_pipeline import Batch
 from experiments.benchmarks.torch_objective import Objective, TorchBatch
 from experiments.benchmarks.torch_yolov5 import YOLOv5
 from ugs_jax.detectors import Architecture
-from ugs_jax.training import SGD, AdamW, Experiment, Schedule
+from ugs_jax.experiment import SGD, AdamW, Experiment, Schedule
 
 
 class Loss(nn.Module):
@@ -20,13 +20,13 @@ class Loss(nn.Module):
 
     Args:
       arch: the network.
-      experiment: gains, image size, and the dtype of the computation; bfloat16 by autocast.
+      experiment: loss_weights, image size, and the dtype of the computation; bfloat16 by autocast.
     """
 
     def __init__(self, arch: Architecture, experiment: Experiment) -> None:
         super().__init__()
         self.network = YOLOv5(arch)
-        self.objective = Objective(arch, experiment.gains, experiment.loader.image_size)
+        self.objective = Objective(arch, experiment.loss_weights, experiment.loader.image_size)
         self.half = experiment.network.dtype == "bfloat16"
 
     def forward(self, batch: TorchBatch) -> Tensor:

@@ -20,7 +20,7 @@ as is JAX's default. Only JAX looks at every step for numbers that are not finit
   with `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak measured there (next) is too low. On a GPU processor time says
   nothing.
 - `mfu`: FLOPs of the model's products and convolutions, forward and backward (`flops.py`; neither recomputation nor
-  element-wise work), over time and peak. The peak of a GPU in `ugs_jax.training.planning.hardware` is the vendor's; of
+  element-wise work), over time and peak. The peak of a GPU in `ugs_jax.planning.hardware` is the vendor's; of
   others and of CPUs it is the fastest large product of matrices by either framework, in float32 or the case's dtype,
   before or after the turns.
 - `host_wait_share`: of the time of steps with the real loader (mosaic, crowded synthetic scenes), how much the device
@@ -52,9 +52,9 @@ from experiments.benchmarks.flops import gradient_flops
 from experiments.benchmarks.training_sides import Framework, Problem, Worker
 from experiments.benchmarks.training_table import Turns, comparison, print_table, worst
 from ugs_jax.detectors.architecture import Size
+from ugs_jax.experiment import Experiment, Network, build_detector
 from ugs_jax.objectives import UGS, BoxRegression
-from ugs_jax.training import Experiment, Network, build_detector
-from ugs_jax.training.planning.hardware import HARDWARE
+from ugs_jax.planning.hardware import HARDWARE
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -207,7 +207,7 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
     label = f"{case.size}, {case.image_size} px, {case.dtype}"
     say(f"{label}: batches")
     problem = problem_of(case, settings)
-    flops = gradient_flops(problem.detector, problem.experiment.loader, problem.experiment.gains)
+    flops = gradient_flops(problem.detector, problem.experiment.loader, problem.experiment.loss_weights)
     images = problem.experiment.loader.batch_size * (settings.steps or 1)
     with ExitStack() as stack:
         workers, compiling = [], []

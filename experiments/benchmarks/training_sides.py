@@ -17,9 +17,10 @@ import jax.numpy as jnp
 
 from data_pipeline import Batch, TrainLoader, prefetch
 from ugs_jax.detectors import Detector
-from ugs_jax.training import Experiment, create_state, device_mesh
-from ugs_jax.training.planning.program import read_footprint
-from ugs_jax.training.sharding import batch_sharding
+from ugs_jax.experiment import Experiment
+from ugs_jax.planning.program import read_footprint
+from ugs_jax.runs import create_state, device_mesh
+from ugs_jax.runs.sharding import batch_sharding
 from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
 

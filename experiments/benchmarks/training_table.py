@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from ugs_jax.training.step_cost import ratio_of_medians
+from ugs_jax.analysis.step_cost import ratio_of_medians
 
 
 class Turns(NamedTuple):

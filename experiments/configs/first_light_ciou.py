@@ -5,8 +5,8 @@
 
 from data_pipeline import Augmentation, LoaderOptions, TinyScenes
 from ugs_jax.detectors import Postprocess
+from ugs_jax.experiment import AdamW, Ema, Experiment, LossWeights, Network, Schedule
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.training import AdamW, Ema, Experiment, Gains, Network, Schedule
 
 experiment = Experiment(
     name="CIoU",
@@ -21,7 +21,7 @@ experiment = Experiment(
         # So short a run learns most from pictures as they are.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.1), translate=0.0, scale=0.0, flip_ud=0.5),
     ),
-    gains=Gains(ratio_limit=2.5),
+    loss_weights=LossWeights(ratio_limit=2.5),
     optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
     ema=Ema(decay=0.99, ramp=100.0),
     postprocess=Postprocess(candidates=300, max_detections=100),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.configs.hit_uav_ciou import experiment as from_scratch
 from ugs_jax.detectors import Postprocess
-from ugs_jax.training import AdamW, Ema, Gains, Network, Schedule
+from ugs_jax.experiment import AdamW, Ema, LossWeights, Network, Schedule
 
 _SPLITS = Path(os.environ.get("HIT_UAV_SPLITS", from_scratch.data.train_json.parent))
 _FILES = {
@@ -33,7 +33,7 @@ experiment = replace(
     ),
     network=Network(size="n", p2=False, weights=os.environ.get("WEIGHTS", "yolov5n.pt")),
     loader=replace(from_scratch.loader, image_size=(512, 640)),
-    gains=Gains(ratio_limit=4.0),
+    loss_weights=LossWeights(ratio_limit=4.0),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=1.0)),
     ema=Ema(decay=0.998, ramp=200.0),
     postprocess=Postprocess(candidates=500, max_detections=300),

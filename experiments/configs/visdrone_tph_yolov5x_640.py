@@ -13,7 +13,7 @@ The reference's: 80 epochs, Adam at 3e-4 with β₁ 0.843, warm-up over two epoc
 a fifth of them mixed, colours and zoom, anchors that learn boxes of up to 3 times their sides. Otherwise than there:
 
     weight decay   decoupled, 0.02, kernels only; there 0.00036 in the gradient, scales of LayerNorm too
-    gains          all 1, for the loss is one mean over positives (`Gains`); there 0.0525, 0.017, 0.65 on sums of means
+    gains          all 1, for the loss is one mean over positives (`LossWeights`); there 0.0525, 0.017, 0.65 on sums of means
     gradients      clipped at a norm of 10; there not
     anchors        fitted level by level; there AutoAnchor, with P2 and 1536² none under 11 px (docs/tph.md)
     averages, NMS  the library's defaults, 500 detections an image as the benchmark counts
@@ -29,8 +29,8 @@ from pathlib import Path
 
 from data_pipeline import Augmentation, LoaderOptions, VisDrone
 from ugs_jax.detectors import Postprocess
+from ugs_jax.experiment import AdamW, Experiment, LossWeights, Network, Schedule
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.training import AdamW, Experiment, Gains, Network, Schedule
 
 experiment = Experiment(
     name="TPH-YOLOv5-x 640²",
@@ -46,7 +46,7 @@ experiment = Experiment(
         workers=8,
         augmentation=Augmentation(mosaic=1.0, mixup=0.2, hsv=(0.4, 0.3, 0.5), degrees=0.2, translate=0.0, scale=0.4),
     ),
-    gains=Gains(ratio_limit=3.0),
+    loss_weights=LossWeights(ratio_limit=3.0),
     optimizer=AdamW(Schedule(learning_rate=3e-4, warmup_epochs=2.0, final=0.12), b1=0.843),
     postprocess=Postprocess(candidates=3000, max_detections=500),
     epochs=80,

@@ -29,22 +29,12 @@ from data_pipeline import Batch, Dataset, TrainLoader
 from experiments.configs.first_light_ciou import experiment as ciou
 from experiments.configs.first_light_ugs import experiment as ugs
 from ugs_jax.evaluation import CocoScorer
+from ugs_jax.experiment import SGD, AdamW, Experiment, Schedule, build_detector
+from ugs_jax.runs import TrainState, create_state, device_mesh
+from ugs_jax.runs.state import NO_BAD_STEP
 from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
 from ugs_jax.stabilize.arithmetic import dot, scaled
-from ugs_jax.training import (
-    SGD,
-    AdamW,
-    Experiment,
-    Schedule,
-    TrainState,
-    build_detector,
-    create_state,
-    device_mesh,
-    evaluate,
-    jit_detect,
-    make_step,
-)
-from ugs_jax.training.state import NO_BAD_STEP
+from ugs_jax.training import evaluate, jit_detect, make_step
 
 Method = Literal["ugs", "ciou"]
 Optimizer = Literal["AdamW", "SGD"]
@@ -203,7 +193,7 @@ def build(experiment: Experiment, every: int | None, train: Dataset, val: Datase
 
     def step(state: TrainState, batch: Batch, peak: Any, limits: Limits) -> tuple[TrainState, dict[str, Any]]:
         optimizer = chain(peak, limits)
-        own = make_step(detector, optimizer, lambda count: peak * shape(count), experiment.gains, experiment.ema)
+        own = make_step(detector, optimizer, lambda count: peak * shape(count), experiment.loss_weights, experiment.ema)
         state, metrics = own(state, batch)
         return state, metrics | {"by_value": optax.tree.get(state.opt_state, "by_value")}
 

@@ -16,8 +16,8 @@ import tyro
 
 from experiments.stabilizer_study.boxes import SIZES, TARGET
 from experiments.stabilizer_study.detector import read, summary
-from ugs_jax.plotting.axes import EndLabel, add_axes, label_ends, label_width, save, style_axes
-from ugs_jax.plotting.colors import INK, MUTED, line_style
+from ugs_jax.report.plots.axes import EndLabel, add_axes, label_ends, label_width, save, style_axes
+from ugs_jax.report.plots.colors import INK, MUTED, line_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ import tyro
 
 from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import fitting
+from ugs_jax.experiment import fitting
 
 
 def result_of(benchmark: str, arguments: str) -> dict[str, Any]:

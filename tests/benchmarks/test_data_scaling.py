@@ -5,9 +5,9 @@ import pytest
 import tyro
 
 from tests.training.toy import toy_detector_with
-from ugs_jax.training.planning.collectives import Collective
-from ugs_jax.training.planning.hardware import HARDWARE
-from ugs_jax.training.planning.program import Footprint, program_of
+from ugs_jax.planning.collectives import Collective
+from ugs_jax.planning.hardware import HARDWARE
+from ugs_jax.planning.program import Footprint, program_of
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from tests.training.test_objective import ARCH, L1, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import localize
-from ugs_jax.training import Gains, objective
+from ugs_jax.experiment import LossWeights
+from ugs_jax.training import objective
 from ugs_jax.training.matching import match
 
 
@@ -118,11 +119,11 @@ def test_norms_of_boxes_are_those_of_dense_gradients():
     """By features of the whole map, one box at a time."""
     outputs, batch = random_outputs(L1), random_batch()
     found = np.asarray(norms_of_outputs().boxes)
-    gains = Gains(box=1.0, objectness=0.0, classes=0.0)
+    loss_weights = LossWeights(box=1.0, objectness=0.0, classes=0.0)
 
     def loss(features, mask):
         levels = tuple(level._replace(features=f) for level, f in zip(outputs.levels, features, strict=True))
-        value, parts = objective(outputs._replace(levels=levels), batch._replace(mask=mask), L1, ARCH, gains)
+        value, parts = objective(outputs._replace(levels=levels), batch._replace(mask=mask), L1, ARCH, loss_weights)
         return value * parts["positives"] * batch.boxes.shape[0]  # the sum over positives instead of their mean
 
     gradient_of = quick(jax.grad(loss))

@@ -6,7 +6,7 @@ import tyro
 from experiments.benchmarks import padding_cost
 from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import fitting
+from ugs_jax.experiment import fitting
 
 SMALL = [
     "--size",

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.visdrone import read_columns
+from data_pipeline.sources.visdrone import read_columns
 from experiments.benchmarks import scoring
 from tests.reference import visdrone_by_hand
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.running import result_with_the_toy
-from ugs_jax.training.step_cost import CompiledStep, interleave, ratio_of_medians
+from ugs_jax.analysis.step_cost import CompiledStep, interleave, ratio_of_medians
 
 
 def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():

@@ -13,8 +13,10 @@ from tests.flags import QUICKLY
 from tests.training.toy import random_batch
 from ugs_jax import losses
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, assign
+from ugs_jax.experiment import SGD, AdamW, Experiment, Network, Schedule
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.training import SGD, AdamW, Experiment, Network, Schedule, create_state, make_step, objective
+from ugs_jax.runs import create_state
+from ugs_jax.training import make_step, objective
 
 torch = pytest.importorskip("torch")
 
@@ -95,7 +97,7 @@ def test_the_same_cells_and_anchors_learn_a_box(level):
     mask = rng.random((2, 60)) < 0.8
     stride, sizes = detector.arch.strides[level], np.asarray(detector.arch.anchors[level], np.float32)
     wanted = assign(boxes, mask, sizes, stride=stride, shape=(64 // stride, 96 // stride))
-    module = torch_objective.Objective(detector.arch, experiment.gains, (64, 96))
+    module = torch_objective.Objective(detector.arch, experiment.loss_weights, (64, 96))
     found = module.assign(torch.from_numpy(boxes), torch.from_numpy(mask), level)
     assert wanted.positive.any()
     np.testing.assert_array_equal(found.positive, wanted.positive)
@@ -124,7 +126,7 @@ def test_losses_agree_on_crowded_scenes_with_an_ignore_region(p2):
 
     def loss_of(params):
         outputs, _ = detector.apply(params, stats, batch.images, train=True)
-        return objective(outputs, batch, detector.localization, detector.arch, experiment.gains)[0]
+        return objective(outputs, batch, detector.localization, detector.arch, experiment.loss_weights)[0]
 
     wanted = float(jax.jit(loss_of, compiler_options=QUICKLY)(params))
     trainer = trainer_of(detector, experiment)
@@ -138,7 +140,7 @@ def test_losses_agree_over_several_steps(optimizer):
     detector, batch = detector_of("p"), crowded_batch()
     rate = experiment.optimizer.schedule.build(100, 100 * experiment.epochs)
     chain = experiment.optimizer.build(rate)
-    step = jax.jit(make_step(detector, chain, rate, experiment.gains, experiment.ema), compiler_options=QUICKLY)
+    step = jax.jit(make_step(detector, chain, rate, experiment.loss_weights, experiment.ema), compiler_options=QUICKLY)
     state, trainer = create_state(detector, chain, 0), trainer_of(detector, experiment)
     on_device = trainer.place(batch)
     wanted, found = [], []

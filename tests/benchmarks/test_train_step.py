@@ -15,8 +15,8 @@ from experiments.benchmarks.training_table import Turns, comparison
 from tests.benchmarks.running import result_with_the_toy
 from tests.training.toy import random_batch, toy_detector_with, toy_experiment
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
+from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.training import Gains
 
 
 def convolution(x, kernel, stride):
@@ -59,7 +59,7 @@ def test_a_step_of_yolov5n_costs_three_times_its_kernels_at_every_cell():
         (part,) = [part for part in strides if part == tuple(names[: len(part)])]
         if names[-1] == "kernel" and "localize" not in names:
             cost[part] += 2 * leaf.size * (640 / strides[part]) ** 2
-    found = gradient_flops(detector, LoaderOptions((64, 64), 1, max_boxes=1, max_ignore=1), Gains()) * 100
+    found = gradient_flops(detector, LoaderOptions((64, 64), 1, max_boxes=1, max_ignore=1), LossWeights()) * 100
     wanted = 3 * sum(cost.values()) - cost["backbone", "stem"]
     assert wanted < found < 1.001 * wanted
     # Published at 640² with 80 classes: 4.56 GFLOPs forward, localization everywhere and batch normalisation included.

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.compiling import compiled_quickly
+from ugs_jax.commands.verify import main
 from ugs_jax.curvature import BEYOND, SUPPLEMENT, Equation, derivative, table, to_json, to_latex, verify
-from ugs_jax.curvature.command import main
 from ugs_jax.curvature.latex import escape
 
 COUNT = 2000

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import augment
-from data_pipeline.augment import Augmentation, augmented, most_boxes
+from data_pipeline.augment import augmentation as augment
+from data_pipeline.augment.augmentation import Augmentation, augmented, most_boxes
 from data_pipeline.dataset import Example, dataset_from_examples
 from data_pipeline.errors import DataError
 from data_pipeline.letterbox import letterbox_of, unletterbox_boxes

@@ -8,7 +8,7 @@ import pytest
 from data_pipeline import Example, dataset_from_examples
 from tests.training.toy import toy_experiment
 from ugs_jax.detectors import COCO_ANCHORS, auto_anchors, best_possible_recall, fit_anchors
-from ugs_jax.training import Network, anchors_for
+from ugs_jax.experiment import Network, anchors_for
 
 
 def aerial(count=5000, seed=0):

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from tests.flags import with_devices
 from ugs_jax.detectors.attention import CBAM, CLLA
 from ugs_jax.detectors.transformer import C3STR, C3TR
-from ugs_jax.training import device_mesh
+from ugs_jax.runs import device_mesh
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = {"data 4, spatial 2": (8, 2), "spatial 8": (8, 8)}

@@ -17,8 +17,8 @@ from ugs_jax.detectors.attention import CBAM
 from ugs_jax.detectors.blocks import call_block
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.detectors.yolov5 import _call_block_twice
+from ugs_jax.experiment import Network
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.training import Network
 from ugs_jax.weights.published import flat_leaves
 
 KINDS = ("tph", "tph_cbam", "tph_plus")

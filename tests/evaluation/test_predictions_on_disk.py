@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ugs_jax.evaluation import (
+from ugs_jax.report import (
     Prediction,
     SheetRow,
     draw_contact_sheet,
@@ -14,7 +14,7 @@ from ugs_jax.evaluation import (
     write_contact_sheet,
     write_predictions,
 )
-from ugs_jax.plotting.colors import IGNORED, box_color
+from ugs_jax.report.plots.colors import IGNORED, box_color
 
 CLASSES = ("car", "person")
 GREY = np.full((100, 200, 3), 90, np.uint8)

@@ -8,9 +8,9 @@ import pytest
 
 from data_pipeline import VisDrone, dataset_from_examples
 from data_pipeline.dataset import Example
+from ugs_jax.commands.score import image_names, room_for, scorer_for
 from ugs_jax.detectors import Postprocess
 from ugs_jax.evaluation import CocoScorer, TruthImage, VisDroneScorer, read_submission, write_submission
-from ugs_jax.score_command import image_names, room_for, scorer_for
 
 SIZE = (40, 60)
 

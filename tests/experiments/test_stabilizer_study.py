@@ -11,8 +11,8 @@ from experiments.stabilizer_study import boxes, cost, detector, report, toy
 from experiments.stabilizer_study.descent import OPTIMIZERS, Arm, Problem, Trajectories, descend
 from experiments.stabilizer_study.ranges import Range, first_to_stay, reached, stable, widest
 from tests.compiling import compiled_quickly
-from ugs_jax.training import SGD, AdamW
-from ugs_jax.training.step_cost import Times
+from ugs_jax.analysis.step_cost import Times
+from ugs_jax.experiment import SGD, AdamW
 
 FALLING = np.linspace(1.0, 0.1, 20)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ugs_jax.inference import Found, SideErrors, calibration, side_errors
-from ugs_jax.plotting import plot_calibration
+from ugs_jax.report import plot_calibration
 
 BOXES, LABELS = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]]), np.array([0, 1, 0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.inference.oracle import Counting, Oracle, ScaledOracle, position_image, shaded_image
-from ugs_jax.inference import Augmented, Merge, Tiling, Window, detect_image, tile_windows
+from ugs_jax.inference import Merge, TestTimeAugmentation, Tiling, Window, detect_image, tile_windows
 from ugs_jax.inference.passes import views_of
 from ugs_jax.inference.tiles import overview
 
@@ -73,7 +73,7 @@ def test_mirror_images_give_the_same_boxes_and_deviations():
     boxes, labels = scattered(44, 40, 1)
     oracle = Oracle(IMAGE, boxes, labels, TILE)
     tiling = Tiling(TILE, OVERLAP, full_image=False)
-    found = detect_image(oracle, IMAGE, (256, 256), tiling=tiling, augmented=Augmented(flip=True))
+    found = detect_image(oracle, IMAGE, (256, 256), tiling=tiling, augmented=TestTimeAugmentation(flip=True))
     assert_found_once(found, boxes, labels, tolerance=1e-6)  # a weighted mean of equal numbers
     np.testing.assert_allclose(found.deviation, np.tile([1, 2, 3, 4], (len(labels), 1)))
     assert found.scores.min() >= 0.4  # in both views, so none is lowered
@@ -114,7 +114,7 @@ def test_views_at_several_scales_give_the_right_boxes(tiled):
     windows = tile_windows(HEIGHT, WIDTH, TILE, OVERLAP) if tiled else [Window(0, 0, HEIGHT, WIDTH)]
     oracle = ScaledOracle(image, boxes, labels, windows)
     tiling = Tiling(TILE, OVERLAP, full_image=False) if tiled else None
-    augmented = Augmented(flip=True, scales=(1.0, 0.6, 1.5))
+    augmented = TestTimeAugmentation(flip=True, scales=(1.0, 0.6, 1.5))
     found = detect_image(oracle, image, (256, 320), tiling=tiling, augmented=augmented)
     assert_found_once(found, boxes, labels, tolerance=1e-3)  # float32 coordinates, to and fro
     np.testing.assert_allclose(found.deviation, 2.0, rtol=1e-6)

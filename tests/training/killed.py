@@ -15,8 +15,10 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from data_pipeline import LoaderOptions, TinyScenes
 from tests.training.toy import toy_detector_with, toy_experiment
-from ugs_jax.training import Experiment, PreemptedError, RunFolder, fitting, loop, step, train
-from ugs_jax.training.checkpoint import Checkpoints
+from ugs_jax.experiment import Experiment, fitting
+from ugs_jax.runs import PreemptedError, RunFolder
+from ugs_jax.runs.checkpoint import Checkpoints
+from ugs_jax.training import loop, step, train
 
 EXPERIMENT = toy_experiment(
     data=TinyScenes(train_images=32, val_images=8, image_size=(64, 64)),

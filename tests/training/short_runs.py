@@ -11,10 +11,12 @@ import pytest
 
 from data_pipeline import Batch
 from tests.training.toy import toy_detector_with
-from ugs_jax.training import Experiment, TrainState, fitting, loop, step, train
-from ugs_jax.training.remote import store as remote_store
-from ugs_jax.training.remote.mirror import Mirror
-from ugs_jax.training.remote.run import whole_there
+from ugs_jax.experiment import Experiment, fitting
+from ugs_jax.runs import TrainState
+from ugs_jax.runs.remote import store as remote_store
+from ugs_jax.runs.remote.mirror import Mirror
+from ugs_jax.runs.remote.run import whole_there
+from ugs_jax.training import loop, step, train
 
 
 def short_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:

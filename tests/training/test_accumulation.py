@@ -10,11 +10,13 @@ import pytest
 from tests.compiling import compiled_quickly
 from tests.training.test_step import ANCHORS
 from tests.training.toy import ConvDetector, random_batch, toy_detector_with, toy_experiment
-from ugs_jax.detectors import Interval
-from ugs_jax.training import SGD, Schedule, Stabilize, create_state, detector_with, device_mesh, jit_step, make_step
+from ugs_jax.experiment import SGD, Schedule, Stabilize, detector_with
+from ugs_jax.objectives import UGS
+from ugs_jax.planning.program import program_of, read_footprint
+from ugs_jax.runs import create_state, device_mesh
+from ugs_jax.training import jit_step, make_step
 from ugs_jax.training.accumulation import micro_batches
 from ugs_jax.training.objective import objective
-from ugs_jax.training.planning.program import program_of, read_footprint
 from ugs_jax.training.step import first_non_finite, make_finite_check
 
 RATE = 0.05
@@ -40,7 +42,7 @@ def build(accumulate, stabilize=None, localization=None):
     )
     rate = options.schedule.build(100, 100)
     optimizer = options.build(rate)
-    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, accumulate=accumulate)
+    step = make_step(detector, optimizer, rate, experiment.loss_weights, experiment.ema, accumulate=accumulate)
     return detector, jit_step(step, device_mesh(1)), widened(create_state(detector, optimizer, 0))
 
 
@@ -68,7 +70,7 @@ def test_a_step_goes_along_the_mean_gradient_of_its_parts():
 
     def loss_of(params, stats, rows):
         outputs, after = detector.apply(params, stats, rows.images, train=True)
-        loss, _ = objective(outputs, rows, detector.localization, detector.arch, toy_experiment().gains)
+        loss, _ = objective(outputs, rows, detector.localization, detector.arch, toy_experiment().loss_weights)
         return loss, after
 
     gradients, stats, values, gradient_of = [], state.stats, [], jax.jit(jax.value_and_grad(loss_of, has_aux=True))
@@ -102,8 +104,8 @@ def test_parts_without_positives_do_not_count_in_the_uncertainty():
     once = wide_batch(2)
     batch = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), once)
     batch.mask[1::2], batch.boxes[1::2] = False, 0
-    _, step, state = build(1, localization=Interval())
-    _, in_parts, _ = build(2, localization=Interval())
+    _, step, state = build(1, localization=UGS())
+    _, in_parts, _ = build(2, localization=UGS())
     _, one = step(copied(state), once)
     _, two = in_parts(copied(state), batch)
     assert float(one["uncertainty"]) > 0.1
@@ -140,7 +142,9 @@ class Overflowing(ConvDetector):
 
 def test_what_is_not_finite_in_any_part_is_named():
     detector, _, state = build(accumulate=2)
-    check = make_finite_check(Overflowing(detector.arch, detector.localization), toy_experiment().gains, accumulate=2)
+    check = make_finite_check(
+        Overflowing(detector.arch, detector.localization), toy_experiment().loss_weights, accumulate=2
+    )
     check, batch = jax.jit(check), wide_batch(4)
     for image in batch.images:
         image[0, 0, 0] = 0

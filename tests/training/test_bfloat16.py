@@ -11,9 +11,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from data_pipeline import LoaderOptions
 from tests.compiling import compiled_quickly
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
+from ugs_jax.experiment import SGD, Network, Schedule, detector_with
 from ugs_jax.objectives import UGS, Refinement
-from ugs_jax.training import SGD, Network, Schedule, create_state, detector_with, device_mesh
-from ugs_jax.training.planning.program import batch_shapes
+from ugs_jax.planning.program import batch_shapes
+from ugs_jax.runs import create_state, device_mesh
 from ugs_jax.training.step import build_program
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)

@@ -17,17 +17,9 @@ from data_pipeline import CocoJson, DataError, TrainLoader, eval_batches
 from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
-from ugs_jax.training import (
-    AdamW,
-    NonFiniteError,
-    RunFolder,
-    Schedule,
-    jit_detect,
-    load_for_inference,
-    loop,
-    read_experiment,
-    train,
-)
+from ugs_jax.experiment import AdamW, Schedule
+from ugs_jax.runs import RunFolder, load_for_inference, read_experiment
+from ugs_jax.training import NonFiniteError, jit_detect, loop, train
 from ugs_jax.training.non_finite import attempt, name_images, write_batch
 
 EXPERIMENT = toy_experiment()

@@ -17,8 +17,10 @@ from tests.flags import with_devices
 from tests.training.toy import random_batch, toy_experiment
 from ugs_jax.detectors import Detector
 from ugs_jax.detectors.architecture import published_anchors
-from ugs_jax.training import SGD, Network, Schedule, create_state, detector_with, device_mesh, jit_step, make_step
-from ugs_jax.training.sharding import batch_sharding, state_sharding
+from ugs_jax.experiment import SGD, Network, Schedule, detector_with
+from ugs_jax.runs import create_state, device_mesh
+from ugs_jax.runs.sharding import batch_sharding, state_sharding
+from ugs_jax.training import jit_step, make_step
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
@@ -36,7 +38,7 @@ def compare(kind):
     optimizer = options.build(rate)
     widened = lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf  # noqa: E731
     state = jax.device_get(jax.tree.map(widened, create_state(detector, optimizer, 0)))
-    step = make_step(detector, optimizer, rate, experiment.gains, experiment.ema, measure_every=1000)
+    step = make_step(detector, optimizer, rate, experiment.loss_weights, experiment.ema, measure_every=1000)
     batch = random_batch(4, side=128, width=64)
     batch.mask[1:3] = False  # shards are unlike
     batch = batch._replace(boxes=batch.boxes.astype(float))

@@ -17,16 +17,17 @@ from ugs_jax import losses
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Level, Localizer, Outputs, assign, candidate_anchors
 from ugs_jax.detectors.architecture import Architecture
+from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import UGS, BoxRegression, Refinement
 from ugs_jax.objectives.refinement import perturbation
-from ugs_jax.training import Gains, objective
+from ugs_jax.training import objective
 from ugs_jax.training.matching import Match
 from ugs_jax.training.objective import localization_terms
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 ARCH = Architecture("p", False, 3, ANCHORS)
 L1 = BoxRegression(losses.l1)  # of corners, px: its reference is one line
-GAINS = Gains(box=0.3, objectness=0.7, classes=0.2, quality=0.6)
+GAINS = LossWeights(box=0.3, objectness=0.7, classes=0.2, quality=0.6)
 CHANNELS, SIDE = 5, 64
 
 

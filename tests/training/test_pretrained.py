@@ -17,7 +17,8 @@ from ugs_jax import training
 from ugs_jax.cli import main
 from ugs_jax.detectors import Detector
 from ugs_jax.objectives import UGS
-from ugs_jax.training import TrainState, load_for_inference, step, train
+from ugs_jax.runs import TrainState, load_for_inference
+from ugs_jax.training import step, train
 from ugs_jax.training.pretrained import read_for_all, start_from
 from ugs_jax.weights import load_weights, published_arrays, read_weights, torch_bytes, weights_of
 

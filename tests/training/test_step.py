@@ -14,9 +14,11 @@ from jax.sharding import PartitionSpec as P
 from data_pipeline import TrainLoader, prefetch
 from tests.compiling import compiled_quickly
 from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment
-from ugs_jax.detectors import Interval
+from ugs_jax.experiment import Stabilize
+from ugs_jax.objectives import UGS
+from ugs_jax.runs import create_state, device_mesh
 from ugs_jax.stabilize import UncertaintyLimitState
-from ugs_jax.training import Stabilize, create_state, device_mesh, jit_step, make_step
+from ugs_jax.training import jit_step, make_step
 from ugs_jax.training.step import first_non_finite, make_finite_check
 
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
@@ -31,7 +33,7 @@ def build(devices=1, stabilize=None, localization=None):
     optimizer = experiment.optimizer.build(rate)
     mesh = device_mesh(devices)
     with compiled_quickly():
-        step = jit_step(make_step(detector, optimizer, rate, experiment.gains, experiment.ema), mesh)
+        step = jit_step(make_step(detector, optimizer, rate, experiment.loss_weights, experiment.ema), mesh)
     state = lambda: jax.device_put(create_state(detector, optimizer, 0), NamedSharding(mesh, P()))  # noqa: E731
     return SimpleNamespace(experiment=experiment, detector=detector, mesh=mesh, step=step, state=state)
 
@@ -102,7 +104,7 @@ def without_boxes(batch):
 
 def test_batches_without_positives_do_not_count_in_the_running_mean_of_the_uncertainty():
     """As 0 they did: after an empty first batch the next step was scaled by 0, the one after by 0.01, and so on."""
-    stable = build(stabilize=Stabilize(), localization=Interval())
+    stable = build(stabilize=Stabilize(), localization=UGS())
     state, seen, scales = stable.state(), [], []
     for step in range(4):
         batch = random_batch(4)
@@ -174,7 +176,7 @@ def test_the_first_tensor_that_is_not_finite_is_named(built, values, named):
     state = built.state()
     poisoned = state._replace(params=with_leaves(state.params, values))
     with compiled_quickly():
-        check = jax.jit(make_finite_check(built.detector, built.experiment.gains))
+        check = jax.jit(make_finite_check(built.detector, built.experiment.loss_weights))
     assert first_non_finite(check(poisoned, random_batch(4))) == named
     for batch in (random_batch(4), without_boxes(random_batch(4))):
         assert first_non_finite(check(state, batch)) == "the update, by the optimizer"

@@ -20,8 +20,9 @@ from ugs_jax import losses
 from ugs_jax.detectors import Detector, Level, Localizer, Outputs, Postprocess
 from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
+from ugs_jax.experiment import AdamW, Ema, Experiment, Network, Schedule, detector_with, fitting
 from ugs_jax.objectives import BoxRegression, Localization
-from ugs_jax.training import AdamW, Ema, Experiment, Network, Schedule, detector_with, fitting, loop, step
+from ugs_jax.training import loop, step
 
 CHANNELS = 8
 

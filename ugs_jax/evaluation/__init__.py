@@ -2,8 +2,6 @@
 
 from ugs_jax.evaluation.benchmarks import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
-from ugs_jax.evaluation.draw import SheetRow, draw_contact_sheet, draw_detections
-from ugs_jax.evaluation.predict import Prediction, write_contact_sheet, write_predictions
 from ugs_jax.evaluation.protocol import AI_TOD_BINS, COCO_BINS, DEFAULT_PROTOCOL, Protocol, SizeBin
 from ugs_jax.evaluation.results import (
     BatchGeometry,
@@ -35,16 +33,12 @@ __all__ = [
     "DetectionArrays",
     "FoundImage",
     "ImageDetections",
-    "Prediction",
     "Protocol",
     "Scorer",
-    "SheetRow",
     "SizeBin",
     "TruthImage",
     "VisDroneScorer",
     "coco_rows",
-    "draw_contact_sheet",
-    "draw_detections",
     "read_submission",
     "rows_from_detections",
     "split_batch",
@@ -52,7 +46,5 @@ __all__ = [
     "visdrone_scores",
     "visdrone_table",
     "visdrone_truth",
-    "write_contact_sheet",
-    "write_predictions",
     "write_submission",
 ]

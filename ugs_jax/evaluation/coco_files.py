@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import DataError
-from data_pipeline.coco_fields import short
-from data_pipeline.coco_parse import CocoFile, read_coco
-from data_pipeline.identifiers import in_order, whole_number
-from data_pipeline.json_file import decode_text, parse_json, read_bytes
 from data_pipeline.known_files import known_json
-from data_pipeline.outlines import outline_box
-from data_pipeline.units import check_units
+from data_pipeline.sources.coco_fields import short
+from data_pipeline.sources.coco_parse import CocoFile, read_coco
+from data_pipeline.sources.identifiers import in_order, whole_number
+from data_pipeline.sources.json_file import decode_text, parse_json, read_bytes
+from data_pipeline.sources.outlines import outline_box
+from data_pipeline.sources.units import check_units
 from ugs_jax.evaluation.coco import GroundTruth
 from ugs_jax.evaluation.image_ids import ImageIds, choose_image_ids
 from ugs_jax.evaluation.results import CocoRow

@@ -4,8 +4,8 @@ import typing
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from data_pipeline.coco_parse import CocoImage
-from data_pipeline.identifiers import identifier, whole_number
+from data_pipeline.sources.coco_parse import CocoImage
+from data_pipeline.sources.identifiers import identifier, whole_number
 
 _BY_NAME = "image ids are matched by the names of the images' files"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.visdrone import read_columns
+from data_pipeline.sources.visdrone import read_columns
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
 from ugs_jax.evaluation.protocol import Protocol
 from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays

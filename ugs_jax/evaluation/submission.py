@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline import DataError
-from data_pipeline.find_files import is_leftover
+from data_pipeline.sources.find_files import is_leftover
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.visdrone import FoundImage
 

@@ -3,18 +3,18 @@
 from ugs_jax.inference.calibration import Calibration, SideErrors, calibration, side_errors
 from ugs_jax.inference.found import Found
 from ugs_jax.inference.fusion import weighted_box_fusion
-from ugs_jax.inference.image import Augmented, Tiling, detect_image
+from ugs_jax.inference.image import TestTimeAugmentation, Tiling, detect_image
 from ugs_jax.inference.merge import Merge, merge
 from ugs_jax.inference.passes import Detect
 from ugs_jax.inference.tiles import Window, WindowedImage, tile_starts, tile_windows
 
 __all__ = [
-    "Augmented",
     "Calibration",
     "Detect",
     "Found",
     "Merge",
     "SideErrors",
+    "TestTimeAugmentation",
     "Tiling",
     "Window",
     "WindowedImage",

@@ -43,7 +43,7 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Augmented:
+class TestTimeAugmentation:
     """At what the network looks of every image or tile; what it finds there is fused (`weighted_box_fusion`).
 
     Attributes:
@@ -52,6 +52,7 @@ class Augmented:
       fusion_threshold: IoU above which boxes of different views are one.
     """
 
+    __test__ = False  # the name is no test's, whatever pytest makes of it
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     fusion_threshold: float = 0.55
@@ -63,7 +64,7 @@ def detect_image(
     size: tuple[int, int],
     *,
     tiling: Tiling | None = None,
-    augmented: Augmented = Augmented(),
+    augmented: TestTimeAugmentation = TestTimeAugmentation(),
 ) -> Found:
     """Detections on one image, in its px.
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_pipeline.augment.warp import GREY
 from data_pipeline.letterbox import Letterbox, letterbox, letterbox_of
-from data_pipeline.warp import GREY
 from ugs_jax.detectors import Detections
 from ugs_jax.evaluation import to_original
 from ugs_jax.inference.found import Found, concatenate

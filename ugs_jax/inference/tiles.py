@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.augment.warp import grey_canvas
 from data_pipeline.letterbox import letterbox_of
-from data_pipeline.warp import grey_canvas
 
 _IN_MEMORY = 2**26  # px of an image that is read at once: 200 MB
 

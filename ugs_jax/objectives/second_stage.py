@@ -6,7 +6,7 @@ their logits. Its last layer starts at zero, so training begins with the first s
 with the same objective; like the first stage, the second is computed only where boxes are learned or detected.
 
 References:
-  Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement, ICLR 2025 (residual
+  Peng et al., D-FINE: Redefine BoxRegression Task in DETRs as Fine-grained DFL Refinement, ICLR 2025 (residual
   logits); Zhang et al., VarifocalNet, CVPR 2021 (features sampled at points of a box).
 """
 

@@ -13,6 +13,9 @@ from ugs_jax.report.comparison import (
     protocol_table,
     table_of,
 )
+from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
+from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
+from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
 from ugs_jax.report.run_log import (
     Metrics,
     Row,
@@ -33,17 +36,26 @@ __all__ = [
     "Estimate",
     "MethodSummary",
     "Metrics",
+    "Prediction",
     "Row",
     "Run",
     "RunError",
+    "SheetRow",
     "StepCost",
     "ablate",
     "ablation_table",
     "compare",
     "comparison_table",
+    "draw_contact_sheet",
+    "draw_detections",
     "epochs_to_reach",
     "estimate",
     "group_by_name",
+    "plot_calibration",
+    "plot_comparison",
+    "plot_run",
+    "plot_sharpness",
+    "plot_wells",
     "protocol_scores",
     "protocol_table",
     "read_groups",
@@ -52,5 +64,7 @@ __all__ = [
     "read_run",
     "series",
     "table_of",
+    "write_contact_sheet",
+    "write_predictions",
     "write_report",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch
-from ugs_jax.training.state import Metrics
+from ugs_jax.runs.state import Metrics
 from ugs_jax.training.unknown import MAY_BE_UNKNOWN
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
 from ugs_jax.detectors import Detections, Detector, Postprocess
 from ugs_jax.evaluation import Scorer
-from ugs_jax.training.sharding import batch_sharding, data_share, image_sharding, replicated
+from ugs_jax.runs.sharding import batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
 

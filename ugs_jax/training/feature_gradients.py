@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector, Outputs
 from ugs_jax.detectors.detector import Tree
-from ugs_jax.training.objective import Gains, objective
+from ugs_jax.experiment.loss_weights import LossWeights
+from ugs_jax.training.objective import objective
 
 _PARTS = ("box", "objectness", "classes")
 FEATURE_GRADIENTS = tuple(f"feature_gradient_{part}" for part in _PARTS)
@@ -20,7 +21,7 @@ FEATURE_GRADIENTS = tuple(f"feature_gradient_{part}" for part in _PARTS)
 
 
 def feature_gradient_norms(
-    detector: Detector, params: Tree, stats: Tree, outputs: Outputs, batch: Batch, gains: Gains
+    detector: Detector, params: Tree, stats: Tree, outputs: Outputs, batch: Batch, loss_weights: LossWeights
 ) -> dict[str, Float[Array, ""]]:
     """Return the norm of the gradient of each weighted part of the loss by the features that the heads see.
 
@@ -32,13 +33,13 @@ def feature_gradient_norms(
       stats: Its batch statistics.
       outputs: Outputs of the network for the batch.
       batch: Boxes, labels and ignore regions.
-      gains: Weights of the loss.
+      loss_weights: Weights of the loss.
     """
     features = tuple(level.features for level in outputs.levels)
 
     def parts(features: tuple[Array, ...]) -> list[Array]:
         again = detector.apply_heads(params, stats, features)
-        _, named = objective(again, batch, detector.localization, detector.arch, gains)
+        _, named = objective(again, batch, detector.localization, detector.arch, loss_weights)
         return [named[part] for part in _PARTS]
 
     values, pull_back = jax.vjp(parts, features)

@@ -8,12 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Dataset, LoaderOptions
-from ugs_jax.evaluation import SheetRow, write_contact_sheet
-from ugs_jax.plotting import plot_run
-from ugs_jax.report import write_report
+from ugs_jax.report import SheetRow, plot_run, write_contact_sheet, write_report
+from ugs_jax.runs.processes import is_first_process
+from ugs_jax.runs.state import TrainState
 from ugs_jax.training.evaluate import Detect, detections
-from ugs_jax.training.processes import is_first_process
-from ugs_jax.training.state import TrainState
 
 _IMAGES = 6
 

@@ -13,35 +13,35 @@ import numpy as np
 
 from data_pipeline import TrainLoader, prefetch
 from ugs_jax.evaluation import CocoScorer
+from ugs_jax.experiment.config import Experiment
+from ugs_jax.experiment.fitting import fitted_detector
+from ugs_jax.experiment.serialize import to_json
 from ugs_jax.report import read_metrics
-from ugs_jax.training.checkpoint import Checkpoints
-from ugs_jax.training.config import Experiment
-from ugs_jax.training.evaluate import evaluate, jit_detect
-from ugs_jax.training.finish import finish_run
-from ugs_jax.training.fitting import fitted_detector
-from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tensor, name_images, write_batch
-from ugs_jax.training.preemption import PreemptedError, Preemption
-from ugs_jax.training.pretrained import read_for_all, start_from, start_width
-from ugs_jax.training.processes import in_first_process, is_first_process
-from ugs_jax.training.profiling import Profiler
-from ugs_jax.training.progress import Progress
-from ugs_jax.training.remote.mirror import Mirror
-from ugs_jax.training.remote.place import claimed_run
-from ugs_jax.training.run_folder import RunFolder
-from ugs_jax.training.run_setup import agreed_fit, open_splits
-from ugs_jax.training.serialize import to_json
-from ugs_jax.training.sharding import (
+from ugs_jax.runs.checkpoint import Checkpoints
+from ugs_jax.runs.preemption import PreemptedError, Preemption
+from ugs_jax.runs.processes import in_first_process, is_first_process
+from ugs_jax.runs.remote.mirror import Mirror
+from ugs_jax.runs.remote.place import claimed_run
+from ugs_jax.runs.run_folder import RunFolder
+from ugs_jax.runs.setup import agreed_fit, open_splits
+from ugs_jax.runs.sharding import (
     batch_sharding,
     check_sizes,
     data_share,
     device_mesh,
     replicated,
 )
-from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
+from ugs_jax.runs.state import NO_BAD_STEP, Metrics, TrainState, create_state
+from ugs_jax.runs.versions import other_versions, versions
+from ugs_jax.training.evaluate import evaluate, jit_detect
+from ugs_jax.training.finish import finish_run
+from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tensor, name_images, write_batch
+from ugs_jax.training.pretrained import read_for_all, start_from, start_width
+from ugs_jax.training.profiling import Profiler
+from ugs_jax.training.progress import Progress
 from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
 from ugs_jax.training.unknown import MAY_BE_UNKNOWN
-from ugs_jax.training.versions import other_versions, versions
 from ugs_jax.weights import Weights
 
 _logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class _Training:
         if self.pretrained is not None:
             # Every process takes the same images, so that all start alike.
             sample = TrainLoader(self.train_data, self.options).batch_at(0)
-            width = start_width(self.pretrained, self.detector, fresh, sample, self.experiment.gains.ratio_limit)
+            width = start_width(self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.ratio_limit)
             fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path, width)
         state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:

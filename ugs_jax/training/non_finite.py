@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from data_pipeline import Batch, prefetch
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Detector
-from ugs_jax.training.config import Experiment
-from ugs_jax.training.sharding import batch_sharding, replicated
-from ugs_jax.training.state import TrainState
+from ugs_jax.experiment.config import Experiment
+from ugs_jax.runs.sharding import batch_sharding, replicated
+from ugs_jax.runs.state import TrainState
 from ugs_jax.training.step import first_non_finite, make_finite_check
 
 _NAMED = 8
@@ -55,7 +55,7 @@ def first_bad_tensor(experiment: Experiment, detector: Detector, mesh: Mesh, sta
       state: before the step, with its number.
       batch: this process's part.
     """
-    check = make_finite_check(detector, experiment.gains, experiment.seed, experiment.accumulate)
+    check = make_finite_check(detector, experiment.loss_weights, experiment.seed, experiment.accumulate)
     with closing(prefetch([batch], batch_sharding(mesh), size=1)) as batches:
         return first_non_finite(jax.jit(check, out_shardings=replicated(mesh))(state, next(batches)))
 

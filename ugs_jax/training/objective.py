@@ -1,7 +1,6 @@
 """The training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from ugs_jax.detectors import (
     localize_again,
     predicted_quality,
 )
+from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.matching import Match, beside, match
@@ -28,31 +28,8 @@ from ugs_jax.training.matching import Match, beside, match
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 
-@dataclass(frozen=True)
-class Gains:
-    """Weights of the terms.
-
-    Box and class loss are means over the positives of all levels, so that every positive weighs the same. (YOLOv5 adds
-    up the means of the levels: a level with two positives pulls as hard as one with two hundred.) Objectness is the
-    mean over the cells of a level, summed over levels with YOLOv5's weights.
-
-    Attributes:
-      box: of the localization loss.
-      objectness: of the objectness loss.
-      classes: of the class loss.
-      quality: share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
-      ratio_limit: side ratio up to which an anchor may learn a box.
-    """
-
-    box: float = 1.0
-    objectness: float = 1.0
-    classes: float = 1.0
-    quality: float = 1.0
-    ratio_limit: float = 4.0
-
-
 def objective(
-    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, gains: Gains
+    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, loss_weights: LossWeights
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Loss of a batch and its parts, all means over the whole (global) batch.
 
@@ -61,22 +38,22 @@ def objective(
       batch: boxes, labels, ignore regions; `images` are not looked at.
       localization: the objective of the boxes.
       arch: anchors and strides.
-      gains: weights.
+      loss_weights: weights.
 
     Returns:
       The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
       loss, uncertainty (mean over positives; NaN without any), positives (anchors that learn a box, an image).
     """
-    matches = match(outputs, batch, arch, gains.ratio_limit)
+    matches = match(outputs, batch, arch, loss_weights.ratio_limit)
     terms = localization_terms(matches, localization)
     targets, positive = beside([one.targets for one in matches]), beside([one.positive for one in matches])
-    quality = 1 - gains.quality + gains.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
-    objectness = gains.objectness * _objectness_loss(matches, quality, batch)
+    quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
+    objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
     named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.labels))}
     named |= {"uncertainty": terms.uncertainty, **terms.parts}
     means = {name: losses.masked_mean(values, positive) for name, values in named.items()}
-    means["box"] *= gains.box
-    means["classes"] *= gains.classes
+    means["box"] *= loss_weights.box
+    means["classes"] *= loss_weights.classes
     loss = means["box"] + objectness + means["classes"]
     means["uncertainty"] = jnp.where(jnp.any(positive), means["uncertainty"], jnp.nan)
     positives = jnp.sum(positive) / batch.boxes.shape[0]

@@ -14,9 +14,9 @@ from ugs_jax.atomic import write_atomically
 from ugs_jax.boxes import encode
 from ugs_jax.detectors import Detector, Localizer, localize
 from ugs_jax.objectives import BoxRegression
+from ugs_jax.runs.processes import from_first_process, in_first_process, is_first_process
+from ugs_jax.runs.state import TrainState
 from ugs_jax.training.matching import match
-from ugs_jax.training.processes import from_first_process, in_first_process, is_first_process
-from ugs_jax.training.state import TrainState
 from ugs_jax.weights import Weights, check_size, fit_weights, read_weights
 from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression, regression_layer
 from ugs_jax.weights.read import from_safetensors

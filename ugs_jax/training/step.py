@@ -11,15 +11,16 @@ from jaxtyping import Array
 
 from data_pipeline import Batch
 from ugs_jax.detectors import Detector, Outputs
+from ugs_jax.experiment.config import Ema, Experiment
+from ugs_jax.experiment.loss_weights import LossWeights
+from ugs_jax.runs.sharding import batch_sharding, replicated, state_sharding
+from ugs_jax.runs.state import NO_BAD_STEP, Metrics, TrainState, create_state
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.accumulation import accumulate_gradient, map_parts, mean_loss
-from ugs_jax.training.config import Ema, Experiment
 from ugs_jax.training.feature_gradients import feature_gradient_norms
 from ugs_jax.training.matching import match
-from ugs_jax.training.objective import Gains, objective
-from ugs_jax.training.sharding import batch_sharding, replicated, state_sharding
+from ugs_jax.training.objective import objective
 from ugs_jax.training.sharpness import sharpness_by_size
-from ugs_jax.training.state import NO_BAD_STEP, Metrics, TrainState, create_state
 from ugs_jax.training.unknown import MAY_BE_UNKNOWN, NOW_AND_THEN
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -31,7 +32,7 @@ def make_step(
     detector: Detector,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
-    gains: Gains,
+    loss_weights: LossWeights,
     ema: Ema,
     measure_every: int = 20,
     seed: int = 0,
@@ -44,19 +45,19 @@ def make_step(
       optimizer: the optax chain; `grad`, `value`, `value_fn` and `uncertainty` are passed to members that take them.
         A batch without positives has the uncertainty NaN, which means unknown.
       learning_rate: for the log.
-      gains: weights of the loss.
+      loss_weights: weights of the loss.
       ema: averaging of parameters.
       measure_every: Steps between measurements of `sharpness_by_size` and `feature_gradient_norms`, which are NaN in
         the metrics of the others.
       seed: of what transformers drop at random; with the number of the step it decides, on any number of devices.
       accumulate: parts of a batch, computed one after the other, whose gradients are averaged.
     """
-    loss_of = _loss_of(detector, gains, seed)
+    loss_of = _loss_of(detector, loss_weights, seed)
 
     def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         def measure() -> Metrics:
-            matches = match(outputs, batch, detector.arch, gains.ratio_limit)
-            pulls = feature_gradient_norms(detector, params, stats, outputs, batch, gains)
+            matches = match(outputs, batch, detector.arch, loss_weights.ratio_limit)
+            pulls = feature_gradient_norms(detector, params, stats, outputs, batch, loss_weights)
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
         unknown = lambda: dict.fromkeys(NOW_AND_THEN, jnp.full((), jnp.nan))  # noqa: E731
@@ -112,14 +113,14 @@ def make_step(
 
 
 def make_finite_check(
-    detector: Detector, gains: Gains, seed: int = 0, accumulate: int = 1
+    detector: Detector, loss_weights: LossWeights, seed: int = 0, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], dict[str, Any]]:
     """Which tensors of a step are finite, to name those that are not: one bool for each array.
 
     Returns:
       A pure function of state and batch: `parameters`, `outputs` of the network, `loss` and its parts, `gradient`.
     """
-    gradient_of = jax.grad(_loss_of(detector, gains, seed), has_aux=True)
+    gradient_of = jax.grad(_loss_of(detector, loss_weights, seed), has_aux=True)
 
     def check(state: TrainState, batch: Batch) -> dict[str, Any]:
         def finite(rows: Batch, part: Array | None) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def first_non_finite(found: dict[str, Any]) -> str:
     return "the update, by the optimizer"
 
 
-def _loss_of(detector: Detector, gains: Gains, seed: int) -> _LossOf:
+def _loss_of(detector: Detector, loss_weights: LossWeights, seed: int) -> _LossOf:
     def loss_of(
         params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
     ) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
@@ -156,7 +157,7 @@ def _loss_of(detector: Detector, gains: Gains, seed: int) -> _LossOf:
         if key is not None and part is not None:
             key = jax.random.fold_in(key, part)
         outputs, stats = detector.apply(params, stats, batch.images, train=True, key=key)
-        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, gains)
+        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, loss_weights)
         return loss, (stats, metrics, outputs)
 
     return loss_of
@@ -211,7 +212,7 @@ def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_
     """The step that trains an experiment.
 
     Args:
-      experiment: optimizer, gains, averages, how the state is split.
+      experiment: optimizer, loss_weights, averages, how the state is split.
       detector: what is trained.
       mesh: from `device_mesh`; its devices need not be there.
       steps_per_epoch: for the schedule.
@@ -224,7 +225,7 @@ def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_
         detector,
         optimizer,
         rate,
-        experiment.gains,
+        experiment.loss_weights,
         experiment.ema,
         measure_every=experiment.log_every,
         seed=experiment.seed,

@@ -1,0 +1,40 @@
+"""Mosaic: four images around a random point of a canvas of twice the output size."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.augment.geometry import Matrix, scaling, translation
+from data_pipeline.letterbox import letterbox_of
+
+TILES = 4
+
+
+def mosaic_placement(sizes: Sequence[tuple[int, int]], size: tuple[int, int], rng: np.random.Generator) -> list[Matrix]:
+    """Places four images so that they meet in one point: top left, top right, bottom left, bottom right.
+
+    The point is uniform in the middle half of a canvas of 2H × 2W px. Each image is scaled as for a letterbox of H × W.
+    Unlike YOLOv5, an image is not cut at the canvas edge: what a later warp uncovers is image, not grey.
+
+    Args:
+      sizes: height and width of the four images, px.
+      size: H and W of the output, px.
+      rng: draws the meeting point.
+
+    Returns:
+      four matrices from px of an image to px of the canvas.
+    """
+    meet_x = rng.uniform(0.5, 1.5) * size[1]
+    meet_y = rng.uniform(0.5, 1.5) * size[0]
+    return mosaic_around((meet_x, meet_y), sizes, size)
+
+
+def mosaic_around(point: tuple[float, float], sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Matrix]:
+    """Places four images around a given point (x, y) px; arguments and result as in `mosaic_placement`."""
+    matrices = []
+    for tile, (height, width) in enumerate(sizes):
+        scale = letterbox_of(height, width, size).scale
+        left = point[0] - (width * scale if tile % 2 == 0 else 0.0)
+        top = point[1] - (height * scale if tile < 2 else 0.0)
+        matrices.append(translation(left, top) @ scaling(scale, scale))
+    return matrices

@@ -1,0 +1,1 @@
+"""The embedded synthetic data set: procedural aerial scenes."""

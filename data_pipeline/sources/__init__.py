@@ -1,0 +1,1 @@
+"""Data sets on disk: COCO JSON, VisDrone; parsing, cleaning, building."""

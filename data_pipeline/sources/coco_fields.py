@@ -1,0 +1,145 @@
+"""Fields of COCO annotations as programs write them: flags, sizes, areas and boxes."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.sources.identifiers import whole_number
+from data_pipeline.sources.outlines import outline_box, rotated_box
+
+MARKS = frozenset(
+    {
+        "iscrowd", "is_crowd", "isCrowd", "crowd", "ignore", "ignored", "is_ignored", "isIgnored", "uncertain",
+        "difficult", "dontcare", "dont_care", "is_group_of", "isGroupOf", "IsGroupOf", "isgroupof",
+    }
+)  # fmt: skip
+"""Keys by which programs say that an annotation counts neither as object nor as background."""
+FROM_OUTLINE = "annotations without 'bbox' (the box is the one around their 'segmentation')"
+ROTATED = "rotated boxes (the upright box around each is taken)"
+_YES = (True, 1, "1", "true", "True", "yes")
+_NO = (False, 0, None, "", "0", "false", "False", "no")
+
+
+def fields(where: str, entry: Any, *names: str) -> list[Any]:
+    """Return the values of keys that must be there.
+
+    Raises:
+      DataError: a key is missing, or the entry is no object.
+    """
+    missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
+    if missing:
+        raise DataError(f"{where}: expected the keys {', '.join(names)}, got none named {missing[0]!r}. Fix: add it.")
+    return [entry[name] for name in names]
+
+
+def marks_of(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """Return the keys that mark an annotation as one that does not count; those in `attributes` with that before them.
+
+    Raises:
+      DataError: such a key has a value that is neither yes nor no.
+    """
+    marks = []
+    for key in sorted(MARKS & entry.keys()):
+        value = entry[key]
+        if not _is_flag(value):
+            raise DataError(f"{where}: expected {key!r} to be 0 or 1, got {short(value)}. Fix: correct it.")
+        if value in _YES:
+            marks.append(key)
+    attributes = entry.get("attributes")
+    if isinstance(attributes, dict):
+        marks += [
+            f"attributes.{key}"
+            for key in sorted(MARKS & attributes.keys())
+            if _is_flag(attributes[key]) and attributes[key] in _YES
+        ]
+    return tuple(marks)
+
+
+def side(where: str, entry: dict[str, Any], name: str) -> int | None:
+    """Return the width or height of an image, px; None where it is missing, null or 0, which stands for unknown.
+
+    Raises:
+      DataError: another value that is no whole number of px.
+    """
+    value = entry.get(name)
+    number = 0 if value is None else whole_number(value)
+    if number is None or not 0 <= number < 2**31:
+        raise DataError(
+            f"{where}: expected {name!r} to be a whole number of px, got {short(value)}. "
+            "Fix: correct it, or leave 'width' and 'height' out; they are then taken from the image."
+        )
+    return number or None
+
+
+def area(entry: dict[str, Any]) -> float | None:
+    """Return the area of an annotation, px², where the file has a finite number for it."""
+    value = entry.get("area")
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    return float(value) if usable and value is not None else None
+
+
+def corners(where: str, entry: dict[str, Any], summary: Counter[str]) -> list[float]:
+    """Return left, top, right and bottom of an annotation, px.
+
+    They come from `bbox`, or without one from `segmentation`. A box that is rotated by its attributes becomes the
+    upright box around it. A missing number (null) counts as NaN and is dropped later, in the open.
+
+    Raises:
+      DataError: neither a box of four numbers nor an outline.
+    """
+    bbox, outline = entry.get("bbox"), entry.get("segmentation")
+    if outline and (bbox is None or bbox == []):
+        return _from_outline(where, outline, summary)
+    numbers = isinstance(bbox, list) and all(value is None or _is_number(value) for value in bbox)
+    if not numbers or len(bbox) != 4:
+        raise DataError(
+            f"{where}: expected 'bbox' to be four numbers, x, y, width and height in px, got {short(bbox)}. "
+            "Fix: correct it."
+        )
+    x, y, width, height = (np.nan if value is None else float(value) for value in bbox)
+    box = [x, y, x + width, y + height]
+    degrees = _rotation(entry)
+    if degrees:
+        summary[ROTATED] += 1
+        return rotated_box(box, degrees)
+    return box
+
+
+def short(value: Any) -> str:
+    """Return a value for a message, in at most 80 characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _from_outline(where: str, outline: Any, summary: Counter[str]) -> list[float]:
+    try:
+        box = outline_box(outline)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}. Fix: correct it, or add a 'bbox'.") from error
+    summary[FROM_OUTLINE] += 1
+    return [np.nan] * 4 if box is None else box
+
+
+def _rotation(entry: dict[str, Any]) -> float:
+    """CVAT writes degrees into the attributes, and the box before it is turned."""
+    attributes = entry.get("attributes")
+    value = attributes.get("rotation") if isinstance(attributes, dict) else entry.get("rotation")
+    return float(value) % 180 if _is_number(value) and math.isfinite(value) else 0.0
+
+
+def _is_flag(value: Any) -> bool:
+    return not isinstance(value, dict | list) and (value in _YES or value in _NO)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _fits_float(value)
+
+
+def _fits_float(value: float) -> bool:
+    return isinstance(value, float) or abs(value) < 10**300

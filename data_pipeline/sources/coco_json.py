@@ -1,0 +1,159 @@
+"""Any data set in COCO detection format: an annotation file and a folder of images per split."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.cache import SourceId, SplitRecipe, Unreadable, file_stamps, fingerprint, open_split
+from data_pipeline.cleaning import clean_boxes, clean_regions, note_unreadable
+from data_pipeline.dataset import Dataset, Example
+from data_pipeline.decoding.images import read_image_file
+from data_pipeline.decoding.orientation import is_turned
+from data_pipeline.decoding.whole_images import decode_whole_image
+from data_pipeline.errors import DataError
+from data_pipeline.sources.coco_parse import CocoFile, CocoImage, read_coco
+from data_pipeline.sources.find_files import find_files
+
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class CocoJson:
+    """A data set in COCO detection format.
+
+    Categories become labels 0, 1, … in the order of their ids. Annotations that are marked as crowd, ignored, uncertain
+    or difficult become ignore regions. Boxes with NaN, without area or wholly outside their image are dropped, boxes
+    partly outside are clipped, annotations of unlisted images and repeated entries are dropped; all are counted in a
+    printed summary. Images that are missing, unreadable, damaged or of another size than annotated are named and
+    counted, unless they are more than half (`LoaderOptions.strict` refuses any). Everything else that is wrong, such as
+    an unknown category, is a DataError.
+
+    Boxes belong to the upright image, as its EXIF orientation turns it. Without `bbox` a box is taken from the
+    `segmentation`. Names that differ from those of the files in folder, case or spelling are matched where that is
+    possible in one way only.
+
+    Attributes:
+      train_images: folder to which the file names of `train_json` are relative.
+      train_json: annotations of the training split.
+      val_images: folder to which the file names of `val_json` are relative.
+      val_json: annotations of the validation split.
+    """
+
+    train_images: Path
+    train_json: Path
+    val_images: Path
+    val_json: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names from the training annotations; a label is an index into them.
+
+        Raises:
+          DataError: the training annotations cannot be read.
+        """
+        return self._read("train").classes
+
+    def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
+        """Opens a split, converting it once.
+
+        Args:
+          split: `train` or `val`.
+          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+
+        Raises:
+          ValueError: an unknown split.
+          DataError: input that cannot be used, by file and entry.
+        """
+        folder, path = self._paths(split)
+        content = self._read(split)
+        self._check_same_categories()
+        renamed: Counter[str] = Counter()
+        found, example = find_files(folder, [image.file_name for image in content.images], renamed)
+
+        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
+            summary.update(content.summary)
+            summary.update(renamed)
+            for index, (image, name) in enumerate(zip(content.images, found, strict=True)):
+                yield image.source_id, _example(index, image, name, folder, path, summary)
+
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        stamps = file_stamps(folder, [name for name in found if isinstance(name, str)])
+        recipe = SplitRecipe(
+            name="coco_json",
+            split=split,
+            classes=content.classes,
+            category_ids=content.category_ids,
+            fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
+            examples=examples,
+            notes=(*content.notes, *([] if example is None else [f"{path}: {example}"])),
+        )
+        return open_split(recipe, cache_dir)
+
+    def _paths(self, split: str) -> tuple[Path, Path]:
+        if split not in ("train", "val"):
+            raise ValueError(f"split: expected 'train' or 'val', got {split!r}.")
+        if split == "train":
+            return Path(self.train_images), Path(self.train_json)
+        return Path(self.val_images), Path(self.val_json)
+
+    def _read(self, split: str) -> CocoFile:
+        return read_coco(self._paths(split)[1])
+
+    def _check_same_categories(self) -> None:
+        train, val = self._read("train"), self._read("val")
+        ours = dict(zip(train.category_ids, train.classes, strict=True))
+        theirs = dict(zip(val.category_ids, val.classes, strict=True))
+        if ours != theirs:
+            raise DataError(
+                f"{self.val_json}: expected the categories of {self.train_json}, {ours}, got {theirs}. "
+                "Fix: list the same categories, ids and names, in both files."
+            )
+
+
+def _example(
+    index: int, image: CocoImage, name: str | DataError, folder: Path, path: Path, summary: Counter[str]
+) -> Example | Unreadable:
+    corners = np.array(image.boxes, np.float64).reshape(-1, 4)
+    regions = np.array(image.regions, np.float64).reshape(-1, 4)
+    data, reason = b"", None
+    try:
+        if isinstance(name, DataError):
+            raise DataError(f"{path}: image id {image.source_id!r}: {name}")
+        file = folder / name
+        data = read_image_file(file)
+        height, width = _size(data, image, file, path)
+    except DataError as error:
+        reason = str(error)
+        height, width = note_unreadable(error, np.concatenate([corners, regions]), summary)
+        height, width = image.height or height, image.width or width
+    boxes, kept = clean_boxes(corners, height, width, summary)
+    example = Example(
+        image=data,
+        boxes=boxes,
+        labels=np.array(image.labels, np.int32)[kept],
+        ignore=clean_regions(regions, height, width, summary),
+        image_id=index,
+        file_name=image.file_name if isinstance(name, DataError) else name,
+        height=height,
+        width=width,
+    )
+    return example if reason is None else Unreadable(example, reason)
+
+
+def _size(data: bytes, image: CocoImage, file: Path, path: Path) -> tuple[int, int]:
+    """Height and width of the upright image, which the file may have either way round if EXIF turns the image."""
+    height, width = decode_whole_image(data, str(file)).shape[:2]
+    expected = (image.height or height, image.width or width)
+    turned = is_turned(data)
+    if expected != (height, width) and not (turned and expected == (width, height)):
+        upright = " upright, as its EXIF orientation has it" if turned else ""
+        raise DataError(
+            f"{file}: expected {expected[1]} × {expected[0]} px as {path} says for image id "
+            f"{image.source_id!r}, got {width} × {height} px{upright}. Fix: correct 'width' and 'height', or restore "
+            "the image they were written for."
+        )
+    return height, width

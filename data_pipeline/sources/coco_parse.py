@@ -1,0 +1,263 @@
+"""Reads a COCO annotation file into plain records, checking every entry before any image is opened."""
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.known_files import known_json
+from data_pipeline.sources.coco_fields import area, corners, fields, marks_of, short, side
+from data_pipeline.sources.identifiers import identifier, whole_number
+from data_pipeline.sources.json_file import read_json
+from data_pipeline.sources.units import check_units
+
+UNKNOWN_IMAGE = "annotations of images that the file does not list (dropped)"
+REPEATED_IMAGE = "image entries listed twice (second dropped)"
+REPEATED_ANNOTATION = "annotations listed twice (second dropped)"
+SHARED_ID = "annotations whose id another one has (both kept)"
+_KIND = "a COCO annotation file"
+
+
+class CocoObject(NamedTuple):
+    """One annotation.
+
+    Attributes:
+      box: left, top, right, bottom, px, as found.
+      label: index of its category.
+      area: px², where the file has it.
+      marks: keys by which the file says that it does not count, such as `iscrowd`; see `coco_fields.MARKS`.
+    """
+
+    box: list[float]
+    label: int
+    area: float | None
+    marks: tuple[str, ...]
+
+
+@dataclass
+class CocoImage:
+    """One image and its annotations, in the order of the file: `boxes` without marks, `regions` with marks."""
+
+    source_id: int | str
+    file_name: str
+    height: int | None
+    width: int | None
+    objects: list[CocoObject] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> list[list[float]]:
+        """Left, top, right, bottom of each object, px."""
+        return [each.box for each in self.objects if not each.marks]
+
+    @property
+    def labels(self) -> list[int]:
+        """Category index of each object."""
+        return [each.label for each in self.objects if not each.marks]
+
+    @property
+    def regions(self) -> list[list[float]]:
+        """Left, top, right, bottom of each annotation with a mark, px."""
+        return [each.box for each in self.objects if each.marks]
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """The content of an annotation file.
+
+    Attributes:
+      classes: category names, ordered by category id; those that several categories have are followed by their ids.
+      category_ids: their ids, ascending.
+      images: in the order of the file.
+      summary: entries dropped or read in a way of their own, by reason.
+      notes: whole sentences on what a reader should know.
+    """
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    images: tuple[CocoImage, ...]
+    summary: Counter[str]
+    notes: tuple[str, ...] = ()
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Reads an annotation file; once per process as long as it does not change.
+
+    Raises:
+      DataError: the file is missing, is no JSON, or has entries that cannot be trusted; names the entry's id.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise DataError(f"{path}: expected {_KIND}, got {reason}. Fix: check the path.") from error
+    return _read(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
+    del mtime_ns, size  # part of the key only
+    content = read_json(path, _KIND)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            known = known_json(content)
+            got, fix = (f"no list {key!r}", "export the annotations in COCO detection format")
+            if known is not None:
+                got, fix = known
+            raise DataError(
+                f"{path}: expected a JSON object with the lists 'images', 'annotations' and 'categories', "
+                f"got {got}. Fix: {fix}."
+            )
+    summary: Counter[str] = Counter()
+    categories = _categories(path, content["categories"])
+    images = _images(path, content["images"], summary)
+    used = _annotate(path, content["annotations"], images, categories, summary)
+    notes = [f"{path}: {note}" for note in _leave_out_heading(content["categories"], categories, used, images)]
+    unused = [name for key, name in categories.items() if not used[key]]
+    if unused and sum(used.values()):
+        notes.append(f"{path}: no box of {len(unused)} of {len(categories)} classes: {_few(unused)}")
+    return CocoFile(_distinct(categories), tuple(categories), tuple(images.values()), summary, tuple(notes))
+
+
+def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for position, entry in enumerate(entries):
+        where = f"{path}: categories[{position}]"
+        found, name = fields(where, entry, "id", "name")
+        key = whole_number(found)
+        if key is None or not isinstance(name, str):
+            raise DataError(
+                f"{where}: expected a whole number 'id' and a text 'name', got {short(entry)}. Fix: correct it."
+            )
+        if categories.setdefault(key, name) != name:
+            raise DataError(
+                f"{where}: expected one name for id {key}, got {categories[key]!r} and {name!r}. "
+                "Fix: give every category its own id."
+            )
+    if not categories:
+        raise DataError(f"{path}: expected at least one category, got none. Fix: list the classes in 'categories'.")
+    return dict(sorted(categories.items()))
+
+
+def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int | str, CocoImage]:
+    images: dict[int | str, CocoImage] = {}
+    for position, entry in enumerate(entries):
+        where = f"{path}: images[{position}]"
+        found, name = fields(where, entry, "id", "file_name")
+        key = identifier(found)
+        if key is None or not isinstance(name, str):
+            raise DataError(
+                f"{where}: expected a whole number or a text for 'id' and a text for 'file_name', "
+                f"got {short(found)} and {short(name)}. "
+                "Fix: correct the entry."
+            )
+        image = CocoImage(key, name, height=side(where, entry, "height"), width=side(where, entry, "width"))
+        if key not in images:
+            images[key] = image
+        elif images[key] == image:
+            summary[REPEATED_IMAGE] += 1
+        else:
+            raise DataError(
+                f"{where}: expected a new image id, got {found!r}, which {images[key].file_name!r} has already. "
+                "Fix: give every image its own id."
+            )
+    if not images:
+        raise DataError(f"{path}: expected at least one image, got none. Fix: list the images in 'images'.")
+    return images
+
+
+def _annotate(
+    path: Path,
+    entries: list[Any],
+    images: dict[int | str, CocoImage],
+    categories: dict[int, str],
+    summary: Counter[str],
+) -> Counter[int]:
+    """Give images their annotations; returns how many there are by category."""
+    labels = {key: label for label, key in enumerate(categories)}
+    used: Counter[int] = Counter()
+    seen: dict[Any, tuple[Any, ...]] = {}
+    plain: list[tuple[list[float], float | None, CocoImage]] = []
+    lost = None
+    for position, entry in enumerate(entries):
+        where = f"{path}: annotations[{position}]"
+        outlined = isinstance(entry, dict) and bool(entry.get("segmentation"))
+        image_id, found = fields(where, entry, "image_id", "category_id", *([] if outlined else ["bbox"]))[:2]
+        key = identifier(entry.get("id"))
+        where = f"{where} (id {short(entry.get('id'))})"
+        box = corners(where, entry, summary)
+        category = whole_number(found)
+        if category is None or category not in labels:
+            raise DataError(
+                f"{where}: expected 'category_id' to be one of {_few(list(categories))}, got {short(found)}. "
+                "Fix: correct the id, or add the category to 'categories'."
+            )
+        owner = identifier(image_id)
+        if owner is None or owner not in images:
+            summary[UNKNOWN_IMAGE] += 1
+            lost = lost or f"annotations[{position}] with 'image_id' {short(image_id)}"
+            continue
+        marks = marks_of(where, entry)
+        fact = (owner, category, marks, repr(entry.get("bbox", box)))
+        if key is not None and key in seen:
+            summary[REPEATED_ANNOTATION if seen[key] == fact else SHARED_ID] += 1
+            if seen[key] == fact:
+                continue
+        seen[key] = fact
+        used[category] += 1
+        each = CocoObject(box, labels[category], area(entry), marks)
+        images[owner].objects.append(each)
+        if not marks and isinstance(entry.get("bbox"), list):
+            plain.append((box, each.area, images[owner]))
+    if 2 * summary[UNKNOWN_IMAGE] > len(entries):
+        raise DataError(
+            f"{path}: expected annotations of the images it lists, got {summary[UNKNOWN_IMAGE]} of {len(entries)} that "
+            f"belong to none, first {lost}; 'images' has ids such as {_few(list(images)[:3])}. Fix: write the ids "
+            "of 'images' into 'image_id'."
+        )
+    _check(path, plain)
+    return used
+
+
+def _check(path: Path, plain: Sequence[tuple[list[float], float | None, CocoImage]]) -> None:
+    found = np.array([box for box, _, _ in plain], np.float64).reshape(-1, 4)
+    with np.errstate(invalid="ignore"):
+        boxes = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
+    areas = np.array([np.nan if given is None else given for _, given, _ in plain], np.float64)
+    sizes = np.array([[image.width or np.nan, image.height or np.nan] for _, _, image in plain], np.float64)
+    check_units(f"{path}: annotations", boxes, areas, sizes.reshape(-1, 2))
+
+
+def _leave_out_heading(
+    entries: list[dict[str, Any]],
+    categories: dict[int, str],
+    used: Counter[int],
+    images: dict[int | str, CocoImage],
+) -> list[str]:
+    """Drop the category that only groups the others, which Roboflow writes; returns what to say of it."""
+    above = {whole_number(entry["id"]): entry.get("supercategory") for entry in entries}
+    for key, name in categories.items():
+        others = [above[other] for other in categories if other != key]
+        if not used[key] and others and above[key] != name and all(other == name for other in others):
+            place = list(categories).index(key)
+            del categories[key]
+            for image in images.values():
+                image.objects = [
+                    each._replace(label=each.label - 1) if each.label > place else each for each in image.objects
+                ]
+            return [f"category {key}, {name!r}, is only the supercategory of the others and has no box; it is left out"]
+    return []
+
+
+def _distinct(categories: dict[int, str]) -> tuple[str, ...]:
+    counts = Counter(categories.values())
+    return tuple(f"{name} (id {key})" if counts[name] > 1 else name for key, name in categories.items())
+
+
+def _few(values: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, values[:12]))
+    return f"{shown}, …" if len(values) > 12 else shown

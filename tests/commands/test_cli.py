@@ -1,0 +1,141 @@
+"""The `ugs` command: its manual, its errors, and a whole run from training to pictures."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.compiling import compiled_quickly
+from ugs_jax.cli import main
+from ugs_jax.commands.train import load_config
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
+    *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
+    *("--network.no-p2", "--epochs", "1", "--postprocess.candidates", "50"),
+]
+
+
+def test_without_arguments_it_prints_the_manual(capsys):
+    assert main([]) == 0
+    manual = capsys.readouterr().out
+    assert all(word in manual for word in ("ugs train", "ugs eval", "ugs score", "ugs predict", "first_light_ugs"))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "first_light_ug"], "did you mean 'first_light_ugs'"),
+        (["train", "nowhere.py"], "nowhere.py: expected a Python file"),
+        (["eval", "nowhere"], "nowhere: expected a run folder"),
+        (["score", "nowhere", "--truth", "nowhere"], "nowhere: expected a COCO annotation file"),
+        (["predict", "nowhere", "image.png"], "nowhere: expected a run folder"),
+        (["export", "nowhere"], "nowhere: expected a run folder"),
+        (["import", "nowhere.pt"], "nowhere.pt: expected a .pt or .safetensors file"),
+        (["curvature", "nowhere"], "nowhere: expected a run folder"),
+    ],
+)
+def test_a_wrong_word_is_an_error_that_names_it_and_the_right_one(words, hint, capsys):
+    assert main(words) != 0
+    assert hint in capsys.readouterr().err
+
+
+def test_a_misspelt_override_is_refused_with_the_right_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "first_light_ugs", "--optimizer.wieght-decay", "0"])
+    assert "--optimizer.weight-decay" in capsys.readouterr().err
+
+
+def test_a_misspelt_field_of_a_config_file_is_refused_with_the_right_name(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from data_pipeline import TinyScenes\nfrom ugs_jax.experiment import Experiment\n"
+        "experiment = Experiment(name='mine', data=TinyScenes(), epohcs=3)\n"
+    )
+    with pytest.raises(ValueError, match="no field 'epohcs'; did you mean 'epochs'"):
+        load_config(str(file))
+
+
+def test_a_config_file_without_an_experiment_is_refused(tmp_path):
+    file = tmp_path / "empty.py"
+    file.write_text("")
+    with pytest.raises(ValueError, match=r"expected `experiment = Experiment\(…\)`"):
+        load_config(str(file))
+
+
+COMPILE = """
+from ugs_jax.cli import _keep_compiled_programs
+_keep_compiled_programs()
+import jax
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else None)
+import jax.numpy as jnp
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
+print(len(hits))
+"""
+
+
+def test_what_a_command_has_compiled_the_next_one_finds(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment = kept | {"JAX_PLATFORMS": "cpu", "UGS_CACHE": str(tmp_path)}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # by default only what takes a second is kept
+    run = lambda: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", COMPILE], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(run().stdout) == 0
+    assert any((tmp_path / "compiled").iterdir())
+    assert int(run().stdout) > 0
+
+
+@pytest.mark.parametrize("name", ["first_light_ciou", "first_light_ugs", "hit_uav_ciou", "hit_uav_ur"])
+def test_our_configs_load(name):
+    assert load_config(name).loader.augmentation.flip_ud == 0.5
+
+
+@pytest.mark.slow
+def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with compiled_quickly():
+        train_compare_and_score(tmp_path, capsys)
+    run = tmp_path / "runs" / "UGS-seed0"
+    assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0  # compiled as for users
+    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert entry["file"] == "predictions.png"
+    assert (tmp_path / "found" / entry["picture"]).exists()
+
+
+def train_compare_and_score(tmp_path, capsys):
+    command = ["compare", "first_light_ugs", "--folder", "runs", "--", *TINY]
+    assert main(command) == 0
+    run = tmp_path / "runs" / "UGS-seed0"
+    for name in ("config.json", "metrics.jsonl", "curves.png", "predictions.png", "report.md"):
+        assert (run / name).stat().st_size > 0
+    assert (tmp_path / "runs" / "comparison.png").exists()
+    assert "UGS" in (tmp_path / "runs" / "comparison.md").read_text()
+    trained = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    assert main(["compare", str(run), "--folder", "again"]) == 0
+    assert (tmp_path / "again" / "comparison.md").read_text() == (tmp_path / "runs" / "comparison.md").read_text()
+
+    assert main(["eval", str(run)]) == 0
+    scores = json.loads((run / "evaluation_best.json").read_text())
+    assert scores["ap"] == pytest.approx(next(row["ap"] for row in trained if row["kind"] == "eval"), abs=1e-9)
+    assert "IoU 0.50:0.05:0.95" in scores["protocol"]
+
+    assert main(["eval", str(run), "--split", "train"]) == 0
+    assert json.loads((run / "evaluation_best_train.json").read_text())["ap"] is not None
+
+    assert main(["eval", str(run), "--protocol", "visdrone"]) == 0
+    assert "VisDrone-DET official" in json.loads((run / "evaluation_best_visdrone.json").read_text())["protocol"]
+    with zipfile.ZipFile(run / "submission_best_visdrone.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(path.name for path in (run / "submission_best_visdrone").iterdir())
+        assert len(archive.namelist()) == 4
+
+    assert main(command) == 1
+    assert "--resume" in capsys.readouterr().err

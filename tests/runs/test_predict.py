@@ -1,0 +1,88 @@
+"""Detections on image files: whole, in tiles, mirrored; their deviations down to the JSON."""
+
+import json
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline.letterbox import letterbox
+from tests.compiling import compiled_quickly
+from tests.training.toy import ToyDetector, toy_experiment
+from ugs_jax.detectors import Architecture
+from ugs_jax.evaluation import to_original
+from ugs_jax.inference import TestTimeAugmentation, Tiling
+from ugs_jax.objectives import UGS
+from ugs_jax.report import write_predictions
+from ugs_jax.runs import create_state, device_mesh, predict_files
+
+EXPERIMENT = toy_experiment(UGS())
+ANCHORS = tuple(tuple((s * w, s * h) for w, h in ((0.8, 1.0), (1.2, 0.9), (1.0, 1.6))) for s in (3.0, 5.0, 8.0))
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return ToyDetector(Architecture("p", False, 3, ANCHORS), UGS())
+
+
+@pytest.fixture(scope="module")
+def state(detector):
+    return create_state(detector, EXPERIMENT.optimizer.build(lambda _: 0.0), 0)
+
+
+@pytest.fixture
+def file(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    return tmp_path / "image.png"
+
+
+def predicted(detector, state, file, **options):
+    with compiled_quickly():
+        (prediction,) = predict_files(detector, state, EXPERIMENT, [file], **options)
+    return prediction
+
+
+def test_without_options_it_is_the_detector_on_the_letterboxed_image(detector, state, file):
+    found = predicted(detector, state, file)
+    canvas, box = letterbox(found.image, (64, 64))
+    detect = jax.jit(lambda *state: detector.detect(*state, canvas[None], EXPERIMENT.postprocess))
+    want = detect(state.ema_params, state.ema_stats)
+    seen = np.asarray(want.valid[0])
+    boxes = to_original(np.asarray(want.boxes), np.float32([box]), np.int32([[90, 150]]))[0][seen]
+    assert len(found.boxes) == seen.sum() > 0
+    np.testing.assert_allclose(found.scores, want.scores[0][seen], rtol=1e-5)
+    np.testing.assert_allclose(found.boxes, boxes, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.deviation, want.deviation[0][seen] / box.scale, rtol=1e-4)
+
+
+def test_tiles_mirror_images_and_scales_end_up_in_the_json(detector, state, file, tmp_path):
+    options = {
+        "tiling": Tiling((64, 64), 0.25, batch=2, min_score=0.01),
+        "augmented": TestTimeAugmentation(flip=True, scales=(1.0, 0.5)),
+    }
+    found = predicted(detector, state, file, **options)
+    (entry,) = json.loads(write_predictions(tmp_path / "found", [found], CLASSES).read_text())
+    assert len(entry["detections"]) == len(found.boxes) > 0
+    for detection in entry["detections"]:
+        x1, y1, x2, y2 = detection["bbox"]
+        assert 0 <= x1 <= x2 <= 150
+        assert 0 <= y1 <= y2 <= 90
+        assert len(detection["deviation"]) == 4
+        assert min(detection["deviation"]) > 0
+
+
+def test_calibration_of_a_run_is_measured_on_its_images(detector, state, monkeypatch):
+    from ugs_jax.analysis import calibration as calibrate
+
+    monkeypatch.setattr(calibrate, "read_experiment", lambda _: EXPERIMENT)
+    monkeypatch.setattr(calibrate, "load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
+    with compiled_quickly():
+        found = calibrate.measure_calibration(Path("run"), min_score=0.0, iou=0.02, bins=4)
+    assert found.count.sum() % 4 == 0
+    assert np.all(found.error > 0)
+    assert np.all(np.diff(found.predicted) > 0)
+    assert found.factor > 0

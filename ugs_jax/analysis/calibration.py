@@ -1,0 +1,61 @@
+"""Calibration of a run's deviations on the images of its config."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_pipeline import Dataset
+from ugs_jax.detectors import Detections
+from ugs_jax.evaluation import BatchGeometry, to_original
+from ugs_jax.inference import Calibration, Found, SideErrors, calibration, side_errors
+from ugs_jax.runs.loading import load_for_inference
+from ugs_jax.runs.run_folder import read_experiment
+from ugs_jax.training.evaluate import detections, jit_detect
+
+
+def measure_calibration(
+    folder: Path,
+    *,
+    which: Literal["best", "last"] = "best",
+    split: Literal["val", "train"] = "val",
+    min_score: float = 0.05,
+    iou: float = 0.5,
+    bins: int = 10,
+) -> Calibration:
+    """Predicted deviations of sides against their errors, px of the stored images; draw it with `plot_calibration`.
+
+    Args:
+      folder: of the run.
+      which: checkpoint.
+      split: the validation images, or the training images as they are.
+      min_score: detections that score no more are left out.
+      iou: least overlap of a detection and its object.
+      bins: of equal count, by predicted deviation.
+
+    Raises:
+      FileNotFoundError: no such run or checkpoint.
+      ValueError: an objective that predicts no deviations, or no detection that matches an object.
+    """
+    experiment = read_experiment(folder)
+    data = experiment.data.open(split)
+    detector, state, mesh = load_for_inference(folder, experiment, which=which)
+    detect = jit_detect(detector, experiment.postprocess, mesh)
+    batches = detections(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, images=False)
+    images = [image for found, batch in batches for image in _errors(found, batch, data, min_score, iou)]
+    return calibration(images, bins)
+
+
+def _errors(found: Detections, batch: BatchGeometry, data: Dataset, min_score: float, iou: float) -> list[SideErrors]:
+    boxes = to_original(np.asarray(found.boxes), np.asarray(batch.letterbox), np.asarray(batch.original_size))
+    scores, labels = np.asarray(found.scores), np.asarray(found.classes)
+    seen = np.asarray(found.valid) & (scores > min_score)
+    images = []
+    for i in np.flatnonzero(np.asarray(batch.valid)).tolist():
+        deviation = None
+        if found.deviation is not None:
+            deviation = np.asarray(found.deviation)[i][seen[i]] / np.asarray(batch.letterbox)[i, 0]
+        truth = data.annotations(int(batch.image_id[i]))
+        image = Found(boxes[i][seen[i]].astype(np.float64), scores[i][seen[i]], labels[i][seen[i]], deviation)
+        images.append(side_errors(image, truth.boxes, truth.labels, iou=iou))
+    return images

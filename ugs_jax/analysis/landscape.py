@@ -1,0 +1,141 @@
+"""The loss of a trained run around its parameters: Hessian spectrum and slices, on the run's own training batches."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from data_pipeline import Batch, TrainLoader
+from ugs_jax.curvature import spectrum
+from ugs_jax.runs.loading import load_for_inference
+from ugs_jax.runs.run_folder import read_experiment
+from ugs_jax.runs.sharding import batch_sharding
+from ugs_jax.training.accumulation import mean_loss
+from ugs_jax.training.objective import objective
+
+_REACH = {"gradient": 0.02, "random": 0.5}
+"""How far slices go, as ‖Δθ‖/‖θ‖: the gradient's is the steeper."""
+
+
+class Slice(NamedTuple):
+    """Loss along a line through the parameters.
+
+    Attributes:
+      distance: ‖Δθ‖/‖θ‖, with sign.
+      loss: there.
+    """
+
+    distance: Float[np.ndarray, "n"]
+    loss: Float[np.ndarray, "n"]
+
+
+class Landscape(NamedTuple):
+    """What the loss of a run looks like at its parameters.
+
+    Attributes:
+      loss: value.
+      density: of the spectrum of the Hessian.
+      slices: by the name of the direction: `gradient`, and `random` with every filter as long as the parameter's
+        (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018).
+    """
+
+    loss: float
+    density: spectrum.Density
+    slices: dict[str, Slice]
+
+
+def measure_landscape(
+    folder: Path,
+    *,
+    which: str = "best",
+    batches: int = 1,
+    steps: int = 24,
+    probes: int = 2,
+    points: int = 21,
+    cache_dir: Path | None = None,
+) -> Landscape:
+    """Measure the loss that a run was trained with, batch statistics and refinement included, at its parameters.
+
+    Args:
+      folder: of the run.
+      which: checkpoint, `best` or `last`.
+      batches: the first training batches of the run, augmented as in training, taken as one.
+      steps: Hessian-vector products a probe.
+      probes: random starts, one after the other.
+      points: of a slice.
+      cache_dir: where built data sets are kept; None for the usual place.
+
+    Raises:
+      FileNotFoundError: no such run or checkpoint.
+      ValueError: a config that this version cannot read, or a count below 1.
+    """
+    if batches < 1 or points < 2:
+        raise ValueError(f"expected at least 1 batch and 2 points, got {batches} and {points}")
+    experiment = read_experiment(folder)
+    detector, state, mesh = load_for_inference(folder, experiment, which=which)
+    data = experiment.data.open("train", cache_dir)
+    loader = TrainLoader(
+        data, replace(experiment.loader, seed=experiment.seed), jax.process_index(), jax.process_count()
+    )
+    parts = [loader.batch_at(i) for i in range(batches)]
+    batch: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    batch = jax.device_put(batch, batch_sharding(mesh))
+
+    def loss_of(params: Any, batch: Batch, _: Any) -> Array:
+        outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
+        return objective(outputs, batch, detector.localization, detector.arch, experiment.loss_weights)[0]
+
+    def loss(params: Any, batch: Batch) -> Array:
+        return mean_loss(loss_of, params, batch, experiment.accumulate)
+
+    return landscape_of(loss, state.params, batch, steps=steps, probes=probes, points=points)
+
+
+def landscape_of(
+    loss: Callable[[Any, Any], Array], params: Any, batch: Any, *, steps: int, probes: int, points: int
+) -> Landscape:
+    """The same for any `loss(params, batch)` → scalar."""
+    of_spectrum, of_slice = jax.random.split(jax.random.key(0))
+    spectra = jax.jit(
+        lambda params, batch: spectrum.spectral_density(
+            loss, params, batch, key=of_spectrum, steps=steps, probes=probes
+        )
+    )
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params, batch)
+    length = optax.tree.norm(params)
+    directions = {
+        "gradient": optax.tree.scale(length / jnp.maximum(optax.tree.norm(gradient), 1e-30), gradient),
+        "random": filter_normalised(params, of_slice),
+    }
+
+    @jax.jit
+    def along(params: Any, batch: Any, direction: Any, distances: Array) -> Array:
+        return jax.lax.map(lambda s: loss(optax.tree.add_scale(params, s, direction), batch), distances)
+
+    slices = {}
+    for name, direction in directions.items():
+        distances = np.linspace(-_REACH[name], _REACH[name], points)
+        slices[name] = Slice(distances, np.asarray(along(params, batch, direction, jnp.asarray(distances)), np.float64))
+    return Landscape(float(value), jax.device_get(spectra(params, batch)), slices)
+
+
+def filter_normalised(params: Any, key: Array) -> Any:
+    """A random direction whose filters (last axis of a kernel) are as long as the parameter's; 0 for vectors."""
+
+    def one(leaf: Array, key: Array) -> Array:
+        if leaf.ndim < 2:
+            return jnp.zeros_like(leaf)
+        axes = tuple(range(leaf.ndim - 1))
+        norm = lambda value: jnp.sqrt(jnp.sum(jnp.square(value), axis=axes, keepdims=True))  # noqa: E731
+        draw = jax.random.normal(key, leaf.shape, leaf.dtype)
+        return draw * norm(leaf) / norm(draw)
+
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(structure, [one(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])

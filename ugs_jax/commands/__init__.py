@@ -1,0 +1,1 @@
+"""The `ugs` commands, one file each."""

@@ -1,0 +1,88 @@
+"""`ugs ablate`: the parts of UGS one by one, in one table."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ugs_jax.commands.several_runs import (
+    check_names,
+    check_places,
+    check_seeds,
+    overridden,
+    split_overrides,
+    train_once,
+)
+
+if TYPE_CHECKING:
+    from ugs_jax.experiment import Experiment
+
+
+def ablate_command(words: list[str]) -> None:
+    """Train one config with several objectives."""
+    own, overrides = split_overrides(words)
+    if any(word.partition("=")[0] == "--name" for word in overrides):
+        raise ValueError("expected fields of the config behind `--`, got --name; methods have names of their own")
+    tyro.cli(_ablate(overrides), args=own, prog="ugs ablate")
+
+
+def _ablate(overrides: list[str]) -> Callable[..., None]:
+    from ugs_jax.experiment.ablation import DEFAULT_METHODS, ablation
+
+    def ablate(
+        config: tyro.conf.Positional[str] = "first_light_ugs",
+        methods: tuple[str, ...] = DEFAULT_METHODS,
+        seeds: tuple[int, ...] = (0,),
+        folder: str = "runs/ablation",
+        resume: bool = False,
+        repeats: int = 20,
+    ) -> None:
+        """Train one config with each part of UGS and each seed, on the same batches, and write one table.
+
+        It has AP by size, the variance of gradients and the curvature of small boxes, time and memory of a step.
+        Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
+
+        Args:
+          config: A name or Python file. Its objective, if it is a `UGS`, is the whole of UGS.
+          methods: Rows of the table, the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
+            um_match, ur, fitted, box, box_um_ur, second, quality, config. The paper's table is probably
+            l2 ce in um um_ur ur; one part more in each row is l2 ciou ce in um_match ur box_um_ur.
+          seeds: each method is trained once with each.
+          folder: a folder or URL; holds the runs, ablation.md and ablation.json, and comparison.png.
+          resume: keep finished runs in the folder and continue interrupted ones.
+          repeats: timed steps of each method; 0 leaves time and memory out.
+        """
+        check_seeds(seeds)
+        experiments = ablation(overridden(config, overrides, "ugs ablate … --"), methods)
+        seeded = [replace(one, seed=seed) for seed in seeds for one in experiments]
+        check_names(experiments)
+        check_places(seeded, folder, resume=resume)
+        runs = [train_once(one, folder, resume=resume) for one in seeded]
+        _write(config, experiments, runs, folder, repeats)
+
+    return ablate
+
+
+def _write(config: str, experiments: "Sequence[Experiment]", runs: Sequence[str], place: str, repeats: int) -> None:
+    from contextlib import ExitStack
+
+    from ugs_jax.analysis.step_cost import step_costs
+    from ugs_jax.atomic import write_atomically
+    from ugs_jax.evaluation import DEFAULT_PROTOCOL
+    from ugs_jax.report import ablate, ablation_table, group_by_name, plot_comparison
+    from ugs_jax.runs.remote.opened import opened_folder, opened_run
+
+    costs = step_costs(experiments, repeats) if repeats else []
+    by_name = {one.name: cost for one, cost in zip(experiments, costs, strict=bool(costs))}
+    with ExitStack() as stack:
+        groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
+        found = ablate({one.name: groups[one.name] for one in experiments}, by_name)
+        table = f"{ablation_table(found)}\n{DEFAULT_PROTOCOL.describe()}\n"
+        with opened_folder(place) as folder:
+            write_atomically(folder / "ablation.md", f"# Ablation of {config}\n\n{table}".encode())
+            write_atomically(folder / "ablation.json", json.dumps(found.json(), indent=1).encode())
+            plot_comparison(groups, folder / "comparison.png")
+    print(table)
+    print(f"table: {place.rstrip('/')}/ablation.md  curves: {place.rstrip('/')}/comparison.png")

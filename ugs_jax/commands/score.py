@@ -1,0 +1,276 @@
+"""`ugs score`: predictions of any program, by any of the protocols."""
+
+import json as json_format
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import tyro
+
+from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
+from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.sources.find_files import is_leftover
+from data_pipeline.sources.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
+from ugs_jax.atomic import write_atomically
+from ugs_jax.evaluation.benchmarks import BENCHMARKS
+from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
+from ugs_jax.evaluation.coco_files import coco_ground_truth, coco_truth_images, read_annotations, read_results
+from ugs_jax.evaluation.results import CocoRow
+from ugs_jax.evaluation.scorers import (
+    CROSS_CHECK,
+    VisDroneScorer,
+    describe_visdrone,
+    found_images,
+    visdrone_truth,
+    with_coco,
+)
+from ugs_jax.evaluation.submission import read_submission, write_submission
+from ugs_jax.evaluation.visdrone import CAPS, FoundImage, TruthImage, visdrone_scores, visdrone_table
+
+if TYPE_CHECKING:
+    from ugs_jax.detectors import Postprocess
+
+ProtocolName = Literal["default", "visdrone", "coco", "aitod", "sodad", "tinyperson"]
+_UNKNOWN = (1 << 20, 1 << 20)  # px; a size that no box reaches beyond
+
+
+class Case(NamedTuple):
+    """Predictions beside their ground truth, in the forms that the protocols take.
+
+    Attributes:
+      classes: names.
+      truth: annotations, for VisDrone's protocol.
+      found: detections of each image, likewise.
+      coco_truth: annotations, for the others.
+      rows: detections, likewise.
+    """
+
+    classes: tuple[str, ...]
+    truth: list[TruthImage]
+    found: list[FoundImage]
+    coco_truth: Dataset | GroundTruth
+    rows: list[CocoRow]
+
+
+def score_command(words: list[str]) -> None:
+    """Score predictions of any program."""
+    tyro.cli(_score, args=words, prog="ugs score")
+
+
+def _score(
+    predictions: tyro.conf.Positional[Path],
+    truth: Path,
+    protocol: ProtocolName | None = None,
+    images: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Score predictions of any program against their ground truth.
+
+    Args:
+      predictions: COCO results, a JSON file; or a folder or zip archive in VisDrone's submission format.
+      truth: COCO annotations, a JSON file; or a folder of VisDrone's annotation files, or the folder around that.
+      protocol: what to count; coco for COCO files, visdrone for VisDrone's, if none is given.
+      images: folder of VisDrone's images, of which only the sizes are read; the folder `images` beside the annotations
+        if none is given, and if there is none either, no box is taken to reach beyond its image.
+      json: print the scores as JSON.
+    """
+    if truth.is_dir():
+        case, name = visdrone_case(predictions, truth, images), protocol or "visdrone"
+    else:
+        case, name = coco_case(predictions, truth), protocol or "coco"
+    scores, description = score_case(case, name)
+    if json:
+        print(json_format.dumps({"protocol": description, **scores}, indent=1))
+    else:
+        print_scores(scores, f"{predictions} ({name})", description)
+
+
+def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | None], str]:
+    """Scores by a protocol, and what they count."""
+    scorer = CocoScorer(case.coco_truth, CROSS_CHECK if protocol == "visdrone" else BENCHMARKS[protocol])
+    scorer.add(case.rows)
+    if protocol != "visdrone":
+        return scorer.score(), scorer.describe()
+    official = visdrone_scores(visdrone_table(case.truth, case.found, len(case.classes)), case.classes)
+    return with_coco(official, scorer.score()), describe_visdrone()
+
+
+def coco_case(predictions: Path, truth: Path) -> Case:
+    """COCO results beside COCO annotations.
+
+    Raises:
+      DataError: files that cannot be used, by file and place.
+    """
+    content = read_annotations(truth)
+    notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
+    rows = read_results(predictions, content, notes)
+    if not any(image.boxes for image in content.images):
+        notes.append(f"{truth}: there is nothing to score: no annotation is an object without a mark")
+    for note in notes:
+        print(note, file=sys.stderr)
+    found = found_images(rows, len(content.images))
+    return Case(content.classes, coco_truth_images(content), found, coco_ground_truth(content), rows)
+
+
+def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) -> Case:
+    """A submission beside VisDrone's annotation files.
+
+    Args:
+      predictions: folder or zip archive.
+      truth: folder of annotation files, or of the split.
+      images: folder of the images; None for the folder `images` beside the annotations, if there is one.
+
+    Raises:
+      DataError: files that cannot be used, by file and line.
+    """
+    folder = truth / "annotations" if (truth / "annotations").is_dir() else truth
+    files = annotation_files(folder)
+    if not files:
+        raise DataError(f"{folder}: expected annotation files, NAME.txt, found none. Fix: check --truth.")
+    beside = folder.parent / "images"
+    sizes = _sizes(files, images or (beside if beside.is_dir() else None))
+    annotated = visdrone_truth(files, sizes)
+    found = read_submission(predictions, [file.stem for file in files], len(CLASSES))
+    return Case(CLASSES, annotated, found, _dataset(files, sizes), _rows(found))
+
+
+def scorer_for(protocol: ProtocolName, data: Dataset, source: Any) -> CocoScorer | VisDroneScorer:
+    """The scorer of a protocol for the detections of a run.
+
+    Args:
+      protocol: what to count.
+      data: the images.
+      source: what `data` was opened from; VisDrone's protocol takes the annotation files of a `VisDrone` as they are.
+    """
+    if protocol != "visdrone":
+        return CocoScorer(data, BENCHMARKS[protocol])
+    if not isinstance(source, VisDrone):
+        return VisDroneScorer(data)
+    folder = source.annotation_folder(data.split)
+    sizes = [(int(height), int(width)) for height, width in data.table.sizes]
+    return VisDroneScorer(data, visdrone_truth([folder / f"{name}.txt" for name in image_names(data)], sizes))
+
+
+def room_for(protocol: ProtocolName, options: "Postprocess") -> "Postprocess":
+    """Keeps at least as many detections as a protocol counts; the default scores the run as it is."""
+    if protocol == "default":
+        return options
+    most = CAPS[-1] if protocol == "visdrone" else BENCHMARKS[protocol].max_detections
+    kept = max(options.max_detections, most)
+    return replace(options, max_detections=kept, candidates=max(options.candidates, kept))
+
+
+def write_evaluation(
+    folder: Path,
+    name: str,
+    scorer: CocoScorer | VisDroneScorer,
+    scores: dict[str, float | None],
+    data: Dataset,
+) -> dict[str, Path]:
+    """Writes `evaluation_<name>.json` and, of VisDrone's protocol, a submission; returns what was written, by kind."""
+    file = folder / f"evaluation_{name}.json"
+    write_atomically(file, json_format.dumps({"protocol": scorer.describe(), **scores}, indent=1).encode())
+    if not isinstance(scorer, VisDroneScorer):
+        return {"scores": file}
+    return {"scores": file, "submission": write_results(folder, name, scorer, data)}
+
+
+def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset) -> Path:
+    """Writes `submission_<name>`, a text file for each image, and returns the zip archive of it."""
+    return write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
+
+
+def image_names(data: Dataset) -> list[str]:
+    """Return a name of its own for each image: without suffix, folders joined by underscores, numbered if need be.
+
+    Of `x.png` and `x.jpg`, the first keeps the name `x`; the second is `x-2`.
+    """
+    plain = [Path(name).with_suffix("").as_posix().replace("/", "_") for name in data.file_names]
+    taken, names = set(plain), list[str]()
+    first: set[str] = set()
+    for name in plain:
+        number, unused = 1, name
+        while unused in first or (number > 1 and unused in taken):
+            number += 1
+            unused = f"{name}-{number}"
+        first.add(unused)
+        names.append(unused)
+    return names
+
+
+def print_scores(scores: dict[str, float | None], title: str, description: str) -> None:
+    """Prints means and, beside one another, the scores of each class, in percent; below, what they count."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def cell(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.2f}"
+
+    means, classes = Table(title=title), Table(title="by class")
+    for column in ("score", "%"):
+        means.add_column(column, justify="left" if column == "score" else "right")
+    keys = list(dict.fromkeys(key.partition("/")[0] for key in scores if "/" in key))
+    names = list(dict.fromkeys(key.partition("/")[2] for key in scores if "/" in key))
+    for key, value in scores.items():
+        if "/" not in key:
+            means.add_row(key, cell(value))
+    classes.add_column("class")
+    for key in keys:
+        classes.add_column(key, justify="right")
+    for name in names:
+        classes.add_row(name, *(cell(scores.get(f"{key}/{name}")) for key in keys))
+    console = Console()
+    console.print(means)
+    if names:
+        console.print(classes)
+    console.print(description, style="dim", highlight=False)
+
+
+def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | None]:
+    """Height and width of the image of each annotation file."""
+    from PIL import Image
+
+    if images is None:
+        return [None] * len(files)
+    if not images.is_dir():
+        raise DataError(f"{images}: expected the folder of the images, found none. Fix: check --images.")
+    by_stem = {
+        path.stem: path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and not is_leftover(path.name)
+    }
+    sizes: list[tuple[int, int] | None] = []
+    for file in files:
+        if file.stem not in by_stem:
+            raise DataError(f"{images}/{file.stem}.jpg: expected the image of {file}, found none. Fix: check --images.")
+        try:
+            with Image.open(by_stem[file.stem]) as image:
+                sizes.append((image.height, image.width))
+        except OSError as error:
+            raise DataError(f"{by_stem[file.stem]}: expected an image, got: {error}. Fix: restore it.") from error
+    return sizes
+
+
+def _dataset(files: list[Path], sizes: list[tuple[int, int] | None]) -> Dataset:
+    """The annotations as the data pipeline has them, without images."""
+    examples = []
+    for index, (file, size) in enumerate(zip(files, sizes, strict=True)):
+        rows, (height, width) = read_rows(file), size or _UNKNOWN
+        dropped: Counter[str] = Counter()
+        boxes, kept = clean_boxes(rows.boxes, height, width, dropped)
+        ignore = clean_regions(rows.regions, height, width, dropped)
+        examples.append(Example(b"", boxes, rows.labels[kept], ignore, index, file.stem, height, width))
+    return dataset_from_examples(examples, CLASSES, name="visdrone")
+
+
+def _rows(found: list[FoundImage]) -> list[CocoRow]:
+    """Detections of known classes as COCO result rows."""
+    rows: list[CocoRow] = []
+    for index, image in enumerate(found):
+        columns = zip(image.boxes.tolist(), image.categories.tolist(), image.scores.tolist(), strict=True)
+        of_class = [column for column in columns if 1 <= column[1] <= len(CLASSES)]
+        rows += [
+            {"image_id": index, "category_id": category, "bbox": box, "score": score}
+            for box, category, score in of_class
+        ]
+    return rows

@@ -1,0 +1,28 @@
+"""An experiment as one immutable value: configuration, its JSON, what is fitted to its data."""
+
+from ugs_jax.experiment.config import Ema, Experiment, Network, detector_with
+from ugs_jax.experiment.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
+from ugs_jax.experiment.loss_weights import LossWeights
+from ugs_jax.experiment.optimizer import SGD, AdamW, Schedule, Stabilize
+from ugs_jax.experiment.parallel import Parallel
+from ugs_jax.experiment.serialize import from_json, to_json
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Ema",
+    "Experiment",
+    "Fitted",
+    "LossWeights",
+    "Network",
+    "Parallel",
+    "Schedule",
+    "Stabilize",
+    "anchors_for",
+    "build_detector",
+    "detector_with",
+    "fit_to",
+    "fitted_detector",
+    "from_json",
+    "to_json",
+]

@@ -1,0 +1,196 @@
+"""Pictures of detections: thin lines outside tiny objects, and a legend instead of text over them."""
+
+import math
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ugs_jax.report.plots.colors import IGNORED, box_color
+
+if typing.TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
+
+_SHORTEST_LONG_SIDE = 1280  # px; smaller images are enlarged by a whole factor
+_PAPER = (255, 255, 255)
+_INK = (31, 35, 40)
+
+
+class SheetRow(typing.NamedTuple):
+    """One image of a contact sheet: its objects, its ignore regions and what was found; boxes xyxy px of `image`."""
+
+    image: UInt8[np.ndarray, "height width 3"]
+    truth_boxes: Float[np.ndarray, "objects 4"]
+    truth_labels: Int[np.ndarray, " objects"]
+    ignore: Float[np.ndarray, "regions 4"]
+    boxes: Float[np.ndarray, "found 4"]
+    labels: Int[np.ndarray, " found"]
+    scores: Float[np.ndarray, " found"]
+
+
+def draw_detections(
+    image: UInt8[np.ndarray, "height width 3"],
+    boxes: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    classes: Sequence[str],
+    threshold: float = 0.25,
+) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
+    """Draws the detections that score at least `threshold` and a legend with the number of each class.
+
+    Args:
+      image: RGB.
+      boxes: xyxy, px of `image`.
+      labels: indices into `classes`.
+      scores: in [0, 1].
+      classes: names for the legend.
+      threshold: detections below are left out.
+
+    Returns:
+      RGB; images with a long side under 1280 px are enlarged by a whole factor, the legend lies below.
+    """
+    kept = scores >= threshold
+    scale = max(1, math.ceil(_SHORTEST_LONG_SIDE / max(image.shape[:2])))
+    canvas = _enlarge(image, (image.shape[1] * scale, image.shape[0] * scale))
+    _outline(canvas, boxes[kept] * scale, [box_color(int(k)) for k in labels[kept]], width=2)
+    counts = np.bincount(labels[kept], minlength=len(classes))
+    entries = [(f"{name} {counts[k]}", box_color(k)) for k, name in enumerate(classes) if counts[k]]
+    legend = _legend(canvas.width, entries, f"{int(kept.sum())} detections with score ≥ {threshold:g}")
+    return _stack([canvas, legend])
+
+
+def draw_contact_sheet(
+    rows: Sequence[SheetRow], classes: Sequence[str], threshold: float = 0.25, panel_width: int = 800
+) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
+    """Draws ground truth beside detections, one image a row, under a common legend.
+
+    Args:
+      rows: images with their objects and detections.
+      classes: names for the legend.
+      threshold: detections that score below are left out.
+      panel_width: px of each of the two columns.
+
+    Returns:
+      RGB; ignore regions are crossed out in grey.
+
+    Raises:
+      ValueError: without rows.
+    """
+    if not rows:
+        raise ValueError("contact sheet: expected at least one image, got none; give it some of the validation split")
+    gap = 8
+    strips = [_titles(panel_width, gap, ("ground truth", f"detections with score ≥ {threshold:g}"))]
+    present: set[int] = set()
+    for row in rows:
+        kept = row.scores >= threshold
+        present.update(row.truth_labels.tolist(), row.labels[kept].tolist())
+        left = _panel(row.image, row.truth_boxes, row.truth_labels, row.ignore, panel_width)
+        right = _panel(row.image, row.boxes[kept], row.labels[kept], row.ignore, panel_width)
+        strips += [_beside(left, right, gap), _blank(2 * panel_width + gap, gap)]
+    entries = [(classes[k], box_color(k)) for k in sorted(present)]
+    if any(len(row.ignore) for row in rows):
+        entries.append(("ignored region", IGNORED))
+    return _stack([*strips, _legend(2 * panel_width + gap, entries, "")])
+
+
+def _panel(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
+    """One image at the panel's width, its boxes drawn after resizing so that lines stay crisp."""
+    scale = width / image.shape[1]
+    canvas = _enlarge(image, (width, max(1, round(image.shape[0] * scale))))
+    _cross_out(canvas, ignore * scale)
+    _outline(canvas, boxes * scale, [box_color(int(k)) for k in labels], width=2 if scale >= 1 else 1)
+    return canvas
+
+
+def _enlarge(image: np.ndarray, size: tuple[int, int]) -> "Image":
+    from PIL import Image
+
+    canvas = Image.fromarray(image)
+    return canvas if canvas.size == size else canvas.resize(size, Image.Resampling.LANCZOS)
+
+
+def _outline(canvas: "Image", boxes: np.ndarray, colors: Sequence[tuple[int, int, int]], width: int) -> None:
+    """Draws lines just outside the boxes, so that an object a few px wide is not painted over."""
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(canvas)
+    for (x0, y0, x1, y1), color in zip(boxes.tolist(), colors, strict=True):
+        left, top = math.floor(x0) - width, math.floor(y0) - width
+        right, bottom = math.ceil(x1) + width - 1, math.ceil(y1) + width - 1
+        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=width)
+
+
+def _cross_out(canvas: "Image", regions: np.ndarray) -> None:
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(canvas)
+    for x0, y0, x1, y1 in regions.tolist():
+        draw.rectangle((x0, y0, x1, y1), outline=IGNORED, width=1)
+        draw.line((x0, y0, x1, y1), fill=IGNORED)
+        draw.line((x0, y1, x1, y0), fill=IGNORED)
+
+
+def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], title: str) -> "Image":
+    """Swatches with names, wrapped to `width`, after a title."""
+    from PIL import Image, ImageDraw
+
+    font, line, swatch = _font(18), 30, 16
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    places, x, y = [], 12.0, 6.0
+    for text, color in ([(title, None)] if title else []) + list(entries):
+        length = ruler.textlength(text, font=font) + (0 if color is None else swatch + 8)
+        if x > 12 and x + length > width - 12:
+            x, y = 12.0, y + line
+        places.append((x, y, text, color))
+        x += length + 24
+    strip = Image.new("RGB", (width, round(y) + line + 6), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    for x, y, text, color in places:
+        if color is not None:
+            draw.rectangle((x, y + 6, x + swatch, y + 6 + swatch), fill=color, outline=_INK)
+            x += swatch + 8
+        draw.text((x, y + line / 2), text, fill=_INK, font=font, anchor="lm")
+    return strip
+
+
+def _titles(panel_width: int, gap: int, titles: tuple[str, str]) -> "Image":
+    from PIL import ImageDraw
+
+    strip = _blank(2 * panel_width + gap, 34)
+    for i, title in enumerate(titles):
+        x = i * (panel_width + gap) + 4
+        ImageDraw.Draw(strip).text((x, 17), title, fill=_INK, font=_font(20), anchor="lm")
+    return strip
+
+
+def _font(size: int) -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib and has letters of most scripts."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _blank(width: int, height: int) -> "Image":
+    from PIL import Image
+
+    return Image.new("RGB", (width, height), _PAPER)
+
+
+def _beside(left: "Image", right: "Image", gap: int) -> "Image":
+    strip = _blank(left.width + gap + right.width, max(left.height, right.height))
+    strip.paste(left, (0, 0))
+    strip.paste(right, (left.width + gap, 0))
+    return strip
+
+
+def _stack(strips: Sequence["Image"]) -> np.ndarray:
+    canvas = _blank(strips[0].width, sum(strip.height for strip in strips))
+    top = 0
+    for strip in strips:
+        canvas.paste(strip, (0, top))
+        top += strip.height
+    return np.asarray(canvas)

@@ -1,0 +1,156 @@
+"""Notices when another process of a job is gone, and ends this one so that it can be started again."""
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ugs_jax.runs.preemption import RESUMABLE, PreemptedError
+
+_BEAT = 2.0
+_SILENT_FOR = 80.0  # seconds; JAX itself gives up after 100
+_SUSPECT_FOR, _WAIT = 3.5 * _BEAT, 6 * _BEAT  # after an error that a lost connection may have caused
+_PREFIX, _DONE = "ugs/alive/", "done"
+_LOST = ("gloo", "connection", "socket closed", "unavailable", "heartbeat", "nccl", "peer", "coordination", "deadline")
+
+
+class Companions:
+    """Context in which the end of another process ends this one, with a sentence and exit status RESUMABLE.
+
+    Every process counts in the store of JAX's coordination service and looks whether the others do. Without this, they
+    would wait for each other until JAX aborts them.
+
+    Args:
+      say: writes a line to the standard error.
+      leave: ends the process with an exit status; nothing that waits for the others may run then.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None, leave: Callable[[int], Any] = os._exit) -> None:
+        self._say = say or _write
+        self._leave = leave
+        self._client: Any = _client() if jax.process_count() > 1 else None
+        self._own, self._others = (
+            jax.process_index(),
+            [k for k in range(jax.process_count()) if k != jax.process_index()],
+        )
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="companions")
+
+    def __enter__(self) -> "Companions":
+        if self._client is not None:
+            now = time.monotonic()
+            self._seen = dict.fromkeys(self._others, ("", now))
+            self._trap_abort()
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._client is None:
+            return
+        if error is not None and not isinstance(error, KeyboardInterrupt) and _may_be_lost(error):
+            self._look_closer()
+        self._stopped.set()
+        if error is None or isinstance(error, PreemptedError):
+            self._thread.join(2 * _BEAT)
+            self._tell(_DONE)
+
+    def silent(self, seconds: float) -> int | None:
+        """Return the first process that has not counted for so long and has not said that it is done."""
+        now = time.monotonic()
+        late = (k for k, (word, since) in self._seen.items() if word != _DONE and now - since > seconds)
+        return next(late, None)
+
+    def _watch(self) -> None:
+        count = 0
+        while not self._stopped.wait(_BEAT):
+            count += 1
+            if not (self._tell(str(count)) and self._listen()):
+                return  # process 0, which has the store, is gone or done: JAX says so too
+            gone = self.silent(_SILENT_FOR)
+            if gone is not None:
+                self._end(gone)
+
+    def _tell(self, word: str) -> bool:
+        try:
+            self._client.key_value_set(f"{_PREFIX}{self._own}", word, allow_overwrite=True)
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    def _listen(self) -> bool:
+        try:
+            words = dict(self._client.key_value_dir_get(_PREFIX))
+        except (RuntimeError, ValueError):
+            return False
+        now = time.monotonic()
+        for other, (word, _) in list(self._seen.items()):
+            told = words.get(f"{_PREFIX}{other}", "")
+            if told != word:
+                self._seen[other] = (told, now)
+        return True
+
+    def _look_closer(self) -> None:
+        """Wait until it is clear whether a process is gone, and end if so."""
+        deadline = time.monotonic() + _WAIT
+        while time.monotonic() < deadline:
+            if not self._listen():
+                self._end(0)
+            gone = self.silent(_SUSPECT_FOR)
+            if gone is not None:
+                self._end(gone)
+            time.sleep(_BEAT / 4)
+
+    def _end(self, gone: int) -> None:
+        self._say(_sentence(gone))
+        self._leave(RESUMABLE)
+
+    def _trap_abort(self) -> None:
+        """JAX aborts in a thread of its own when process 0 is gone, which Python's handlers never see."""
+
+        def on_abort(number: int) -> None:
+            del number
+            gone = self.silent(_SUSPECT_FOR)
+            self._end(0 if gone is None else gone)
+
+        try:
+            handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(on_abort)
+            libc = ctypes.CDLL(None)
+            libc.signal.restype = ctypes.c_void_p
+            libc.signal(int(signal.SIGABRT), handler)
+            _KEPT.append(handler)
+        except (OSError, AttributeError):
+            return
+
+
+_KEPT: list[Any] = []
+"""Handlers that C holds: they have to live as long as the process."""
+
+
+def _sentence(gone: int) -> str:
+    return f"ugs: process {gone} is gone; start all again with the same command"
+
+
+def _write(line: str) -> None:
+    os.write(2, f"{line}\n".encode())
+
+
+def _client() -> Any:
+    """The connection to JAX's coordination service, for which there is no public name; None where it has moved."""
+    try:
+        from jax._src import distributed
+
+        client = distributed.global_state.client
+        return client if hasattr(client, "key_value_dir_get") else None
+    except (ImportError, AttributeError):
+        return None
+
+
+def _may_be_lost(error: BaseException) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(word in text for word in _LOST)

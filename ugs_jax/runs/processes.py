@@ -1,0 +1,148 @@
+"""Several processes as one program: who writes, and agreeing on what the first of them sees."""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ugs_jax.runs.local_devices import local_devices
+
+_PART, _LEAST = 1 << 26, 1 << 8
+"""Bytes that are sent at once, at most and at least."""
+
+
+def join_processes(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, *, timeout: float = 300
+) -> None:
+    """Make this process one of a job, before anything is computed; see `jax.distributed.initialize`.
+
+    Without arguments the cluster is asked: Cloud TPU, GKE, Slurm, Open MPI. Which GPUs of the host it takes there, says
+    `local_devices`.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      processes: how many there are.
+      process: number of this one, from 0.
+      timeout: seconds to wait for the others.
+
+    Raises:
+      ValueError: some of the three are given and others not, or no cluster is found; a number or address that cannot
+        be.
+      ConnectionError: the other processes cannot be reached.
+    """
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise ValueError(
+            f"expected --coordinator, --processes and --process together, or none of them; got no "
+            f"{' and no '.join(f'--{name}' for name in missing)}; give all three, or --distributed alone in a cluster"
+        )
+    if coordinator is not None and processes is not None and process is not None:
+        _reach(coordinator, processes, process, timeout)
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, local_device_ids=local_devices(), initialization_timeout=int(timeout)
+        )
+    except ValueError as error:
+        raise ValueError(
+            "--distributed: expected a cluster that says how many processes there are and where the first one is "
+            f"(Cloud TPU, GKE, Slurm's srun, Open MPI's mpirun), got none: {error} On one host leave --distributed "
+            "out; on hosts that know nothing of each other give --coordinator HOST:PORT, --processes and --process"
+        ) from error
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"expected to join the other processes, got: {error} Start all of them anew, with the same command"
+        ) from error
+
+
+def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
+    """Look whether process 0 can be reached: where it cannot, JAX ends the process, and says it to programmers."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(
+            f"--coordinator: expected HOST:PORT of process 0, got {coordinator!r}; add a free port of that host, as in "
+            f"{host or coordinator}:1234"
+        )
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"--process: expected a number from 0 to {processes - 1}, got {process}; --processes counts all, and the "
+            "first is 0"
+        )
+    try:
+        if process == 0:
+            socket.create_server(("", int(port))).close()
+        else:
+            _wait_for(host.strip("[]"), int(port), timeout)
+    except OSError as error:
+        raise ConnectionError(
+            f"--coordinator {coordinator}: expected {'a free port here' if process == 0 else 'to reach process 0'}, "
+            f"got: {error}. Give the first host's name or address and a free port that no firewall closes, and start "
+            f"all processes within {timeout:g} s"
+        ) from error
+
+
+def _wait_for(host: str, port: int, timeout: float) -> None:
+    deadline, told = time.monotonic() + timeout, False
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=min(10, timeout)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                print(f"waiting for process 0 at {host}:{port}, {timeout:g} s at most", flush=True)
+                told = True
+            time.sleep(min(1, timeout))
+        else:
+            return
+
+
+def is_first_process() -> bool:
+    """Whether this process writes for all."""
+    return jax.process_index() == 0
+
+
+def in_first_process(act: Callable[[], Any]) -> Any:
+    """What `act` returns in the first process, a JSON value, in every process; all have to call this, and wait for it.
+
+    Raises:
+      ValueError: `act` raised something in the first process, which itself raises that.
+    """
+    if jax.process_count() == 1:
+        return act()
+    error: Exception | None = None
+    answer = b""
+    if is_first_process():
+        try:
+            answer = json.dumps({"answer": act()}).encode()
+        except Exception as raised:  # noqa: BLE001 - the others wait for an answer, whatever happened
+            error, answer = raised, json.dumps({"error": str(raised)}).encode()
+    told = json.loads(from_first_process(answer))
+    if error is not None:
+        raise error
+    if "error" in told:
+        raise ValueError(f"process 0: {told['error']}")
+    return told["answer"]
+
+
+def from_first_process(data: bytes) -> bytes:
+    """What the first process gives, in every process; all have to call this. What the others give is not looked at."""
+    if jax.process_count() == 1:
+        return data
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data) // _PART)))
+    rest = int(multihost_utils.broadcast_one_to_all(np.int32(len(data) % _PART)))
+    parts = []
+    for start in range(0, size * _PART + rest, _PART):
+        length = min(_PART, size * _PART + rest - start)
+        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)  # few shapes, so few programs
+        if is_first_process():
+            padded[:length] = np.frombuffer(data, np.uint8, length, start)
+        told = multihost_utils.broadcast_one_to_all(padded.view(np.uint32))  # as integers: a sum would make -0.0 to 0.0
+        parts.append(np.asarray(told).view(np.uint8)[:length].tobytes())
+    return b"".join(parts)

@@ -1,0 +1,291 @@
+"""The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
+
+import errno
+import fcntl
+import json
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ugs_jax.atomic import append_whole, write_atomically
+from ugs_jax.evaluation import DEFAULT_PROTOCOL
+from ugs_jax.experiment.config import Experiment
+from ugs_jax.experiment.fitting import Fitted
+from ugs_jax.experiment.identity import describe_data, differences
+from ugs_jax.experiment.serialize import fitted_from, fitted_to_json, from_json, to_json
+from ugs_jax.report import read_rows
+from ugs_jax.runs.event_log import EventLog
+from ugs_jax.runs.versions import versions
+
+_logger = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems say that know no locks, as some do that are on a network."""
+
+
+class RunFolder:
+    """Files of one run.
+
+    Args:
+      path: made where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._events: EventLog | None = None
+        self._lock: int | None = None
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.jsonl`: one JSON object a line, `kind` train or eval."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        """`timing.jsonl`: how fast it went, which is another every time; the metrics are the same to the bit."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def check(self, experiment: Experiment, *, resume: bool) -> None:
+        """Look whether the experiment may be trained here, before anything costs time.
+
+        Raises:
+          FileExistsError: a run is there already and `resume` is not set, or there are remains of one.
+          ValueError: the run there has another config; names the fields.
+        """
+        if not self.begun:
+            left = [path for path in (self.metrics_file, *self.checkpoints.glob("*/[0-9]*")) if path.exists()]
+            if left:
+                raise FileExistsError(
+                    f"{self.path}: expected no run or a whole one, found {left[0].name} without a config.json; "
+                    "choose another --folder"
+                )
+            return
+        if not resume:
+            raise FileExistsError(
+                f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
+            )
+        there = self._read_config().get("experiment")
+        there = json.loads(json.dumps(to_json(from_json(there, str(self._config_file)))))  # with fields that are new
+        now = json.loads(json.dumps(to_json(experiment)))
+        if found := differences(there, now):
+            raise ValueError(
+                f"{self._config_file}: expected the config of the run to be resumed, but {'; '.join(found)}. "
+                "Use the original settings or another --folder"
+            )
+
+    def claim(self, experiment: Experiment, *, resume: bool) -> None:
+        """`check`, and `lock`.
+
+        Raises:
+          FileExistsError, ValueError: see `check`.
+          BlockingIOError: see `lock`.
+        """
+        self.check(experiment, resume=resume)
+        self.lock()
+
+    def begin(self, experiment: Experiment, command: str, fitted: Fitted, *, resume: bool) -> None:
+        """Make the folder and write `config.json`, or check that the one there is of this experiment.
+
+        Args:
+          experiment: what will be trained.
+          command: how.
+          fitted: of the detector; kept so that the run can be used without its data set.
+          resume: continue a run that is there.
+
+        Raises:
+          FileExistsError, ValueError: see `check`.
+          OSError: the file cannot be written.
+        """
+        self.check(experiment, resume=resume)
+        if self.begun:
+            return
+        summary = {
+            "name": experiment.name,
+            "seed": experiment.seed,
+            "dataset": describe_data(experiment),
+            "classes": list(experiment.data.classes),
+            "image_size": list(experiment.loader.image_size),
+            "localization": str(experiment.localization),
+            "network": experiment.network.describe(),
+            **fitted_to_json(fitted),
+            "epochs": experiment.epochs,
+            "batch_size": experiment.loader.batch_size,
+            "protocol": DEFAULT_PROTOCOL.describe(),
+            "command": command,
+            "versions": versions(),
+            "experiment": to_json(experiment),
+        }
+        with _explained(self._config_file):
+            write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self._config_file.exists()
+
+    def read_fitted(self, experiment: Experiment) -> Fitted:
+        """Anchors and objective that the run was begun with.
+
+        Args:
+          experiment: of the run; older versions wrote down its anchors only.
+
+        Raises:
+          FileNotFoundError: the folder holds no run.
+          ValueError: anchors that are no positive (w, h) for every level.
+        """
+        return fitted_from(
+            {"fitted_localization": to_json(experiment.localization), **self._read_config()}, str(self._config_file)
+        )
+
+    def read_classes(self) -> tuple[str, ...]:
+        """Class names the run was begun with.
+
+        Raises:
+          FileNotFoundError: the folder holds no run.
+          ValueError: the config has none.
+        """
+        classes = self._read_config().get("classes")
+        if not isinstance(classes, list) or not classes:
+            raise ValueError(f'{self._config_file}: expected "classes", a list of names, got {classes!r}')
+        return tuple(str(name) for name in classes)
+
+    def lock(self) -> None:
+        """Keep other processes from training here; ends with `close`, or with this process however it ends.
+
+        Raises:
+          BlockingIOError: another process trains here.
+          OSError: the folder cannot be made or written.
+        """
+        file = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise OSError(
+                f"{self.path}: expected a folder that can be written, got: {error.strerror}; choose another --folder, "
+                "or change who may write there"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                _logger.warning(
+                    "%s: expected a file system with locks, got: %s. The run goes on without; take care that no other "
+                    "is started in this folder, or choose a --folder on another disk.", self.path, error.strerror,
+                )  # fmt: skip
+                return
+            if not isinstance(error, BlockingIOError):
+                raise
+            holder = file.read_text() or "of unknown number"
+            os.close(self._lock)
+            self._lock = None
+            raise BlockingIOError(
+                f"{self.path}: expected no other run here, but process {holder} is writing to it; wait for it, stop "
+                "it, or choose another --folder"
+            ) from error
+        os.truncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop rows after `step`, and a last one cut short: a resumed run writes them again.
+
+        Raises:
+          RunError: a damaged row elsewhere.
+          OSError: a file cannot be written; it is as it was.
+        """
+        for file in (self.metrics_file, self.timing_file):
+            if file.exists():
+                rows = [row for row in read_rows(file) if row["step"] <= step]
+                with _explained(file):
+                    write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def write(self, kind: str, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """Append a row to the metrics (kind `timing`: to the timing) and the event files; NaN becomes null.
+
+        Raises:
+          OSError: a file cannot be written; no half of a row is left.
+        """
+        row = {name: _number(value) for name, value in values.items()}
+        file = self.timing_file if kind == "timing" else self.metrics_file
+        line = json.dumps({"kind": kind, "step": step, "epoch": round(epoch, 4), **row}) + "\n"
+        with _explained(file):
+            append_whole(file, line.encode())
+        with _explained(self.path / "events.out.tfevents.*"):
+            if self._events is None:
+                self._events = EventLog(self.path)
+            for name, value in row.items():
+                if value is not None:
+                    self._events.add(f"{kind}/{name}", value, step)
+            if kind == "eval":
+                self._events.flush()
+
+    def close(self) -> None:
+        """Finish the event files and let others write here."""
+        if self._events is not None:
+            try:
+                self._events.close()
+            except OSError as error:
+                _logger.warning(
+                    "%s: the event file could not be finished: %s; metrics.jsonl is whole", self.path, error
+                )
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def _config_file(self) -> Path:
+        return self.path / "config.json"
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            config = json.loads(self._config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path}: expected a run folder with a config.json, found none; give what `ugs train` wrote"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self._config_file}:{error.lineno}: expected JSON, got {error.msg}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{self._config_file}: expected a JSON object, got {type(config).__name__}")
+        return config
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment of a run folder.
+
+    Raises:
+      FileNotFoundError: the folder holds no run.
+      ValueError: a config that this version cannot read.
+    """
+    run = RunFolder(path)
+    experiment = from_json(run._read_config().get("experiment"), str(run._config_file))
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f'{run._config_file}: expected an "experiment", got {type(experiment).__name__}')
+    return experiment
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """What to do about a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{file}: expected to be able to write, got: {error.strerror or error}. Make room or give write "
+            "permission, then go on with --resume; what was written before is as it was"
+        ) from error
+
+
+def _number(value: Any) -> float | int | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(value)

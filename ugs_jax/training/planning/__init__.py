@@ -1,1 +1,0 @@
-"""Plans: what training takes on accelerators that are not here."""
