@@ -1,9 +1,8 @@
-"""Check my Hessian: a derivative worked out on paper, compared with automatic differentiation over a wide domain.
+"""Check my Hessian: compare a derivative worked out on paper with automatic differentiation over a wide domain.
 
     python docs/tutorials/check_my_hessian.py
 
-The same list in a file of yours is checked by `ugs verify FILE`, which exits 0 only if
-every form holds.
+`ugs verify FILE` checks the same list in a file of yours. It exits 0 only if every form holds.
 """
 
 from dataclasses import replace
@@ -15,17 +14,17 @@ import numpy as np
 from ugs_jax import curvature, losses
 from ugs_jax.curvature import Equation, closed_forms, table, verify
 
-# 1. A loss somebody wants to use: the log of the ratio of areas, squared. On paper, by the predicted width ŵ:
-#    ∂/∂ŵ = 2 log(ŵĥ/(wh)) / ŵ and, hastily, ∂²/∂ŵ² = 2/ŵ².
+# 1. The loss is the squared log of the ratio of areas. Its derivative by the predicted width ŵ is, on paper,
+#    ∂/∂ŵ = 2 log(ŵĥ/(wh)) / ŵ. The second one was worked out in haste: ∂²/∂ŵ² = 2/ŵ².
 
 
 def log_area(predicted_w, h, w):
-    """(log ŵ·h − log w·h)², dimensionless."""
+    """Return (log ŵ·h − log w·h)², dimensionless."""
     return (jnp.log(predicted_w * h) - jnp.log(w * h)) ** 2
 
 
 def draw(rng, count):
-    """Sides from 0.5 to 2000 px, the prediction up to e times too small or too large."""
+    """Draw sides from 0.5 to 2000 px, and predictions up to e times too small or too large."""
     w, h = np.exp(rng.uniform(np.log(0.5), np.log(2000), (2, count)))
     return {"predicted_w": w * np.exp(rng.uniform(-1, 1, count)), "w": w, "h": h}
 
@@ -44,12 +43,12 @@ hasty = Equation(
 print(table([verdict]), "\nworst at", verdict.worst, "\n")
 assert not verdict.exact_holds
 
-# 2. The product rule had been forgotten: the numerator moves too.
+# 2. The product rule was forgotten: the numerator depends on ŵ, too.
 right = replace(
     hasty,
     exact=lambda predicted_w, w: 2 * (1 - jnp.log(predicted_w / w)) / predicted_w**2,
-    printed=hasty.exact,  # kept beside it, as the supplement's printed forms are
-    bound=lambda predicted_w: 4 / predicted_w**2,  # as no prediction is smaller than w/e
+    printed=hasty.exact,  # checked as well, like the supplement's printed forms
+    bound=lambda predicted_w: 4 / predicted_w**2,  # because no prediction is smaller than w/e
     remark="lacks the derivative of the logarithm",
 )
 (verdict,) = verify([right])
@@ -58,7 +57,7 @@ assert verdict.exact_holds
 assert verdict.bound_holds
 assert not verdict.printed_holds
 
-# 3. Hessians of whole boxes: any loss of boxes, a million at once, in float64 without switching the session to it.
+# 3. Hessians of whole boxes, for any loss of boxes and up to millions at once, in float64. The session stays in float32.
 rng = np.random.default_rng(0)
 corner, sides = rng.uniform(0, 600, (1000, 2)), np.exp(rng.uniform(np.log(4), np.log(64), (1000, 2)))
 targets = np.concatenate([corner, corner + sides], axis=1)
@@ -70,7 +69,7 @@ np.testing.assert_allclose(exact, formula, rtol=1e-9, atol=1e-12)
 assert exact.dtype == np.float64
 assert not jax.config.jax_enable_x64
 
-# 4. And how steep that is: the bound 22/s², s the short side, that `ugs verify` prints in row A2.
+# 4. The largest curvature stays below the bound 22/s², with s the short side, which `ugs verify` prints in row A2.
 steepest = np.linalg.eigvalsh(exact)[:, -1]
 short = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
 for low, high in ((4, 8), (8, 16), (16, 32), (32, 80)):

@@ -1,8 +1,8 @@
-"""Why small boxes diverge: one learning rate, boxes of 4 to 64 px, and what 2/curvature says beforehand.
+"""Why small boxes diverge: train boxes of 4 to 64 px with one learning rate, and predict the result from 2/curvature.
 
     python docs/tutorials/why_small_boxes_diverge.py [PICTURE]
 
-The picture, drawn if a name is given, is that of `ugs curvature`.
+With PICTURE, the script also draws the figure of `ugs curvature` into that file.
 """
 
 import sys
@@ -19,33 +19,33 @@ from ugs_jax.stabilize import stabilize_loss
 WIDTHS = np.array([4.0, 8.0, 16.0, 32.0, 64.0], np.float32)
 STEPS = 400
 
-# Squares at the origin, predicted a quarter of their width too far right and 20 % too large.
+# The targets are squares at the origin. Predictions are a quarter of a width too far right and 20 % too large.
 sides = np.stack([WIDTHS, WIDTHS], axis=1)
 targets = jnp.asarray(np.concatenate([-sides / 2, sides / 2], axis=1))
 start = targets * 1.2 + jnp.asarray(WIDTHS)[:, None] / 4 * jnp.array([1.0, 0.0, 1.0, 0.0])
 
 
 def l2(predicted: jax.Array, target: jax.Array) -> jax.Array:
-    """L2 in anchor encoding, the anchor being the target: Σ (Δcentre/w)² + Σ log²(ŵ/w), [..., 4] px → [...]."""
+    """Return L2 in anchor encoding with the target as anchor: Σ (Δcentre/w)² + Σ log²(ŵ/w), [..., 4] px → [...]."""
     return losses.l2(boxes.encode(predicted, boxes.Anchors.from_boxes(target)), jnp.zeros(4))
 
 
 def descend(loss, rate: float) -> np.ndarray:
-    """IoU of every box with its target after STEPS of gradient descent in px; NaN counts as 0."""
+    """Return the IoU of every box with its target after STEPS of gradient descent in px; NaN counts as 0."""
     gradient = jax.grad(lambda b: loss(b, targets).sum())
     final = jax.jit(lambda b: jax.lax.fori_loop(0, STEPS, lambda _, b: b - rate * gradient(b), b))(start)
     return np.nan_to_num(np.asarray(boxes.iou(final, targets)))
 
 
-# 1. Before the first step: the curvature says up to which rate a box can be trained. It falls by 4 from size to size.
+# 1. Before the first step, 2/curvature is the highest learning rate that a box tolerates. It grows by 4 with each size.
 steepest = curvature.eigenvalues(l2, start, targets)[:, -1]
 limits = 2 / np.asarray(steepest)
 print("width, px        ", *(f"{w:8.0f}" for w in WIDTHS))
 print("2/curvature, px² ", *(f"{limit:8.1f}" for limit in limits))
 np.testing.assert_allclose(limits[1:] / limits[:-1], 4, rtol=1e-4)
 
-# 2. What comes of it. A rate safe for the smallest box leaves the largest where it was; one that moves the largest
-#    throws the small ones off.
+# 2. A rate that is safe for the smallest box hardly moves the largest. A rate that trains the largest makes the small
+#    ones diverge.
 safe, fast = 0.2 * float(limits[0]), 0.2 * float(limits[-1])
 slow, wild = descend(l2, safe), descend(l2, fast)
 print(f"IoU, rate {safe:6.2f} ", *(f"{iou:8.2f}" for iou in slow))
@@ -54,13 +54,13 @@ assert slow[0] > 0.95 > slow[-1]
 assert wild[-1] > 0.95
 assert wild[0] < 0.5
 
-# 3. The same rate with the gradient of every box limited by that box's own exact Hessian: all arrive.
+# 3. The same rate works for all boxes if the gradient of each is limited by its own exact Hessian.
 limited = descend(stabilize_loss(l2, max_curvature=1 / fast), fast)
 print("  … each limited ", *(f"{iou:8.2f}" for iou in limited))
 assert (limited > 0.95).all()
 
-# 4. UGS: what is trained are logits over a grid of offsets. The gradient is p − p*, the curvature at most ½, and no
-#    width appears in either. (Here with the paper's grid, the unit being the anchor's side.)
+# 4. UGS trains logits over a grid of offsets. The gradient is p − p* and the curvature at most ½. Neither depends on the
+#    width. (The grid is the paper's, and its unit is the anchor's side.)
 grid = interval_grid(alpha=2.0, beta=1.0, n=10)
 anchors = boxes.Anchors.from_boxes(start)
 offsets = boxes.encode(targets, anchors)
