@@ -57,7 +57,7 @@ assert verdict.exact_holds
 assert verdict.bound_holds
 assert not verdict.printed_holds
 
-# 3. Hessians of whole boxes, for any loss of boxes and up to millions at once, in float64. The session stays in float32.
+# 3. Hessians of whole boxes, for any loss of boxes, in float64, while the session stays in float32.
 rng = np.random.default_rng(0)
 corner, sides = rng.uniform(0, 600, (1000, 2)), np.exp(rng.uniform(np.log(4), np.log(64), (1000, 2)))
 targets = np.concatenate([corner, corner + sides], axis=1)

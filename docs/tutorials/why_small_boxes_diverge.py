@@ -1,4 +1,4 @@
-"""Why small boxes diverge: train boxes of 4 to 64 px with one learning rate, and predict the result from 2/curvature.
+"""Why small boxes diverge: train boxes of 4 to 64 px at one learning rate, as 2/curvature predicts.
 
     python docs/tutorials/why_small_boxes_diverge.py [PICTURE]
 
@@ -59,8 +59,8 @@ limited = descend(stabilize_loss(l2, max_curvature=1 / fast), fast)
 print("  … each limited ", *(f"{iou:8.2f}" for iou in limited))
 assert (limited > 0.95).all()
 
-# 4. UGS trains logits over a grid of offsets. The gradient is p − p* and the curvature at most ½. Neither depends on the
-#    width. (The grid is the paper's, and its unit is the anchor's side.)
+# 4. UGS trains logits over a grid of offsets. The gradient is p − p* and the curvature at most ½, for any width.
+#    (The grid is the paper's, and its unit is the anchor's side.)
 grid = interval_grid(alpha=2.0, beta=1.0, n=10)
 anchors = boxes.Anchors.from_boxes(start)
 offsets = boxes.encode(targets, anchors)
