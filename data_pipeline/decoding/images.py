@@ -109,7 +109,7 @@ def check_complete(data: bytes, name: str) -> None:
 def _decode_by_pillow(data: bytes, name: str) -> np.ndarray:
     try:
         return decode_by_pillow(data)
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, MemoryError) as error:
+    except Exception as error:  # of a damaged file, Pillow raises errors of any kind
         stored = _by_opencv(data)
         if stored is not None and stored.dtype not in (np.uint8, np.uint16):
             _to_uint8(stored, name)

@@ -3,8 +3,9 @@
 import io
 import warnings
 
-_TAG = 274
-_TURNED = (5, 6, 7, 8)
+ORIENTATION = 274
+TURNED = (5, 6, 7, 8)
+"""Values of the EXIF tag `ORIENTATION` that turn an image by 90°."""
 
 
 def is_turned(data: bytes) -> bool:
@@ -15,6 +16,6 @@ def is_turned(data: bytes) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                return image.getexif().get(_TAG) in _TURNED
+                return image.getexif().get(ORIENTATION) in TURNED
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError):
         return False

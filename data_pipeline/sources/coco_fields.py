@@ -93,8 +93,7 @@ def corners(where: str, entry: dict[str, Any], summary: Counter[str]) -> list[fl
     bbox, outline = entry.get("bbox"), entry.get("segmentation")
     if outline and (bbox is None or bbox == []):
         return _from_outline(where, outline, summary)
-    numbers = isinstance(bbox, list) and all(value is None or _is_number(value) for value in bbox)
-    if not numbers or len(bbox) != 4:
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(value is None or _is_number(value) for value in bbox):
         raise DataError(
             f"{where}: expected 'bbox' to be four numbers, x, y, width and height in px, got {short(bbox)}. "
             "Fix: correct it."
@@ -130,7 +129,9 @@ def _rotation(entry: dict[str, Any]) -> float:
     """CVAT writes degrees into the attributes, and the box before it is turned."""
     attributes = entry.get("attributes")
     value = attributes.get("rotation") if isinstance(attributes, dict) else entry.get("rotation")
-    return float(value) % 180 if _is_number(value) and math.isfinite(value) else 0.0
+    if not isinstance(value, int | float) or not _is_number(value) or not math.isfinite(value):
+        return 0.0
+    return float(value) % 180
 
 
 def _is_flag(value: Any) -> bool:
@@ -138,8 +139,6 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and _fits_float(value)
-
-
-def _fits_float(value: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
     return isinstance(value, float) or abs(value) < 10**300

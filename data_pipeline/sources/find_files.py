@@ -51,17 +51,18 @@ def find_files(folder: Path, names: Sequence[str], summary: Counter[str]) -> tup
     if not missing:
         return found, None
     index: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for path in _files(folder):
-        index[_plain(path.name)].append(path)
+    for file in _files(folder):
+        index[_plain(file.name)].append(file)
     exact = {str(found[place]) for place in set(range(len(names))) - set(missing)}
-    meant = {place: file for place in missing if (file := _match(names[place], index)) is not None}
+    matches = {place: _match(names[place], index) for place in missing}
+    meant = {place: str(file) for place, file in matches.items() if file is not None}
     times = Counter(meant.values())
     example = None
-    for place, file in meant.items():
-        if times[file] == 1 and str(file) not in exact:
-            found[place] = str(file)
+    for place, other in meant.items():
+        if times[other] == 1 and other not in exact:
+            found[place] = other
             summary[RENAMED] += 1
-            example = example or f"{names[place]!r} is read from {str(file)!r}"
+            example = example or f"{names[place]!r} is read from {other!r}"
     return found, example
 
 

@@ -59,6 +59,7 @@ def _box_of_runs(runs: dict[str, Any]) -> list[float] | None:
     sizes = isinstance(size, list) and len(size) == 2 and all(_is_whole(side) and 0 < side < 2**20 for side in size)
     if not sizes or not isinstance(counts, str | list):
         raise ValueError(f"expected run lengths as 'size' [height, width] and 'counts', got {_short(runs)}")
+    assert isinstance(size, list)
     height, width = size
     if isinstance(counts, list):
         if not all(_is_whole(count) and count >= 0 for count in counts) or sum(counts) != height * width:

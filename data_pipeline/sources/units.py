@@ -1,7 +1,5 @@
 """Boxes that are not what a file's format says: corners in place of widths, fractions in place of px."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from data_pipeline.errors import DataError
@@ -63,5 +61,5 @@ def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(a - b) <= _TOLERANCE * np.maximum(np.abs(a), np.abs(b)))
 
 
-def _shown(box: Sequence[float]) -> str:
+def _shown(box: np.ndarray) -> str:
     return f"[{', '.join(f'{value:g}' for value in box)}]"

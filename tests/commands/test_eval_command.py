@@ -92,7 +92,10 @@ def test_of_images_without_annotations_only_the_submission_is_written(run, capsy
 def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch, capsys):
     run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
-    assert "split: expected" in capsys.readouterr().err
+    assert (
+        "--split test: expected a run on VisDrone, which alone has test, got one on TinyScenes"
+        in capsys.readouterr().err
+    )
 
 
 def test_tiles_and_mirror_images_are_scored_under_a_name_of_their_own(run, monkeypatch):

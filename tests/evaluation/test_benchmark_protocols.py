@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation import test_coco_scoring as by_hand
+from tests.reference.coco_by_hand import average_precision
 from ugs_jax.evaluation import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON, CocoScorer, Protocol
 
 
@@ -58,13 +59,17 @@ def test_ai_tod_counts_fifteen_hundred_detections():
 
 
 @pytest.mark.parametrize("protocol", [COCO, AI_TOD, SODA_D, TINY_PERSON], ids=lambda protocol: protocol.name)
-def test_scores_equal_an_independent_evaluation(protocol):
+def test_scores_of_a_data_set_equal_an_independent_evaluation(protocol):
+    """Ignore regions of a data set belong to every class: crowds of COCO and AI-TOD, ignored objects of the others."""
     images, rows = by_hand.random_case(seed=11, images=6)
+    mark = "iscrowd" if protocol in (COCO, AI_TOD) else "ignore"
+    content = as_coco_file(images, mark)
+    rules = {"crowds": ("iscrowd",), "ignores": ("ignore",), "by_share": protocol is TINY_PERSON}
 
     def mean(which, low, high, cap, thresholds=protocol.iou_thresholds):
         cells = [
-            by_hand.reference_ap(images, rows, label, t, low, min(high, 1e5), cap)
-            for label in (0, 1)
+            average_precision(content, rows, category, low, min(high, 1e5), t, cap, **rules)
+            for category in (1, 2)
             for t in thresholds
         ]
         cells = [cell[which] for cell in cells if cell is not None]
@@ -81,6 +86,20 @@ def test_scores_equal_an_independent_evaluation(protocol):
     assert 0.05 < expected["ap"] < 0.95
     for key, value in expected.items():
         assert got[key] == pytest.approx(value, abs=1e-9), key  # the same ratios of integers, summed in another order
+
+
+def as_coco_file(images, mark):
+    annotations = []
+    for index, (boxes, labels, regions) in enumerate(images):
+        entries = [(box, [label + 1], {}) for box, label in zip(boxes, labels, strict=True)]
+        entries += [(box, [1, 2], {mark: 1}) for box in regions]
+        for (left, top, right, bottom), categories, marks in entries:
+            bbox = [left, top, right - left, bottom - top]
+            annotations += [
+                {"image_id": index, "category_id": category, "bbox": bbox, "area": bbox[2] * bbox[3], **marks}
+                for category in categories
+            ]
+    return {"images": [{"id": index} for index in range(len(images))], "annotations": annotations}
 
 
 SIDES = {

@@ -44,8 +44,10 @@ def random_case(seed, images=5, classes=2):
                 near[2:] = np.maximum(near[2:], 1) // int(rng.choice([1, 1, 1, 2]))
                 near[2:] = np.maximum(near[2:], 1)
                 rows.append((image, category, near.tolist()))
-        for _ in range(rng.integers(0, 5)):
-            rows.append((image, int(rng.integers(classes)) + 1, [*(2 * rng.integers(0, 30, 2)).tolist(), 8, 8]))
+        rows += [
+            (image, int(rng.integers(classes)) + 1, [*(2 * rng.integers(0, 30, 2)).tolist(), 8, 8])
+            for _ in range(rng.integers(0, 5))
+        ]
     distinct = [rows[place] for place in rng.permutation(len(rows))]
     scores = rng.choice([0.2, 0.5, 0.5, 0.7, 0.9], len(distinct)).tolist()
     results = {

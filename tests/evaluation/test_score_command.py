@@ -86,7 +86,7 @@ def test_coco_results_are_scored_by_visdrone_with_crowds_as_ignored_regions(trut
     assert got["ar1"] == pytest.approx(1.0)  # what lies in the region takes no place
 
 
-@pytest.mark.parametrize("protocol", ["default", "aitod", "sodad", "tinyperson"])
+@pytest.mark.parametrize("protocol", ["default", "aitod", "tinyperson"])
 def test_every_protocol_scores_coco_results(truth, tmp_path, capsys, protocol):
     got = scored(capsys, write_results(tmp_path, RESULTS), "--truth", truth, "--protocol", protocol)
     assert got["ap50"] == pytest.approx(1.0)

@@ -86,6 +86,15 @@ def test_the_submission_of_a_run_scores_as_the_run_does(visdrone, tmp_path):
     assert again.score() == scorer.score()
 
 
+def test_images_whose_names_differ_in_suffix_or_folder_only_are_told_apart():
+    image = Example(b"", np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros((0, 4), np.float32), 0, "", 9, 9)
+    names = ["x.png", "x.jpg", "s1/x.png", "s1_x.png", "x-2.png"]
+    data = dataset_from_examples([image._replace(file_name=name) for name in names], ["a"])
+    found = image_names(data)
+    assert found == ["x", "x-3", "s1_x", "s1_x-2", "x-2"]
+    assert len(set(found)) == len(names)
+
+
 def test_annotations_of_another_split_are_refused(visdrone):
     nothing = TruthImage(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))
     with pytest.raises(ValueError, match="expected annotations of 2 images, got 1"):

@@ -3,16 +3,18 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import LoaderOptions
+from data_pipeline import CocoJson, DataError, LoaderOptions
 from tests.reference.assignment_by_hand import positives
 from tests.training.toy import toy_experiment, toy_runs
 from ugs_jax.experiment import LossWeights, Network, fit_to
 from ugs_jax.experiment.fitting import sample_targets
 from ugs_jax.objectives import UGS, FittedGrid, Grid, GridPoints
 from ugs_jax.runs import load_for_inference, read_experiment
+from ugs_jax.runs.setup import open_splits
 from ugs_jax.training import train
 
 FITTED = UGS(FittedGrid(4), FittedGrid(4, rule="interval"), um=None, refinement=None)
@@ -68,6 +70,21 @@ def test_without_a_box_that_is_learned_grids_cannot_be_fitted(experiment, datase
     far = replace(experiment, network=Network("p", p2=False, anchors=(((900.0, 900.0),) * 3,) * 3))
     with pytest.raises(ValueError, match=r"expected boxes that anchors may learn, got none of \d+; use larger images"):
         fit_to(far, dataset)
+
+
+def test_a_data_set_without_objects_says_what_was_left_out(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((24, 32, 3), np.uint8))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 5]}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    data = CocoJson(tmp_path, tmp_path / "all.json", tmp_path, tmp_path / "all.json")
+    with pytest.raises(
+        DataError, match=r"expected objects to learn, got none in 1 images; left out: 1 boxes with a side"
+    ):
+        open_splits(data, tmp_path / "cache")
 
 
 def test_a_run_keeps_its_grids(experiment, dataset, tmp_path):

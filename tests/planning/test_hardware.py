@@ -21,12 +21,30 @@ def test_a_layout_that_does_not_exist_is_refused_with_one_that_does(monkeypatch)
         ("v5ee:2x2", "no figures for a chip 'v5ee'; did you mean 'v5e'"),
         ("abacus:1", "known are v4, v5e, v5p, v6e, a100, h100, h200"),
         ("v5e", "expected a layout, as in v5e:4x4, got ''"),
+        ("v5litepod-100", "expected an accelerator type that exists, got 100 chips; or give a layout, as in v5e:4x4"),
+        ("v5p-7", "expected an accelerator type that exists, got 7 cores"),
         ("v5p:2x0x1", "expected a layout, as in v5p:2x2x1, got '2x0x1'"),
     ],
 )
 def test_a_misspelt_topology_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         parse_topology(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("v5litepod-256", "v5e:16x16"),
+        ("v5litepod-8", "v5e:2x4"),
+        ("v6e-64", "v6e:8x8"),
+        ("v5p-8", "v5p:2x2x1"),
+        ("v5p-128", "v5p:4x4x4"),
+        ("v4-32", "v4:2x2x4"),
+    ],
+)
+def test_accelerator_types_of_google_cloud_are_understood(name, layout):
+    """Layouts as docs.cloud.google.com/tpu/docs lists them for v5e, v6e, v5p and v4."""
+    assert parse_topology(name) == parse_topology(layout)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("v6e:8x8", "tpu"), ("h200:8", "cuda12")])

@@ -7,7 +7,9 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from data_pipeline import DataError
 from data_pipeline.letterbox import letterbox
 from tests.compiling import compiled_quickly
 from tests.training.toy import ToyDetector, toy_experiment
@@ -73,6 +75,53 @@ def test_tiles_mirror_images_and_scales_end_up_in_the_json(detector, state, file
         assert 0 <= y1 <= y2 <= 90
         assert len(detection["deviation"]) == 4
         assert min(detection["deviation"]) > 0
+
+
+@pytest.fixture
+def photos(tmp_path, file):
+    """A folder as people have it: good pictures among others, and what macOS and Windows leave behind."""
+    folder = tmp_path / "photos"
+    (folder / "sub.png").mkdir(parents=True)
+    good = file.read_bytes()
+    for name in ("a.png", "b.PNG", "ü y.png"):
+        (folder / name).write_bytes(good)
+    (folder / "cut.png").write_bytes(good[: len(good) // 2])
+    (folder / "zero.jpg").write_bytes(b"")
+    for name in ("._a.png", ".hidden.png", "Thumbs.db", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_of_a_folder_the_good_images_are_taken_and_the_others_named(detector, state, photos, tmp_path):
+    errors = []
+    with compiled_quickly():
+        found = predict_files(detector, state, EXPERIMENT, [photos], on_error=errors.append)
+        entries = json.loads(write_predictions(tmp_path / "found", found, CLASSES).read_text())
+    assert [entry["file"] for entry in entries] == ["a.png", "b.PNG", "ü y.png"]
+    assert all((tmp_path / "found" / entry["picture"]).is_file() for entry in entries)
+    assert [str(error).partition(":")[0].rpartition("/")[2] for error in errors] == ["cut.png", "zero.jpg"]
+
+
+def test_a_folder_without_a_readable_image_is_an_error(detector, state, photos):
+    for name in ("a.png", "b.PNG", "ü y.png"):
+        (photos / name).unlink()
+    with pytest.raises(DataError, match="none of 2 can be read"):
+        list(predict_files(detector, state, EXPERIMENT, [photos], on_error=lambda _: None))
+
+
+def test_one_bad_image_stops_where_nothing_is_skipped(detector, state, photos):
+    with compiled_quickly(), pytest.raises(DataError, match=r"cut\.png: expected a whole image"):
+        list(predict_files(detector, state, EXPERIMENT, [photos]))
+
+
+def test_images_are_looked_at_upright(detector, state, file, tmp_path):
+    tags = Image.Exif()
+    tags[274] = 6
+    with Image.open(file) as image:
+        image.rotate(90, expand=True).save(tmp_path / "phone.png", exif=tags)
+    turned, upright = (predicted(detector, state, path) for path in (tmp_path / "phone.png", file))
+    np.testing.assert_array_equal(turned.image, upright.image)
+    np.testing.assert_array_equal(turned.boxes, upright.boxes)
 
 
 def test_calibration_of_a_run_is_measured_on_its_images(detector, state, monkeypatch):

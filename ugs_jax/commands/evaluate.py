@@ -219,6 +219,8 @@ def _collect_looks(
     for index in range(len(data)):
         example = data[index]
         try:
+            if index in data.unreadable:
+                raise DataError(data.unreadable[index])
             image = decode_image(example.image, example.file_name)
         except DataError as error:
             if experiment.loader.strict:

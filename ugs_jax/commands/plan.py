@@ -138,7 +138,7 @@ def _images(experiment: "Experiment") -> int | None:
     data = experiment.data
     if isinstance(data, CocoJson):
         file = Path(data.train_json)
-        return len(read_coco(file, Path(data.train_images)).images) if file.is_file() else None
+        return len(read_coco(file).images) if file.is_file() else None
     return data.count_images("train") if isinstance(data, VisDrone) else data.train_images
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
+from data_pipeline.decoding.orientation import ORIENTATION, TURNED
 from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
 from ugs_jax.atomic import write_atomically
@@ -245,8 +246,9 @@ def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | Non
             raise DataError(f"{images}/{file.stem}.jpg: expected the image of {file}, found none. Fix: check --images.")
         try:
             with Image.open(by_stem[file.stem]) as image:
-                sizes.append((image.height, image.width))
-        except OSError as error:
+                turned = image.getexif().get(ORIENTATION) in TURNED
+                sizes.append((image.width, image.height) if turned else (image.height, image.width))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{by_stem[file.stem]}: expected an image, got: {error}. Fix: restore it.") from error
     return sizes
 

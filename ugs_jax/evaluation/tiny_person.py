@@ -142,7 +142,7 @@ def _match(
 def _last_best(candidates: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell for which detections there is a candidate, and its place; of equal overlaps, the last."""
     value = np.where(candidates, overlaps, -1.0)[..., ::-1]
-    return candidates.any(axis=-1), overlaps.shape[-1] - 1 - value.argmax(axis=-1)
+    return np.asarray(candidates.any(axis=-1)), overlaps.shape[-1] - 1 - value.argmax(axis=-1)
 
 
 def _precision(right: np.ndarray, wrong: np.ndarray, total: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from data_pipeline import CocoJson, Dataset, TinyScenes, VisDrone
+from data_pipeline import CocoJson, DataError, Dataset, TinyScenes, VisDrone
 from data_pipeline.pictures import require_readable
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import Fitted, fit_to
@@ -19,12 +19,18 @@ def open_splits(
     """Training and validation images; of several processes, the first builds what is not built yet.
 
     Raises:
-      DataError: input that cannot be used; if strict, an image that could not be read.
+      DataError: input that cannot be used, or no object to learn; if strict, an image that could not be read.
     """
     open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
     if jax.process_count() > 1:
         in_first_process(lambda: len(open_both()))
     found = open_both()
+    if not len(found[0].table.boxes):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found[0].summary.items())
+        raise DataError(
+            f"{found[0].name}/train: expected objects to learn, got none in {len(found[0]):,} images"
+            f"{f'; left out: {reasons}' if reasons else ''}. Fix: check the annotations."
+        )
     for dataset in found if strict else ():
         require_readable(dataset)
     return found

@@ -86,6 +86,11 @@ def test_what_is_not_part_of_the_data_set_stays_in_the_archive(tmp_path):
     source = tmp_path / "in"
     write_image(source / "VisDrone2019-DET-val" / "images" / "0.jpg")
     extra = [("annotations/0.txt", ROWS), ("setup.py", "x"), ("images/run.sh", "x"), ("__MACOSX/images/0.jpg", "x")]
+    extra += [
+        ("images/._0.jpg", "x"),
+        ("annotations/._0.txt", "x"),
+        ("__MACOSX/VisDrone2019-DET-val/images/._0.jpg", "x"),
+    ]
     pack(source / "VisDrone2019-DET-val", "", extra)
     unpack_visdrone(source, tmp_path / "out")
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}

@@ -152,6 +152,24 @@ def test_an_annotation_file_without_image_is_named(split):
         open_split(split)
 
 
+def test_what_macos_and_windows_leave_behind_is_passed_over(split):
+    write(split, "1,2,3,4,1,4,0,0")
+    for name in ("._0000001_00000_d_0000001", ".hidden"):
+        (split / "images" / f"{name}.jpg").write_bytes(b"x")
+        (split / "annotations" / f"{name}.txt").write_bytes(b"\x00\x05\x16\x07\xff")
+    (split / "images" / "Thumbs.db").write_bytes(b"x")
+    data = open_split(split)
+    assert data.file_names == ("0000001_00000_d_0000001.jpg",)
+    assert VisDrone(split.parent).count_images("train") == 1
+
+
+def test_two_images_of_one_name_are_named_before_any_work(split):
+    write(split, "1,2,3,4,1,4,0,0", stem="a")
+    write(split, "1,2,3,4,1,4,0,0", stem="a", suffix=".png")
+    with pytest.raises(DataError, match=r"a\.jpg: expected one image for a\.txt, got two .*Fix: remove one"):
+        open_split(split)
+
+
 def test_missing_folders_and_empty_folders_are_named(split):
     with pytest.raises(DataError, match=r"images: expected images, found none\. Fix: "):
         open_split(split)
