@@ -70,6 +70,7 @@ def test_without_a_box_that_is_learned_grids_cannot_be_fitted(experiment, datase
         fit_to(far, dataset)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_grids(experiment, dataset, tmp_path):
     train(experiment, tmp_path / "run", stop_after=3)
     detector, _, _ = load_for_inference(tmp_path / "run")

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import tyro
 
@@ -183,21 +184,17 @@ def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset
 
 
 def image_names(data: Dataset) -> list[str]:
-    """Return a name of its own for each image: without suffix, folders joined by underscores, numbered if need be.
+    """Return a name of its own for every image, for result files.
 
-    Of `x.png` and `x.jpg`, the first keeps the name `x`; the second is `x-2`.
+    A name has no suffix, and folders are joined by underscores. Where that is the same for several images, such as
+    `a/b.jpg` and `a_b.jpg`, their file names are percent-encoded: `a%2Fb.jpg`, `a_b.jpg`.
     """
     plain = [Path(name).with_suffix("").as_posix().replace("/", "_") for name in data.file_names]
-    taken, names = set(plain), list[str]()
-    first: set[str] = set()
-    for name in plain:
-        number, unused = 1, name
-        while unused in first or (number > 1 and unused in taken):
-            number += 1
-            unused = f"{name}-{number}"
-        first.add(unused)
-        names.append(unused)
-    return names
+    counts = Counter(plain)
+    return [
+        name if counts[name] == 1 else quote(file_name, safe="")
+        for name, file_name in zip(plain, data.file_names, strict=True)
+    ]
 
 
 def print_scores(scores: dict[str, float | None], title: str, description: str) -> None:
