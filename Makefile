@@ -1,6 +1,6 @@
-.PHONY: check lint test
+.PHONY: check lint test test-all
 
-check: lint test
+check: lint test-all
 
 lint:
 	ruff format --check .
@@ -10,3 +10,6 @@ lint:
 
 test:
 	pytest -n 2
+
+test-all:
+	pytest -n 2 -m ""

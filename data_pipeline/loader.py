@@ -121,6 +121,11 @@ class TrainLoader:
         """This process's part of the batch for `step`, by random access, in the caller's thread."""
         return self._cut(step, self._batches[step].batch)
 
+    def of_one_shape(self, count: int) -> list[Batch]:
+        """Return this process's part of the first batches, all with room for as many boxes as the fullest of them."""
+        room = max(self._room(step) for step in range(count))
+        return [cut_boxes(self._batches[step].batch, room) for step in range(count)]
+
     def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """This process's part of all batches from `start_step` on, equal to `batch_at`; starts at once at any step.
 
@@ -133,10 +138,13 @@ class TrainLoader:
             yield self._cut(step, row.batch)
 
     def _cut(self, step: int, batch: Batch) -> Batch:
+        return cut_boxes(batch, self._room(step))
+
+    def _room(self, step: int) -> int:
         if not self.options.box_buckets:
-            return batch
+            return self.options.max_boxes
         most = self._most_boxes[step]
-        return cut_boxes(batch, min((b for b in self.options.box_buckets if b >= most), default=self.options.max_boxes))
+        return min((b for b in self.options.box_buckets if b >= most), default=self.options.max_boxes)
 
     def _count(self, row: Row) -> None:
         boxes, regions = int(row.dropped_boxes.sum()), int(row.dropped_regions.sum())

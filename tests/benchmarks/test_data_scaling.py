@@ -9,6 +9,8 @@ from ugs_jax.planning.collectives import Collective
 from ugs_jax.planning.hardware import HARDWARE
 from ugs_jax.planning.program import Footprint, program_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def benchmark(monkeypatch):

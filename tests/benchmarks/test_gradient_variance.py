@@ -28,6 +28,8 @@ from ugs_jax.experiment import LossWeights
 from ugs_jax.training import objective
 from ugs_jax.training.matching import match
 
+pytestmark = pytest.mark.slow
+
 
 def batch_of(boxes):
     boxes = np.asarray(boxes, np.float32)

@@ -6,6 +6,8 @@ import pytest
 from experiments.benchmarks.hessian import TOLERANCE, copy, draw, ratios, worst
 from tests.benchmarks.running import result_of
 
+pytestmark = pytest.mark.slow
+
 WAYS = ("closed_form", "autodiff", "naive", "bare")
 
 

@@ -8,6 +8,8 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with
 from ugs_jax.experiment import fitting
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--size",
     "p",

@@ -12,6 +12,8 @@ from data_pipeline.sources.visdrone import read_columns
 from experiments.benchmarks import scoring
 from tests.reference import visdrone_by_hand
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -5,6 +5,8 @@ import pytest
 from tests.benchmarks.running import result_with_the_toy
 from ugs_jax.analysis.step_cost import CompiledStep, interleave, ratio_of_medians
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_ratio_of_medians_lies_in_its_interval_and_ignores_outliers():
     rng = np.random.default_rng(0)

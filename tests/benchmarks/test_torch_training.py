@@ -22,6 +22,8 @@ torch = pytest.importorskip("torch")
 
 from experiments.benchmarks import torch_objective, torch_training, torch_yolov5  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 P2_ANCHORS = (((5, 6), (8, 15), (16, 11)), *COCO_ANCHORS)
 
 

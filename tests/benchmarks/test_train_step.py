@@ -18,6 +18,8 @@ from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
 from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import BoxRegression
 
+pytestmark = pytest.mark.slow
+
 
 def convolution(x, kernel, stride):
     numbers = ("NHWC", "HWIO", "NHWC")

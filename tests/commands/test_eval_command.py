@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import VisDrone
+from data_pipeline import CocoJson, VisDrone
 from tests.compiling import compiled_quickly
 from tests.training.toy import ToyDetector, toy_experiment
 from ugs_jax.cli import main
@@ -87,6 +87,29 @@ def test_of_images_without_annotations_only_the_submission_is_written(run, capsy
     said = capsys.readouterr().out
     assert "there is nothing to score, for the images have no annotations" in said
     assert f"submission: {run}/submission_best_challenge_visdrone.zip" in said
+
+
+def test_of_other_images_without_annotations_coco_results_are_written(tmp_path, monkeypatch, capsys):
+    """They used to get a submission in VisDrone's format."""
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8))
+    image = {"id": 7, "file_name": "a.png", "height": 90, "width": 100}
+    box = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [8, 9, 10, 8]}
+    for split, annotations in (("train", [box]), ("val", [])):
+        categories = [{"id": k + 1, "name": f"class {k}"} for k in range(10)]
+        content = {"images": [image], "annotations": annotations, "categories": categories}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    images = tmp_path / "images"
+    data = CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json")
+    run = run_of(UGS(), data, tmp_path / "run", monkeypatch)
+    before = set(run.iterdir())
+    evaluated(run)
+    assert [path.name for path in set(run.iterdir()) - before] == ["results_best.json"]
+    found = json.loads((run / "results_best.json").read_text())
+    assert len(found) > 10
+    assert {"file_name", "image_id", "category_id", "bbox", "score"} == set(found[0])
+    assert found[0]["file_name"] == "a.png"
+    assert "results: " in capsys.readouterr().out
 
 
 def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch, capsys):

@@ -54,6 +54,7 @@ def test_the_sign_of_equation_2_is_what_is_wrong_with_it(verdicts):
     assert next(v for v in verdicts if v.equation == "2").printed_error == pytest.approx(2, rel=1e-12)  # |−g − g|/|g|
 
 
+@pytest.mark.slow
 def test_every_hessian_beyond_the_supplement_holds_and_keeps_its_bound():
     with compiled_quickly():
         verdicts = verify(BEYOND, count=COUNT)
@@ -277,6 +278,7 @@ def test_table_and_latex_have_a_row_an_equation(verdicts):
     assert sum(" & no & " in row for row in rows) == len(PRINTED_WRONG)
 
 
+@pytest.mark.slow
 def test_the_command_succeeds_on_the_supplement_and_ours(capsys):
     assert main(["--count", "500"]) == 0
     out = capsys.readouterr().out
@@ -308,6 +310,7 @@ def test_a_file_without_equations_is_named(content, tmp_path):
         main([str(file)])
 
 
+@pytest.mark.slow
 def test_verify_needs_jax_and_numpy_only():
     program = (
         "import sys, importlib.abc\n"

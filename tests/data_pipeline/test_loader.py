@@ -106,6 +106,7 @@ def test_the_most_boxes_are_those_of_the_images_that_are_drawn(augmentation, mon
         assert most_boxes(counts, data.table.sizes, seed % 12, augmentation, np.random.default_rng(seed)) == sum(used)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_buckets_change_nothing_but_the_room_for_boxes(augmentation):
     plain = TrainLoader(varied(), options(augmentation=augmentation, max_boxes=90, threads=2))
@@ -121,6 +122,11 @@ def test_buckets_change_nothing_but_the_room_for_boxes(augmentation):
         assert [share.batch_at(step).mask.shape for share in shares] == [(2, room)] * 2
     assert len(rooms) > 1
     assert rooms <= {10, 22, 26, 30, 50, 90}
+    for loader in (cut, *shares):
+        widths = [loader.batch_at(step).mask.shape[1] for step in range(6)]
+        for step, batch in enumerate(loader.of_one_shape(6)):
+            assert batch.mask.shape[1] == max(widths)
+            assert_equal(cut_boxes(batch, widths[step]), loader.batch_at(step))
 
 
 def test_closing_the_batches_ends_their_threads():

@@ -19,6 +19,8 @@ from ugs_jax.detectors.attention import CBAM, CLLA
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.runs import device_mesh
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAYOUTS = {"data 4, spatial 2": (8, 2), "spatial 8": (8, 8)}
 BLOCKS = {

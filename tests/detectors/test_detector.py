@@ -123,6 +123,7 @@ def test_images_that_the_levels_cannot_divide_are_refused_with_the_size_to_pad_t
         detector.apply(*variables, np.zeros((1, height, width, 3), np.uint8), train=False)
 
 
+@pytest.mark.slow
 def test_without_kept_activations_loss_gradient_and_statistics_are_the_same():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     found = []

@@ -53,6 +53,7 @@ def test_parameter_counts_are_the_published_ones(kind, monkeypatch):
     assert tuple(counts) == PUBLISHED[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameter_counts_of_size_x_are_those_of_the_documentation(kind, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
@@ -81,6 +82,7 @@ def test_it_detects_without_a_key():
     assert found.boxes.shape == (2, Postprocess().max_detections, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_is_trained_and_every_cell_says_something(kind):
     """TPH-YOLOv5's optimizer forgets those not named weight or bias: projections into attention, biases of windows."""

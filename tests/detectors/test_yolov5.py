@@ -46,6 +46,7 @@ def unchecked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("size", "p2"), PUBLISHED)
 def test_parameter_counts_are_the_published_ones(size, p2):

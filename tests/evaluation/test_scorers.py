@@ -73,6 +73,15 @@ def test_other_data_is_scored_with_its_ignore_regions_as_ignored_regions():
     assert image_names(data) == ["folder_image"]
 
 
+def test_names_of_result_files_differ_where_files_do():
+    files = ["a/b.jpg", "a_b.jpg", "c.png", "c.jpg", "d/é.jpg"]
+    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros((0, 4), np.float32))
+    data = dataset_from_examples(
+        [Example(b"", *nothing, number, name, *SIZE) for number, name in enumerate(files)], ["object"]
+    )
+    assert image_names(data) == ["a%2Fb.jpg", "a_b.jpg", "c.png", "c.jpg", "d_é"]
+
+
 def test_the_submission_of_a_run_scores_as_the_run_does(visdrone, tmp_path):
     data = visdrone.open("val")
     scorer = scorer_for("visdrone", data, visdrone)

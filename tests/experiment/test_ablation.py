@@ -69,12 +69,18 @@ def test_methods_that_make_no_ablation_are_refused(methods):
 
 
 CONFIG = """
+from data_pipeline import LoaderOptions
 from tests.training.toy import toy_experiment
 
-experiment = toy_experiment(epochs=1)
+# Buckets of boxes: the first batches have room for 11, 9 and 16.
+loader = LoaderOptions(
+    image_size=(64, 64), batch_size=4, max_boxes=16, box_buckets=(9, 11), max_ignore=3, threads=0
+)
+experiment = toy_experiment(epochs=1, loader=loader)
 """
 
 
+@pytest.mark.slow
 def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.py").write_text(CONFIG)
     monkeypatch.setattr(fitting, "detector_with", toy_detector_with)

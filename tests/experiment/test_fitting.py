@@ -87,6 +87,7 @@ def test_a_data_set_without_objects_says_what_was_left_out(tmp_path):
         open_splits(data, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_grids(experiment, dataset, tmp_path):
     train(experiment, tmp_path / "run", stop_after=3)
     detector, _, _ = load_for_inference(tmp_path / "run")

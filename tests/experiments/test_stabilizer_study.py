@@ -14,6 +14,8 @@ from tests.compiling import compiled_quickly
 from ugs_jax.analysis.step_cost import Times
 from ugs_jax.experiment import SGD, AdamW
 
+pytestmark = pytest.mark.slow
+
 FALLING = np.linspace(1.0, 0.1, 20)
 
 

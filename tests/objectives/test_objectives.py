@@ -1,5 +1,6 @@
 """The seam: what holds for every localization objective, and that none of them needs our detector."""
 
+import copy
 import functools
 import math
 
@@ -220,8 +221,14 @@ def first(tree):
 def test_a_side_beyond_the_cells_centre_is_reached_only_from_a_negative_start():
     """A box smaller than a cell and off its centre has two sides on the same side of it."""
     target = [21.0, 12.0, 23.0, 15.0]
-    assert raw_for(DFL(start=0), target) is None
-    assert raw_for(DFL(start=-1), target) is not None
+    from_centre, from_behind = DFL(start=0, bins=8), DFL(start=-1, bins=8)
+    raw = jnp.asarray([raw_for(from_behind, target)])
+    np.testing.assert_allclose(from_behind.decode(raw, anchors(1)), [target], atol=1e-4)
+    rng = np.random.default_rng(0)
+    boxes = from_centre.decode(jnp.asarray(100 * rng.normal(size=(500, 32)), jnp.float32), anchors(500))
+    assert (boxes[:, :2] <= CENTER).all()
+    assert (boxes[:, 2:] >= CENTER).all()
+    assert raw_for(from_centre, target) is None
 
 
 def test_sides_that_cross_collapse_to_a_point_between_them():
@@ -292,8 +299,12 @@ def test_objectives_serve_a_detector_that_refines_proposals(name):
 def test_every_objective_is_a_hashable_value_that_fulfils_the_protocol(name):
     objective = OBJECTIVES[name]
     assert isinstance(objective, Localization)
-    assert len({objective, objective}) == 1
-    assert objective.num_outputs % 4 == 0
+    again = copy.deepcopy(objective)
+    assert again is not objective
+    assert {objective: "found"}[again] == "found"
+    others = [other for key, other in OBJECTIVES.items() if key != name]
+    assert objective not in others
+    assert results(name)[0][1].shape[-1] == objective.num_outputs
 
 
 def test_targets_are_encoded_as_the_codec_does():

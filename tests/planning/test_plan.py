@@ -140,6 +140,7 @@ def test_a_plan_opens_no_data_and_adds_up(plan):
     assert json.loads(json.dumps(values)) == values
 
 
+@pytest.mark.slow
 def test_a_plan_counts_all_parts_of_a_batch(plan):
     with compiled_quickly():
         parts = plan_training(

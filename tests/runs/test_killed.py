@@ -23,6 +23,8 @@ from tests.training.toy import bits, rows, toy_detector_with
 from ugs_jax.experiment import fitting
 from ugs_jax.runs import RESUMABLE, RunFolder, load_for_inference
 
+pytestmark = pytest.mark.slow
+
 KILLS = 30
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.training.killed"])

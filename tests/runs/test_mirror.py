@@ -87,6 +87,7 @@ def test_a_run_at_a_url_is_the_run_in_a_folder(want):
     assert not any(part.startswith(".") for name in names for part in name.split("/"))
 
 
+@pytest.mark.slow
 def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp_path):
     """Each is fetched and checked; of those that fetch the same, the last goes on, which has most beside that."""
     fetched = {}

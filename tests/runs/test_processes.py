@@ -27,6 +27,8 @@ from ugs_jax.runs import PreemptedError, device_mesh, load_for_inference
 from ugs_jax.runs.host_state import gather_state, spread_state
 from ugs_jax.training import loop, train
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 DEVICES = 8

@@ -20,6 +20,8 @@ from ugs_jax.runs.remote.opened import opened_run
 from ugs_jax.runs.remote.run import whole_there
 from ugs_jax.runs.remote.store import Remote, RemoteError, working_folder
 
+pytestmark = pytest.mark.slow
+
 AP = {3: 0.1, 6: 0.3, 9: 0.2}
 """By step, so that the best is neither the first nor the last."""
 

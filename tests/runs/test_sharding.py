@@ -123,6 +123,7 @@ def trained():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "layout"), [(dtype, name) for dtype in LAYOUTS for name in LAYOUTS[dtype] if not name.startswith("one")]
 )
@@ -136,6 +137,7 @@ def test_every_layout_takes_the_steps_of_one_device(trained, dtype, layout):
         assert np.linalg.norm(np.subtract(want, got)) <= tolerance * np.linalg.norm(want) + 1e-12
 
 
+@pytest.mark.slow
 def test_the_steps_do_train(trained):
     first, *_, last = trained["float64"]["one device"]["rows"]
     assert first["gradient_norm"] > 0.1
@@ -143,6 +145,7 @@ def test_the_steps_do_train(trained):
     assert first["positives"] > 0.5
 
 
+@pytest.mark.slow
 def test_parts_along_data_need_less_memory(trained):
     held = {name: layout["bytes"] for name, layout in trained["float64"].items()}
     assert held["spatial 8"] == held["one device"]

@@ -64,6 +64,7 @@ def test_parts_have_every_row_once_and_rows_of_every_device():
         np.testing.assert_array_equal(parts.boxes[k], batch.boxes[k::3])
 
 
+@pytest.mark.slow
 def test_a_step_goes_along_the_mean_gradient_of_its_parts():
     detector, step, state = build(3)
     batch = wide_batch(6)
@@ -86,6 +87,7 @@ def test_a_step_goes_along_the_mean_gradient_of_its_parts():
     assert int(after.step) == 1
 
 
+@pytest.mark.slow
 def test_parts_that_are_alike_take_the_step_of_one_and_have_its_curvature():
     once = wide_batch(2)
     batch = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), once)  # row k of either part is row k of `once`
@@ -100,6 +102,7 @@ def test_parts_that_are_alike_take_the_step_of_one_and_have_its_curvature():
         np.testing.assert_allclose(two_metrics[name], value, rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_parts_without_positives_do_not_count_in_the_uncertainty():
     once = wide_batch(2)
     batch = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), once)
@@ -112,6 +115,7 @@ def test_parts_without_positives_do_not_count_in_the_uncertainty():
     np.testing.assert_allclose(two["uncertainty"], one["uncertainty"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_parts_need_less_memory_and_a_plan_counts_all_of_them():
     found = {}
     for accumulate in (1, 4):

@@ -17,6 +17,8 @@ from ugs_jax.planning.program import batch_shapes
 from ugs_jax.runs import create_state, device_mesh
 from ugs_jax.training.step import build_program
 
+pytestmark = pytest.mark.slow
+
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 STEPS, LAYERS = 12, 9
 UNIT = 2.0**-9  # of 8 significant bits: the largest relative error of one rounding

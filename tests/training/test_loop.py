@@ -15,9 +15,11 @@ from PIL import Image
 
 from data_pipeline import CocoJson, DataError, TrainLoader, eval_batches
 from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
+from ugs_jax.analysis.landscape import measure_landscape
 from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment import AdamW, Schedule
+from ugs_jax.experiment.serialize import to_json
 from ugs_jax.runs import RunFolder, load_for_inference, read_experiment
 from ugs_jax.training import NonFiniteError, jit_detect, loop, train
 from ugs_jax.training.non_finite import attempt, name_images, write_batch
@@ -28,8 +30,8 @@ STEPS = 6  # 12 images in batches of 4, 2 epochs
 
 @pytest.fixture(scope="module", autouse=True)
 def toy():
-    with toy_runs() as compiled:
-        yield compiled
+    with toy_runs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,21 @@ def test_the_log_has_curvature_by_size_and_the_command_draws_it_with_spectrum_an
     assert "largest eigenvalue" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_curvature_is_measured_over_batches_with_room_for_different_numbers_of_boxes(whole, tmp_path):
+    """With `box_buckets` batches differ in width, and could not be joined."""
+    found, small = [], {"steps": 1, "probes": 1, "points": 3}
+    for buckets in ((), (9, 11)):
+        experiment = replace(EXPERIMENT, loader=replace(EXPERIMENT.loader, max_boxes=16, box_buckets=buckets))
+        loader = TrainLoader(experiment.data.open("train"), experiment.loader)
+        assert [loader.batch_at(i).mask.shape[1] for i in range(2)] == ([11, 9] if buckets else [16, 16])
+        folder = shutil.copytree(whole.folder, tmp_path / f"run{len(buckets)}")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"experiment": to_json(experiment)}))
+        found.append(measure_landscape(folder, batches=2, **small))
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+
+
 def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
     assert [row["step"] for row in rows(whole.folder, "train")] == list(range(1, STEPS + 1))
     assert [row["step"] for row in rows(whole.folder, "eval")] == [3, 6]
@@ -93,6 +110,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_
     assert (folder / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_opens_in_the_standard_viewers(tmp_path):
     # Two steps without an evaluation, whose every call would be in the profile.
     train(replace(EXPERIMENT, evaluate_every=2), tmp_path / "run", profile=True, stop_after=4)
@@ -156,8 +174,6 @@ def test_resuming_with_another_config_names_the_field(whole):
 @pytest.fixture(scope="module")
 def exploded(tmp_path_factory, toy):
     """A run whose learning rate overflows float32 in the warm-up, and what was raised."""
-    others = toy.copy()
-    toy.clear()  # another schedule is another program
     folder = tmp_path_factory.mktemp("exploded") / "run"
     experiment = toy_experiment(optimizer=AdamW(Schedule(1e30, warmup_epochs=1)), log_every=2)
     there = []
@@ -170,8 +186,6 @@ def exploded(tmp_path_factory, toy):
         patch.setattr(loop, "write_batch", written)
         with pytest.raises(NonFiniteError) as caught:
             train(experiment, folder)
-    toy.clear()
-    toy.update(others)
     return SimpleNamespace(folder=folder, error=caught.value, experiment=experiment, there=there)
 
 
@@ -283,6 +297,7 @@ def with_bad_images(tmp_path):
     return toy_experiment(data=CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json"))
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_counted_and_stops_only_a_strict_run(with_bad_images, tmp_path, caplog):
     folder = tmp_path / "run"
     train(with_bad_images, folder)

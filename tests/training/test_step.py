@@ -76,25 +76,18 @@ def test_steps_after_the_second_neither_compile_nor_transfer_behind_the_back(bui
     assert [int(row["bad_step"]) for row in rows] == [-1] * 4
 
 
-def test_a_hidden_transfer_would_have_been_caught(built):
-    with (
-        jax.transfer_guard("disallow"),
-        pytest.raises(Exception, match="Disallowed host-to-device"),  # jaxlib's XlaRuntimeError
-    ):
-        jnp.zeros(3) + np.ones(3, np.float32)
-
-
 def test_a_stabilizer_is_one_line_of_a_config_and_its_work_is_logged(built):
     assert "step_scale" not in built.step(built.state(), on(built.mesh, random_batch(4)))[1]
-    stable = build(stabilize=Stabilize(every=1))
-    state = stable.state()
-    for _ in range(2):
-        state, metrics = stable.step(state, on(stable.mesh, random_batch(4)))
-    assert 0 <= float(metrics["step_scale"]) <= 1
-    assert np.isfinite(float(metrics["step_curvature"]))
-    assert float(metrics["step_curvature"]) != 0
-    assert int(metrics["steps_limited"]) in range(3)
-    assert int(metrics["steps_uphill"]) in range(3)
+    stable = build(stabilize=Stabilize(every=1, fraction=0.01))  # so that every step that descends is shortened
+    state, plain = stable.state(), built.state()
+    _, without = built.step(plain, on(built.mesh, random_batch(4)))
+    state, metrics = stable.step(state, on(stable.mesh, random_batch(4)))
+    scale = float(metrics["step_scale"])
+    assert scale < 1
+    assert float(metrics["update_norm"]) == pytest.approx(scale * float(without["update_norm"]), rel=1e-4)
+    assert float(metrics["step_curvature"]) > 0
+    _, metrics = stable.step(state, on(stable.mesh, random_batch(4)))
+    assert int(metrics["steps_limited"]) + int(metrics["steps_uphill"]) == 2
     assert stable.step._cache_size() == 1
 
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ugs_jax.detectors.blocks import SPPF, ConvNormAct, upsample
 from ugs_jax.detectors.decode import detect
 from ugs_jax.experiment import AdamW, Ema, Experiment, Network, Schedule, detector_with, fitting
 from ugs_jax.objectives import BoxRegression, Localization
-from ugs_jax.training import loop, step
+from ugs_jax.training import loop
 
 CHANNELS = 8
 
@@ -137,22 +137,22 @@ def toy_experiment(localization: Localization | None = None, **changes: Any) -> 
 
 
 @contextmanager
-def toy_runs() -> Iterator[dict[Any, Any]]:
-    """Runs inside train the toy, on programs that are compiled quickly and once for all runs; these are given."""
+def toy_runs() -> Iterator[None]:
+    """Runs inside train the toy, on programs that are compiled quickly and once for all runs of an experiment."""
     compiled: dict[Any, Any] = {}
 
     def once(make: Callable[..., Any]) -> Callable[..., Any]:
         def jitted(*arguments: Any) -> Any:
-            key = (make.__name__, arguments[:2] if make.__name__ == "jit_detect" else None)
-            return compiled.setdefault(key, make(*arguments))
+            named = (replace(part, name="") if isinstance(part, Experiment) else part for part in arguments)
+            return compiled.setdefault((make.__name__, *named), make(*arguments))
 
         return jitted
 
     with compiled_quickly(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "detector_with", toy_detector_with)
         patch.setattr(loop, "jit_detect", once(loop.jit_detect))
-        patch.setattr(step, "jit_step", once(step.jit_step))
-        yield compiled
+        patch.setattr(loop, "build_program", once(loop.build_program))
+        yield
 
 
 def random_batch(

@@ -57,6 +57,7 @@ class OfFractions(Detector):
         return Outputs(model(images), model.localizers()), stats
 
 
+@pytest.mark.slow
 @needs_fixtures
 def test_outputs_and_boxes_equal_those_of_the_published_network():
     want = np.load(FIXTURES / "yolov5n_nc10_parity.npz")
@@ -105,6 +106,7 @@ def test_what_is_exported_is_the_state_dict_that_was_imported():
             np.testing.assert_array_equal(found[name], array.astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "p2"), PUBLISHED)
 def test_names_and_shapes_are_as_many_parameters_as_published(size, p2):
     arch = Architecture(size, p2, 80, P2_ANCHORS if p2 else COCO_ANCHORS)

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from data_pipeline import Batch, TrainLoader
+from data_pipeline import Batch, TrainLoader, prefetch
 from ugs_jax.curvature import spectrum
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.run_folder import read_experiment
-from ugs_jax.runs.sharding import batch_sharding
+from ugs_jax.runs.sharding import batch_sharding, data_share
 from ugs_jax.training.accumulation import mean_loss
 from ugs_jax.training.objective import objective
 
@@ -80,12 +80,9 @@ def measure_landscape(
     experiment = read_experiment(folder)
     detector, state, mesh = load_for_inference(folder, experiment, which=which)
     data = experiment.data.open("train", cache_dir)
-    loader = TrainLoader(
-        data, replace(experiment.loader, seed=experiment.seed), jax.process_index(), jax.process_count()
-    )
-    parts = [loader.batch_at(i) for i in range(batches)]
-    batch: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    batch = jax.device_put(batch, batch_sharding(mesh))
+    loader = TrainLoader(data, replace(experiment.loader, seed=experiment.seed), *data_share(mesh))
+    joined: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *loader.of_one_shape(batches))
+    (batch,) = prefetch([joined], batch_sharding(mesh))
 
     def loss_of(params: Any, batch: Batch, _: Any) -> Array:
         outputs, _ = detector.apply(params, state.stats, batch.images, train=True)

@@ -13,7 +13,7 @@ from data_pipeline import Batch, Dataset, TrainLoader, prefetch
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import build_detector
 from ugs_jax.report import StepCost
-from ugs_jax.runs.sharding import batch_sharding, device_mesh
+from ugs_jax.runs.sharding import batch_sharding, data_share, device_mesh
 from ugs_jax.runs.state import create_state
 from ugs_jax.training.step import build_program
 
@@ -42,7 +42,8 @@ class Times(NamedTuple):
 def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: int = 3) -> list[StepCost]:
     """Cost of the steps of experiments that have data and batches in common, over the first of them.
 
-    Each is timed in turns with the first, so that drift of the machine hits both; two states are in memory at a time.
+    All batches have room for as many boxes as the fullest of the first four: a compiled step takes one shape. Each is
+    timed in turns with the first, so that drift of the machine hits both; two states are in memory at a time.
 
     Args:
       experiments: two or more, the baseline first; its own cost is 1.
@@ -57,9 +58,8 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     first, *others = experiments
     dataset = first.data.open("train")
     mesh = device_mesh(spatial=first.parallel.spatial)
-    loader = TrainLoader(dataset, first.loader)
-    drawn = [loader.batch_at(i) for i in range(min(4, loader.steps_per_epoch))]
-    batches = list(prefetch(drawn, batch_sharding(mesh)))
+    loader = TrainLoader(dataset, first.loader, *data_share(mesh))
+    batches = list(prefetch(loader.of_one_shape(min(4, loader.steps_per_epoch)), batch_sharding(mesh)))
     # With the schedule of training, so that its program is found in the cache of compiled ones.
     build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)
     baseline = build(first)

@@ -50,7 +50,7 @@ def _evaluate_run(
     """Score a run on the images of its config.
 
     With `--protocol visdrone` results are also written as a submission: a folder of text files and a zip archive. Of
-    images without annotations, nothing else is written.
+    images without annotations there are no scores: VisDrone's get a submission, other data COCO results.
 
     Args:
       run: a run folder, or the URL of a run.
@@ -101,7 +101,6 @@ def evaluate_run(
       ValueError: a split that the data set does not have.
       DataError: images or annotations that cannot be used.
     """
-    from ugs_jax.evaluation import VisDroneScorer
     from ugs_jax.runs import read_experiment
 
     experiment = read_experiment(folder)
@@ -113,16 +112,39 @@ def evaluate_run(
         )
     data = experiment.data.open(split)
     if not len(data.table.boxes):
-        found = VisDroneScorer(data)
-        _collect(folder, experiment, which, data, found, "visdrone", looks)
-        return Evaluation(
-            {}, "", {"submission": write_results(folder, _name(which, split, "visdrone", looks), found, data)}
-        )
+        return _detections_only(folder, experiment, which, split, protocol, data, looks)
     scorer = scorer_for(protocol, data, experiment.data)
     _collect(folder, experiment, which, data, scorer, protocol, looks)
     scores = scorer.score()
     written = write_evaluation(folder, _name(which, split, protocol, looks), scorer, scores, data)
     return Evaluation(scores, scorer.describe(), written)
+
+
+def _detections_only(
+    folder: Path,
+    experiment: "Experiment",
+    which: Which,
+    split: Split,
+    protocol: ProtocolName,
+    data: Dataset,
+    looks: InferenceOptions,
+) -> Evaluation:
+    """Write what a run finds in images that have no annotations: a submission of VisDrone's, COCO results of others."""
+    from ugs_jax.atomic import write_atomically
+    from ugs_jax.evaluation import CocoScorer, VisDroneScorer
+
+    if protocol == "visdrone" or isinstance(experiment.data, VisDrone):
+        found = VisDroneScorer(data)
+        _collect(folder, experiment, which, data, found, "visdrone", looks)
+        return Evaluation(
+            {}, "", {"submission": write_results(folder, _name(which, split, "visdrone", looks), found, data)}
+        )
+    scorer = CocoScorer(data)
+    _collect(folder, experiment, which, data, scorer, protocol, looks)
+    rows = [{"file_name": data.file_names[row["image_id"]], **row} for row in scorer.rows]
+    file = folder / f"results_{_name(which, split, protocol, looks)}.json"
+    write_atomically(file, json.dumps(rows).encode())
+    return Evaluation({}, "", {"results": file})
 
 
 def _name(which: Which, split: Split, protocol: ProtocolName, looks: InferenceOptions) -> str:

@@ -65,6 +65,6 @@ def of_updates(function: Callable[[Any], Array], tree: Any, updates: Any) -> Cal
 
 def _flattened(tree: Any, updates: Any) -> bool:
     """Return True if the updates are one vector of all entries of the tree."""
-    if jax.tree.structure(updates) != jax.tree.structure(0) or jax.tree.structure(tree) == jax.tree.structure(0):
+    if not jax.tree_util.all_leaves([updates]) or jax.tree_util.all_leaves([tree]):
         return False
     return jnp.shape(updates) == (sum(np.size(leaf) for leaf in jax.tree.leaves(tree)),)

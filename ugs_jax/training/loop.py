@@ -251,7 +251,7 @@ class _Training:
         improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
         if improved:
             self.best, self.best_step = self.last, count
-        self.progress.score(self.last["ap"], self.last["ap50"])
+        self.progress.score(count, self.last["ap"], self.last["ap50"])
         self._save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
