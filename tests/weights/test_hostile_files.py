@@ -79,7 +79,7 @@ def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
         (call("models.common", "Conv") + pickle.EMPTY_TUPLE + pickle.REDUCE, "a call of a global"),
         (named("models.common", "Conv") + dict_of(x=number(1)) + pickle.BUILD, "attributes of a module"),
         (module()[:-1] + text("x") + pickle.BUILD, "attributes by name"),
-        (pickle.EMPTY_DICT + tuple_of(number(1)) + number(1) + pickle.SETITEM, "texts and numbers as keys"),
+        (pickle.EMPTY_DICT + tuple_of(number(1)) + number(1) + pickle.SETITEM, "strings and numbers as keys"),
         (pickle.EMPTY_DICT + text("x") + number(1) + pickle.APPEND, "a list to append to"),
         (text("x") + text("y") + number(1) + pickle.SETITEM, "a dict to put them in"),
         # Opcodes that import, call or recurse in other ways, and such as torch.save does not write.
@@ -90,9 +90,9 @@ def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
         (pickle.FRAME + (8).to_bytes(8, "little") + b"N" * 8, "got FRAME"),
         (pickle.BYTEARRAY8 + (8).to_bytes(8, "little") + b"N" * 8, "got BYTEARRAY8"),
         # Damaged.
-        (pickle.TUPLE, "without what it needs"),
-        (pickle.REDUCE, "without what it needs"),
-        (pickle.BINGET + b"\x07", "without what it needs"),
+        (pickle.TUPLE, "without its operands"),
+        (pickle.REDUCE, "without its operands"),
+        (pickle.BINGET + b"\x07", "without its operands"),
         (pickle.BINUNICODE + b"\xff\xff\xff\x7f", "expected 2147483647 bytes"),
         # Whole, but no weights.
         (number(1), "expected a state dict, a module or a checkpoint"),
@@ -201,7 +201,7 @@ def test_a_flipped_bit_in_a_storage_is_found(file):
 
 def test_the_format_before_zip_is_named(file):
     file.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + b"rest")
-    with pytest.raises(ValueError, match=r"PyTorch 1.6, got the format before; load and save it"):
+    with pytest.raises(ValueError, match=r"PyTorch 1.6, got the older format; load and save it"):
         TorchFile(file)
 
 

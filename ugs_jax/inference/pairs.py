@@ -1,8 +1,8 @@
 """Pairs of overlapping boxes on the host, for thousands of boxes of a large image, of which few overlap.
 
 The suppression of `ugs_jax.boxes` compares all pairs of boxes on the device, with a fixed number of boxes. The tiles of
-a large image give a variable number of boxes, whose pairs may not fit in memory. Here boxes are sorted along x, and only
-boxes whose ranges in x overlap are compared.
+a large image give a variable number of boxes, whose pairs may not fit in memory. Here boxes are sorted along x, and
+only boxes whose ranges in x overlap are compared.
 """
 
 from collections.abc import Iterator
