@@ -14,7 +14,7 @@ Regions = Float[Array | np.ndarray, "b r 4"]
 
 
 class Candidates(NamedTuple):
-    """The three cells of one level that may learn each box: the cell of its centre and the two nearest neighbours.
+    """Three cells of one level that may learn each box: the cell of its centre and the two nearest neighbours.
 
     Attributes:
       cell: Flat index of the cell, row · width + column; 0 where no anchor is positive.

@@ -24,7 +24,7 @@ class Detections(NamedTuple):
       scores: Objectness · class probability, times the optional factors of `Postprocess`.
       classes: Class indices from 0.
       valid: False for padding.
-      deviation: Standard deviation of each side (x1, y1, x2, y2), px; None where the objective predicts none.
+      deviation: Standard deviation of each side (x1, y1, x2, y2), px; None if the objective does not predict it.
     """
 
     boxes: Float[Array, "b k 4"]
@@ -75,7 +75,7 @@ class LocalizedCandidates(NamedTuple):
       boxes: Boxes, xyxy, px of the network's input.
       scores: Objectness · class probability.
       classes: Class indices from 0.
-      deviation: Standard deviation of each side, px; None where the objective predicts none.
+      deviation: Standard deviation of each side, px; None if the objective does not predict it.
       quality: Predicted IoU; None without a quality predictor.
     """
 

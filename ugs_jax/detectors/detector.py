@@ -116,7 +116,7 @@ class Detector:
 
 
 class _SameKey(nnx.Rngs):
-    """The same key for every draw: enough for shapes, and many times faster to trace than counted keys."""
+    """Generator with the same key for every draw: enough for shapes, and much faster to trace than counted keys."""
 
     def __init__(self) -> None:
         pass

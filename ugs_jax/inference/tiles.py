@@ -59,7 +59,7 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
       [0, 512, 860]
     """
     if length < 1 or tile < 1:
-        raise ValueError(f"tiles: expected an image and tiles of at least 1 px a side, got {length} and {tile}")
+        raise ValueError(f"tiles: expected an image and tiles of at least 1 px per side, got {length} and {tile}")
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap: expected a share of the tile in [0, 1), got {overlap}; 0.2 is usual")
     step = tile - math.ceil(round(tile * overlap, 6))

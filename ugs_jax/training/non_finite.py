@@ -21,7 +21,7 @@ _NAMED = 8
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss or its gradient is not finite; the message names step, tensor, images and the saved batch."""
+    """Error for a loss or gradient that is not finite. The message names step, tensor, images and the saved batch."""
 
 
 def write_batch(folder: Path, step: int, batch: Batch) -> Path:

@@ -82,7 +82,7 @@ def read_pickle(data: bytes, build: Build) -> Any:
             machine.step(opcode.name, argument)
         except (IndexError, KeyError, TypeError) as error:
             raise ValueError(
-                f"expected a whole pickle, got {opcode.name} at byte {position} without its operands; download the "
+                f"expected a complete pickle, got {opcode.name} at byte {position} without its operands; download the "
                 "file again"
             ) from error
     raise AssertionError("the last opcode is STOP")
@@ -92,7 +92,7 @@ def _opcodes(data: bytes) -> Iterator[tuple[Any, Any, int | None]]:
     try:
         yield from pickletools.genops(data)
     except ValueError as error:
-        raise ValueError(f"expected a whole pickle, got a damaged one: {error}; download the file again") from error
+        raise ValueError(f"expected a complete pickle, got a damaged one: {error}; download the file again") from error
 
 
 class _Machine:
@@ -165,7 +165,7 @@ class _Machine:
     def _call(self, _: Any) -> None:
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Global) or not isinstance(arguments, tuple):
-            raise ValueError(f"expected a call of a global with a tuple, got one of {_kind_of(kind)}")
+            raise ValueError(f"expected a call of a global with a tuple, got a call of {_kind_of(kind)}")
         self.push(self.build(kind, arguments))
 
     def _set_state(self, _: Any) -> None:
@@ -181,7 +181,7 @@ class _Machine:
     def _persistent(self, _: Any) -> None:
         identifier = self.pop()
         if not isinstance(identifier, tuple):
-            raise ValueError(f"expected a storage by a tuple, got {_kind_of(identifier)}")
+            raise ValueError(f"expected a storage identified by a tuple, got {_kind_of(identifier)}")
         self.push(Persistent(identifier))
 
     def _extend(self, items: list[Any]) -> None:

@@ -64,7 +64,7 @@ def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Ar
     outputs, count = shapes[f"model.{_HEAD[p2]}.m.0.weight"][0], len(anchors[0])
     classes = outputs // count - _BOX - 1
     if outputs != count * (_BOX + 1 + classes):
-        raise ValueError(f"expected as many outputs for each of {count} anchors, got {outputs} in all")
+        raise ValueError(f"expected the same number of outputs for each of {count} anchors, got {outputs} in total")
     arch = Architecture(size, p2, classes, anchors)
     check_head(arch)
     return arch

@@ -35,7 +35,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
       FileNotFoundError: The file does not exist.
-      ValueError: The file is damaged or hostile, or has another architecture. The message names the tensors that differ.
+      ValueError: The file is damaged or hostile, or has another architecture. The message names wrong tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a .pt or .safetensors file, found none")
@@ -144,7 +144,7 @@ def _published(
 
 
 def _numbered(name: str) -> str:
-    """Remove wrappers: `module.model.model.0.conv.weight` and `_orig_mod.model.0.conv.weight` → `model.0.conv.weight`."""
+    """Remove wrappers: `module.model.model.0.conv.weight`, `_orig_mod.model.0.conv.weight` → `model.0.conv.weight`."""
     match = re.fullmatch(r"(?:_orig_mod\.|module\.|model\.|ema\.|net\.|network\.|detector\.)+(\d+\..*)", name)
     return f"model.{match[1]}" if match else name
 

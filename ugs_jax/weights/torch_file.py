@@ -87,7 +87,7 @@ class TorchFile:
         try:
             return archive.read(f"{self._root}/{name}")
         except KeyError as error:
-            raise ValueError(f"{self.path}: expected {name} in the file, found none; download it again") from error
+            raise ValueError(f"{self.path}: expected {name} in the file, got none; download it again") from error
         except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
             raise ValueError(f"{self.path}: {name} is damaged ({error}); download the file again") from error
 
@@ -116,8 +116,10 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> str:
             raise ValueError(f"{path}: expected distinct names inside {root}/, got {name!r}; do not trust this file")
         seen.add(name)
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
-            raise ValueError(f"{path}: expected members stored as they are, got {name!r} compressed or locked")
+            raise ValueError(f"{path}: expected members without compression, got {name!r} compressed or encrypted")
     total, size = sum(member.file_size for member in members), path.stat().st_size
     if total > size:
-        raise ValueError(f"{path}: expected at most the file's {size} bytes in it, got {total}; do not trust this file")
+        raise ValueError(
+            f"{path}: expected members of at most {size} bytes in total, got {total}; do not trust this file"
+        )
     return root

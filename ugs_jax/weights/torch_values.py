@@ -137,7 +137,7 @@ def contents(value: Any) -> Contents:
             "expected weights, got the state of an optimizer only; give the file of the model, often saved beside it"
         )
     if not 0 < len(tensors) <= _MAX_TENSORS:
-        raise ValueError(f"expected tensors by name, got {len(tensors)} of them")
+        raise ValueError(f"expected 1 to {_MAX_TENSORS} tensors by name, got {len(tensors)}")
     return Contents(part, tensors, classes)
 
 
