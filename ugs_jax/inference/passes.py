@@ -23,7 +23,7 @@ _BORDER = 2.0  # px of the network's input: a box that ends within this distance
 
 @dataclass(frozen=True)
 class View:
-    """View of a window as input of the network.
+    """Input of the network that is made from a window.
 
     Attributes:
       size: Height and width to which the window is letterboxed, px.

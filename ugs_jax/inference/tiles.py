@@ -116,8 +116,8 @@ def overview(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
     """Return the whole image, reduced by an integer factor if it is too large to be read at once.
 
-    A large image is read in bands, and every n × n pixels are replaced by their mean. n is the largest factor by which
-    the letterbox to `size` still does not have to enlarge.
+    A large image is read in bands, and every n × n pixels are replaced by their mean. n is the largest factor after
+    which the letterbox to `size` still does not enlarge.
 
     Args:
       image: Image of any size.

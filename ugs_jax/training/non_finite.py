@@ -39,7 +39,7 @@ def write_batch(folder: Path, step: int, batch: Batch) -> Path:
 
 
 def name_images(batch: Batch, names: tuple[str, ...]) -> str:
-    """Return the names of the first images of a batch and the number of the others, without those that fill mosaics."""
+    """Return the names of the first images of a batch and the number of the others, without fillers of mosaics."""
     images = [names[index] for index, valid in zip(batch.image_id, batch.valid, strict=True) if valid]
     more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
     return f"{', '.join(images[:_NAMED])}{more}"

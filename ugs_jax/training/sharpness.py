@@ -90,7 +90,7 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
 
 def _flatten(matches: tuple[Match, ...]) -> _Positives:
     levels = [
-        _Positives(localize(level.localizer, level.features()), level.anchors, level.targets, level.positive)
-        for level in matches
+        _Positives(localize(matched.localizer, matched.features()), matched.anchors, matched.targets, matched.positive)
+        for matched in matches
     ]
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), beside(levels))  # [b, m, 3, a, …]
