@@ -35,8 +35,8 @@ def non_maximum_suppression(
     """Keep each box unless a better, kept box of its class overlaps it by more than `iou_threshold`.
 
     1. Greedy suppression is the unique solution of keep_i = no kept j before i with IoU_ij > t. Iterating that equation
-       from "all kept" settles at least one more leading box in each round, so n rounds always suffice. In practice it
-       takes as many rounds as the longest chain of suppressions has boxes, which is a small number.
+       from "all kept" settles at least one more leading box in each round, so n rounds always suffice. In practice
+       the number of rounds is the length of the longest chain of suppressions, which is small.
     2. Classes are compared. Shifting the coordinates of each class by an offset, as is common, would cost precision.
 
     Use `jax.vmap` for a batch. Memory grows with n².
