@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and appending so that none ends with half of a line."""
+"""Atomic writes: a reader never sees a partial file, and a failed append leaves no partial line."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes `data` beside `path` and moves it there in one step; makes the folder where there is none.
+    """Write a file in one step: write a temporary file in the same folder, then rename it. Create a missing folder.
 
     Args:
-      path: file to write or replace.
-      data: its whole contents.
+      path: File to write or replace.
+      data: Complete contents of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
@@ -26,14 +26,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append_whole(path: Path, data: bytes) -> None:
-    """Appends all of `data`, or nothing where that cannot be written; makes the file where there is none.
+    """Append all of `data` to a file, or nothing if an error occurs. Create a missing file.
 
     Args:
-      path: file to append to.
-      data: what follows its contents.
+      path: File to append to.
+      data: Bytes to append.
 
     Raises:
-      OSError: no space or no permission; the file is as long as before.
+      OSError: The data cannot be written, for example for lack of space or permission. The file keeps its length.
     """
     with path.open("ab", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)

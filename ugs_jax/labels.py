@@ -1,4 +1,4 @@
-"""Interval labels: grids that box parameters are predicted on, two-hot targets, expectations, grids fitted to data."""
+"""Interval labels: grids for box parameters, two-hot targets, expectations, and grids fitted to data."""
 
 import math
 
@@ -16,14 +16,14 @@ def uniform_grid(alpha: Scalar, n: int) -> Float[np.ndarray, "bins"]:
     """Positions of n+1 labels, evenly spaced from −α to α.
 
     Args:
-      alpha: half of the range, in the unit of the offsets; > 0.
-      n: number of intervals; ≥ 1.
+      alpha: Half of the range, in the unit of the offsets; > 0.
+      n: Number of intervals; ≥ 1.
 
     Returns:
       A NumPy constant, so that it is static under `jax.jit`.
 
     Raises:
-      ValueError: `alpha` or `n` out of range.
+      ValueError: `alpha` or `n` is out of range.
 
     Example:
       >>> print(uniform_grid(2, 4))
@@ -33,21 +33,21 @@ def uniform_grid(alpha: Scalar, n: int) -> Float[np.ndarray, "bins"]:
 
 
 def interval_grid(alpha: Scalar, beta: Scalar, n: int) -> Float[np.ndarray, "bins"]:
-    """Positions of n+1 interval non-uniform (IN) labels from −α to α, packed near 0.
+    """Positions of n+1 interval non-uniform (IN) labels from −α to α, denser near 0.
 
     y ← sign(y) · α · (e^{β|y|} − 1)/(e^{αβ} − 1) on the uniform y. The paper uses α=2, β=1, n=10 for the RPN and
     α=5, β=1, n=5 for the R-CNN head.
 
     Args:
-      alpha: half of the range, in the unit of the offsets; > 0.
-      beta: packing, per unit of the offsets; ≥ 0, and 0 gives the uniform grid.
-      n: number of intervals; ≥ 1.
+      alpha: Half of the range, in the unit of the offsets; > 0.
+      beta: Rate at which the spacing grows away from 0, per unit of the offsets; ≥ 0. With 0 the grid is uniform.
+      n: Number of intervals; ≥ 1.
 
     Returns:
-      A NumPy constant, so that it is static under `jax.jit`. Symmetric; contains 0 if n is even.
+      A NumPy constant, so that it is static under `jax.jit`. It is symmetric, and contains 0 if n is even.
 
     Raises:
-      ValueError: an argument out of range, or β so large that neighbours coincide in float32.
+      ValueError: An argument is out of range, or β is so large that neighbours coincide in float32.
 
     References:
       Sun et al., Uncertainty-Aware Gradient Stabilization for Small Object Detection, ICCV 2025.
@@ -73,19 +73,19 @@ def fit_interval_grid(
 ) -> tuple[float, float]:
     """Fit α and β of `interval_grid` to a sample of targets.
 
-    α is the `coverage` quantile of |T|. β ≥ 0 brings the grid points closest, in least squares, to the quantiles of |T|
-    at equal shares: each interval then holds about as many targets as any other.
+    α is the `coverage` quantile of |T|. β ≥ 0 is the least-squares fit of the grid points to the quantiles of |T| at
+    equal shares, so that all intervals contain about the same number of targets.
 
     Args:
-      offsets: targets of one box parameter or of several that share a grid; any shape, at least one not 0.
-      n: number of intervals; with n ≤ 2 no point is free to move and β is 0.
-      coverage: share of the targets that the range shall hold, in (0, 1].
+      offsets: Targets T of one box parameter, or of several that share a grid; any shape, at least one not 0.
+      n: Number of intervals. With n ≤ 2 no point is free to move and β is 0.
+      coverage: Share of the targets inside the range, in (0, 1].
 
     Returns:
-      (alpha, beta), deterministic.
+      Pair (alpha, beta). It is deterministic.
 
     Raises:
-      ValueError: no targets, targets that are not finite or all 0, `n` or `coverage` out of range.
+      ValueError: Targets are missing, not finite or all 0, or `n` or `coverage` is out of range.
     """
     sizes = np.abs(_sample(offsets, n, coverage))
     alpha = float(np.quantile(sizes, coverage))
@@ -93,7 +93,7 @@ def fit_interval_grid(
         raise ValueError(
             f"offsets: {coverage:.1%} of {sizes.size} targets are 0, which gives no range; set alpha by hand"
         )
-    share = np.arange(n % 2, n, 2) / n  # the free points of one half: 0 stays, and so does α
+    share = np.arange(n % 2, n, 2) / n  # the free points of one half: 0 and α are fixed
     share = share[share > 0]
     if share.size == 0:
         return alpha, 0.0
@@ -106,19 +106,19 @@ def fit_interval_grid(
 def quantile_grid(
     offsets: Real[Array | np.ndarray, "..."], n: int, *, coverage: Scalar = 0.999, uniform_share: Scalar = 0.1
 ) -> Float[np.ndarray, "bins"]:
-    """Adaptive grid: n+1 points at the quantiles of a sample of targets, so that each interval holds an equal share.
+    """Adaptive grid: n+1 points at quantiles of a sample of targets, so that every interval has an equal share.
 
     Args:
-      offsets: targets of one box parameter or of several that share a grid; any shape, not all equal.
-      n: number of intervals; ≥ 1.
-      coverage: share of the targets inside the range, in (0, 1]; half of the rest lies beyond either end.
-      uniform_share: weight in (0, 1] of the uniform grid over the same range, mixed in to keep neighbours apart.
+      offsets: Targets of one box parameter, or of several that share a grid; any shape, not all equal.
+      n: Number of intervals; ≥ 1.
+      coverage: Share of the targets inside the range, in (0, 1]. One half of the others lies beyond each end.
+      uniform_share: Weight, in (0, 1], of the uniform grid over the same range, which keeps neighbours apart.
 
     Returns:
       A NumPy constant, in general not symmetric.
 
     Raises:
-      ValueError: no targets, targets that are not finite or all equal, another argument out of range.
+      ValueError: Targets are missing, not finite or all equal, or another argument is out of range.
     """
     sample = _sample(offsets, n, coverage)
     if not 0 < uniform_share <= 1:
@@ -135,14 +135,14 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
     """Labels with weight on the two grid points around each offset, so that their expectation is the offset.
 
     Args:
-      offsets: targets in the unit of `grid`; clipped to its range.
-      grid: strictly increasing.
+      offsets: Target offsets in the unit of `grid`. They are clipped to its range.
+      grid: Strictly increasing label positions.
 
     Returns:
-      Probabilities; all but two neighbours are exactly 0. Sun et al., ICCV 2025.
+      Probabilities. All but two neighbouring ones are exactly 0. Sun et al., ICCV 2025.
 
     Raises:
-      ValueError: `grid` has fewer than two points or, being a NumPy constant, does not increase.
+      ValueError: `grid` has fewer than two points, or it is a NumPy constant that does not increase.
 
     Example:
       >>> import jax.numpy as jnp
@@ -156,8 +156,8 @@ def two_hot(offsets: Float[Array, "*batch"], grid: Grid) -> Float[Array, "*batch
         raise ValueError(f"grid: expected at least 2 points, got {grid.shape[0]}")
     target, points = widen(offsets, jnp.asarray(grid, dtype=widen(offsets)[0].dtype))
     target = jnp.clip(target, points[0], points[-1])[..., None]
-    # The share of each interval that lies below the target: 1 … 1 f 0 … 0. Its differences are the label, and all but
-    # the two beside f are differences of equal numbers, so they are exactly 0.
+    # Share of each interval that lies below the target: 1 … 1 f 0 … 0. The label consists of its differences. All but
+    # the two next to f are differences of equal numbers, so they are exactly 0.
     share = jnp.clip((target - points[:-1]) / (points[1:] - points[:-1]), 0.0, 1.0)
     filled = jnp.where(target >= points[1:], 1.0, share)  # XLA may multiply by a reciprocal, so share can miss 1
     edge = jnp.ones_like(target)
@@ -168,7 +168,7 @@ def expectation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float
     """Mean position Σ p_i y_i of distributions over a grid: the decoded offset, in the unit of the grid.
 
     Raises:
-      ValueError: `probabilities` and `grid` differ in their number of bins.
+      ValueError: `probabilities` and `grid` have different numbers of bins.
 
     Example:
       >>> import jax.numpy as jnp
@@ -177,7 +177,7 @@ def expectation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float
     """
     check_bins(probabilities, grid)
     (wide,) = widen(probabilities)
-    # A multiplication and a sum, not a matrix product: those may run in reduced precision on accelerators.
+    # A multiplication and a sum, because a matrix product may run in reduced precision on accelerators.
     return narrow(jnp.sum(wide * jnp.asarray(grid, dtype=wide.dtype), axis=-1), probabilities)
 
 
@@ -185,7 +185,7 @@ def variance(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[Ar
     """Variance Σ p_i (y_i − Σ p_j y_j)² of distributions over a grid, in the unit of the grid squared.
 
     Raises:
-      ValueError: `probabilities` and `grid` differ in their number of bins.
+      ValueError: `probabilities` and `grid` have different numbers of bins.
 
     Example:
       >>> import jax.numpy as jnp
@@ -203,7 +203,7 @@ def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
     if scores.shape[-1:] != grid.shape:
         raise ValueError(
             f"expected one score per grid point, got {scores.shape[-1]} scores for {grid.shape[0]} points; "
-            "give the head n+1 outputs a parameter"
+            "give the head n+1 outputs per parameter"
         )
 
 
@@ -211,14 +211,19 @@ _MAX_PACKING = 30.0
 
 
 def _packed(share: np.ndarray, packing: float) -> np.ndarray:
-    """(e^{s·q} − 1)/(e^s − 1) for q in [0, 1]: its limit q for s → 0, and no overflow for large s."""
+    """Return (e^{s·q} − 1)/(e^s − 1) for q in [0, 1], without overflow for large s; its limit for s → 0 is q."""
     if packing < 1e-12:
         return share
     return np.exp(packing * (share - 1)) * np.expm1(-packing * share) / np.expm1(-packing)
 
 
 def checked_grid(grid: np.ndarray, fix: str = "sort it and drop duplicates") -> np.ndarray:
-    """The grid, if it has at least two points that strictly increase in float32; else raises ValueError with `fix`."""
+    """Return the grid after checking it.
+
+    Raises:
+      ValueError: The grid has fewer than two points, or they do not strictly increase in float32. The message ends with
+        `fix`.
+    """
     if len(grid) < 2:
         raise ValueError(f"grid: expected at least 2 points, got {len(grid)}")
     apart = np.diff(grid.astype(np.float32)) >= np.finfo(np.float32).tiny  # False for NaN as well

@@ -92,7 +92,7 @@ def test_weights_without_p2_go_where_their_level_is():
         np.testing.assert_array_equal(new[f"{ours}/conv/kernel"], source[f"{theirs}/conv/kernel"])
     np.testing.assert_array_equal(new["heads/1/localize/bias"], source["heads/0/localize/bias"])
     np.testing.assert_array_equal(new["neck/tops/1/merge/norm/var"], source["neck/tops/1/merge/norm/var"])
-    assert report.notes == ("anchors: the detector's, which are not those of the weights",)
+    assert report.notes == ("anchors: those of the detector are kept; the weights have others",)
 
 
 def test_weights_with_p2_leave_its_layers_out():

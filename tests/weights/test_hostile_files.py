@@ -79,7 +79,7 @@ def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
         (call("models.common", "Conv") + pickle.EMPTY_TUPLE + pickle.REDUCE, "a call of a global"),
         (named("models.common", "Conv") + dict_of(x=number(1)) + pickle.BUILD, "attributes of a module"),
         (module()[:-1] + text("x") + pickle.BUILD, "attributes by name"),
-        (pickle.EMPTY_DICT + tuple_of(number(1)) + number(1) + pickle.SETITEM, "texts and numbers as keys"),
+        (pickle.EMPTY_DICT + tuple_of(number(1)) + number(1) + pickle.SETITEM, "strings and numbers as keys"),
         (pickle.EMPTY_DICT + text("x") + number(1) + pickle.APPEND, "a list to append to"),
         (text("x") + text("y") + number(1) + pickle.SETITEM, "a dict to put them in"),
         # Opcodes that import, call or recurse in other ways, and such as torch.save does not write.
@@ -90,13 +90,13 @@ def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
         (pickle.FRAME + (8).to_bytes(8, "little") + b"N" * 8, "got FRAME"),
         (pickle.BYTEARRAY8 + (8).to_bytes(8, "little") + b"N" * 8, "got BYTEARRAY8"),
         # Damaged.
-        (pickle.TUPLE, "without what it needs"),
-        (pickle.REDUCE, "without what it needs"),
-        (pickle.BINGET + b"\x07", "without what it needs"),
+        (pickle.TUPLE, "without its operands"),
+        (pickle.REDUCE, "without its operands"),
+        (pickle.BINGET + b"\x07", "without its operands"),
         (pickle.BINUNICODE + b"\xff\xff\xff\x7f", "expected 2147483647 bytes"),
         # Whole, but no weights.
         (number(1), "expected a state dict, a module or a checkpoint"),
-        (dict_of(epoch=number(3)), "expected tensors by name"),
+        (dict_of(epoch=number(3)), "expected 1 to 20000 tensors by name, got 0"),
     ],
 )
 def test_a_pickle_with_anything_else_is_refused(value, message, file):
@@ -118,19 +118,19 @@ def test_another_protocol_and_a_pickle_too_long_are_refused(file):
         ({"shape": (5,)}, "within its storage of 4 numbers, got sizes"),
         ({"shape": (5,), "strides": (0,)}, r"at most as many numbers as its storage has, 4, got sizes \(5,\)"),
         ({"offset": 1}, "within its storage"),
-        ({"offset": -1}, "whole numbers from 0 on"),
+        ({"offset": -1}, "whole numbers >= 0 each"),
         ({"strides": (2,)}, "within its storage"),
-        ({"shape": (2, 2), "strides": (-1, 1)}, "whole numbers from 0 on"),
-        ({"shape": (-4,)}, "whole numbers from 0 on"),
+        ({"shape": (2, 2), "strides": (-1, 1)}, "whole numbers >= 0 each"),
+        ({"shape": (-4,)}, "whole numbers >= 0 each"),
         ({"shape": (1 << 40,), "strides": (0,)}, "as its storage has"),
-        ({"shape": (1 << 62,), "strides": (0,)}, "whole numbers from 0 on"),
+        ({"shape": (1 << 62,), "strides": (0,)}, "whole numbers >= 0 each"),
         ({"shape": (1 << 30, 1 << 30), "strides": (0, 0)}, "as its storage has"),
         ({"shape": (1,) * 9, "strides": (1,) * 9}, "at most 8 whole numbers"),
         ({"shape": (2, 2), "strides": (1,)}, "a stride for every size"),
         ({"count": 1 << 40, "shape": (1 << 40,)}, "a storage of 1099511627776 × float32"),
         ({"key": "../0"}, "the number of a storage"),
         ({"key": "٣"}, "the number of a storage"),
-        ({"key": "1"}, "expected data/1 in the file, found none"),
+        ({"key": "1"}, "expected data/1 in the file, got none"),
         ({"kind": "QInt8Storage"}, "a storage of a type among"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_name_that_is_there_twice_is_refused(file):
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(file):
     write_zip(file, whole(dict_of(w=tensor())), [np.zeros(1 << 22, np.float32)], compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match=r"stored as they are, got 'archive/data.pkl' compressed"):
+    with pytest.raises(ValueError, match=r"without compression, got 'archive/data.pkl' compressed"):
         TorchFile(file)
 
 
@@ -177,7 +177,7 @@ def test_members_that_overlap_are_refused(file):
     for place in places[1:]:
         data[place + 20 : place + 28] = (20_000).to_bytes(4, "little") * 2  # compressed and uncompressed size
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"at most the file's {len(data)} bytes in it"):
+    with pytest.raises(ValueError, match=rf"at most {len(data)} bytes in total"):
         TorchFile(file)
 
 
@@ -201,7 +201,7 @@ def test_a_flipped_bit_in_a_storage_is_found(file):
 
 def test_the_format_before_zip_is_named(file):
     file.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + b"rest")
-    with pytest.raises(ValueError, match=r"PyTorch 1.6, got the format before; load and save it"):
+    with pytest.raises(ValueError, match=r"PyTorch 1.6, got the older format; load and save it"):
         TorchFile(file)
 
 

@@ -212,7 +212,7 @@ def state(**changes):
         ({"model.24.m.0.weight": None}, "got none; networks with P6"),
         (
             {"model.24.m.0.weight": np.zeros((25, 32, 1, 1), np.float32)},
-            "as many outputs for each of 3 anchors, got 25",
+            "the same number of outputs for each of 3 anchors, got 25",
         ),
         ({"model.24.m.0.weight": np.zeros((15, 32, 1, 1), np.float32)}, "1 to 10000 classes, got 0"),
         ({"model.24.anchors": np.zeros((3, 3, 2), np.float32)}, "positive anchors"),

@@ -1,4 +1,7 @@
-"""Boxes: formats, overlap, offsets from anchors, non-maximum suppression. xyxy in px unless a name says otherwise."""
+"""Boxes: formats, overlap, offsets from anchors, non-maximum suppression, voting.
+
+Boxes are xyxy in px unless a name says otherwise.
+"""
 
 from ugs_jax.boxes.codec import Anchors, decode, encode
 from ugs_jax.boxes.format import (

@@ -1,4 +1,4 @@
-"""Boxes as offsets from anchors: centre shifts in the anchor's unit and logarithms of size ratios."""
+"""Boxes as offsets from anchors: centre shifts in units of the anchor, and logarithms of size ratios."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from ugs_jax.boxes.format import center_and_sides
 from ugs_jax.numerics import SIDE_FLOOR, narrow, widen
 
 LOG_SIZE_LIMIT = 20.0
-"""`decode` clips log size ratios to ± this: sides stay within e^±20 = 4.9e8^±1 of the anchor's."""
+"""`decode` clips log size ratios to ± this value: box sides over anchor sides stay within e^±20 = 4.9e8^±1."""
 
 
 class Anchors(NamedTuple):
-    """What offsets are measured from.
+    """Anchors, from which the offsets of boxes are measured.
 
     Attributes:
-      center: anchor centre (x, y), px.
-      size: anchor sides (w, h), px, > 0.
-      unit: px per 1.0 of centre offset: the stride for YOLO and FCOS cells, the anchor's sides for R-CNN.
+      center: Centre (x, y), px.
+      size: Sides (w, h), px, > 0.
+      unit: Pixels per 1.0 of centre offset: the stride for YOLO and FCOS cells, the anchor's sides for R-CNN.
     """
 
     center: Float[Array, "*batch 2"]
@@ -28,22 +28,22 @@ class Anchors(NamedTuple):
 
     @classmethod
     def from_boxes(cls, boxes: Float[Array, "*batch 4"]) -> "Anchors":
-        """Anchors that are boxes (xyxy, px), with their sides (at least `SIDE_FLOOR`) as unit."""
+        """Return boxes (xyxy, px) as anchors, with their sides (at least `SIDE_FLOOR`) as the unit."""
         center, size = _center_size(boxes)
         center, size = narrow(center, boxes), narrow(size, boxes)
         return cls(center, size, size)
 
 
 def encode(boxes: Float[Array, "*#batch 4"], anchors: Anchors) -> Float[Array, "*#batch 4"]:
-    """Offsets ((cx−ax)/ux, (cy−ay)/uy, log(w/aw), log(h/ah)) of boxes from their anchors.
+    """Return the offsets ((cx−ax)/ux, (cy−ay)/uy, log(w/aw), log(h/ah)) of boxes from their anchors.
 
     Args:
-      boxes: xyxy, px. Sides below `numerics.SIDE_FLOOR` px (zero, or negative in a reversed box) count as that long,
-        so the result is always finite.
-      anchors: their batch axes broadcast against those of `boxes`.
+      boxes: Boxes, xyxy, px. Sides below `numerics.SIDE_FLOOR` px (zero, or negative in a reversed box) are replaced by
+        that length, so the result is always finite.
+      anchors: Anchors of the boxes. Their batch axes broadcast against those of `boxes`.
 
     Returns:
-      Offsets, in units of the anchor. Girshick et al., CVPR 2014, appendix C.
+      Offsets in units of the anchor. Girshick et al., CVPR 2014, appendix C.
 
     Example:
       >>> import jax.numpy as jnp
@@ -59,12 +59,12 @@ def encode(boxes: Float[Array, "*#batch 4"], anchors: Anchors) -> Float[Array, "
 
 
 def decode(offsets: Float[Array, "*#batch 4"], anchors: Anchors) -> Float[Array, "*#batch 4"]:
-    """Boxes (xyxy, px) from offsets; the inverse of `encode`.
+    """Return the boxes (xyxy, px) of offsets; the inverse of `encode`.
 
     Args:
-      offsets: as `encode` returns them. Log sizes beyond ±`LOG_SIZE_LIMIT` are clipped (and get no gradient), so that
-        no finite network output overflows.
-      anchors: their batch axes broadcast against those of `offsets`.
+      offsets: Offsets, as `encode` returns them. Log sizes beyond ±`LOG_SIZE_LIMIT` are clipped (and get no gradient),
+        so that no finite network output overflows.
+      anchors: Anchors of the offsets. Their batch axes broadcast against those of `offsets`.
 
     Example:
       >>> import jax.numpy as jnp

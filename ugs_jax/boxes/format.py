@@ -1,4 +1,4 @@
-"""Box formats; inside the project every box is xyxy in px, x to the right, y down, edges continuous."""
+"""Box formats. Inside the project every box is xyxy in px: x to the right, y down, continuous edges."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,20 +45,20 @@ def xyxy_to_xywh(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
 def corners(
     boxes: Float[Array, "*batch 4"],
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Split xyxy boxes, px, into x1, y1, x2, y2 in at least float32, clipped to ±`numerics.COORDINATE_LIMIT`."""
+    """Split xyxy boxes (px) into x1, y1, x2, y2 in at least float32, clipped to ±`numerics.COORDINATE_LIMIT`."""
     (wide,) = widen(boxes)
     wide = jnp.clip(wide, -COORDINATE_LIMIT, COORDINATE_LIMIT)
     return wide[..., 0], wide[..., 1], wide[..., 2], wide[..., 3]
 
 
 def center_and_sides(boxes: Float[Array, "*batch 4"]) -> tuple[Float[Array, "*batch 2"], Float[Array, "*batch 2"]]:
-    """Centres (x, y) and sides (w, h) of xyxy boxes, px, computed from `corners`; a reversed box has negative sides."""
+    """Return centres (x, y) and sides (w, h) of xyxy boxes, px, from `corners`; a reversed box has negative sides."""
     x1, y1, x2, y2 = corners(boxes)
     return jnp.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=-1), jnp.stack([x2 - x1, y2 - y1], axis=-1)
 
 
 def area(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
-    """Area of xyxy boxes, px²; a reversed box (x2 < x1 or y2 < y1) is empty.
+    """Return the area of xyxy boxes, px²; a reversed box (x2 < x1 or y2 < y1) is empty.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,14 +73,14 @@ def clip_to_image(boxes: Float[Array, "*batch 4"], image_size: ImageSize) -> Flo
     """Move the corners that lie outside the image onto its border.
 
     Args:
-      boxes: xyxy, px.
-      image_size: (height, width), px: a tuple, or an array `[..., 2]` that broadcasts against the batch axes.
+      boxes: Boxes, xyxy, px.
+      image_size: Height and width, px: a tuple, or an array `[..., 2]` that broadcasts against the batch axes.
 
     Returns:
       Boxes with x in [0, width] and y in [0, height].
 
     Raises:
-      ValueError: `image_size` does not end in an axis of two.
+      ValueError: The last axis of `image_size` does not have length 2.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Non-maximum suppression on the device, with static shapes: the exact greedy result, found in parallel."""
+"""Non-maximum suppression on the device, with static shapes: the exact greedy result, computed in parallel."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from ugs_jax.numerics import Scalar
 
 
 class Kept(NamedTuple):
-    """The surviving boxes, best first.
+    """Boxes that suppression has kept, best first.
 
     Attributes:
-      index: positions in the input, by falling score; 0 where not `valid`, so that gathering with it is safe.
+      index: Positions in the input, by falling score; 0 where not `valid`, so that it is safe to gather with it.
       valid: False for padding.
     """
 
-    index: Int[Array, "outputs"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: Int[Array, "outputs"]  # type: ignore[assignment]  # hides tuple.index, which is not needed here
     valid: Bool[Array, "outputs"]
 
 
@@ -32,27 +32,29 @@ def non_maximum_suppression(
     max_outputs: int,
     class_agnostic: bool = False,
 ) -> Kept:
-    """Keep each box unless a better one of its class, itself kept, overlaps it by more than `iou_threshold`.
+    """Keep each box unless a better, kept box of its class overlaps it by more than `iou_threshold`.
 
     1. Greedy suppression is the unique solution of keep_i = no kept j before i with IoU_ij > t. Iterating that equation
-       from "all kept" settles at least one more leading box in each round, so n rounds always suffice; in practice it
-       takes as many as the longest chain of suppressions, which are few.
-    2. Classes are compared, not shifted apart in coordinates, which would cost precision.
+       from "all kept" settles at least one more leading box in each round, so n rounds always suffice. In practice
+       the number of rounds is the length of the longest chain of suppressions, which is small.
+    2. Classes are compared. Shifting the coordinates of each class by an offset, as is common, would cost precision.
+
+    Use `jax.vmap` for a batch. Memory grows with n².
 
     Args:
-      boxes: xyxy, px.
-      scores: of equal ones the first row wins. Rows whose score is not above 0, NaN included, are padding: they are
-        never kept and suppress nothing.
-      classes: class of each box.
-      iou_threshold: in [0, 1].
-      max_outputs: length of the result; may exceed n.
-      class_agnostic: whether boxes of different classes suppress each other too.
+      boxes: Boxes, xyxy, px.
+      scores: Scores of the boxes. Of equal scores the first row wins. Rows whose score is not above 0, NaN included,
+        are padding: they are never kept and suppress no other box.
+      classes: Class of each box.
+      iou_threshold: IoU above which the better box suppresses the other, in [0, 1].
+      max_outputs: Length of the result; may exceed n.
+      class_agnostic: Lets boxes of different classes suppress each other, too.
 
     Returns:
-      `Kept`. Use `jax.vmap` for a batch; memory grows with n².
+      Indices of the kept boxes, padded to `max_outputs`.
 
     Raises:
-      ValueError: `iou_threshold` outside [0, 1] or `max_outputs` below 1.
+      ValueError: `iou_threshold` is outside [0, 1], or `max_outputs` is below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,7 +81,7 @@ def non_maximum_suppression(
 
 
 def _greedy(conflict: Bool[Array, "n n"], candidate: Bool[Array, "n"]) -> Bool[Array, "n"]:
-    """Fixed point of keep_i = candidate_i and no kept j < i in conflict with i, for boxes sorted by score."""
+    """Return the fixed point of keep_i = candidate_i and no kept j < i in conflict with i; boxes come best first."""
     n = candidate.shape[0]
     earlier = jnp.arange(n)[None, :] < jnp.arange(n)[:, None]
     suppressed_by = (conflict & earlier).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""The only IoU of the project: intersection, union, enclosing box, element by element and for all pairs.
+"""Overlap of boxes: intersection, union, enclosing box and IoU, element by element and for all pairs.
 
 All boxes are xyxy in px. A reversed box (x2 < x1 or y2 < y1) is empty: its area and its overlap with anything are 0.
 """
@@ -12,7 +12,7 @@ from ugs_jax.numerics import narrow, ratio, widen
 
 
 def intersection(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """Area shared by each box and its partner, px²."""
+    """Return the area that each box shares with its partner, px²."""
     x1, y1, x2, y2 = corners(boxes)
     u1, v1, u2, v2 = corners(others)
     width = jnp.minimum(x2, u2) - jnp.maximum(x1, u1)
@@ -21,13 +21,13 @@ def intersection(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch
 
 
 def union(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """Area covered by each box or its partner, px²."""
+    """Return the area that each box and its partner cover together, px²."""
     a, b = widen(boxes, others)
     return narrow(area(a) + area(b) - intersection(a, b), boxes, others)
 
 
 def enclosing_box(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch 4"]:
-    """Smallest box around all four corners of each pair, px; reversed corners count where they lie."""
+    """Return the smallest box around all four corners of each pair, px; corners of reversed boxes are not sorted."""
     x1, y1, x2, y2 = corners(boxes)
     u1, v1, u2, v2 = corners(others)
     left = jnp.minimum(jnp.minimum(x1, u1), jnp.minimum(x2, u2))
@@ -38,14 +38,14 @@ def enclosing_box(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batc
 
 
 def iou(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """Intersection over union of each box and its partner, in [0, 1] up to rounding.
+    """Return the intersection over union of each box and its partner, in [0, 1] up to rounding.
 
     Args:
-      boxes: xyxy, px.
-      others: xyxy, px; the batch axes broadcast.
+      boxes: Boxes, xyxy, px.
+      others: Partners, xyxy, px. The batch axes broadcast.
 
     Returns:
-      IoU; 0, with zero gradient, where the union is below `numerics.AREA_FLOOR` px².
+      IoU. It is 0, with zero gradient, where the union is below `numerics.AREA_FLOOR` px².
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,7 +58,7 @@ def iou(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> 
 
 
 def pairwise_iou(boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch m 4"]) -> Float[Array, "*batch n m"]:
-    """IoU of every box with every other; coordinates broadcast one by one, so no [n, m, 4] array is made.
+    """Return the IoU of every pair; coordinates are broadcast one by one, so that no [n, m, 4] array is made.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,7 +73,7 @@ def pairwise_iou(boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch
 def pairwise_coverage(
     boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch m 4"]
 ) -> Float[Array, "*batch n m"]:
-    """Share of every box's own area that lies inside every other, in [0, 1]; 0 for a box without area.
+    """Return the share of the area of every box that lies inside every other, in [0, 1]; 0 for a box without area.
 
     This is the measure for ignore regions: a small box inside a large region has coverage 1 and IoU near 0.
     """

@@ -1,6 +1,7 @@
-"""Detectors that take any localization objective.
+"""Detectors that work with any localization objective.
 
-`Detector` ties the parts together; `assignment`, `sparse`, `decode` and `anchors` are pure functions around it.
+`Detector` combines the network and the objective. `assignment`, `sparse`, `decode` and `anchors` hold the pure
+functions around it.
 """
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors

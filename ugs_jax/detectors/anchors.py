@@ -18,28 +18,30 @@ def fit_anchors(
     seed: int = 0,
     min_side: float = 2.0,
 ) -> AnchorSizes:
-    """Cluster log sides by k-means on every level, of the boxes whose size suits its stride.
+    """Fit the anchors of every level by k-means on the log sides of the boxes whose size suits its stride.
 
-    A box belongs to the finest level with √area < `reach` · stride, else to the coarsest: the levels of the published
-    COCO anchors lie so. Clustering all boxes at once and dealing the clusters out evenly, as YOLOv5 does, hands tiny
-    anchors to coarse levels where objects are small. A level without boxes gets squares of 2 to 3.5 strides.
+    A box belongs to the finest level with √area < `reach` · stride, or else to the coarsest level. The published COCO
+    anchors are distributed over the levels in this way. YOLOv5 clusters all boxes at once and divides the clusters
+    evenly between the levels; if objects are small, coarse levels then get tiny anchors. A level without boxes gets
+    squares of 2 to 3.5 strides.
 
-    Distances between logarithms are what the assignment thresholds (a ratio of sides), so clusters in that space
-    need no genetic search after them. Too few distinct sizes give repeated anchors a spread of their own.
+    The assignment thresholds a ratio of sides, which is a distance between logarithms. Clusters in that space therefore
+    need no genetic search afterwards. If there are fewer distinct sizes than anchors, shifted copies of the sizes are
+    added, so that the anchors differ.
 
     Args:
-      sizes: box sides (w, h) in px of the network's input; boxes with a side below `min_side` are left out.
-      strides: px a cell of every level, finest first.
-      per_level: anchors a cell.
-      reach: √area up to which a level takes boxes, strides.
-      seed: of the clustering; the result is deterministic.
-      min_side: px.
+      sizes: Box sides (w, h) in px of the network's input. Boxes with a side below `min_side` are left out.
+      strides: Pixels per cell of every level, finest first.
+      per_level: Number of anchors per cell.
+      reach: √area, in strides, up to which a level takes boxes.
+      seed: Seed of the clustering. The result is deterministic.
+      min_side: Smallest box side that is used, px.
 
     Returns:
-      Per level, finest first, `per_level` pairs (w, h) in px by area, rounded to 0.1.
+      For every level, finest first, `per_level` pairs (w, h) in px, sorted by area and rounded to 0.1.
 
     Raises:
-      ValueError: no box is left.
+      ValueError: No box is left.
     """
     sides = np.asarray(sizes, np.float64).reshape(-1, 2)
     sides = sides[np.all(np.isfinite(sides) & (sides >= min_side), axis=1)]
@@ -62,14 +64,14 @@ def _fit_level(sides: np.ndarray, count: int, stride: int, rng: np.random.Genera
     if len(np.unique(points, axis=0)) < count:
         points = np.concatenate([points + shift for shift in np.linspace(-0.5, 0.5, count)])
     start = points[np.argsort(points.sum(1), kind="stable")[np.linspace(0, len(points) - 1, count).astype(int)]]
-    start = start + rng.normal(scale=1e-3, size=start.shape)  # no two equal
+    start = start + rng.normal(scale=1e-3, size=start.shape)  # no two centres are equal
     centers = _cluster(points, start)
     fitted = np.exp(centers[np.argsort(centers.sum(1), kind="stable")])
     return tuple((float(w), float(h)) for w, h in np.maximum(fitted.round(1), 0.1))
 
 
 def _cluster(points: np.ndarray, centers: np.ndarray, rounds: int = 100) -> np.ndarray:
-    """Lloyd's algorithm from given centres; a centre without points stays where it is."""
+    """Run Lloyd's algorithm from given centres; a centre without points does not move."""
     for _ in range(rounds):
         nearest, _ = vq(points, centers)
         counts = np.bincount(nearest, minlength=len(centers))
@@ -82,12 +84,12 @@ def _cluster(points: np.ndarray, centers: np.ndarray, rounds: int = 100) -> np.n
 
 
 def best_possible_recall(sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, ratio_limit: float = 4.0) -> float:
-    """Share of boxes with at least one anchor within `ratio_limit` in both sides: the recall that training can reach.
+    """Return the share of boxes that have an anchor within `ratio_limit` in both sides: the highest reachable recall.
 
     Args:
-      sizes: box sides (w, h), px.
-      anchors: as `fit_anchors` returns them.
-      ratio_limit: as in `assignment.assign`.
+      sizes: Box sides (w, h), px.
+      anchors: Anchors of every level, as `fit_anchors` returns them.
+      ratio_limit: Side ratio up to which an anchor may learn a box, as in `assignment.assign`.
     """
     sides = np.maximum(np.asarray(sizes, np.float64).reshape(-1, 1, 2), 1e-3)
     if not len(sides):

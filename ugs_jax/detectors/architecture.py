@@ -1,4 +1,4 @@
-"""Which network: sizes, levels, anchors; and what every network hands to the heads' users."""
+"""Architecture of a network (size, levels, anchors) and the types of its outputs."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
 AnchorSizes = tuple[tuple[tuple[float, float], ...], ...]
 
 _MULTIPLES: dict[str, tuple[float, float]] = {
-    "p": (0.33, 0.125),  # ours: half as wide as n, for a first run on a laptop
+    "p": (0.33, 0.125),  # not published: half as wide as n, for a first run on a laptop
     "n": (0.33, 0.25),
     "s": (0.33, 0.50),
     "m": (0.67, 0.75),
@@ -32,18 +32,21 @@ COCO_ANCHORS: AnchorSizes = (
 
 
 def anchors_a_cell(kind: Kind) -> int:
-    """Anchors that the published network has at every cell of every level."""
+    """Return the number of anchors per cell of the published network."""
     return 4 if kind in ("tph", "tph_cbam") else 3
 
 
 def published_anchors(kind: Kind, p2: bool) -> AnchorSizes:
-    """The published anchors where there are any; small ones for P2, and a fourth at every cell of `tph`, `tph_cbam`."""
+    """Return the published COCO anchors of every level, extended where the network needs more.
+
+    P2, for which no anchors are published, gets small ones. `tph` and `tph_cbam` get a fourth anchor per cell.
+    """
     levels = ((((5, 6), (8, 15), (16, 11)),) if p2 else ()) + COCO_ANCHORS
     return tuple(level[:1] * (anchors_a_cell(kind) - 3) + level for level in levels)
 
 
 def network_name(size: Size, kind: Kind, p2: bool) -> str:
-    """For people: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
+    """Return the display name of a network: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
     if kind == "yolov5":
         return f"YOLOv5{size}{'-P2' if p2 else ''}"
     variant = kind.removeprefix("tph").removeprefix("_")
@@ -51,7 +54,11 @@ def network_name(size: Size, kind: Kind, p2: bool) -> str:
 
 
 def check_levels(kind: Kind, p2: bool) -> None:
-    """Raises ValueError unless there is such a kind of network, with or without the stride-4 level."""
+    """Check that a kind of network exists with (or without) the stride-4 level.
+
+    Raises:
+      ValueError: The kind is unknown, or `p2` does not suit it.
+    """
     if kind not in get_args(Kind):
         raise ValueError(f"expected a kind among {', '.join(get_args(Kind))}; got {kind!r}")
     if kind != "yolov5" and p2 != (kind != "tph_plus"):
@@ -61,12 +68,18 @@ def check_levels(kind: Kind, p2: bool) -> None:
 
 
 def pyramid_strides(p2: bool) -> tuple[int, ...]:
-    """Pixels a cell for the levels P3 to P5, or P2 to P5."""
+    """Return pixels per cell for the levels P3 to P5, or P2 to P5."""
     return (4, 8, 16, 32) if p2 else (8, 16, 32)
 
 
 class Level(NamedTuple):
-    """What the network says at one pyramid level of `h`×`w` cells, `a` anchors a cell."""
+    """Outputs of the network at one pyramid level of `h`×`w` cells with `a` anchors per cell.
+
+    Attributes:
+      features: Feature map that the heads see.
+      objectness: Objectness logits.
+      classes: Class logits.
+    """
 
     features: Float[Array, "b h w c"]
     objectness: Float[Array, "b h w a"]
@@ -74,11 +87,11 @@ class Level(NamedTuple):
 
 
 class Localizer(NamedTuple):
-    """Layers that localize at one level: a 1×1 layer, `raw = features · kernel + bias`, and what some objectives add.
+    """Localization layers of one level: a 1×1 layer, `raw = features · kernel + bias`, and optional further layers.
 
     Attributes:
-      kernel: From features to localization outputs.
-      bias: Its bias.
+      kernel: Weights from features to localization outputs.
+      bias: Bias of the localization outputs.
       second: Second localization stage, or None.
       quality: Quality predictor, or None.
     """
@@ -91,19 +104,20 @@ class Localizer(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Which network to build.
+    """Description of the network to build.
 
     Attributes:
-      size: p, n, s, m, l or x (depth and width multiples of the published family; p is ours).
-      p2: adds the stride-4 level P2, which small objects need; `tph` and `tph_cbam` have it, `tph_plus` has not.
-      classes: number of classes.
-      anchors: per level, finest first, the anchor sides in px of the network's input.
-      num_outputs: localization channels an anchor: 4 for regression, `Localization.num_outputs` in general.
-      dtype: of the computation; parameters and batch statistics stay float32.
-      remat: in training, forget the activations inside blocks and compute them again for the gradient.
-      kind: YOLOv5, or one of TPH-YOLOv5's three networks (`tph.py`).
-      second_stage: Hidden width of the second localization stage; 0 without one.
-      quality: Hidden width of the quality predictor; 0 without one.
+      size: Size p, n, s, m, l or x, which sets the depth and width multiples of the published family. Size p is not
+        part of that family.
+      p2: Adds the stride-4 level P2, which small objects need. `tph` and `tph_cbam` require it, `tph_plus` excludes it.
+      classes: Number of classes.
+      anchors: Anchor sides (w, h) of every level, finest first, in px of the network's input.
+      num_outputs: Localization channels per anchor: 4 for regression, `Localization.num_outputs` in general.
+      dtype: Data type of the computation. Parameters and batch statistics stay float32.
+      remat: In training, recomputes the activations inside blocks for the gradient instead of storing them.
+      kind: YOLOv5, or one of the three networks of TPH-YOLOv5 (`tph.py`).
+      second_stage: Hidden width of the second localization stage; 0 disables it.
+      quality: Hidden width of the quality predictor; 0 disables it.
     """
 
     size: Size
@@ -129,18 +143,18 @@ class Architecture:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels a cell for every level, finest first."""
+        """Pixels per cell of every level, finest first."""
         return pyramid_strides(self.p2)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the neck's maps in size l, finest first."""
+        """Channels of the neck's feature maps in size l, finest first."""
         return (128, 256, 512, 1024) if self.p2 else (256, 512, 1024)
 
     def channels(self, base: int) -> int:
-        """Width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""
+        """Return the width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""
         return math.ceil(base * _MULTIPLES[self.size][1] / 8) * 8
 
     def repeats(self, base: int) -> int:
-        """Bottlenecks in a block that has `base` of them in size l."""
+        """Return the number of bottlenecks in a block that has `base` of them in size l."""
         return max(round(base * _MULTIPLES[self.size][0]), 1) if base > 1 else base

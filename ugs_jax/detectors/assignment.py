@@ -1,4 +1,4 @@
-"""Which cells and anchors learn which box: candidates with static shapes, no dense target maps."""
+"""Assignment of boxes to cells and anchors: candidates with static shapes instead of dense target maps."""
 
 from typing import NamedTuple
 
@@ -14,12 +14,12 @@ Regions = Float[Array | np.ndarray, "b r 4"]
 
 
 class Candidates(NamedTuple):
-    """For every box, the three cells of one level that may learn it: its own and its two nearest neighbours.
+    """Three cells of one level that may learn each box: the cell of its centre and the two nearest neighbours.
 
     Attributes:
-      cell: row · width + column; 0 where no anchor is positive.
-      center: centre of that cell, px.
-      positive: which anchors of the cell learn the box.
+      cell: Flat index of the cell, row · width + column; 0 where no anchor is positive.
+      center: Centre of the cell, px.
+      positive: Mask of the anchors of the cell that learn the box.
     """
 
     cell: Int[Array, "b m 3"]
@@ -36,21 +36,21 @@ def assign(
     shape: tuple[int, int],
     ratio_limit: float = 4.0,
 ) -> Candidates:
-    """YOLOv5's assignment: anchors by side ratio; the box's own cell, and the nearest one in each direction.
+    """Assign boxes as YOLOv5 does: anchors by side ratio; the box's own cell and the nearest cell along each axis.
 
-    An anchor is positive if neither side is `ratio_limit` times longer or shorter than the box's. The nearest cell in
-    a direction takes part if it lies in the map and the centre is not just as far from its other neighbour; as
+    An anchor is positive if neither side is `ratio_limit` times longer or shorter than that of the box. The nearest
+    cell along an axis takes part if it lies in the map and the centre is not equally far from both neighbours. As
     published, the first column and row take no box whose centre is exactly 1 stride from the edge. A box may be
     learned by several anchors and levels. If its centre lies in the image, it is within (−1, 1) strides of the centres
-    of all its cells; a centre outside is learned by the border cell.
+    of all its cells. If its centre lies outside the image, the border cell learns it.
 
     Args:
-      boxes: xyxy px.
-      mask: which rows hold a box to learn; the others are never positive.
-      sizes: anchor sides of this level (w, h), px.
-      stride: px a cell.
-      shape: rows and columns of the level.
-      ratio_limit: the published 4.
+      boxes: Boxes, xyxy, px.
+      mask: Mask of the rows that hold a box to learn. The other rows are never positive.
+      sizes: Anchor sides (w, h) of this level, px.
+      stride: Pixels per cell.
+      shape: Rows and columns of the level.
+      ratio_limit: Side ratio up to which an anchor may learn a box; 4 as published.
     """
     rows, columns = shape
     cxcywh = xyxy_to_cxcywh(jnp.asarray(boxes))
@@ -59,7 +59,7 @@ def assign(
     own = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, limit - 1)
     before = (position - own < 0.5) & (position > 1)
     after = (position - own > 0.5) & (limit - position > 1)
-    step = after.astype(jnp.int32) - before.astype(jnp.int32)  # towards the nearest neighbour; 0 if there is none
+    step = after.astype(jnp.int32) - before.astype(jnp.int32)  # towards the nearest neighbour; 0 without one
     along_x, along_y = step * jnp.array([1, 0]), step * jnp.array([0, 1])
     cells = jnp.stack([own, own + along_x, own + along_y], axis=-2)  # [b, m, 3, (column, row)]
     exists = jnp.concatenate([jnp.ones_like(step[..., :1], bool), step != 0], axis=-1)
@@ -71,7 +71,7 @@ def assign(
 
 
 def candidate_anchors(candidates: Candidates, sizes: Float[np.ndarray, "a 2"], *, stride: int) -> Anchors:
-    """The anchor behind every candidate, [B, M, 3, A]: offsets of the centre count in strides."""
+    """Return the anchor of every candidate, [B, M, 3, A], with the stride as the unit of centre offsets."""
     shape = (*candidates.positive.shape, 2)
     center = jnp.broadcast_to(candidates.center[..., None, :], shape)
     size = jnp.broadcast_to(jnp.asarray(sizes, center.dtype), shape)
@@ -86,14 +86,14 @@ def learnable(
     *,
     coverage: float = 0.5,
 ) -> Bool[Array, "b m"]:
-    """Which boxes are positives: those not covered to `coverage` or more of their area by one ignore region.
+    """Return the mask of the boxes to learn: no ignore region covers `coverage` or more of their area.
 
     Args:
-      boxes: xyxy px.
-      mask: which rows hold a box.
-      regions: xyxy px.
-      region_mask: which rows hold an ignore region.
-      coverage: share of a box's area, in (0, 1].
+      boxes: Boxes, xyxy, px.
+      mask: Mask of the rows that hold a box.
+      regions: Ignore regions, xyxy, px.
+      region_mask: Mask of the rows that hold an ignore region.
+      coverage: Share of a box's area, in (0, 1], from which a region excludes the box.
     """
     covered = pairwise_coverage(jnp.asarray(boxes), jnp.asarray(regions)) >= coverage
     return jnp.asarray(mask) & ~jnp.any(covered & jnp.asarray(region_mask)[:, None, :], axis=-1)
@@ -102,15 +102,16 @@ def learnable(
 def background(
     regions: Regions, region_mask: Bool[Array | np.ndarray, "b r"], *, stride: int, shape: tuple[int, int]
 ) -> Bool[Array, "b cells"]:
-    """Which cells may count as background: those that no ignore region reaches into.
+    """Return the mask of the cells that may count as background: those that no ignore region overlaps.
 
-    Not only those whose centre is in none: an ignored object smaller than a cell is not background at any level.
+    It is not enough that the centre of a cell lies outside all regions: an ignored object that is smaller than a cell
+    is not background at any level.
 
     Args:
-      regions: xyxy px.
-      region_mask: which rows hold an ignore region.
-      stride: px a cell.
-      shape: rows and columns of the level.
+      regions: Ignore regions, xyxy, px.
+      region_mask: Mask of the rows that hold an ignore region.
+      stride: Pixels per cell.
+      shape: Rows and columns of the level.
     """
     rows, columns = shape
     edges, active = jnp.asarray(regions)[..., None], jnp.asarray(region_mask)[..., None]

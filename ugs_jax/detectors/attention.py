@@ -1,4 +1,4 @@
-"""Parts of TPH-YOLOv5 that are no transformers: pooling, gates (CBAM), attention between two levels (CLLA)."""
+"""Parts of TPH-YOLOv5 other than transformers: pooling, gates (CBAM), attention between two levels (CLLA)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ugs_jax.detectors.blocks import ConvNormAct, fan_in_uniform, linear, max_po
 
 
 class SPP(nnx.Module):
-    """Spatial pyramid pooling: max-pools of three sizes side by side, concatenated with what they saw."""
+    """Spatial pyramid pooling: max-pools of three sizes in parallel, concatenated with their input."""
 
     def __init__(
         self, inputs: int, outputs: int, sizes: tuple[int, int, int], *, dtype: Any = jnp.float32, rngs: nnx.Rngs
@@ -27,7 +27,10 @@ class SPP(nnx.Module):
 
 
 class CBAM(nnx.Module):
-    """Gates for channels, then for cells, from averages and maxima over the others (Woo et al., ECCV 2018)."""
+    """Gates for channels from averages and maxima over cells, then gates for cells from those over channels.
+
+    Woo et al., CBAM, ECCV 2018.
+    """
 
     def __init__(self, channels: int, *, reduction: int = 16, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
         hidden = max(channels // reduction, 1)
@@ -48,8 +51,8 @@ class CBAM(nnx.Module):
 class CLLA(nnx.Module):
     """Each cell of P3 attends to the 2×2 cells of P2 that it covers (Zhao et al., TPH-YOLOv5++, Remote Sensing 2023).
 
-    The published network prefers, by its formula softmax(2·mean(d) − d), the cells whose product d is *least*; the mean
-    cancels. That is softmax(d) with −q for q, whose sign is learned, so nothing is lost.
+    The published formula is softmax(2·mean(d) − d), in which the mean cancels. It prefers the cells whose product d is
+    *least*. That equals softmax(d) with −q in the place of q. The sign of q is learned, so nothing is lost.
     """
 
     def __init__(self, fine: int, coarse: int, channels: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
@@ -73,9 +76,10 @@ class CLLA(nnx.Module):
 
 
 def _largest(x: Array, axis: int) -> Array:
-    """Maximum along an axis; its gradient goes to the first of the largest.
+    """Return the maximum along an axis; its gradient goes to the first of the largest elements.
 
-    That of `jnp.max` goes to what equals the result, and is 0/0 where XLA computed values again, rounded otherwise.
+    The gradient of `jnp.max` goes to the elements that equal the result. It is 0/0 where XLA recomputes the elements
+    with different rounding.
     """
     first = jnp.expand_dims(jnp.argmax(x, axis), axis)
     return jnp.sum(jnp.where(jax.lax.broadcasted_iota(jnp.int32, x.shape, axis % x.ndim) == first, x, 0), axis)

@@ -1,4 +1,4 @@
-"""YOLOv5's AutoAnchor, to repeat its experiments with its anchors; `fit_anchors` is what we advise."""
+"""YOLOv5's AutoAnchor, to repeat its experiments with its anchors. For other uses, prefer `fit_anchors`."""
 
 import numpy as np
 from jaxtyping import Float
@@ -20,25 +20,25 @@ def auto_anchors(
     seed: int = 0,
     min_side: float = 2.0,
 ) -> AnchorSizes:
-    """Keep given anchors if nearly all boxes can be learned with them; else cluster all boxes and mutate.
+    """Keep the given anchors if nearly all boxes can be learned with them; else cluster all boxes and mutate.
 
-    k-means of sides over their standard deviation, then mutations that raise the mean ratio of a box to its best
-    anchor; sorted by area and dealt out evenly, finest level first. Where objects are small, that hands tiny anchors to
-    coarse levels, which then find the same objects as the finer ones (duplicates within duplicates): use `fit_anchors`,
-    or leave the coarsest level out.
+    The sides, divided by their standard deviation, are clustered by k-means. Mutations then raise the mean ratio of a
+    box to its best anchor. The anchors are sorted by area and divided evenly between the levels, finest first. If
+    objects are small, coarse levels then get tiny anchors and detect the same objects as the finer levels (duplicates
+    within duplicates). In that case use `fit_anchors`, or leave the coarsest level out.
 
     Args:
-      sizes: box sides (w, h) in px of the network's input.
-      start: anchors to begin with; levels and anchors a level are theirs.
-      keep: whether `start` may be the answer. With a level P2 the reference begins with none, and always clusters.
-      ratio_limit: side ratio up to which an anchor may learn a box.
-      generations: mutations tried.
-      seed: of clusters and mutations.
-      min_side: boxes with both sides below it are left out of the clusters, and no anchor side is below it, px.
+      sizes: Box sides (w, h) in px of the network's input.
+      start: Anchors to begin with. The result has the same numbers of levels and of anchors per level.
+      keep: Allows `start` as the result. With a level P2 the reference starts without anchors, and always clusters.
+      ratio_limit: Side ratio up to which an anchor may learn a box.
+      generations: Number of mutations to try.
+      seed: Seed of clusters and mutations.
+      min_side: Smallest anchor side, px. Boxes with both sides below it are left out of the clusters.
 
     Returns:
-      As many anchors as in `start`, px; `start` itself where there are too few boxes, and, if it may be kept, where
-      more than 98 % of the boxes can be learned with it or nothing better was found.
+      As many anchors as in `start`, px. It is `start` itself if there are too few boxes. With `keep` it is also `start`
+      if more than 98 % of the boxes can be learned with it, or if nothing better was found.
 
     References:
       Jocher et al., YOLOv5 v6.0 to v7.0, described from its public behaviour.
@@ -57,11 +57,11 @@ def auto_anchors(
     anchors = _mutated(centers * spread, boxes, ratio_limit, generations, min_side, rng)
     anchors = anchors[np.argsort(anchors.prod(axis=1), kind="stable")]
     ends = np.cumsum([len(level) for level in start])[:-1]
-    found = tuple(
+    clustered = tuple(
         tuple((float(w), float(h)) for w, h in np.maximum(level.round(1), 0.1)) for level in np.split(anchors, ends)
     )
-    better = best_possible_recall(boxes, found, ratio_limit=ratio_limit) > before
-    return found if better or not keep else start
+    better = best_possible_recall(boxes, clustered, ratio_limit=ratio_limit) > before
+    return clustered if better or not keep else start
 
 
 def _mutated(
@@ -81,7 +81,7 @@ def _mutated(
 
 
 def _fitness(anchors: np.ndarray, boxes: np.ndarray, limit: float) -> float:
-    """Mean over boxes of the least side ratio to their best anchor, 0 for those that no anchor may learn."""
+    """Return the mean over boxes of the least side ratio to their best anchor; 0 for boxes that no anchor may learn."""
     ratio = boxes[:, None] / anchors
     best = np.minimum(ratio, 1 / ratio).min(axis=-1).max(axis=-1)
     return float(np.mean(np.where(best > 1 / limit, best, 0)))

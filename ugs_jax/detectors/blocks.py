@@ -15,14 +15,14 @@ Initializer = Callable[..., Any]
 
 
 def fan_in_uniform(fan_in: float) -> Initializer:
-    """Uniform initialiser on ±1/√fan_in, PyTorch's default for convolution kernels and biases alike.
+    """Return a uniform initialiser on ±1/√fan_in, PyTorch's default for kernels and biases of convolutions.
 
-    Draws on the host: eager `jax.random` calls would compile a program for each of the many shapes of a network.
+    It draws on the host: eager `jax.random` calls would compile a program for each of the many shapes of a network.
     """
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        if isinstance(key, jax.core.Tracer):  # shapes are wanted, not values: `jax.eval_shape`
+        if isinstance(key, jax.core.Tracer):  # only shapes are needed: `jax.eval_shape`
             return jax.random.uniform(key, shape, dtype, -bound, bound)
         draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         return jnp.asarray(draw.uniform(-bound, bound, shape), dtype)
@@ -39,9 +39,9 @@ def linear(
     dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
 ) -> nnx.Linear:
-    """A layer over the last axis as PyTorch initialises it.
+    """Return a linear layer over the last axis, initialised as in PyTorch.
 
-    A 1×1 convolution, too: written as a product of matrices, its backward pass is about twice as fast on a CPU.
+    It also serves as 1×1 convolution: as a matrix product, its backward pass is about twice as fast on a CPU.
     """
     draw = fan_in_uniform(inputs)
     return nnx.Linear(
@@ -65,9 +65,10 @@ def _spatial(inputs: int, outputs: int, kernel: int, stride: int, padding: int, 
 
 
 class _FoldedConv(nnx.Conv):
-    """A 6×6 convolution of stride 2 and padding 2, as one of 3×3 and stride 1 over the channels of 2×2 pixels.
+    """A 6×6 convolution of stride 2 and padding 2, computed as 3×3 of stride 1 over the channels of 2×2 pixels.
 
-    The same sums. Of the plain one, XLA (jaxlib 0.10.2) computes the gradient of the kernel much slower on a CPU.
+    The sums are the same. For the plain form, XLA (jaxlib 0.10.2) computes the gradient of the kernel much more slowly
+    on a CPU.
     """
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
@@ -88,7 +89,7 @@ class _FoldedConv(nnx.Conv):
 
 
 class RandomBlock(nnx.Module):
-    """A block that is called with a map and a key: random in training, not without a key."""
+    """A block that is called with a map and a key: random in training, deterministic without a key."""
 
 
 def call_block(block: Any, x: Array, key: Array | None = None) -> Array:
@@ -97,13 +98,13 @@ def call_block(block: Any, x: Array, key: Array | None = None) -> Array:
 
 
 def norm_silu(norm: nnx.BatchNorm, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """SiLU of `norm(x)`; in training with the statistics of the batch, which move the running ones.
+    """Return SiLU of `norm(x)`; in training, use the statistics of the batch and update the running statistics.
 
-    For the gradient it keeps no map but `x`, and computes the rest again; `jax.nn.silu(norm(x))` keeps several. That
-    saves a training step memory, and time (experiments/results/train_step.md).
+    For the gradient only the map `x` is kept, and the rest is computed again; `jax.nn.silu(norm(x))` keeps several
+    maps. This saves memory and time in a training step (experiments/results/train_step.md).
 
     Returns:
-      In the type of `x`; statistics and arithmetic are in the type of `norm`.
+      Map in the type of `x`. Statistics and arithmetic are in the type of `norm`.
     """
     if norm.use_running_average:
         mean, variance = norm.mean[...], norm.var[...]
@@ -128,13 +129,13 @@ def _scaled_silu(x: Array, scale: Array, shift: Array) -> Array:
 def _scaled_silu_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     x, scale, shift = primals
     along_x, along_scale, along_shift = tangents
-    # Behind the barrier these are numbers of their own, which the compiler doesn't keep from the forward pass.
+    # The barrier makes the compiler recompute these values instead of keeping them from the forward pass.
     again = jax.lax.optimization_barrier(x)
     z = again * scale + shift
     sigmoid = jax.nn.sigmoid(z)
     slope = sigmoid * (1 + z * (1 - sigmoid))
     along_z = along_x * scale + again * along_scale + along_shift
-    # In the type of `x`, for the gradient of z is a map that is stored.
+    # In the type of `x`, because the gradient of z is a map that is stored.
     return _scaled_silu(x, scale, shift), slope.astype(x.dtype) * along_z.astype(x.dtype)
 
 
@@ -159,7 +160,7 @@ class ConvNormAct(nnx.Module):
             self.conv = _spatial(
                 inputs, outputs, kernel, stride, kernel // 2 if padding is None else padding, dtype, rngs
             )
-        # Never in half precision: Flax would round the running statistics, too.
+        # Never in half precision: Flax would also round the running statistics.
         wide = jnp.promote_types(dtype, jnp.float32)
         self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=wide, rngs=rngs)
 
@@ -183,7 +184,7 @@ class Bottleneck(nnx.Module):
 
 
 class CrossStage(nnx.Module):
-    """The frame of a cross-stage partial block: half the channels go through something, beside a plain 1×1 path."""
+    """Frame of a cross-stage partial block: an inner chain on half of the channels and a parallel 1×1 path."""
 
     def __init__(self, inputs: int, outputs: int, *, dtype: Any, rngs: nnx.Rngs) -> None:
         hidden = outputs // 2
@@ -192,7 +193,7 @@ class CrossStage(nnx.Module):
         self.merge = ConvNormAct(2 * hidden, outputs, dtype=dtype, rngs=rngs)
 
     def join(self, y: Float[Array, "b h w c"], x: Float[Array, "b h w c2"]) -> Float[Array, "b h w c3"]:
-        """What became of `enter(x)`, and `x` → `[B,H,W,outputs]`."""
+        """Merge `y`, the chain's output for `enter(x)`, with the 1×1 path of `x`: → `[B,H,W,outputs]`."""
         return self.merge(jnp.concatenate([y, self.bypass(x)], axis=-1))
 
 
@@ -236,10 +237,10 @@ class SPPF(nnx.Module):
 
 
 def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
-    """Largest value of every window of size×size cells, stride 1, in as many cells; `size` is odd.
+    """Return the largest value of every window of size×size cells, with stride 1 and unchanged shape; `size` is odd.
 
-    One axis after the other, by shifts. Of `flax.nnx.max_pool`, XLA (jaxlib 0.10.2) computes wrong float32 gradients
-    once rows are split over devices.
+    It is computed by shifts, one axis after the other. For `flax.nnx.max_pool`, XLA (jaxlib 0.10.2) computes wrong
+    float32 gradients if rows are split over devices.
     """
     reach = size // 2
     for axis in (1, 2):
@@ -251,14 +252,15 @@ def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
 
 
 def _larger(a: Array, b: Array) -> Array:
-    """Elementwise maximum whose gradient always goes to one side.
+    """Return the elementwise maximum, whose gradient always goes to one side.
 
-    That of `jnp.maximum` goes to what equals the result: to neither where XLA computed values again, rounded otherwise.
+    The gradient of `jnp.maximum` goes to the operand that equals the result. If XLA recomputes the operands with
+    different rounding, it goes to neither.
     """
     return jnp.where(b > a, b, a)
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Nearest-neighbour doubling of both sides."""
+    """Double both sides by nearest-neighbour interpolation."""
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

@@ -1,4 +1,4 @@
-"""From network outputs to detections on the device: best scores first, localize only those, suppress duplicates."""
+"""Detections from network outputs, on the device: select the best scores, localize only those, suppress duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Detections(NamedTuple):
     """Detections of a batch, best first in each image.
 
     Attributes:
-      boxes: xyxy px of the network's input.
-      scores: Objectness · class probability, times what `Postprocess` adds.
+      boxes: Boxes, xyxy, px of the network's input.
+      scores: Objectness · class probability, times the optional factors of `Postprocess`.
       classes: Class indices from 0.
       valid: False for padding.
-      deviation: Standard deviation of each side (x1, y1, x2, y2), px; None where the objective predicts none.
+      deviation: Standard deviation of each side (x1, y1, x2, y2), px; None if the objective does not predict it.
     """
 
     boxes: Float[Array, "b k 4"]
@@ -36,19 +36,19 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How raw outputs become detections.
+    """Options that turn raw outputs into detections.
 
     Attributes:
-      score_threshold: Score that a detection has to exceed; .001 for scoring, about .25 to look at.
+      score_threshold: Score that a detection has to exceed: .001 for evaluation, about .25 for viewing.
       iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
-      candidates: Number of best (cell, anchor, class) triples of an image that are localized and compared.
-      max_detections: Number of detections that an image keeps at most.
-      voting: Sigma of box voting, by which suppressed boxes move those that are kept, about 0.02; None leaves boxes
-        where they are. Votes count by predicted deviation (`boxes.variance_voting`), or by score
-        (`boxes.score_voting`) where the objective predicts none.
+      candidates: Number of best (cell, anchor, class) triples per image that are localized and compared.
+      max_detections: Largest number of detections per image.
+      voting: Sigma of box voting, in which suppressed boxes move the kept ones; about 0.02. None disables voting. Votes
+        are weighted by predicted deviation (`boxes.variance_voting`), or by score (`boxes.score_voting`) if the
+        objective predicts no deviations.
       spread_penalty: κ of the factor exp(−κ · σ/side) on scores, with σ/side the mean over the four sides of predicted
-        deviation over side length. 0 leaves it out; needs an objective that predicts deviations.
-      quality_power: Power of the predicted IoU that scores are multiplied by; 0 leaves it out. Needs an objective with
+        deviation over side length. 0 disables it. It needs an objective that predicts deviations.
+      quality_power: Power of the predicted IoU that scores are multiplied by. 0 disables it. It needs an objective with
         a quality predictor.
     """
 
@@ -72,10 +72,10 @@ class LocalizedCandidates(NamedTuple):
     """Localized (cell, anchor, class) triples of a batch, best objectness · class probability first.
 
     Attributes:
-      boxes: xyxy px of the network's input.
+      boxes: Boxes, xyxy, px of the network's input.
       scores: Objectness · class probability.
       classes: Class indices from 0.
-      deviation: Standard deviation of each side, px; None where the objective predicts none.
+      deviation: Standard deviation of each side, px; None if the objective does not predict it.
       quality: Predicted IoU; None without a quality predictor.
     """
 
@@ -93,10 +93,10 @@ def detect(
     arch: Architecture,
     options: Postprocess,
 ) -> Detections:
-    """Decode and suppress, with static shapes.
+    """Decode the outputs of a batch and suppress duplicates, with static shapes.
 
-    A box may be detected as several classes, each with its own score. Per image the `candidates` best triples over all
-    levels are localized; the rest could not enter the result except in extreme crowds.
+    A box may be detected as several classes, each with its own score. For each image the `candidates` best triples over
+    all levels are localized. The others could enter the result only in extreme crowds.
 
     Raises:
       ValueError: `options` needs deviations or a quality that the objective does not predict.
@@ -122,7 +122,7 @@ def localize_candidates(
 
 
 def suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:
-    """Return what is left of the candidates of a batch: rescored, suppressed, moved by votes.
+    """Return the detections of a batch: its candidates, rescored, suppressed and moved by votes.
 
     Raises:
       ValueError: `options` needs deviations or a quality that the candidates do not have.

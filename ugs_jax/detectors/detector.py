@@ -1,4 +1,4 @@
-"""A detector as pure functions of plain dictionaries: what training and evaluation hold on to."""
+"""A detector as pure functions of plain dictionaries, for training and evaluation."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ Images = UInt8[Array | np.ndarray, "b h w 3"]
 
 
 class Outputs(NamedTuple):
-    """Per level, finest first: what the network says, and the layer that localizes."""
+    """Outputs of the network and localization layers of every level, finest first."""
 
     levels: tuple[Level, ...]
     localizers: tuple[Localizer, ...]
@@ -32,8 +32,8 @@ class Detector:
     """YOLOv5 or TPH-YOLOv5 with any localization objective.
 
     Attributes:
-      arch: the network; its `num_outputs` follows the objective.
-      localization: the objective.
+      arch: Description of the network. The objective sets its `num_outputs`.
+      localization: Localization objective.
     """
 
     arch: Architecture
@@ -41,7 +41,7 @@ class Detector:
 
     @cached_property
     def full_arch(self) -> Architecture:
-        """The network with the outputs and layers that the objective needs."""
+        """Description of the network with the outputs and layers that the objective needs."""
         objective, second_stage, quality = self.localization, 0, 0
         if isinstance(objective, PredictsDistribution):
             second_stage = 0 if objective.second_stage is None else objective.second_stage.hidden
@@ -58,11 +58,11 @@ class Detector:
 
     @property
     def random(self) -> bool:
-        """Whether training drops something at random, for which `apply` takes a key."""
+        """True if the network drops units at random in training, for which `apply` takes a key."""
         return self.arch.kind != "yolov5"
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
-        """Fresh parameters and batch statistics. Layers that two objectives share start equal for equal seeds."""
+        """Return fresh parameters and batch statistics. Layers that two objectives share are equal for equal seeds."""
         model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
@@ -72,14 +72,14 @@ class Detector:
         """Run the network; in training, normalise by the batch and return the new running statistics.
 
         Args:
-          params: from `init`.
-          stats: from `init`.
-          images: 0…255; scaled to 0…1 here, on the device.
-          train: whether batch normalisation uses the batch.
-          key: of what a transformer drops at random in training; without one, nothing.
+          params: Parameters, as `init` returns them.
+          stats: Batch statistics, as `init` returns them.
+          images: Images with values 0…255. They are scaled to 0…1 here, on the device.
+          train: Normalises by the statistics of the batch instead of the running ones.
+          key: Key of the units that a transformer drops at random in training. Without a key nothing is dropped.
 
         Raises:
-          ValueError: a side of the images is no multiple of 32.
+          ValueError: A side of the images is not a multiple of 32.
         """
         model = nnx.merge(self._graph, params, stats)
         if train:
@@ -97,7 +97,7 @@ class Detector:
         return Outputs(levels, model.localizers())
 
     def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:
-        """Detections in px of `images`."""
+        """Return detections in px of `images`."""
         outputs, _ = self.apply(params, stats, images, train=False)
         return detect(outputs.levels, outputs.localizers, self.localization, self.full_arch, options)
 
@@ -107,16 +107,16 @@ class Detector:
         return localize_candidates(*outputs, self.localization, self.full_arch, count)
 
     def shapes(self) -> tuple[Tree, Tree]:
-        """Shapes and dtypes of what `init` returns; nothing is drawn."""
+        """Return shapes and dtypes of the trees that `init` returns, without drawing values."""
         return _plain(nnx.state(self._shape, nnx.Param)), _plain(nnx.state(self._shape, nnx.BatchStat))
 
     def num_parameters(self) -> int:
-        """Trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shape, nnx.Param)))
 
 
 class _SameKey(nnx.Rngs):
-    """One key for every draw: enough for shapes, and many times quicker to trace than a count of draws."""
+    """Generator with the same key for every draw: enough for shapes, and much faster to trace than counted keys."""
 
     def __init__(self) -> None:
         pass

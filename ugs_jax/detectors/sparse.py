@@ -1,4 +1,4 @@
-"""Localization only where it is needed: gather feature vectors, apply the layers that localize to them. Exact."""
+"""Sparse localization: gather feature vectors, and apply the localization layers only to them. It is exact."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -11,7 +11,7 @@ from ugs_jax.objectives.second_stage import residual_logits
 
 
 def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b ..."]:
-    """Values at flat cell indices (row · width + column) of every image's map."""
+    """Return the values at flat cell indices (row · width + column) of every image's map."""
     b, h, w, *rest = values.shape
     flat = values.reshape(b, h * w, *rest)
     index = cells.reshape(b, -1, *(1 for _ in rest))
@@ -20,7 +20,7 @@ def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Fl
 
 
 def localize(localizer: Localizer, features: Float[Array, "*n c"]) -> Float[Array, "*n a k"]:
-    """Localization logits of every anchor at gathered features; the same function makes the dense map."""
+    """Return localization logits of every anchor at gathered features, or at a dense map of features."""
     kernel = localizer.kernel.astype(features.dtype)
     c, a, k = kernel.shape
     # Half-precision factors, but sums and logits in the precision of the parameters.
@@ -37,7 +37,7 @@ def localize_again(
     *,
     stride: int,
 ) -> Float[Array, "b *n k"]:
-    """Return raw outputs after the second localization stage of a level; unchanged without one.
+    """Return the raw outputs after the second localization stage of a level; without one, they are unchanged.
 
     Args:
       localizer: Layers of the level.

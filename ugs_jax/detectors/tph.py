@@ -1,8 +1,8 @@
-"""TPH-YOLOv5: three published networks in size l, here in every size; in size x the first is the paper's baseline.
+"""TPH-YOLOv5: three networks that were published in size l, in every size. `tph` in size x is the paper's baseline.
 
-- `tph`: P2 to P5; Swin blocks (C3STR) before the heads; the way up joins the backbone's maps, too. (l-xs-tph)
+- `tph`: P2 to P5; Swin blocks (C3STR) before the heads; the bottom-up path also joins the backbone's maps. (l-xs-tph)
 - `tph_cbam`: P2 to P5; pooling, a C3 (at P5 transformers, C3TR) and gates (CBAM) before the heads, C3TR at the end of
-  the backbone; the same joints. (l-xs-tr-cbam-spp-bifpn)
+  the backbone; the bottom-up path as in `tph`. (l-xs-tr-cbam-spp-bifpn)
 - `tph_plus`: P3 to P5; one Swin block at P5, and P3 attends to P2 (CLLA). (l-tph-plus)
 
 Zhu et al., ICCVW 2021; Zhao et al., Remote Sensing 2023. Depth and width follow YOLOv5's multiples.
@@ -33,7 +33,7 @@ class _WindowNeck(Neck):
 
 
 class _Gated(RandomBlock):
-    """Pooling, a C3, gates."""
+    """Pooling, a C3 block, gates."""
 
     def __init__(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> None:
         width, repeats, kw = arch.channels(base), arch.repeats(3), {"dtype": arch.dtype, "rngs": rngs}
@@ -87,10 +87,10 @@ class _TPHPlus(YOLOv5):
     def head_widths(self, arch: Architecture) -> list[int]:
         return [arch.channels(base) for base in (128, 512, 1024)]
 
-    def features(self, maps: list[Array], found: list[Array]) -> list[Array]:
-        return [self.between(maps[0], found[0]), *found[1:]]
+    def features(self, maps: list[Array], fused: list[Array]) -> list[Array]:
+        return [self.between(maps[0], fused[0]), *fused[1:]]
 
 
 def network_type(kind: Kind) -> type[YOLOv5]:
-    """The class that builds a kind of network."""
+    """Return the class that builds a kind of network."""
     return {"yolov5": YOLOv5, "tph": _TPH, "tph_cbam": _TPHCBAM, "tph_plus": _TPHPlus}[kind]

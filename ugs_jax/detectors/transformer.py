@@ -1,7 +1,7 @@
-"""Transformer blocks of TPH-YOLOv5 in the place of a C3's bottlenecks: over the whole map, and over shifted windows.
+"""Transformer blocks of TPH-YOLOv5, which replace the bottlenecks of a C3: over the whole map or shifted windows.
 
 Zhu et al., TPH-YOLOv5, ICCVW 2021; windows: Liu et al., Swin Transformer, ICCV 2021. Softmax and normalisation are
-float32 in any precision of the computation. Randomness (dropout, dropped paths) comes from a key; without one, none.
+float32 in any precision of the computation. Dropout and dropped paths need a key; without one nothing is dropped.
 """
 
 from functools import partial
@@ -16,11 +16,11 @@ from jaxtyping import Array, Bool, Float, Int
 from ugs_jax.detectors.blocks import CrossStage, RandomBlock, fan_in_uniform, linear
 
 WINDOW = 8
-"""Sides of a window, cells."""
+"""Side of a window, cells."""
 
 
 class C3Attention(CrossStage, RandomBlock):
-    """A C3 with something that attends in the place of its bottlenecks."""
+    """A C3 with attention layers in the place of its bottlenecks."""
 
     chain_type: type[Any]
 
@@ -29,12 +29,12 @@ class C3Attention(CrossStage, RandomBlock):
         self.chain = self.chain_type(outputs // 2, repeats, dtype, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None = None) -> Float[Array, "b h w c2"]:
-        """`[B,H,W,inputs]` → `[B,H,W,outputs]`; `key` is of the dropout in training."""
+        """`[B,H,W,inputs]` → `[B,H,W,outputs]`; `key` draws the dropout in training."""
         return self.join(self.chain(self.enter(x), key), x)
 
 
 class _Encoder(nnx.Module):
-    """Tokens plus a learned linear function of them (in the place of positions), then layers of attention."""
+    """Tokens plus a learned linear function of them (instead of a position embedding), then attention layers."""
 
     def __init__(self, channels: int, repeats: int, dtype: Any, rngs: nnx.Rngs) -> None:
         self.position = linear(channels, channels, dtype=dtype, rngs=rngs)
@@ -44,13 +44,13 @@ class _Encoder(nnx.Module):
         b, h, w, c = x.shape
         tokens = x.reshape(b, h * w, c)
         tokens = tokens + self.position(tokens)
-        for layer, one in zip(self.layers, _split(key, len(self.layers)), strict=True):
-            tokens = layer(tokens, one)
+        for layer, layer_key in zip(self.layers, _split(key, len(self.layers)), strict=True):
+            tokens = layer(tokens, layer_key)
         return tokens.reshape(b, h, w, c)
 
 
 class _EncoderLayer(nnx.Module):
-    """Pre-norm: four heads, whose queries, keys and values pass two linear layers each; then c → 4c → c with ReLU."""
+    """Pre-norm encoder layer: four heads with two linear layers for each of q, k and v; then c → 4c → c with ReLU."""
 
     heads = 4
 
@@ -64,7 +64,7 @@ class _EncoderLayer(nnx.Module):
         self.dropout = nnx.Dropout(0.1)
 
     def __call__(self, x: Float[Array, "b n c"], key: Array | None) -> Float[Array, "b n c"]:
-        drop = [partial(self.dropout, deterministic=one is None, rngs=one) for one in _split(key, 3)]
+        drop = [partial(self.dropout, deterministic=k is None, rngs=k) for k in _split(key, 3)]
         y = self.norm(x).astype(x.dtype)
         projected = (
             into(layer(y)) for into, layer in zip(self.inward, (self.query, self.key, self.value), strict=True)
@@ -80,13 +80,13 @@ class _Windows(nnx.Module):
         self.layers = nnx.List([_WindowLayer(channels, i % 2 * (WINDOW // 2), dtype, rngs) for i in range(repeats)])
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None) -> Float[Array, "b h w c"]:
-        for layer, one in zip(self.layers, _split(key, len(self.layers)), strict=True):
-            x = layer(x, one)
+        for layer, layer_key in zip(self.layers, _split(key, len(self.layers)), strict=True):
+            x = layer(x, layer_key)
         return x
 
 
 class _WindowLayer(nnx.Module):
-    """Pre-norm: attention within windows, with a learned bias for every offset of two cells; c → 4c → c with GELU."""
+    """Pre-norm window layer: attention with a learned bias for every offset of two cells; c → 4c → c with GELU."""
 
     def __init__(self, channels: int, shift: int, dtype: Any, rngs: nnx.Rngs) -> None:
         self.shift, self.heads = shift, max(channels // 32, 1)
@@ -97,11 +97,11 @@ class _WindowLayer(nnx.Module):
         self.offset_bias = nnx.Param(draw(rngs.params(), ((2 * WINDOW - 1) ** 2, self.heads), jnp.float32))
         self.widen = linear(channels, 4 * channels, dtype=dtype, rngs=rngs)
         self.narrow = linear(4 * channels, channels, dtype=dtype, rngs=rngs)
-        # A whole branch of an image at a time, as the reference does in its widest level only.
+        # Drops the whole branch of an image (stochastic depth), as the reference does in its widest level only.
         self.dropout = nnx.Dropout(0.1 if self.heads > 10 else 0.0, broadcast_dims=(1, 2, 3))
 
     def __call__(self, x: Float[Array, "b h w c"], key: Array | None) -> Float[Array, "b h w c"]:
-        drop = [partial(self.dropout, deterministic=one is None, rngs=one) for one in _split(key, 2)]
+        drop = [partial(self.dropout, deterministic=k is None, rngs=k) for k in _split(key, 2)]
         x = x + drop[0](self._attend(self.norm(x).astype(x.dtype)))
         y = self.narrow(jax.nn.gelu(self.widen(self.norm2(x).astype(x.dtype)), approximate=False))
         return x + drop[1](y)
@@ -121,7 +121,7 @@ class _WindowLayer(nnx.Module):
 
 
 class C3TR(C3Attention):
-    """C3 of transformer layers over all cells of the map: its memory grows with the square of their number."""
+    """C3 of transformer layers over all cells of the map; its memory grows with the square of their number."""
 
     chain_type = _Encoder
 
@@ -133,29 +133,30 @@ class C3STR(C3Attention):
 
 
 def into_windows(x: Float[Array, "b h w c"]) -> Float[Array, "b windows cells c"]:
-    """Cut a map, whose sides are multiples of 8, into windows, row by row; likewise the cells of a window."""
+    """Cut a map, whose sides are multiples of 8, into windows. Windows, and the cells in them, are in row order."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // WINDOW, WINDOW, w // WINDOW, WINDOW, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, WINDOW**2, c)
 
 
 def from_windows(x: Float[Array, "b windows cells c"], width: int) -> Float[Array, "b h w c"]:
-    """Undo `into_windows` of a map of `width` columns."""
+    """Undo `into_windows` for a map of `width` columns."""
     b, _, _, c = x.shape
     x = x.reshape(b, -1, width // WINDOW, WINDOW, WINDOW, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, width, c)
 
 
 def attention_mask(height: int, width: int, shift: int) -> Bool[np.ndarray, "windows cells cells"]:
-    """Which cells of a window see each other, on a map rolled by `shift` that was padded to multiples of 8.
+    """Return the mask of the cell pairs of a window that attend to each other.
 
-    Not those that the roll brought from the other edge with those that were here; not cells of the map with padding.
-    (TPH-YOLOv5 slices its mask wrongly, so that windows at an edge mix both edges, and lets padding take part.)
+    The map was padded to multiples of 8 and rolled by `shift`. Cells that the roll moved over from the opposite edge do
+    not attend to cells that were already there. Cells of the map do not attend to padding. (TPH-YOLOv5 slices its mask
+    wrongly: windows at an edge mix both edges, and padding takes part.)
 
     Args:
-      height: of the map before padding, cells.
-      width: likewise.
-      shift: cells.
+      height: Height of the map before padding, cells.
+      width: Width of the map before padding, cells.
+      shift: Shift of the roll, cells.
     """
     rows, columns = _regions(height, shift), _regions(width, shift)
     region = rows[:, None] * 4 + columns
@@ -164,14 +165,14 @@ def attention_mask(height: int, width: int, shift: int) -> Bool[np.ndarray, "win
 
 
 def _regions(side: int, shift: int) -> Int[np.ndarray, " padded"]:
-    """For every place along an axis after the roll: 2 if its cell came round from the other edge, plus 1 if padding."""
+    """Return, for every position along an axis after the roll, 2 if it crossed the edge, plus 1 if it is padding."""
     padded = -(-side // WINDOW) * WINDOW
     cell = np.roll(np.arange(padded), -shift)
     return 2 * (cell < shift) + (cell >= side)
 
 
 def _offsets() -> Int[np.ndarray, "cells cells"]:
-    """Row of the bias table for two cells of a window: their offset in rows and columns, each −7…7."""
+    """Return the row of the bias table for two cells of a window, from their offset in rows and columns, each −7…7."""
     row, column = np.divmod(np.arange(WINDOW**2), WINDOW)
     down, right = row[:, None] - row + WINDOW - 1, column[:, None] - column + WINDOW - 1
     return down * (2 * WINDOW - 1) + right
@@ -186,6 +187,6 @@ def _layer_norm(channels: int, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 def _projection(channels: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
-    """One of three that PyTorch draws as one matrix: uniform on ±√(6 / (c + 3c)), biases zero."""
+    """Return one of three layers that PyTorch draws as one matrix: uniform on ±√(6 / (c + 3c)), zero biases."""
     draw = fan_in_uniform(channels / 1.5)
     return nnx.Linear(channels, channels, kernel_init=draw, dtype=dtype, rngs=rngs)

@@ -1,8 +1,8 @@
 """YOLOv5 n/s/m/l/x (and a pico size for CPUs) with heads P3–P5 or P2–P5, without its localization layer.
 
-The network ends in features, objectness and classes for every pyramid level. The last 1×1 layer that localizes is kept
-apart as a `Localizer`, because its width belongs to the localization objective and because training and inference
-apply it at a few cells only (`sparse.py`).
+The network ends in features, objectness and classes of every pyramid level. The final 1×1 localization layer is kept
+separate as a `Localizer`: the localization objective sets its width, and training and inference apply it at a few
+cells only (`sparse.py`).
 """
 
 import itertools
@@ -22,22 +22,22 @@ from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
 from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
 
 Keys = Iterator[Array | None]
-"""A key for every block that is random in training; None for ever where nothing is to be random."""
+"""One key per block that is random in training, or endless None for a deterministic network."""
 
 
 def keys_of(key: Array | None) -> Keys:
-    """Keys for the blocks of a network, in the order in which they are run."""
+    """Return keys for the blocks of a network, in the order in which the blocks run."""
     if key is None:
         return itertools.repeat(None)
     return (jax.random.fold_in(key, i) for i in itertools.count())
 
 
 _call_block_twice = nnx.remat(call_block)
-"""For the gradient, for activations that are not kept."""
+"""`call_block` with rematerialization: activations are computed again for the gradient."""
 
 
 class Backbone(nnx.Module):
-    """CSPDarknet: `[B,H,W,3]` → the maps of P2, P3, P4, P5."""
+    """CSPDarknet: `[B,H,W,3]` → the feature maps of P2, P3, P4, P5."""
 
     last: type[Any] = C3
     """Block of the coarsest map."""
@@ -55,7 +55,7 @@ class Backbone(nnx.Module):
         self.run = _call_block_twice if arch.remat else call_block
 
     def __call__(self, x: Float[Array, "b h w 3"], keys: Keys) -> list[Array]:
-        """The maps, finest first."""
+        """Return the feature maps, finest first."""
         x, maps = self.run(self.stem, x), []
         for down, block in zip(self.downs, self.blocks, strict=True):
             x = self.run(block, self.run(down, x), next(keys))
@@ -64,10 +64,10 @@ class Backbone(nnx.Module):
 
 
 class Neck(nnx.Module):
-    """Top-down then bottom-up path aggregation over the levels in use."""
+    """Top-down, then bottom-up path aggregation over the levels in use."""
 
     joins_backbone = False
-    """Whether the way up also joins the backbone's map of the level, where that is not the way down's beginning."""
+    """If True, the bottom-up path also joins the backbone's map of each level but the finest and the coarsest."""
 
     def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
         c, kw, widths = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, arch.widths
@@ -84,16 +84,16 @@ class Neck(nnx.Module):
         self.run = _call_block_twice if arch.remat else call_block
 
     def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Block of the way down that ends in `base` channels (of size l)."""
+        """Return the block of the top-down path that ends in `base` channels (of size l)."""
         repeats, width = arch.repeats(1 if base == 128 else 3), arch.channels(base)
         return C3(2 * width, width, repeats, shortcut=False, dtype=arch.dtype, rngs=rngs)
 
     def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Block of the way up from `inputs` channels to `base` (of size l)."""
+        """Return the block of the bottom-up path from `inputs` channels to `base` (of size l)."""
         return C3(inputs, arch.channels(base), arch.repeats(3), shortcut=False, dtype=arch.dtype, rngs=rngs)
 
     def __call__(self, maps: list[Array], keys: Keys) -> list[Array]:
-        """Maps of the backbone → maps of the heads, finest first."""
+        """Feature maps of the backbone → feature maps of the heads, finest first."""
         x, skips = maps[-1], []
         for lateral, top, finer in zip(self.laterals, self.tops, reversed(maps[:-1]), strict=True):
             skips.append(lateral(x))
@@ -132,12 +132,12 @@ class _Quality(nnx.Module):
 
 
 class Head(nnx.Module):
-    """One level's objectness and class layer, and the parameters of its localizer."""
+    """Objectness and class layer of one level, and the parameters of its localizer."""
 
     def __init__(self, arch: Architecture, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
         self.anchors, self.classes, self.outputs = anchors, arch.classes, arch.num_outputs
         draw = fan_in_uniform(width)
-        # Start near the share of cells that hold an object (8 objects in 640² px) and near equal class odds.
+        # Scores start near the share of cells that hold an object (8 objects in 640² px) and near equal class odds.
         prior = np.full((anchors, 1 + arch.classes), math.log(0.6 / (arch.classes - 0.99999)))
         prior[:, 0] = math.log(8 / (640 / stride) ** 2)
 
@@ -151,9 +151,9 @@ class Head(nnx.Module):
         self.quality = _Quality(arch.quality, rngs) if arch.quality else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
-        """What the level says; `x` is kept in it, for the localizer."""
+        """Return the outputs of the level, with the features `x` for the localizer."""
         kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
-        # Half-precision factors, but logits, and the sum over all cells that is the bias' gradient, in float32.
+        # The factors may be half precision. Logits, and the bias' gradient (a sum over all cells), are float32.
         scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32) + bias
         scores = scores.reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
@@ -171,7 +171,7 @@ class Head(nnx.Module):
 
 
 class YOLOv5(nnx.Module):
-    """Backbone, neck and heads; `[B,H,W,3]` in 0…1 with H, W multiples of 32 → a `Level` for every stride."""
+    """Backbone, neck and heads: `[B,H,W,3]` in 0…1 with H, W multiples of 32 → a `Level` for every stride."""
 
     backbone_type: type[Backbone] = Backbone
     neck_type: type[Neck] = Neck
@@ -187,18 +187,18 @@ class YOLOv5(nnx.Module):
         )
 
     def head_widths(self, arch: Architecture) -> list[int]:
-        """Channels that each head sees, finest first."""
+        """Return the input channels of every head, finest first."""
         return [arch.channels(base) for base in arch.widths]
 
     def __call__(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> tuple[Level, ...]:
         """Run the network.
 
         Args:
-          images: 0…1.
-          key: of what is random in training; without one nothing is.
+          images: Images with values 0…1.
+          key: Key of random blocks in training. Without a key the network is deterministic.
 
         Raises:
-          ValueError: height or width is no multiple of 32, which the levels could not be joined at.
+          ValueError: Height or width is not a multiple of 32, so that the maps of the levels do not fit together.
         """
         height, width = images.shape[1:3]
         if height % 32 or width % 32:
@@ -209,13 +209,13 @@ class YOLOv5(nnx.Module):
             )
         keys = keys_of(key)
         maps = self.backbone(images, keys)
-        found = self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))
-        return tuple(head(x) for head, x in zip(self.heads, found, strict=True))
+        features = self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))
+        return tuple(head(x) for head, x in zip(self.heads, features, strict=True))
 
-    def features(self, maps: list[Array], found: list[Array]) -> list[Array]:
-        """What the heads see, of the maps of backbone (P2 to P5) and neck."""
-        return found
+    def features(self, maps: list[Array], fused: list[Array]) -> list[Array]:
+        """Return the inputs of the heads, from the maps of the backbone (P2 to P5) and of the neck."""
+        return fused
 
     def localizers(self) -> tuple[Localizer, ...]:
-        """The localization layer of every level, finest first."""
+        """Return the localization layers of every level, finest first."""
         return tuple(head.localizer() for head in self.heads)

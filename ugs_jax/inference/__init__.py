@@ -1,4 +1,4 @@
-"""Inference on images of any size: tiles and their merging, mirror images, scales, fusion; calibration."""
+"""Inference on images of any size: tiling, merging, test-time augmentation and fusion; calibration."""
 
 from ugs_jax.inference.calibration import Calibration, SideErrors, calibration, side_errors
 from ugs_jax.inference.found import Found

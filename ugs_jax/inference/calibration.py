@@ -1,4 +1,4 @@
-"""Whether sides are as far off as their deviations say."""
+"""Calibration of the predicted deviations of box sides."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from ugs_jax.inference.pairs import overlap_of
 
 
 class SideErrors(NamedTuple):
-    """Sides (x1, y1, x2, y2) of detections that match an object.
+    """Errors of the sides (x1, y1, x2, y2) of detections that match an object.
 
     Attributes:
-      error: detection minus object, px.
-      deviation: predicted, px.
+      error: Detection minus object, px.
+      deviation: Predicted standard deviation, px.
     """
 
     error: Float[np.ndarray, "n 4"]
@@ -23,37 +23,40 @@ class SideErrors(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Errors of sides in bins of equal count by their predicted deviation.
+    """Errors of sides, sorted by predicted deviation into bins of equal count.
 
     Attributes:
-      predicted: root mean square of the deviations in each bin, px.
-      error: root mean square of the errors in each bin, px; equal to `predicted` where deviations are right.
-      count: sides in each bin.
-      factor: √mean (error/deviation)², by which all deviations would have to be multiplied; 1 where they are right.
+      predicted: Root mean square of the deviations in each bin, px.
+      error: Root mean square of the errors in each bin, px. It equals `predicted` if deviations are calibrated.
+      count: Number of sides in each bin.
+      factor: Factor √mean (error/deviation)² that calibrates the deviations; 1 if they are calibrated.
     """
 
     predicted: Float[np.ndarray, " bins"]
     error: Float[np.ndarray, " bins"]
-    count: Int[np.ndarray, " bins"]  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    count: Int[np.ndarray, " bins"]  # type: ignore[assignment]  # hides tuple.count, which is not needed here
     factor: float
 
 
-_FLOOR = 1e-3  # px; a smaller deviation counts as that
+_FLOOR = 1e-3  # px; smaller deviations are replaced by it
 
 
 def side_errors(
     found: Found, boxes: Float[np.ndarray, "m 4"], labels: Int[np.ndarray, " m"], *, iou: float = 0.5
 ) -> SideErrors:
-    """Errors of the detections of an image that match an object, each of which is matched at most once.
+    """Return the side errors of the detections of an image that match an object.
+
+    Detections choose in order of their scores. Each takes, among the unmatched objects of its class, the one that it
+    overlaps most. An object is matched at most once.
 
     Args:
-      found: with deviations; the best takes first the object left of its class that it overlaps most.
-      boxes: of the objects, xyxy, px of the image.
-      labels: of the objects.
-      iou: least overlap of a match, in (0, 1]. Errors beyond it are not seen, so that a low one tells more.
+      found: Detections of the image, with deviations.
+      boxes: Boxes of the objects, xyxy, px of the image.
+      labels: Classes of the objects.
+      iou: Least IoU of a match, in (0, 1]. Larger errors are not observed, so a low value is more informative.
 
     Raises:
-      ValueError: detections without deviations.
+      ValueError: The detections have no deviations.
     """
     found, left = by_score(found), np.ones(len(boxes), bool)
     if found.deviation is None:
@@ -70,14 +73,14 @@ def side_errors(
 
 
 def calibration(images: Sequence[SideErrors], bins: int = 10) -> Calibration:
-    """Predicted deviations against errors of all sides of all images.
+    """Compare predicted deviations with the errors of all sides of all images.
 
     Args:
-      images: from `side_errors`.
-      bins: how many; fewer where there are fewer sides.
+      images: Errors of each image, from `side_errors`.
+      bins: Number of bins. It is reduced to the number of sides if there are fewer sides.
 
     Raises:
-      ValueError: no side at all, or `bins` below 1.
+      ValueError: No image has a matched detection, or `bins` is below 1.
     """
     if bins < 1:
         raise ValueError(f"bins: expected at least 1, got {bins}")

@@ -1,4 +1,4 @@
-"""Detections of one image on the host, whose number is not fixed."""
+"""Detections of one image on the host, in variable number."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,12 +11,13 @@ class Found(NamedTuple):
     """Detections of one image, in any order.
 
     Attributes:
-      boxes: xyxy, px of the image.
-      scores: in [0, 1].
-      labels: class indices from 0.
-      deviation: standard deviation of each side (x1, y1, x2, y2), px of the image, where the localization predicts it.
-      cut: whether a box reaches a border of its tile inside the image, so that it may be part of an object; None where
-        that is not known.
+      boxes: Boxes, xyxy, px of the image.
+      scores: Scores in [0, 1].
+      labels: Class indices from 0.
+      deviation: Standard deviation of each side (x1, y1, x2, y2), px of the image, or None if the localization does not
+        predict it.
+      cut: Mask of boxes that reach a border of their tile inside the image, so that they may be part of an object; None
+        if unknown.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -27,12 +28,12 @@ class Found(NamedTuple):
 
 
 def take(found: Found, index: Int[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> Found:
-    """The detections at an index, or where a mask is True."""
+    """Return the detections at an index, or where a mask is True."""
     return Found._make(None if part is None else part[index] for part in found)
 
 
 def concatenate(parts: Sequence[Found]) -> Found:
-    """All detections of at least one part; `deviation` and `cut` only if every part has them."""
+    """Join the detections of one or more parts; `deviation` and `cut` are kept only if every part has them."""
     return Found._make(_joined(field) for field in zip(*parts, strict=True))
 
 
@@ -42,5 +43,5 @@ def _joined(field: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def by_score(found: Found) -> Found:
-    """Best first; of equal scores the earlier first."""
+    """Sort detections, best first; the order of equal scores is kept."""
     return take(found, np.argsort(-found.scores, kind="stable"))

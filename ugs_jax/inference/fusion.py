@@ -1,4 +1,4 @@
-"""Weighted box fusion: one detection of several views of an image, at the mean of theirs."""
+"""Weighted box fusion: the detections of an object in several views of an image become their mean."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,22 @@ from ugs_jax.inference.pairs import overlap_of
 
 
 def weighted_box_fusion(views: Sequence[Found], *, threshold: float = 0.55) -> Found:
-    """Means of boxes that several views agree on, weighted by score.
+    """Fuse the detections of several views of an image into score-weighted means.
 
-    By falling score, every box joins the cluster of its class whose mean box it overlaps most, if by more than
-    `threshold`, and else begins one.
+    Boxes are taken by falling score. Each joins the cluster of its class whose mean box it overlaps most, if their IoU
+    exceeds `threshold`. Otherwise it starts a new cluster.
 
     Args:
-      views: detections of the same image, without duplicates in themselves; those that score 0 are left out.
-      threshold: IoU, in [0, 1).
+      views: Detections of the same image, each view without duplicates. Detections with score 0 are left out.
+      threshold: IoU above which a box joins a cluster, in [0, 1).
 
     Returns:
-      Best first. Boxes and deviations are means over each cluster, weighted by score. Scores are means, times the share
-      of the views that the cluster's boxes could come from, min(boxes, views) / views. `cut` is None.
+      Detections, best first. Boxes and deviations are means over each cluster, weighted by score. Scores are means,
+      times the share of the views that the boxes of the cluster can come from, min(boxes, views) / views. `cut` is
+      None.
 
     Raises:
-      ValueError: no view, or `threshold` out of range.
+      ValueError: There is no view, or `threshold` is out of range.
 
     References:
       Solovyev et al., Weighted boxes fusion, Image and Vision Computing 107, 2021.
@@ -50,7 +51,7 @@ def weighted_box_fusion(views: Sequence[Found], *, threshold: float = 0.55) -> F
 
 
 def _clusters(found: Found, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The cluster of every detection, best first, and the label of every cluster."""
+    """Return the cluster of every detection and the label of every cluster; the detections are sorted, best first."""
     n = len(found.scores)
     cluster, labels, sums = np.zeros(n, np.int64), np.zeros(n, found.labels.dtype), np.zeros((n, 5))
     mean, count = np.zeros((n, 4)), 0

@@ -1,4 +1,4 @@
-"""Detections on an image of any size: whole, in tiles, mirrored, at several scales."""
+"""Detection on an image of any size: as a whole, in tiles, mirrored, at several scales."""
 
 from dataclasses import dataclass, field
 
@@ -13,16 +13,16 @@ from ugs_jax.inference.tiles import Window, WindowedImage, check_image, overview
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a large image is cut up and put together again.
+    """Options for cutting a large image into tiles and merging their detections.
 
     Attributes:
-      tile: height and width of a tile, px of the image and of the network's input at scale 1; multiples of 32.
-      overlap: share of a tile, at least, that neighbours share; an object up to that long is whole in one tile.
-      batch: tiles that the network sees at once.
-      full_image: whether the image is looked at as a whole too, for objects larger than a tile.
-      min_score: detections that score no more are dropped before they are merged: by intersection over the smaller box,
-        a poor large box matches every object inside it.
-      merge: how detections of overlapping tiles become one.
+      tile: Height and width of a tile, px of the image and of the network's input at scale 1; multiples of 32.
+      overlap: Least share of a tile that neighbours have in common. An object up to that length lies whole in one tile.
+      batch: Number of tiles per batch.
+      full_image: Also detects on the image as a whole, for objects larger than a tile.
+      min_score: Score that a detection has to exceed before merging. Otherwise, by intersection over the smaller box, a
+        large box with a low score would match every object inside it.
+      merge: Options for merging the detections of overlapping tiles.
     """
 
     tile: tuple[int, int] = (640, 640)
@@ -44,15 +44,15 @@ class Tiling:
 
 @dataclass(frozen=True)
 class TestTimeAugmentation:
-    """At what the network looks of every image or tile; what it finds there is fused (`weighted_box_fusion`).
+    """Test-time augmentation: views (flips and scales) of every image or tile that are fused by `weighted_box_fusion`.
 
     Attributes:
-      flip: also at the mirror image, left to right.
-      scales: of the network's input, rounded to multiples of 32 px.
-      fusion_threshold: IoU above which boxes of different views are one.
+      flip: Adds the mirror image, left to right, of every view.
+      scales: Scales of the network's input, whose sides are rounded to multiples of 32 px.
+      fusion_threshold: IoU above which boxes of different views are fused.
     """
 
-    __test__ = False  # the name is no test's, whatever pytest makes of it
+    __test__ = False  # keeps pytest from collecting this class, whose name starts with "Test"
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     fusion_threshold: float = 0.55
@@ -66,21 +66,21 @@ def detect_image(
     tiling: Tiling | None = None,
     augmented: TestTimeAugmentation = TestTimeAugmentation(),
 ) -> Found:
-    """Detections on one image, in its px.
+    """Return the detections on one image, in px of that image.
 
     Args:
-      detect: jitted detector, images [b, h, w, 3] uint8 to `Detections`; it meets one shape for each view of the tiles
-        and one for each view of the whole.
-      image: uint8 [height, width, 3]; an array, or anything that is sliced like one, of which only windows are read.
-      size: height and width of the network's input for the whole image, px.
-      tiling: how the image is cut up; None looks only at the whole. An image no larger than a tile is not cut up.
-      augmented: mirror images and scales.
+      detect: Jitted detector from images [b, h, w, 3] uint8 to `Detections`. It is compiled for one shape per view of
+        the tiles and one per view of the whole image.
+      image: Image, uint8 [height, width, 3]: an array, or an object that is sliced like one. Only windows are read.
+      size: Height and width of the network's input for the whole image, px.
+      tiling: Options for tiles; None detects on the whole image only. An image that fits one tile is not cut.
+      augmented: Test-time augmentation: mirror images and scales.
 
     Returns:
-      Best first.
+      Detections, best first.
 
     Raises:
-      ValueError: no 8-bit RGB image, or scales that are not positive.
+      ValueError: The image is not an 8-bit RGB image, or a scale is not positive.
     """
     check_image(image)
     whole = views_of(size, augmented.scales, augmented.flip)

@@ -1,4 +1,4 @@
-"""One detection an object from those of overlapping tiles: suppression, or merging as in SAHI."""
+"""Merge the detections of overlapping tiles into one per object: by suppression, or by merging as in SAHI."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,21 +9,21 @@ from jaxtyping import Bool, Int
 from ugs_jax.inference.found import Found, by_score, take
 from ugs_jax.inference.pairs import Metric, Neighbours, neighbours
 
-_CUT_WEIGHT = 0.5  # what the score of a box that may be part of an object counts against that of a whole one
+_CUT_WEIGHT = 0.5  # weight of the score of a box that may be part of an object, against 1 for a whole box
 
 
 @dataclass(frozen=True)
 class Merge:
-    """How detections of one class that match become one.
+    """Options for merging matching detections of one class.
 
-    The best box left leads those left that match it. A box that a tile's border may have cut counts half its score, so
-    that the whole box of a neighbouring tile leads its parts.
+    Repeatedly, the best remaining box becomes the leader of the remaining boxes that match it. The score of a box that
+    the border of a tile may have cut counts half, so that the whole box of a neighbouring tile leads its parts.
 
     Attributes:
-      method: `nms` keeps the leader; `nmm` (greedy non-maximum merging) extends it to the boxes it leads and gives it
-        their best score.
-      metric: `iou`; or `ios`, intersection over the smaller box, by which part of an object matches the whole.
-      threshold: boxes match that overlap by more, in [0, 1).
+      method: `nms` keeps the leader. `nmm` (greedy non-maximum merging) extends the leader to the boxes that it leads,
+        and gives it their best score.
+      metric: `iou`, or `ios`, intersection over the smaller box, by which a part of an object matches the whole.
+      threshold: Overlap above which boxes match, in [0, 1).
 
     References:
       Akyon et al., Slicing Aided Hyper Inference and Fine-Tuning for Small Object Detection, ICIP 2022.
@@ -43,19 +43,19 @@ class Merge:
 
 
 def merge(found: Found, options: Merge) -> Found:
-    """One detection for each group that matches.
+    """Merge every group of matching detections into one.
 
-    1. Where it is known which boxes are cut (`found.cut`), only cut leaders are extended: what a whole one leads is
-       duplicates and parts of itself. Where it is not known, all leaders are, as in SAHI.
-    2. Parts of an object that no tile sees whole need not match each other before they have grown. Therefore merging is
-       repeated, from the second time on only for pairs with a cut box, until nothing changes.
+    1. If it is known which boxes are cut (`found.cut`), only cut leaders are extended: the boxes that a whole leader
+       leads are its duplicates and its parts. If it is unknown, all leaders are extended, as in SAHI.
+    2. Parts of an object that no tile contains whole may match each other only after they have been extended. Therefore
+       merging is repeated until nothing changes, from the second round on only for pairs with a cut box.
 
     Args:
-      found: detections of an image.
-      options: method, metric, threshold.
+      found: Detections of an image.
+      options: Method, metric and threshold.
 
     Returns:
-      Best first. A side's deviation is that of the box the side comes from.
+      Detections, best first. The deviation of a side is that of the box from which the side comes.
     """
     if options.method == "nms":
         return by_score(take(found, np.unique(_leaders(found, options, None))))
@@ -69,7 +69,7 @@ def merge(found: Found, options: Merge) -> Found:
 
 
 def _leaders(found: Found, options: Merge, either: Bool[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
-    """For every detection the one that leads it, itself for a leader."""
+    """Return the leader of every detection; a leader leads itself."""
     pairs = neighbours(found.boxes, found.labels, options.metric, options.threshold, either)
     rank = found.scores if found.cut is None else np.where(found.cut, _CUT_WEIGHT, 1.0) * found.scores
     return _greedy(np.argsort(-rank, kind="stable"), pairs)
@@ -86,7 +86,7 @@ def _greedy(order: Int[np.ndarray, " n"], pairs: Neighbours) -> Int[np.ndarray, 
 
 
 def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
-    """Leaders by rising index, extended to the boxes they lead, with their best score; cut only if all of them are."""
+    """Extend leaders to the boxes they lead, by rising index; a result is cut only if all of its boxes are cut."""
     leaders = np.unique(leader)
     scores = found.scores.copy()
     np.maximum.at(scores, leader, found.scores)
@@ -94,7 +94,7 @@ def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
     growing |= True if found.cut is None else found.cut[leader]
     (rows,) = np.nonzero(growing)
     boxes, deviation = found.boxes[leaders], None if found.deviation is None else found.deviation[leaders]
-    for side, sign in enumerate((1, 1, -1, -1)):  # the outermost, and of equal ones the leader's
+    for side, sign in enumerate((1, 1, -1, -1)):  # the outermost side; of equal ones, that of the leader
         order = rows[np.lexsort((leader[rows] != rows, sign * found.boxes[rows, side], leader[rows]))]
         outermost = order[np.unique(leader[order], return_index=True)[1]]
         boxes[:, side] = found.boxes[outermost, side]

@@ -1,8 +1,8 @@
-"""Pairs of boxes that overlap, on the host: thousands of boxes of a large image, few of which ever meet.
+"""Pairs of overlapping boxes on the host, for thousands of boxes of a large image, of which few overlap.
 
-The suppression of `ugs_jax.boxes` compares all boxes with all, at fixed sizes, on the device. What the tiles of a large
-image give has no fixed size, and its square may not fit: here boxes are sorted along x, and only those that meet there
-are compared.
+The suppression of `ugs_jax.boxes` compares all pairs of boxes on the device, with a fixed number of boxes. The tiles of
+a large image give a variable number of boxes, whose pairs may not fit in memory. Here boxes are sorted along x, and
+only boxes whose ranges in x overlap are compared.
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,27 @@ from jaxtyping import Bool, Float, Int
 
 Metric = Literal["iou", "ios"]
 
-_CHUNK = 2**21  # pairs at a time
+_CHUNK = 2**21  # pairs per chunk
 
 
 class Neighbours(NamedTuple):
-    """For box i, the boxes that match it are `index[start[i] : start[i + 1]]`."""
+    """Matches of every box, in compressed rows: box i matches the boxes `index[start[i] : start[i + 1]]`.
+
+    Attributes:
+      start: First entry of each box in `index`, and the length of `index` at the end.
+      index: Indices of the matching boxes.
+    """
 
     start: Int[np.ndarray, " starts"]
-    index: Int[np.ndarray, " pairs"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: Int[np.ndarray, " pairs"]  # type: ignore[assignment]  # hides tuple.index, which is not needed here
 
     def of(self, i: int) -> Int[np.ndarray, " some"]:
-        """The boxes that match box i."""
+        """Return the boxes that match box i."""
         return self.index[self.start[i] : self.start[i + 1]]
 
 
 def areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
-    """Areas of xyxy boxes, px²; a reversed box has none."""
+    """Return the areas of xyxy boxes, px²; that of a reversed box is 0."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
     return sides[:, 0] * sides[:, 1]
 
@@ -36,11 +41,11 @@ def areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
 def overlap_of(
     boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "#n 4"], metric: Metric
 ) -> Float[np.ndarray, " n"]:
-    """Overlap of each box and its partner in [0, 1]; 0 where one has no area.
+    """Return the overlap of each box with its partner, in [0, 1]; 0 where one of them has no area.
 
     Args:
-      boxes: xyxy, px.
-      others: as many, or one that is compared with all.
+      boxes: Boxes, xyxy, px.
+      others: Partners, xyxy, px: one per box, or a single one for all boxes.
       metric: `iou`, intersection over union; or `ios`, intersection over the smaller of the two, which is 1 for a box
         inside another.
     """
@@ -58,17 +63,17 @@ def neighbours(
     threshold: float,
     either: Bool[np.ndarray, " n"] | None = None,
 ) -> Neighbours:
-    """Which boxes of one class overlap by more than a threshold.
+    """Return the boxes of the same class that overlap each box by more than a threshold.
 
     Args:
-      boxes: xyxy, px.
-      labels: class of each box.
-      metric: of `overlap_of`.
-      threshold: in [0, 1).
-      either: only pairs of which at least one box is marked here.
+      boxes: Boxes, xyxy, px.
+      labels: Class of each box.
+      metric: Measure of overlap, as in `overlap_of`.
+      threshold: Overlap above which boxes match, in [0, 1).
+      either: Mask that restricts the result to pairs with at least one marked box; None for all pairs.
 
     Returns:
-      For each box its matches by rising index, without itself.
+      Matches of each box by rising index, without the box itself.
     """
     n = len(boxes)
     parts = [np.zeros((2, 0), np.int64)]
@@ -87,12 +92,12 @@ def neighbours(
 def _meeting(
     boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
-    """Every pair of one class whose ranges along x and y have a common inside, once, some at a time."""
+    """Yield every pair of one class whose ranges along x and y overlap, once, in chunks."""
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(boxes[rows, 0], kind="stable")]
         left, right = boxes[rows, 0], boxes[rows, 2]
-        first = np.arange(1, len(rows) + 1)  # of the boxes that begin later, those that begin before this one ends
+        first = np.arange(1, len(rows) + 1)  # count boxes that begin later, but before this box ends
         count = np.maximum(np.searchsorted(left, right) - first, 0)
         ends = np.cumsum(count)
         begin = 0

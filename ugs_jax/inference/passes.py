@@ -1,4 +1,4 @@
-"""A detector over windows of an image: batches of one size in, detections in px of the image out."""
+"""Run a detector on windows of an image, in batches of one size; detections are in px of the image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,29 +16,34 @@ from ugs_jax.inference.found import Found, concatenate
 from ugs_jax.inference.tiles import Window, WindowedImage, check_image, read_window
 
 Detect = Callable[[Any], Detections]
-"""Images [b, h, w, 3] uint8 to detections in their px. Jitted, so that each size is compiled once."""
+"""Function from images [b, h, w, 3] uint8 to detections in their px. It is jitted: each size is compiled once."""
 
-_BORDER = 2.0  # px of the network's input: how near a tile's border a box that it cuts ends
+_BORDER = 2.0  # px of the network's input: a box that ends within this distance of a tile's border counts as cut
 
 
 @dataclass(frozen=True)
 class View:
-    """How the network sees a window: letterboxed to `size` (height, width) px, then mirrored left to right or not."""
+    """Input of the network that is made from a window.
+
+    Attributes:
+      size: Height and width to which the window is letterboxed, px.
+      flip: Mirrors the letterboxed window left to right.
+    """
 
     size: tuple[int, int]
     flip: bool = False
 
 
 def views_of(size: tuple[int, int], scales: Sequence[float], flip: bool) -> list[View]:
-    """Views at scales of a size, each with its mirror image if `flip`.
+    """Return the views at all scales of a size, each followed by its mirror image if `flip` is set.
 
     Args:
-      size: height and width at scale 1, px.
-      scales: each side becomes the multiple of 32 nearest to scale · side, at least 32.
-      flip: whether mirror images are looked at too.
+      size: Height and width at scale 1, px.
+      scales: Scales of the views. Each side becomes the multiple of 32 nearest to scale · side, at least 32.
+      flip: Adds the mirror image of every view.
 
     Raises:
-      ValueError: no scales, or one that is not positive.
+      ValueError: There is no scale, or a scale is not positive.
     """
     if not scales or any(not scale > 0 for scale in scales):
         raise ValueError(f"scales: expected at least one, all above 0, got {tuple(scales)}")
@@ -49,21 +54,21 @@ def views_of(size: tuple[int, int], scales: Sequence[float], flip: bool) -> list
 def run_pass(
     detect: Detect, image: WindowedImage, windows: Sequence[Window], view: View, batch: int, min_score: float
 ) -> Found:
-    """What a detector finds in windows of an image, not merged.
+    """Return the detections in all windows of an image, without merging.
 
-    While the device works on a batch, the windows of the next are read.
+    While the device computes a batch, the windows of the next batch are read.
 
     Args:
-      detect: the detector.
-      image: read by `windows` only.
-      windows: at least one, all of the same height and width.
-      view: how the network sees each.
-      batch: windows at a time; the last batch is filled up with grey ones.
-      min_score: detections that score no more are dropped.
+      detect: Jitted detector.
+      image: Image, of which only the windows are read.
+      windows: One or more windows, all of the same height and width.
+      view: View of every window that the network gets.
+      batch: Number of windows per batch. The last batch is padded with grey windows.
+      min_score: Score that a detection has to exceed.
 
     Returns:
-      Boxes clipped to their window and to the image; `cut` where one reaches a border of its window that is not one of
-      the image.
+      Detections with boxes clipped to their window and to the image. `cut` marks boxes that reach a border of their
+      window inside the image.
     """
     extent = check_image(image)
     parts: list[Found] = []
@@ -115,7 +120,7 @@ def _unflipped(boxes: Float[np.ndarray, "n 4"], view: View) -> Float[np.ndarray,
 def _in_image(
     boxes: Float[np.ndarray, "n 4"], box: Letterbox, window: Window, extent: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "n 4"], np.ndarray]:
-    """Boxes in px of the image, and which of them the window cuts."""
+    """Return the boxes in px of the image, and the mask of those that the window cuts."""
     size = np.asarray([[window.height, window.width]], np.int32)
     local = to_original(boxes[None], np.asarray([box], np.float32), size)[0].astype(np.float64)
     near = _BORDER / box.scale

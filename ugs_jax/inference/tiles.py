@@ -1,4 +1,4 @@
-"""Where tiles lie on an image, and how they are read: only windows of the image are ever in memory."""
+"""Positions of tiles on an image, and reading them. Only windows of the image are in memory at a time."""
 
 import math
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,27 +10,27 @@ from jaxtyping import UInt8
 from data_pipeline.augment.warp import grey_canvas
 from data_pipeline.letterbox import letterbox_of
 
-_IN_MEMORY = 2**26  # px of an image that is read at once: 200 MB
+_IN_MEMORY = 2**26  # largest image that is read at once, px: 200 MB
 
 
 @runtime_checkable
 class WindowedImage(Protocol):
-    """An RGB image [height, width, 3] of 8 bits that is read by slices: `np.ndarray`, `np.memmap`, Zarr arrays."""
+    """An 8-bit RGB image [height, width, 3] that is read by slices: `np.ndarray`, `np.memmap`, Zarr arrays."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width, 3."""
+        """Shape (height, width, 3)."""
 
     @property
     def dtype(self) -> Any:
-        """uint8."""
+        """Data type, uint8."""
 
     def __getitem__(self, index: Any, /) -> Any:
-        """A window, for two slices."""
+        """Return the window of two slices."""
 
 
 class Window(NamedTuple):
-    """A rectangle of an image, px; it may reach over the right and the lower border."""
+    """A rectangle of an image, px, which may extend beyond the right and the lower border."""
 
     top: int
     left: int
@@ -39,27 +39,27 @@ class Window(NamedTuple):
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First px of the tiles along one axis: they cover it, neighbours share `overlap` of a tile or more.
+    """Return the first px of the tiles that cover one axis; neighbours share at least `overlap` of a tile.
 
     Every interval of up to ⌈overlap · tile⌉ px lies inside one tile.
 
     Args:
-      length: of the axis, px.
-      tile: length of a tile, px; longer than the axis gives one tile that reaches over its end.
-      overlap: share of a tile, in [0, 1).
+      length: Length of the axis, px.
+      tile: Length of a tile, px. If it exceeds the axis, there is one tile, which extends beyond the end.
+      overlap: Least share of a tile that neighbours have in common, in [0, 1).
 
     Returns:
-      Strictly increasing; the last tile ends where the axis ends.
+      Strictly increasing positions. The last tile ends at the end of the axis.
 
     Raises:
-      ValueError: a number out of range, or no step left between tiles.
+      ValueError: A number is out of range, or tiles do not advance by at least 1 px.
 
     Example:
       >>> tile_starts(1500, tile=640, overlap=0.2)
       [0, 512, 860]
     """
     if length < 1 or tile < 1:
-        raise ValueError(f"tiles: expected an image and tiles of at least 1 px a side, got {length} and {tile}")
+        raise ValueError(f"tiles: expected an image and tiles of at least 1 px per side, got {length} and {tile}")
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap: expected a share of the tile in [0, 1), got {overlap}; 0.2 is usual")
     step = tile - math.ceil(round(tile * overlap, 6))
@@ -71,23 +71,23 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def tile_windows(height: int, width: int, tile: tuple[int, int], overlap: float) -> list[Window]:
-    """Tiles of one size that cover an image, row by row.
+    """Return the tiles of one size that cover an image, row by row.
 
     Args:
-      height: of the image, px.
-      width: of the image, px.
-      tile: height and width of a tile, px.
-      overlap: least share of a tile that it has in common with its neighbour, along each axis.
+      height: Height of the image, px.
+      width: Width of the image, px.
+      tile: Height and width of a tile, px.
+      overlap: Least share of a tile that neighbours have in common, along each axis.
 
     Raises:
-      ValueError: as `tile_starts`.
+      ValueError: A number is out of range, or tiles do not advance by at least 1 px, as in `tile_starts`.
     """
     columns = tile_starts(width, tile[1], overlap)
     return [Window(top, left, *tile) for top in tile_starts(height, tile[0], overlap) for left in columns]
 
 
 def read_window(image: WindowedImage, window: Window) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a window, grey (114) where it reaches over the image."""
+    """Return the pixels of a window, grey (114) outside the image."""
     part = np.asarray(image[window.top : window.top + window.height, window.left : window.left + window.width])
     if part.shape[:2] == (window.height, window.width):
         return part
@@ -97,10 +97,10 @@ def read_window(image: WindowedImage, window: Window) -> UInt8[np.ndarray, "h w 
 
 
 def check_image(image: WindowedImage) -> tuple[int, int]:
-    """Height and width of an image.
+    """Return height and width of an image, after checking it.
 
     Raises:
-      ValueError: no 8-bit RGB image [height, width, 3] with at least one pixel.
+      ValueError: The image is not an 8-bit RGB image [height, width, 3] with at least one pixel.
     """
     shape, dtype = tuple(image.shape), image.dtype
     if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
@@ -114,18 +114,18 @@ def check_image(image: WindowedImage) -> tuple[int, int]:
 def overview(
     image: WindowedImage, size: tuple[int, int], in_memory: int = _IN_MEMORY
 ) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-    """The whole image, reduced by a whole number where it is too large to be read at once.
+    """Return the whole image, reduced by an integer factor if it is too large to be read at once.
 
-    It is then read in bands, and every n × n pixels become their mean; the largest n is taken that leaves the rest of
-    the way to `size` to the letterbox.
+    A large image is read in bands, and every n × n pixels are replaced by their mean. n is the largest factor after
+    which the letterbox to `size` still does not enlarge.
 
     Args:
-      image: of any size.
-      size: height and width that it will be letterboxed to, px.
-      in_memory: px up to which it is read as it is.
+      image: Image of any size.
+      size: Height and width to which the image will be letterboxed, px.
+      in_memory: Largest image that is read at full resolution, px.
 
     Returns:
-      RGB, and n: its point (x, y) is (n·x, n·y) px of the image.
+      Pair of the RGB image and n. Its point (x, y) is (n·x, n·y) px of the original image.
     """
     height, width = check_image(image)
     factor = int(1 / letterbox_of(height, width, size).scale) if height * width > in_memory else 1

@@ -1,4 +1,4 @@
-"""Losses: pure functions of arrays, one unreduced value a box (or element); `reduce` does the averaging."""
+"""Losses: pure functions of arrays with one unreduced value per box (or element); `reduce` averages them."""
 
 from ugs_jax.losses.classification import sigmoid_cross_entropy, sigmoid_focal
 from ugs_jax.losses.distance import dotd, nwd

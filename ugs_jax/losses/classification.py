@@ -13,11 +13,11 @@ _MISS_FLOOR = 1e-12
 
 
 def sigmoid_cross_entropy(logits: Float[Array, "*#batch"], targets: Float[Array, "*#batch"]) -> Float[Array, "*#batch"]:
-    """−t log σ(z) − (1−t) log(1 − σ(z)), never by way of σ itself.
+    """Binary cross entropy −t log σ(z) − (1−t) log(1 − σ(z)), computed from logits without forming σ.
 
     Args:
-      logits: scores; beyond ±1e30, infinities included, they are clipped.
-      targets: in [0, 1]: hard labels, smoothed ones, or the IoU of the box.
+      logits: Unnormalised scores. Values beyond ±1e30, infinities included, are clipped.
+      targets: Targets in [0, 1]: hard labels, smoothed labels, or the IoU of the box.
 
     Returns:
       Unreduced loss.
@@ -34,19 +34,19 @@ def sigmoid_cross_entropy(logits: Float[Array, "*#batch"], targets: Float[Array,
 def sigmoid_focal(
     logits: Float[Array, "*#batch"], targets: Float[Array, "*#batch"], *, alpha: Scalar = 0.25, gamma: Scalar = 2.0
 ) -> Float[Array, "*#batch"]:
-    """α_t (1 − p_t)^γ times the cross entropy: easy elements weigh little.
+    """Focal loss: α_t (1 − p_t)^γ times the cross entropy, so that easy elements have little weight.
 
     Args:
-      logits: scores.
-      targets: in [0, 1]; between hard labels p_t and α_t are interpolated.
-      alpha: weight of positives, in [0, 1]; negatives weigh 1 − α.
-      gamma: focusing exponent, ≥ 0; 0 leaves the weighted cross entropy.
+      logits: Unnormalised scores.
+      targets: Targets in [0, 1]. Between hard labels, p_t and α_t are interpolated.
+      alpha: Weight of positives, in [0, 1]. Negatives have the weight 1 − α.
+      gamma: Focusing exponent, ≥ 0. With 0 the loss is the weighted cross entropy.
 
     Returns:
       Unreduced loss. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.
 
     Raises:
-      ValueError: `alpha` or `gamma` out of range.
+      ValueError: `alpha` or `gamma` is out of range.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a weight in [0, 1], got {alpha}")

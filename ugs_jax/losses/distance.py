@@ -1,6 +1,7 @@
 """Losses on the distance between boxes in px, made for tiny objects: NWD and DotD.
 
-Unlike IoU they tell boxes that do not meet apart. At zero distance both have a kink; the gradient there is 0.
+Unlike IoU, they also measure the distance between disjoint boxes. At zero distance both have a kink; the gradient there
+is 0.
 """
 
 import jax.numpy as jnp
@@ -14,11 +15,11 @@ from ugs_jax.numerics import Scalar, narrow, root, widen
 def nwd(
     boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, constant: Scalar = 12.8
 ) -> Float[Array, "*#batch"]:
-    """1 − exp(−W/C), W the 2-Wasserstein distance of the boxes' Gaussians: W² = |Δc|² + (Δw² + Δh²)/4.
+    """NWD loss 1 − exp(−W/C), W the 2-Wasserstein distance of the boxes' Gaussians: W² = |Δc|² + (Δw² + Δh²)/4.
 
     Args:
-      boxes: predicted, xyxy, px.
-      targets: xyxy, px.
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px.
       constant: C in px, > 0; about the mean size of the objects (12.8 for AI-TOD).
 
     Returns:
@@ -42,11 +43,11 @@ def nwd(
 def dotd(
     boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, scale: Scalar = 12.7
 ) -> Float[Array, "*#batch"]:
-    """1 − exp(−|Δc|/S), Δc the shift of the centres; sizes play no part.
+    """DotD loss 1 − exp(−|Δc|/S), Δc the shift of the centres; the sizes of the boxes have no influence.
 
     Args:
-      boxes: predicted, xyxy, px.
-      targets: xyxy, px.
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px.
       scale: S in px, > 0; about the mean size of the objects.
 
     Returns:
@@ -62,6 +63,6 @@ def dotd(
 
 
 def _differences(boxes: Array, targets: Array) -> tuple[Array, Array]:
-    """Differences of the centres and of the sides, px; a reversed box enters with negative sides."""
+    """Return the differences of the centres and of the sides, px; a reversed box has negative sides."""
     (center, sides), (target_center, target_sides) = (center_and_sides(wide) for wide in widen(boxes, targets))
     return center - target_center, sides - target_sides

@@ -1,4 +1,4 @@
-"""Distribution focal loss: the distance from a cell to a box side as a distribution over whole strides."""
+"""Distribution focal loss: the distance from a cell to a box side is a distribution over whole strides."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +9,17 @@ from ugs_jax.losses.interval import interval_cross_entropy
 
 
 def distribution_focal(logits: Float[Array, "*batch bins"], distance: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """−[(i+1−y) log p_i + (y−i) log p_{i+1}] with i = ⌊y⌋: cross entropy on the grid 0, 1, …, bins−1.
+    """DFL −[(i+1−y) log p_i + (y−i) log p_{i+1}] with i = ⌊y⌋: cross entropy on the grid 0, 1, …, bins−1.
 
     Args:
-      logits: scores per whole distance; 17 bins in GFL, 16 in YOLOv8.
-      distance: from the cell's point to one side of the target, in strides; clipped to [0, bins − 1].
+      logits: Unnormalised scores of the whole distances; 17 bins in GFL, 16 in YOLOv8.
+      distance: Distance from the cell's point to one side of the target, in strides. It is clipped to [0, bins − 1].
 
     Returns:
       Unreduced loss. Li et al., Generalized Focal Loss, NeurIPS 2020, Eq. 6.
 
     Raises:
-      ValueError: fewer than two bins.
+      ValueError: There are fewer than two bins.
 
     Example:
       >>> import jax.numpy as jnp

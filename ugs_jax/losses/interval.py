@@ -1,6 +1,6 @@
-"""UGS on interval labels: cross entropy, and the entropies that uncertainty minimisation (UM) works on.
+"""Losses on interval labels: cross entropy, and the entropies for uncertainty minimisation (UM).
 
-Logits beyond ±1e30, infinities included, are clipped: no p · log p or label · log p becomes 0 · inf.
+Logits beyond ±1e30, infinities included, are clipped, so that no p · log p or label · log p becomes 0 · inf.
 """
 
 import math
@@ -23,15 +23,15 @@ def interval_cross_entropy(
     """Cross entropy between predicted and two-hot interval labels; |∂/∂logit| ≤ 1 for boxes of any size.
 
     Args:
-      logits: scores per grid point.
-      offsets: targets, in the unit of `grid` (strides or anchor sides); clipped to its range.
-      grid: strictly increasing label positions, from `labels.interval_grid`.
+      logits: Unnormalised scores of the grid points.
+      offsets: Target offsets in the unit of `grid` (strides or anchor sides). They are clipped to its range.
+      grid: Strictly increasing label positions, for example from `labels.interval_grid`.
 
     Returns:
       Unreduced loss, L_CE of Sun et al., ICCV 2025.
 
     Raises:
-      ValueError: `logits` and `grid` differ in their number of bins.
+      ValueError: `logits` and `grid` have different numbers of bins.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,38 +57,38 @@ def entropy(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
 
 
 def normalised_entropy(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
-    """Entropy over its largest value, H(p)/log(bins), in [0, 1]: the uncertainty of a prediction.
+    """Entropy divided by its largest value, H(p)/log(bins), in [0, 1]: the uncertainty of a prediction.
 
     Raises:
-      ValueError: fewer than two bins, whose entropy is always 0.
+      ValueError: There are fewer than two bins, so that the entropy is always 0.
     """
     bins = logits.shape[-1]
     if bins < 2:
         raise ValueError(f"logits: expected at least 2 bins on the last axis, got shape {logits.shape}")
     (scores,) = widen(logits)
     share = _entropy(_bounded(scores)) / math.log(bins)
-    # Rounding may exceed 1: cut the value without touching the gradient.
+    # Rounding may exceed 1: clip the value, and keep the gradient.
     return narrow(share - jax.lax.stop_gradient(jnp.maximum(share - 1.0, 0.0)), logits)
 
 
 def entropy_gap(
     logits: Float[Array, "*batch bins"], offsets: Float[Array, "*batch"], grid: Grid
 ) -> Float[Array, "*batch"]:
-    """|H(p) − H(p*)|, p* the two-hot label: L_UM in mode `match`, after the first version of arXiv 2303.01803.
+    """Entropy gap |H(p) − H(p*)| to the two-hot label p*: L_UM in mode `match`, first version of arXiv 2303.01803.
 
-    Cross entropy is least where p = p*, and there this is 0; the plain entropy instead pulls away from labels between
-    two grid points. The gradient where the entropies agree is 0.
+    Cross entropy is least where p = p*, and the gap is 0 there. The plain entropy instead pulls predictions away from
+    labels between two grid points. The gradient is 0 where the entropies are equal.
 
     Args:
-      logits: scores per grid point.
-      offsets: targets, in the unit of `grid`; clipped to its range.
-      grid: strictly increasing label positions.
+      logits: Unnormalised scores of the grid points.
+      offsets: Target offsets in the unit of `grid`. They are clipped to its range.
+      grid: Strictly increasing label positions.
 
     Returns:
       Unreduced loss, nats.
 
     Raises:
-      ValueError: `logits` and `grid` differ in their number of bins.
+      ValueError: `logits` and `grid` have different numbers of bins.
     """
     check_bins(logits, grid)
     scores, targets = widen(logits, offsets)
@@ -106,7 +106,7 @@ def _entropy(logits: Array) -> Array:
 
 @_entropy.defjvp
 def _entropy_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """∂H/∂z_i = −p_i (log p_i + H): one rounding where differentiating the sum would cancel p_i against p_i."""
+    """∂H/∂z_i = −p_i (log p_i + H): one rounding; the derivative of the sum would subtract p_i from p_i."""
     (logits,), (direction,) = primals, tangents
     log_p = jax.nn.log_softmax(logits)
     value = _entropy(logits)

@@ -1,8 +1,8 @@
 """Losses on the overlap of predicted and target boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU.
 
-All take xyxy boxes in px and return one unreduced value a box. Values and gradients are finite for zero-area,
-identical, touching, disjoint, reversed and huge boxes; where two formulas meet (edges that coincide) the gradient is
-their mean.
+All take xyxy boxes in px and return one unreduced value per box. Values and gradients are finite for zero-area,
+identical, touching, disjoint, reversed and huge boxes. Where two formulas meet (edges that coincide), the gradient is
+the mean of their gradients.
 """
 
 import math
@@ -18,7 +18,7 @@ from ugs_jax.numerics import SIDE_FLOOR, Scalar, narrow, ratio, widen
 
 
 def iou_loss(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """1 − IoU, in [0, 1]. Boxes that do not meet get no gradient.
+    """IoU loss 1 − IoU, in [0, 1]; disjoint boxes get no gradient.
 
     Example:
       >>> import jax.numpy as jnp
@@ -32,18 +32,19 @@ def iou_loss(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"
 def log_iou(
     boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, floor: Scalar = 1e-6
 ) -> Float[Array, "*#batch"]:
-    """−ln IoU, the supplement's Eq. 7 (Sun et al., ICCV 2025; first in Yu et al., UnitBox, 2016).
+    """Log-IoU loss −ln IoU, Eq. 7 of the supplement (Sun et al., ICCV 2025; first in Yu et al., UnitBox, 2016).
 
     Args:
-      boxes: predicted, xyxy, px.
-      targets: xyxy, px.
-      floor: IoU below this counts as this, in (0, 1); so boxes that do not meet cost −ln 1e-6 = 13.8, without gradient.
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px.
+      floor: Lower bound of the IoU, in (0, 1). With 1e-6, disjoint boxes have the loss −ln 1e-6 = 13.8, without
+        gradient.
 
     Returns:
       Unreduced loss.
 
     Raises:
-      ValueError: `floor` outside (0, 1).
+      ValueError: `floor` is outside (0, 1).
     """
     if not 0 < floor < 1:
         raise ValueError(f"floor: expected an IoU in (0, 1), got {floor}")
@@ -52,7 +53,7 @@ def log_iou(
 
 
 def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """1 − IoU + (C − U)/C with enclosing area C and union U, in [0, 2].
+    """GIoU loss 1 − IoU + (C − U)/C with enclosing area C and union U, in [0, 2].
 
     Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, arXiv 1902.09630.
 
@@ -67,7 +68,7 @@ def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
 
 def diou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2].
+    """DIoU loss 1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2].
 
     Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
     """
@@ -76,12 +77,12 @@ def diou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
 
 def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """DIoU + αv with v = 4/π² · (Δ atan(w/h))², α = v/(1 − IoU + v + 1e-7).
+    """CIoU loss: DIoU loss + αv with v = 4/π² · (Δ atan(w/h))², α = v/(1 − IoU + v + 1e-7).
 
     Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
 
-    As published, α is a constant for the gradient: this is therefore not the gradient of the value. Sides shorter than
-    `numerics.SIDE_FLOOR` px count as that long in v.
+    As published, α is treated as a constant, so the gradient is not that of the value. In v, sides shorter than
+    `numerics.SIDE_FLOOR` px are replaced by that length.
 
     Example:
       >>> import jax.numpy as jnp

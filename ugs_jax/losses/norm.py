@@ -1,4 +1,4 @@
-"""Norms of the difference between predicted and target offsets, summed over a box's parameters."""
+"""Norms of the difference between predicted and target offsets, summed over the parameters of a box."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,11 +11,11 @@ def l1(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -
     """Sum of absolute differences; the gradient at 0 is 0.
 
     Args:
-      offsets: predicted offsets, in units of the anchor.
-      targets: their targets.
+      offsets: Predicted offsets in units of the anchor.
+      targets: Target offsets.
 
     Returns:
-      Unreduced loss, one value a box.
+      Unreduced loss, one value per box.
 
     Example:
       >>> import jax.numpy as jnp
@@ -26,7 +26,7 @@ def l1(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -
 
 
 def l2(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -> Float[Array, "*#batch"]:
-    """Sum of squared differences, without a factor ½, as in the supplement's Eq. 1 (Sun et al., ICCV 2025).
+    """Sum of squared differences, without a factor ½, as in Eq. 1 of the supplement (Sun et al., ICCV 2025).
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,12 +42,12 @@ def smooth_l1(
     """Sum of d²/(2β) where |d| < β and |d| − β/2 elsewhere.
 
     Args:
-      offsets: predicted offsets, in units of the anchor.
-      targets: their targets.
-      beta: where the parabola meets the line; > 0.
+      offsets: Predicted offsets in units of the anchor.
+      targets: Target offsets.
+      beta: Absolute difference at which the parabola meets the line; > 0.
 
     Returns:
-      Unreduced loss, one value a box. Girshick, Fast R-CNN, ICCV 2015, Eq. 3.
+      Unreduced loss, one value per box. Girshick, Fast R-CNN, ICCV 2015, Eq. 3.
 
     Raises:
       ValueError: `beta` is not above 0.
@@ -60,7 +60,7 @@ def smooth_l1(
     if not beta > 0:
         raise ValueError(f"beta: expected a number > 0, got {beta}; use l1 for the limit 0")
     size = magnitude(_difference(offsets, targets))
-    # Cutting the parabola's operand keeps its unused branch from overflowing.
+    # The operand of the parabola is bounded, so that the unused branch does not overflow.
     near = jnp.square(jnp.minimum(size, beta)) / (2 * beta)
     return narrow(jnp.sum(jnp.where(size < beta, near, size - beta / 2), axis=-1), offsets, targets)
 

@@ -1,7 +1,7 @@
-"""Sums and means over masked elements: the only place that averages.
+"""Sums and means over masked elements. Losses are averaged only here.
 
-Under `jax.jit` with sharded inputs the sums run over the global arrays, so a mean over a mesh is global sum over global
-count. Results are at least float32, whatever comes in: a sum of a thousand float16 losses is not a float16 number.
+Under `jax.jit` with sharded inputs, the sums run over the global arrays, so a mean over a mesh is the global sum over
+the global count. Results are at least float32 for any input: a sum of a thousand float16 losses does not fit float16.
 """
 
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ Axis = int | tuple[int, ...] | None
 def masked_sum(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Sum of the values where `mask` holds; what lies elsewhere, NaN included, has no part in it or in its gradient.
+    """Sum of the values where `mask` is True; other values, NaN included, affect neither the sum nor its gradient.
 
     Args:
-      values: unreduced.
-      mask: broadcasts against `values`.
-      axis: the axes to sum over; all by default.
+      values: Unreduced values.
+      mask: Elements to include. It broadcasts against `values`.
+      axis: Axes to sum over; all by default.
     """
     (wide,) = widen(values)
     return jnp.sum(jnp.where(mask, wide, 0.0), axis=axis)
@@ -30,7 +30,7 @@ def masked_sum(
 def masked_count(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Number of values where `mask` holds."""
+    """Number of values where `mask` is True."""
     (wide,) = widen(values)
     return jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, dtype=wide.dtype)
 
@@ -38,12 +38,12 @@ def masked_count(
 def masked_mean(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Mean of the values where `mask` holds; 0, with zero gradient, where it holds nowhere.
+    """Mean of the values where `mask` is True; 0, with zero gradient, if no element is True.
 
     Args:
-      values: unreduced.
-      mask: broadcasts against `values`.
-      axis: the axes to average over; all by default.
+      values: Unreduced values.
+      mask: Elements to include. It broadcasts against `values`.
+      axis: Axes to average over; all by default.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,9 +56,9 @@ def masked_mean(
 def masked_variance(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Population variance of the values where `mask` holds; 0 where it holds at most once.
+    """Population variance of the values where `mask` is True; 0 if at most one element is True.
 
-    The mean is taken off before squaring, so values far from 0 lose no digits.
+    The mean is subtracted before squaring, so values far from 0 lose no digits.
     """
     (wide,) = widen(values)
     count = jnp.maximum(jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, keepdims=True, dtype=wide.dtype), 1.0)

@@ -1,4 +1,4 @@
-"""Training: an experiment as a value, one pure step, the loop around it."""
+"""Training: the objective, one pure step, the loop around it, and evaluation."""
 
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.training.evaluate import evaluate, jit_detect

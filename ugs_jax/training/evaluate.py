@@ -1,4 +1,4 @@
-"""Score a detector on a data set: jitted detection, scoring on the host."""
+"""Evaluation of a detector on a data set: jitted detection, scoring on the host."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -17,7 +17,7 @@ Detect = Callable[[Any, Any, Any], Detections]
 
 
 def jit_detect(detector: Detector, options: Postprocess, mesh: Mesh) -> Detect:
-    """Compiled `(params, stats, images) → Detections` over a mesh: images split, detections whole on every device."""
+    """Return the jitted `(params, stats, images) → Detections` over a mesh: images sharded, detections replicated."""
     return jax.jit(
         lambda params, stats, images: detector.detect(params, stats, images, options),
         in_shardings=(None, None, image_sharding(mesh)),
@@ -35,33 +35,33 @@ def detections(
     *,
     images: bool = True,
 ) -> Generator[tuple[Detections, Batch], None, None]:
-    """Detections of every batch, as NumPy arrays, with the batch they were made on; the same in every process.
+    """Yield the detections of every batch as NumPy arrays, with the batch. They are identical in every process.
 
     Args:
-      detect: from `jit_detect`.
-      params: of the detector.
-      stats: likewise.
-      dataset: what to detect on.
-      options: of the batches.
-      mesh: of `detect`.
-      images: False where several processes need not send each other their images; the batch may then lack them.
+      detect: Jitted function from `jit_detect`.
+      params: Parameters of the detector.
+      stats: Batch statistics of the detector.
+      dataset: Data set to detect on.
+      options: Options of the loader.
+      mesh: Device mesh of `detect`.
+      images: Sends the images of each process to all others. If False, batches may lack their images.
     """
-    on_host: deque[Batch] = deque()  # batches on their way through the device, which need not come back from there
+    on_host: deque[Batch] = deque()  # batches in progress, kept to avoid a copy back from the device
 
-    def noted() -> Iterator[Batch]:
+    def remembered() -> Iterator[Batch]:
         for batch in eval_batches(dataset, options, *data_share(mesh)):
             on_host.append(batch)
             yield batch
 
-    with closing(prefetch(noted(), batch_sharding(mesh))) as batches:
+    with closing(prefetch(remembered(), batch_sharding(mesh))) as batches:
         for batch in batches:
-            found = jax.device_get(detect(params, stats, batch.images))
+            detected = jax.device_get(detect(params, stats, batch.images))
             local = on_host.popleft()
-            yield found, local if jax.process_count() == 1 else _whole(batch, images)
+            yield detected, local if jax.process_count() == 1 else _whole(batch, images)
 
 
 def _whole(batch: Batch, images: bool) -> Batch:
-    """The global batch, of which this process's devices hold parts."""
+    """Gather the global batch, of which the devices of this process hold a part."""
     from jax.experimental import multihost_utils
 
     wanted: Any = batch if images else batch._replace(images=None)  # type: ignore[arg-type]
@@ -77,8 +77,8 @@ def evaluate(
     mesh: Mesh,
     scorer: Scorer,
 ) -> dict[str, float | None]:
-    """AP and AR by the scorer's protocol."""
+    """Return AP and AR by the protocol of the scorer."""
     scorer.reset()
-    for found, batch in detections(detect, params, stats, dataset, options, mesh, images=False):
-        scorer.add_batch(found, batch)
+    for detected, batch in detections(detect, params, stats, dataset, options, mesh, images=False):
+        scorer.add_batch(detected, batch)
     return scorer.score()

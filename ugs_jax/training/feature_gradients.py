@@ -1,7 +1,7 @@
-"""How hard each part of the loss pulls at the trunk: for the log.
+"""Gradient norms of each part of the loss at the shared features, for the log.
 
-The three parts share backbone and neck. Where one pulls much harder than the others, it owns what they share, and the
-others are learned badly: that is what gains are to be balanced by.
+The three parts of the loss share backbone and neck. If the gradient of one part is much larger than the others, it
+dominates the shared layers, and the other parts are learned poorly. These norms help to balance the loss weights.
 """
 
 import jax
@@ -17,20 +17,20 @@ from ugs_jax.training.objective import objective
 
 _PARTS = ("box", "objectness", "classes")
 FEATURE_GRADIENTS = tuple(f"feature_gradient_{part}" for part in _PARTS)
-"""Names in the log."""
+"""Names of the metrics in the log."""
 
 
 def feature_gradient_norms(
     detector: Detector, params: Tree, stats: Tree, outputs: Outputs, batch: Batch, loss_weights: LossWeights
 ) -> dict[str, Float[Array, ""]]:
-    """Return the norm of the gradient of each weighted part of the loss by the features that the heads see.
+    """Return the gradient norm of each weighted part of the loss with respect to the inputs of the heads.
 
-    Only the heads are differentiated, so it costs a small part of a step.
+    Only the heads are differentiated, so the cost is a small part of a step.
 
     Args:
-      detector: What is trained.
-      params: Its parameters.
-      stats: Its batch statistics.
+      detector: Detector in training.
+      params: Parameters of the detector.
+      stats: Batch statistics of the detector.
       outputs: Outputs of the network for the batch.
       batch: Boxes, labels and ignore regions.
       loss_weights: Weights of the loss.
@@ -38,8 +38,8 @@ def feature_gradient_norms(
     features = tuple(level.features for level in outputs.levels)
 
     def parts(features: tuple[Array, ...]) -> list[Array]:
-        again = detector.apply_heads(params, stats, features)
-        _, named = objective(again, batch, detector.localization, detector.arch, loss_weights)
+        head_outputs = detector.apply_heads(params, stats, features)
+        _, named = objective(head_outputs, batch, detector.localization, detector.arch, loss_weights)
         return [named[part] for part in _PARTS]
 
     values, pull_back = jax.vjp(parts, features)

@@ -1,4 +1,4 @@
-"""What a finished run leaves: predictions beside the truth, curves, report."""
+"""Final files of a run: predictions next to the ground truth, curves, report."""
 
 from contextlib import closing
 from itertools import islice
@@ -19,21 +19,21 @@ _IMAGES = 6
 def finish_run(
     folder: Path, detect: Detect, state: TrainState, dataset: Dataset, options: LoaderOptions, mesh: Mesh
 ) -> None:
-    """Write `predictions.png`, `curves.png` and `report.md`; of several processes, the first does."""
+    """Write `predictions.png`, `curves.png` and `report.md`. Of several processes, only the first writes."""
     rows: list[SheetRow] = []
     with closing(detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)) as batches:
-        for found, batch in islice(batches, -(-_IMAGES // options.batch_size)):
+        for detected, batch in islice(batches, -(-_IMAGES // options.batch_size)):
             for i in np.flatnonzero(batch.valid)[: _IMAGES - len(rows)]:
-                seen, truth = np.asarray(found.valid[i]), batch.mask[i]
+                valid, truth = np.asarray(detected.valid[i]), batch.mask[i]
                 rows.append(
                     SheetRow(
                         image=batch.images[i],
                         truth_boxes=batch.boxes[i][truth],
                         truth_labels=batch.labels[i][truth],
                         ignore=batch.ignore[i][batch.ignore_mask[i]],
-                        boxes=np.asarray(found.boxes[i][seen]),
-                        labels=np.asarray(found.classes[i][seen]),
-                        scores=np.asarray(found.scores[i][seen]),
+                        boxes=np.asarray(detected.boxes[i][valid]),
+                        labels=np.asarray(detected.classes[i][valid]),
+                        scores=np.asarray(detected.scores[i][valid]),
                     )
                 )
     if is_first_process():

@@ -1,4 +1,4 @@
-"""Which outputs of every level learn which box: what losses and their statistics are computed from."""
+"""Matches between outputs and boxes at every level, from which losses and their statistics are computed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -29,12 +29,12 @@ class Match(NamedTuple):
     """One level and its candidates, for b images of m padded boxes.
 
     Attributes:
-      level: what the network says there.
-      localizer: the layer that localizes.
-      stride: px a cell.
-      found: cells and anchors that learn.
-      anchors: of the candidates.
-      targets: the box of every candidate, xyxy px.
+      level: Outputs of the network at the level.
+      localizer: Localization layers of the level.
+      stride: Pixels per cell.
+      found: Candidates: cells and anchors that learn.
+      anchors: Anchors of the candidates.
+      targets: Box of every candidate, xyxy, px.
     """
 
     level: Level
@@ -46,7 +46,7 @@ class Match(NamedTuple):
 
     @property
     def positive(self) -> Bool[Array, "b m 3 a"]:
-        """Which candidates learn."""
+        """Mask of the candidates that learn."""
         return self.found.positive
 
     @property
@@ -56,18 +56,18 @@ class Match(NamedTuple):
         return rows, columns
 
     def features(self) -> Float[Array, "b m 3 c"]:
-        """The feature vectors that candidates are localized from."""
+        """Return the feature vectors from which the candidates are localized."""
         return gather(self.level.features, self.found.cell)
 
 
 def match(outputs: Outputs, batch: Batch, arch: Architecture, ratio_limit: float) -> tuple[Match, ...]:
-    """Assign the boxes of a batch to every level, finest first; boxes inside ignore regions to none.
+    """Assign the boxes of a batch to every level, finest first. Boxes inside ignore regions are not assigned.
 
     Args:
-      outputs: of the network.
-      batch: boxes and ignore regions; `images` are not looked at.
-      arch: anchors and strides.
-      ratio_limit: side ratio up to which an anchor may learn a box.
+      outputs: Outputs of the network.
+      batch: Batch with boxes and ignore regions. Its `images` are not used.
+      arch: Architecture with anchors and strides.
+      ratio_limit: Side ratio up to which an anchor may learn a box.
     """
     mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
     matches = []
@@ -76,16 +76,16 @@ def match(outputs: Outputs, batch: Batch, arch: Architecture, ratio_limit: float
     ):
         _, rows, columns, _ = level.objectness.shape
         sizes = np.asarray(anchor_sizes, np.float32)
-        found = assign(batch.boxes, mask, sizes, stride=stride, shape=(rows, columns), ratio_limit=ratio_limit)
-        anchors = candidate_anchors(found, sizes, stride=stride)
-        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*found.positive.shape, 4))
-        matches.append(Match(level, localizer, stride, found, anchors, targets))
+        candidates = assign(batch.boxes, mask, sizes, stride=stride, shape=(rows, columns), ratio_limit=ratio_limit)
+        anchors = candidate_anchors(candidates, sizes, stride=stride)
+        targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*candidates.positive.shape, 4))
+        matches.append(Match(level, localizer, stride, candidates, anchors, targets))
     return tuple(matches)
 
 
 def beside(levels: Sequence[T]) -> T:
-    """What belongs to the candidates of each level, [b, m, 3, a, …], side by side along the anchors: [b, m, 3, Σ a, …].
+    """Concatenate arrays of the candidates of each level, [b, m, 3, a, …], along the anchors: [b, m, 3, Σ a, …].
 
-    Loss and curvature are then one computation for all levels, which is quicker to compile and to run.
+    Loss and curvature are then a single computation for all levels, which compiles and runs faster.
     """
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=3), *levels)

@@ -1,4 +1,4 @@
-"""What is told and kept when a loss, a gradient or an update is not a finite number."""
+"""Error report and saved batch for a loss, a gradient or an update that is not finite."""
 
 import io
 from collections.abc import Callable
@@ -21,14 +21,14 @@ _NAMED = 8
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss or its gradient stopped being a number; the message names step, tensor, images and the saved batch."""
+    """Error for a loss or gradient that is not finite. The message names step, tensor, images and the saved batch."""
 
 
 def write_batch(folder: Path, step: int, batch: Batch) -> Path:
-    """Write a batch as `non_finite_batch_step_N.npz`, of several processes each its part, and return the file.
+    """Write a batch as `non_finite_batch_step_N.npz` and return the path. Of several processes, each writes its part.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: The file cannot be written.
     """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **batch._asdict())
@@ -39,21 +39,21 @@ def write_batch(folder: Path, step: int, batch: Batch) -> Path:
 
 
 def name_images(batch: Batch, names: tuple[str, ...]) -> str:
-    """The files a batch is made of, the first few by name; those that only fill up a mosaic are not among them."""
-    found = [names[index] for index, valid in zip(batch.image_id, batch.valid, strict=True) if valid]
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{', '.join(found[:_NAMED])}{more}"
+    """Return the names of the first images of a batch and the number of the others, without fillers of mosaics."""
+    images = [names[index] for index, valid in zip(batch.image_id, batch.valid, strict=True) if valid]
+    more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
+    return f"{', '.join(images[:_NAMED])}{more}"
 
 
 def first_bad_tensor(experiment: Experiment, detector: Detector, mesh: Mesh, state: TrainState, batch: Batch) -> str:
-    """Compute a step again, and name the first tensor that is not finite; all processes have to call this.
+    """Compute a step again, and return the name of the first tensor that is not finite. All processes must call it.
 
     Args:
-      experiment: gains and seed.
-      detector: what is trained.
-      mesh: from `device_mesh`.
-      state: before the step, with its number.
-      batch: this process's part.
+      experiment: Experiment with loss weights and seed.
+      detector: Detector in training.
+      mesh: Device mesh, from `device_mesh`.
+      state: State before the step, with its number.
+      batch: Part of the batch that belongs to this process.
     """
     check = make_finite_check(detector, experiment.loss_weights, experiment.seed, experiment.accumulate)
     with closing(prefetch([batch], batch_sharding(mesh), size=1)) as batches:
@@ -61,12 +61,12 @@ def first_bad_tensor(experiment: Experiment, detector: Detector, mesh: Mesh, sta
 
 
 def attempt(act: Callable[[], object], what: str, done: str) -> str:
-    """Do what must not hide why a run stops; returns that it is done, or why it is not.
+    """Call a function whose failure must not hide the reason why a run stops; return a sentence about its outcome.
 
     Args:
-      act: may raise OSError, and ValueError in all processes but the first.
-      what: is written by it.
-      done: what is said then; `{}` in it becomes what `act` returns.
+      act: Function that writes a file. It may raise OSError, and ValueError in all processes but the first.
+      what: Name of the written file, the subject of the sentence.
+      done: Predicate of the sentence after a success, in which `{}` becomes the result of `act`.
     """
     try:
         return f"{what} {done.format(act())}"

@@ -1,4 +1,4 @@
-"""The training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
+"""Training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
 import itertools
 from typing import Any
@@ -31,22 +31,23 @@ _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 def objective(
     outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, loss_weights: LossWeights
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Loss of a batch and its parts, all means over the whole (global) batch.
+    """Return the loss of a batch and its parts, all of them means over the whole (global) batch.
 
     Args:
-      outputs: of the network in training mode.
-      batch: boxes, labels, ignore regions; `images` are not looked at.
-      localization: the objective of the boxes.
-      arch: anchors and strides.
-      loss_weights: weights.
+      outputs: Outputs of the network in training mode.
+      batch: Batch with boxes, labels and ignore regions. Its `images` are not used.
+      localization: Localization objective.
+      arch: Architecture with anchors and strides.
+      loss_weights: Weights of the parts.
 
     Returns:
-      The scalar to minimise, and for the log: box, objectness, classes (weighted), the terms of the localization
-      loss, uncertainty (mean over positives; NaN without any), positives (anchors that learn a box, an image).
+      Scalar to minimise, and a dictionary for the log: box, objectness and classes (weighted), the terms of the
+      localization loss, uncertainty (mean over positives; NaN without positives), and positives (number of anchors per
+      image that learn a box).
     """
     matches = match(outputs, batch, arch, loss_weights.ratio_limit)
     terms = localization_terms(matches, localization)
-    targets, positive = beside([one.targets for one in matches]), beside([one.positive for one in matches])
+    targets, positive = beside([m.targets for m in matches]), beside([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
     objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
     named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.labels))}
@@ -61,9 +62,9 @@ def objective(
 
 
 def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
-    """Return the localization terms at the candidates of all levels: both stages, quality and UR included."""
-    features, localizers = tuple(one.features() for one in matches), tuple(one.localizer for one in matches)
-    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
+    """Return the localization terms at the candidates of all levels, including the second stage, quality and UR."""
+    features, localizers = tuple(m.features() for m in matches), tuple(m.localizer for m in matches)
+    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
     raw = _first_stage(features, localizers)
     first = localization.loss(raw, anchors, targets)
     terms, raw = _both_stages(matches, localization, raw, first)
@@ -84,7 +85,7 @@ def _first_stage(features: tuple[Array, ...], localizers: tuple[Localizer, ...])
 
 def _by_level(matches: tuple[Match, ...], values: Array) -> list[Array]:
     """Undo `beside`."""
-    ends = list(itertools.accumulate(one.positive.shape[3] for one in matches))
+    ends = list(itertools.accumulate(m.positive.shape[3] for m in matches))
     return jnp.split(values, ends[:-1], axis=3)
 
 
@@ -96,11 +97,11 @@ def _both_stages(
         return first, raw
     raw = beside(
         [
-            localize_again(one.localizer, localization, one.level.features, part, one.anchors, stride=one.stride)
-            for one, part in zip(matches, _by_level(matches, raw), strict=True)
+            localize_again(m.localizer, localization, m.level.features, part, m.anchors, stride=m.stride)
+            for m, part in zip(matches, _by_level(matches, raw), strict=True)
         ]
     )
-    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
+    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
     second = localization.loss(raw, anchors, targets)
     share = localization.second_stage.share
     parts = {**second.parts, "first_stage": first.loss}
@@ -110,10 +111,10 @@ def _both_stages(
 def _quality_loss(
     matches: tuple[Match, ...], localization: Localization, raw: Array, decoded: Array, targets: Array
 ) -> Float[Array, "b m 3 a"]:
-    """Cross entropy between predicted and true IoU."""
+    """Return the cross entropy between predicted and true IoU."""
     by_level = zip(matches, _by_level(matches, raw), _by_level(matches, decoded), strict=True)
     logits: list[Any] = [
-        predicted_quality(one.localizer, localization, part, boxes, stride=one.stride) for one, part, boxes in by_level
+        predicted_quality(m.localizer, localization, part, boxes, stride=m.stride) for m, part, boxes in by_level
     ]
     goal = jax.lax.stop_gradient(iou(decoded, targets))
     return losses.sigmoid_cross_entropy(beside(logits), goal)
@@ -126,9 +127,9 @@ def _refined_loss(
     localizers: tuple[Localizer, ...],
     refinement: Refinement,
 ) -> Array:
-    """Loss of the first stage at features moved by UR."""
-    anchors, targets = beside([one.anchors for one in matches]), beside([one.targets for one in matches])
-    positive, frozen = beside([one.positive for one in matches]), jax.lax.stop_gradient(localizers)
+    """Return the loss of the first stage at features that UR has perturbed."""
+    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
+    positive, frozen = beside([m.positive for m in matches]), jax.lax.stop_gradient(localizers)
     flat = lambda arrays: tuple(a.reshape(a.shape[0], -1, *a.shape[3:]) for a in arrays)  # noqa: E731
     like = lambda arrays: tuple(a.reshape(b.shape) for a, b in zip(arrays, features, strict=True))  # noqa: E731
 
@@ -136,7 +137,7 @@ def _refined_loss(
         raw = _first_stage(like(flat_features), frozen)
         return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
 
-    cells = flat([one.found.cell for one in matches])
+    cells = flat([m.found.cell for m in matches])
     shifts = like(
         sparse_perturbation(uncertainty, flat(features), cells, radius=refinement.radius, norm=refinement.norm)
     )
@@ -145,24 +146,22 @@ def _refined_loss(
 
 
 def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:
-    """Mean over cells and anchors that are positive or background; of boxes that share one, the best decides."""
+    """Return the mean over positive and background anchors; the best of the boxes at an anchor sets its target."""
     total, first = jnp.zeros(()), 0
-    for one, weight in zip(matches, _LEVEL_WEIGHTS[len(matches)], strict=True):
-        b, h, w, a = one.level.objectness.shape
-        reached = jnp.where(one.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
+    for m, weight in zip(matches, _LEVEL_WEIGHTS[len(matches)], strict=True):
+        b, h, w, a = m.level.objectness.shape
+        reached = jnp.where(m.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
         first += a
-        # Positives are marked by −1 + quality above the background's −1, so that one scatter serves target and mask.
-        marked = (
-            jnp.full((b, h * w, a), -1, quality.dtype).at[jnp.arange(b)[:, None, None], one.found.cell].max(reached)
-        )
-        empty = background(batch.ignore, batch.ignore_mask, stride=one.stride, shape=one.shape)
-        loss = losses.sigmoid_cross_entropy(one.level.objectness.reshape(b, h * w, a), jnp.maximum(marked, 0))
+        # Background is −1 and positives are their quality, so that a single scatter gives both target and mask.
+        marked = jnp.full((b, h * w, a), -1, quality.dtype).at[jnp.arange(b)[:, None, None], m.found.cell].max(reached)
+        empty = background(batch.ignore, batch.ignore_mask, stride=m.stride, shape=m.shape)
+        loss = losses.sigmoid_cross_entropy(m.level.objectness.reshape(b, h * w, a), jnp.maximum(marked, 0))
         total += weight * losses.masked_mean(loss, empty[..., None] | (marked >= 0))
     return total
 
 
 def _class_loss(matches: tuple[Match, ...], labels: Array) -> Float[Array, "b m 3 a"]:
-    """Mean over the classes, for every candidate."""
-    logits = beside([gather(one.level.classes, one.found.cell) for one in matches])  # [b, m, 3, a, n]
+    """Return the mean over the classes of every candidate."""
+    logits = beside([gather(m.level.classes, m.found.cell) for m in matches])  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
     return jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)

@@ -1,4 +1,4 @@
-"""A run that starts from weights of another, or from the published ones."""
+"""Start of a run from the weights of another run, or from published weights."""
 
 import json
 from collections.abc import Sequence
@@ -23,37 +23,37 @@ from ugs_jax.weights.read import from_safetensors
 
 
 def read_for_all(file: str, detector: Detector) -> Weights:
-    """The weights in a file of the first process, in every process; all have to call this.
+    """Read weights in the first process and return them in every process. All processes must call it.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: see `read_weights`; or another size than the detector's.
+      FileNotFoundError: The file does not exist.
+      ValueError: `read_weights` refuses the file, or the weights are not of the detector's size.
     """
-    found: list[Weights] = []
+    weights: list[Weights] = []
 
     def read() -> None:
-        found.append(read_weights(Path(file)))
-        check_size(found[0], detector.arch)
+        weights.append(read_weights(Path(file)))
+        check_size(weights[0], detector.arch)
 
     in_first_process(read)
     if jax.process_count() == 1:
-        return found[0]
-    return from_safetensors(from_first_process(found[0].to_bytes() if found else b""), file)
+        return weights[0]
+    return from_safetensors(from_first_process(weights[0].to_bytes() if weights else b""), file)
 
 
 def start_from(
     weights: Weights, state: TrainState, detector: Detector, folder: Path, width: Sequence[float] = START_WIDTH
 ) -> TrainState:
-    """The state of a fresh run with these weights, which its averages begin with, too.
+    """Return the state of a fresh run with the given weights, in the parameters and in their moving averages.
 
-    The first process prints what was loaded and what was not, and writes it to `weights.json`.
+    The first process prints a report of the loaded arrays, and writes it to `weights.json`.
 
     Args:
-      weights: from `read_for_all`.
-      state: from `create_state`; the optimizer's part stays as it is, as nothing has been learned yet.
-      detector: the network.
-      folder: of the run.
-      width: Standard deviation of the distributions that localization layers made from published ones start with; see
+      weights: Weights, from `read_for_all`.
+      state: State, from `create_state`. The state of the optimizer is unchanged, since no step has been taken.
+      detector: Detector in training.
+      folder: Folder of the run.
+      width: Standard deviation with which distributions start if their layers are made from published ones; see
         `start_width`.
     """
     params, stats, report = fit_weights(weights, detector, state.params, state.stats, width=width)
@@ -67,14 +67,14 @@ def start_from(
 def start_width(
     weights: Weights, detector: Detector, state: TrainState, batch: Batch, ratio_limit: float
 ) -> tuple[float, ...]:
-    """Return how far the published regression is off on a batch: the width that made distributions start with.
+    """Return the error of the published regression on a batch: the width with which distributions start.
 
-    It is the root mean square error of (x, y, log w, log h) over the positives of the levels that the weights have a
-    layer for, at most 1 each, or `START_WIDTH` where there are none or the objective starts otherwise.
+    It is the root mean square error of (x, y, log w, log h), at most 1 each, over the positives of the levels for which
+    the weights have a layer. Without such positives, or if no layer is made from regression, it is `START_WIDTH`.
 
     Args:
       weights: Weights to start from.
-      detector: The network.
+      detector: Detector in training.
       state: Fresh state of the run.
       batch: Training images with boxes.
       ratio_limit: Side ratio up to which an anchor may learn a box.
@@ -84,17 +84,17 @@ def start_width(
     params, stats, _ = fit_weights(weights, detector, state.params, state.stats)
     outputs, _ = jax.jit(lambda images: detector.apply(params, stats, images, train=False))(batch.images)
     errors = []
-    for level, one in enumerate(match(outputs, batch, detector.arch, ratio_limit)):
+    for level, matched in enumerate(match(outputs, batch, detector.arch, ratio_limit)):
         layer = regression_layer(weights, detector, level)
         if layer is None or layer[0].shape[1] != len(detector.arch.anchors[level]):
             continue
         kernel, bias, sizes = (jnp.asarray(part, jnp.float32) for part in layer)
-        raw = localize(Localizer(kernel, bias), one.features())
-        theirs = one.anchors._replace(size=jnp.broadcast_to(sizes, one.anchors.size.shape))
+        raw = localize(Localizer(kernel, bias), matched.features())
+        theirs = matched.anchors._replace(size=jnp.broadcast_to(sizes, matched.anchors.size.shape))
         boxes = BoxRegression().decode(raw, theirs)
-        error = encode(one.targets, one.anchors) - encode(boxes, one.anchors)
-        errors.append(np.asarray(error)[np.asarray(one.positive)])
-    found = np.concatenate(errors) if errors else np.zeros((0, 4))
-    if not len(found):
+        error = encode(matched.targets, matched.anchors) - encode(boxes, matched.anchors)
+        errors.append(np.asarray(error)[np.asarray(matched.positive)])
+    offsets = np.concatenate(errors) if errors else np.zeros((0, 4))
+    if not len(offsets):
         return START_WIDTH
-    return tuple(np.minimum(np.sqrt(np.mean(np.square(found), axis=0)), 1.0).tolist())
+    return tuple(np.minimum(np.sqrt(np.mean(np.square(offsets), axis=0)), 1.0).tolist())

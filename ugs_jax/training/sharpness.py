@@ -1,4 +1,4 @@
-"""How curved the localization loss is, and how unequally it pulls, by the size of the boxes: for the log."""
+"""Curvature of the localization loss and variance of its gradients, by the size of the boxes, for the log."""
 
 from typing import NamedTuple
 
@@ -21,13 +21,13 @@ SIZES: dict[str, tuple[float, float]] = {
     "medium": (32.0, 64.0),
     "large": (64.0, float("inf")),
 }
-"""√area of the box in px of the network's input, [low, high): AI-TOD's names."""
+"""Ranges [low, high) of √area of the box, px of the network's input, with the names of AI-TOD."""
 
 
 SHARPNESS = tuple(
     f"{measure}_{size}" for measure in ("curvature", "gradient_variance", "box_curvature") for size in SIZES
 )
-"""Names in the log."""
+"""Names of the metrics in the log."""
 
 
 class _Positives(NamedTuple):
@@ -38,42 +38,43 @@ class _Positives(NamedTuple):
 
 
 def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) -> dict[str, Float[Array, ""]]:
-    """Curvature and spread of gradients over the positives of each size; NaN for a size without positives.
+    """Return curvature and gradient variance over the positives of each size; NaN for a size without positives.
 
-    For every positive the localization loss (without UR) is a function of the k raw outputs that the box is made of.
-    With g its gradient and H its Hessian by these, and B the Hessian of −ln IoU by the corners of the decoded box:
+    For every positive, the localization loss (without UR) is a function of the k raw outputs of the box. g is its
+    gradient and H its Hessian with respect to these outputs. B is the Hessian of −ln IoU with respect to the corners of
+    the decoded box.
 
-    - `curvature_<size>`: root mean square of ‖H‖_F, from one exact product with random signs a positive
+    - `curvature_<size>`: root mean square of ‖H‖_F, from one exact product with random signs per positive
       (Hutchinson: E‖Hv‖² = ‖H‖²_F);
-    - `gradient_variance_<size>`: variance of ‖g‖ over its squared mean, which no factor on the loss changes;
-    - `box_curvature_<size>`: geometric mean of ‖B‖_F, 1/px², in closed form, over the boxes that overlap their target:
-      what a loss on boxes has to cope with, whichever objective trains.
+    - `gradient_variance_<size>`: variance of ‖g‖ over its squared mean, which is invariant to the scale of the loss;
+    - `box_curvature_<size>`: geometric mean of ‖B‖_F, 1/px², in closed form, over the boxes that overlap their target.
+      It is the curvature that a loss on boxes faces, for any training objective.
 
-    ‖·‖_F is at least the largest eigenvalue and at most 2 of it for B (√k for H).
+    ‖·‖_F is at least the largest eigenvalue, and at most 2 times that for B (√k times for H).
 
     Args:
-      matches: from `match`.
-      localization: the objective.
+      matches: Matches of all levels, from `match`.
+      localization: Localization objective.
 
     Returns:
-      Scalars by name, means over the whole (global) batch.
+      Scalars by name, over the whole (global) batch.
     """
-    found = _flatten(matches)
+    positives = _flatten(matches)
 
     def loss(raw: Array) -> Array:
-        return losses.masked_sum(localization.loss(raw, found.anchors, found.targets).loss, found.mask)
+        return losses.masked_sum(localization.loss(raw, positives.anchors, positives.targets).loss, positives.mask)
 
-    signs = jax.random.rademacher(jax.random.key(0), found.raw.shape, found.raw.dtype)
-    pull = jnp.linalg.norm(jax.grad(loss)(found.raw), axis=-1)
-    bend = jnp.sum(jnp.square(hvp(loss, found.raw, signs)), axis=-1)
+    signs = jax.random.rademacher(jax.random.key(0), positives.raw.shape, positives.raw.dtype)
+    pull = jnp.linalg.norm(jax.grad(loss)(positives.raw), axis=-1)
+    bend = jnp.sum(jnp.square(hvp(loss, positives.raw, signs)), axis=-1)
     box_bend = jnp.linalg.norm(
-        closed_forms.log_iou(localization.decode(found.raw, found.anchors), found.targets), axis=(-2, -1)
+        closed_forms.log_iou(localization.decode(positives.raw, positives.anchors), positives.targets), axis=(-2, -1)
     )
     overlaps = jnp.isfinite(box_bend) & (box_bend > 0)
     log_bend = jnp.log(jnp.where(overlaps, box_bend, 1))
-    side = jnp.sqrt(area(found.targets))
+    side = jnp.sqrt(area(positives.targets))
     low, high = np.array([*SIZES.values()], np.float32).T[:, :, None]
-    masks = found.mask & (side >= low) & (side < high)  # [sizes, p]
+    masks = positives.mask & (side >= low) & (side < high)  # [sizes, p]
     both = masks & overlaps
     of_sizes = lambda values: jnp.broadcast_to(values, masks.shape)  # noqa: E731
     known = lambda values, mask: jnp.where(jnp.any(mask, axis=1), values, jnp.nan)  # noqa: E731
@@ -89,6 +90,7 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
 
 def _flatten(matches: tuple[Match, ...]) -> _Positives:
     levels = [
-        _Positives(localize(one.localizer, one.features()), one.anchors, one.targets, one.positive) for one in matches
+        _Positives(localize(matched.localizer, matched.features()), matched.anchors, matched.targets, matched.positive)
+        for matched in matches
     ]
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), beside(levels))  # [b, m, 3, a, …]

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of that time it waits for data; compilation is left out."""
+"""Throughput of training and the share of time that it waits for data, without compilation."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Counts images and seconds from one row of the log to the next.
+    """Counter of images and seconds between two rows of the log.
 
-    The first step of a process compiles, so the clock starts when that step is done. Where steps run while the host
-    goes on, as on accelerators, the device works during some of the host's waiting: its share is the most that data
-    can cost.
+    The first step of a process compiles, so the clock starts when that step is done. If steps run asynchronously, as on
+    accelerators, the device works during some of the time that the host waits. The measured share is therefore an upper
+    bound for the cost of loading data.
 
     Args:
-      batch_size: images a step.
-      clock: seconds; a parameter for the tests.
+      batch_size: Number of images per step.
+      clock: Function that returns the time in seconds; tests replace it.
     """
 
     def __init__(self, batch_size: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -23,22 +23,22 @@ class Stopwatch:
         self._steps, self._waited, self.running = 0, 0.0, False
 
     def start(self) -> None:
-        """Start anew from here."""
+        """Reset the counts and start the clock."""
         self._started, self._steps, self._waited, self.running = self._clock(), 0, 0.0, True
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time spent inside is waiting for data."""
+        """Count the time inside this context as waiting for data."""
         asked = self._clock()
         yield
         self._waited += self._clock() - asked
 
     def count(self) -> None:
-        """One step more."""
+        """Count one step."""
         self._steps += 1
 
     def read(self) -> dict[str, float | None]:
-        """`images_per_second` and `host_wait_share` since the start; None while nothing has been timed."""
+        """Return `images_per_second` and `host_wait_share` since the start; None before the first timed step."""
         seconds = self._clock() - self._started
         if not self.running or not self._steps or seconds <= 0:
             return {"images_per_second": None, "host_wait_share": None}

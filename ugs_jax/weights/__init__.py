@@ -1,6 +1,6 @@
-"""Weights from elsewhere and for elsewhere: the published YOLOv5, safetensors, PyTorch, StableHLO, ONNX.
+"""Import and export of weights: published YOLOv5 checkpoints, safetensors, PyTorch, StableHLO, ONNX.
 
-Files are read without PyTorch, and nothing in them is executed.
+Files are read without PyTorch, and no code in them is executed.
 """
 
 from ugs_jax.weights.fit import Report, check_size, fit_weights, load_weights

@@ -1,4 +1,4 @@
-"""Weights into a detector that may have other classes, another objective or another finest level."""
+"""Load weights into a detector, whose classes, objective or finest level may differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.weights import Weights, decoding_of, name_of
 
 _BY_LEVEL = ("neck/downs", "neck/bottoms", "heads")
-"""Lists that begin at the finest level, so P2 moves the others by one; the rest begin at the coarsest."""
+"""Lists that begin at the finest level, so that P2 shifts their indices by one. All others begin at the coarsest."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every array of a detector.
+    """Report on loading weights: which arrays of a detector were loaded, and which were not.
 
     Attributes:
-      origin: where the weights come from.
-      loaded: paths of arrays that were loaded, in part for those in `initialised`, too.
-      initialised: paths of arrays that are as they were before, wholly or in part, and why.
-      unused: paths of arrays in the weights that the detector has no place for, and why.
-      notes: what else should be known.
+      origin: Source of the weights.
+      loaded: Paths of the arrays that were loaded. Arrays that are also in `initialised` were loaded in part.
+      initialised: Paths of the arrays that are unchanged, in whole or in part, with the reason.
+      unused: Paths of the arrays in the weights for which the detector has no layer, with the reason.
+      notes: Further notes.
     """
 
     origin: str
@@ -38,7 +38,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people: one line for each layer and reason."""
+        """Return the report as text, one line per layer and reason."""
         whole = len(self.loaded) + len([path for path in self.initialised if path not in self.loaded])
         lines = [f"{self.origin}: {len(self.loaded)} of {whole} arrays loaded"]
         for title, paths in (("initialised", self.initialised), ("not used", self.unused)):
@@ -51,17 +51,17 @@ def load_weights(path: Path | str, detector: Detector, params: Any, stats: Any) 
     """Read a file of weights and put them into a detector.
 
     Args:
-      path: `.pt` of YOLOv5 v6 or v7, or `.safetensors`; see `read_weights`.
-      detector: the network.
-      params: its fresh parameters, from `detector.init`; what the file has nothing for stays as it is here.
-      stats: its fresh batch statistics.
+      path: File `.pt` of YOLOv5 v6 or v7, or `.safetensors`; see `read_weights`.
+      detector: Detector to load the weights into.
+      params: Fresh parameters of the detector, from `detector.init`. Those that are missing in the file are unchanged.
+      stats: Fresh batch statistics of the detector.
 
     Returns:
-      Parameters, batch statistics, and what was loaded.
+      Parameters, batch statistics, and the report.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: a damaged or hostile file, another architecture, or another size than the detector's.
+      FileNotFoundError: The file does not exist.
+      ValueError: The file is damaged or hostile, or its architecture or size is not that of the detector.
     """
     return fit_weights(read_weights(Path(path)), detector, params, stats)
 
@@ -69,26 +69,26 @@ def load_weights(path: Path | str, detector: Detector, params: Any, stats: Any) 
 def fit_weights(
     weights: Weights, detector: Detector, params: Any, stats: Any, *, width: Sequence[float] = START_WIDTH
 ) -> tuple[Any, Any, Report]:
-    """Put weights into a detector: layers by their level, rows of the heads by what they predict.
+    """Load weights into a detector: layers are matched by level, and rows of the heads by the outputs they predict.
 
-    Objectness is loaded whatever the classes are. The localization layer is loaded if its outputs mean the same; if the
-    weights regress boxes and the objective can start from that, as UGS and DFL can, it is made from the published layer
-    (`layers_from_regression`) and decodes to about the same boxes. Other layers of P2, and the block that makes P3 from
-    it, are unchanged if the weights have no P2.
+    Objectness is loaded for any classes. The localization layer is loaded if its outputs have the same meaning. If the
+    weights regress boxes and the objective can start from regression, as UGS and DFL can, a layer is made from the
+    published one (`layers_from_regression`), which decodes to about the same boxes. If the weights have no P2, the
+    other layers of P2, and the block that makes P3 from it, are unchanged.
 
     Args:
-      weights: from `read_weights`.
-      detector: the network.
-      params: its fresh parameters.
-      stats: its fresh batch statistics.
+      weights: Weights, as `read_weights` returns them.
+      detector: Detector to load the weights into.
+      params: Fresh parameters of the detector.
+      stats: Fresh batch statistics of the detector.
       width: Standard deviation of the distributions that a made layer predicts for (x, y, log w, log h), centre in
         strides.
 
     Returns:
-      As `load_weights` does.
+      Parameters, batch statistics, and the report.
 
     Raises:
-      ValueError: another size than the detector's.
+      ValueError: The weights are not of the detector's size.
     """
     source, target = weights.arch, detector.arch
     check_size(weights, target)
@@ -97,17 +97,17 @@ def fit_weights(
     params, stats = _replaced(params, fitting), _replaced(stats, fitting)
     unused = {path: f"{name_of(target)} has no such layer" for path in fitting.waiting.values()}
     same = source.anchors == target.anchors
-    notes = () if same else ("anchors: the detector's, which are not those of the weights",)
+    notes = () if same else ("anchors: those of the detector are kept; the weights have others",)
     if made:
         notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from regression layers")
     return params, stats, Report(weights.origin, tuple(fitting.loaded), fitting.initialised, unused, notes)
 
 
 def check_size(weights: Weights, target: Architecture) -> None:
-    """Whether weights suit an architecture at all.
+    """Check that weights are of the size of an architecture.
 
     Raises:
-      ValueError: they are of another size.
+      ValueError: They are of another size.
     """
     source = weights.arch
     if source.size != target.size:
@@ -127,7 +127,7 @@ class _Fitting:
         self.initialised: dict[str, str] = {}
 
     def array(self, path: str, fresh: np.ndarray) -> np.ndarray:
-        """What goes to `path` of the detector."""
+        """Return the array for `path` of the detector, and record its source."""
         if path in self.made:
             self.waiting.pop(path, None)
             self.loaded.append(path)
@@ -135,26 +135,27 @@ class _Fitting:
         if path not in self.waiting:
             self.initialised[path] = f"{self.weights.network} has no such layer"
             return fresh
-        found = self.weights.arrays[self.waiting.pop(path)]
-        reason = self._obstacle(path, fresh, found)
+        given = self.weights.arrays[self.waiting.pop(path)]
+        reason = self._obstacle(path, fresh, given)
         if reason is not None:
             self.initialised[path] = reason
             return fresh
         self.loaded.append(path)
-        if fresh.shape == found.shape:
-            return found
+        if fresh.shape == given.shape:
+            return given
         here, there = self.target.classes, self.weights.arch.classes
         self.initialised[path] = f"{here} classes here, {there} in the weights; objectness was loaded"
-        return _with_objectness(fresh, found, here)
+        return _with_objectness(fresh, given, here)
 
-    def _obstacle(self, path: str, fresh: np.ndarray, found: np.ndarray) -> str | None:
+    def _obstacle(self, path: str, fresh: np.ndarray, given: np.ndarray) -> str | None:
+        """Return the reason why an array cannot be loaded, or None."""
         part, level, *_ = path.split("/")
-        if fresh.shape[:-1] != found.shape[:-1] or (part != "heads" and fresh.shape != found.shape):
-            return f"{list(fresh.shape)} here, {list(found.shape)} in the weights"
+        if fresh.shape[:-1] != given.shape[:-1] or (part != "heads" and fresh.shape != given.shape):
+            return f"{list(fresh.shape)} here, {list(given.shape)} in the weights"
         if part != "heads":
             return None
         here = len(self.target.anchors[int(level)])
-        there = found.shape[-1] // (self.weights.arch.num_outputs if "/localize/" in path else self._scores())
+        there = given.shape[-1] // (self.weights.arch.num_outputs if "/localize/" in path else self._scores())
         if here != there:
             return f"{here} anchors here, {there} in the weights"
         if "/localize/" in path and self.decoding != self.weights.decoding:
@@ -171,24 +172,24 @@ def _replaced(tree: Any, fitting: _Fitting) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), new)
 
 
-def _with_objectness(fresh: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """The last axis is (anchor, 1 + classes), objectness first."""
+def _with_objectness(fresh: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
+    """Replace the rows of objectness; the last axis is (anchor, 1 + classes), objectness first."""
     anchors = fresh.shape[-1] // (1 + classes)
     rows = fresh.reshape(*fresh.shape[:-1], anchors, -1).copy()
-    rows[..., 0] = found.reshape(*found.shape[:-1], anchors, -1)[..., 0]
+    rows[..., 0] = given.reshape(*given.shape[:-1], anchors, -1)[..., 0]
     return rows.reshape(fresh.shape)
 
 
 def _moved(path: str, by: int) -> str:
-    """The path of a layer in a detector with one level more or less at the fine end."""
-    for place in _BY_LEVEL:
-        if path.startswith(f"{place}/"):
-            index, rest = path.removeprefix(f"{place}/").split("/", 1)
-            return f"{place}/{int(index) + by}/{rest}"
+    """Return the path of a layer in a detector with `by` more levels at the fine end."""
+    for prefix in _BY_LEVEL:
+        if path.startswith(f"{prefix}/"):
+            index, rest = path.removeprefix(f"{prefix}/").split("/", 1)
+            return f"{prefix}/{int(index) + by}/{rest}"
     return path
 
 
 def _layer(path: str) -> str:
-    """Where a path differs from those of its neighbours: `heads/0/score`, `neck/tops/2`."""
+    """Return the part of a path that names the layer: `heads/0/score`, `neck/tops/2`."""
     words = path.split("/")
     return "/".join(words[:3] if words[0] in ("heads", "neck") else words[:2])

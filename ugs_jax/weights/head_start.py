@@ -1,4 +1,4 @@
-"""Localization layers made from published regression layers, for objectives that can start from one."""
+"""Localization layers made from published regression layers, for objectives that can start from regression."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ from ugs_jax.weights.published import flat_leaves
 from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
 
 START_WIDTH = (0.35, 0.35, 0.35, 0.35)
-"""Standard deviation that distributions of (x, y, log w, log h) start with where nothing better is known."""
+"""Default standard deviation with which distributions of (x, y, log w, log h) start."""
 
 
 def regression_layer(
     weights: Weights, detector: Detector, level: int
 ) -> tuple[Float[np.ndarray, "c a 4"], Float[np.ndarray, "a 4"], Float[np.ndarray, "a 2"]] | None:
-    """Return kernel, bias and anchors of the published layer for a level of a detector, or None if it has none.
+    """Return kernel, bias and anchors of the published layer for a level of a detector, or None without such a layer.
 
     Args:
       weights: Weights of a network that regresses boxes.
-      detector: The network they go into, which may have one level more or less at the fine end.
-      level: Level of the detector, 0 the finest.
+      detector: Detector to load them into, which may have one level more or less at the fine end.
+      level: Level of the detector; 0 is the finest.
     """
     theirs = level - (int(detector.arch.p2) - int(weights.arch.p2))
     kernel = weights.arrays.get(f"heads/{theirs}/localize/kernel")
@@ -37,20 +37,20 @@ def regression_layer(
 def layers_from_regression(
     weights: Weights, detector: Detector, params: Any, width: Float[np.ndarray, "4"]
 ) -> Mapping[str, np.ndarray]:
-    """Return localization layers, by path, that decode to about the boxes of the published regression layers.
+    """Return localization layers, by path, that decode to about the same boxes as the published regression layers.
 
-    A level without a published layer gets one made from a fresh regression layer with the mean bias of the finest
-    published level, so that it starts with the same shape of distributions.
+    If a level has no published layer, its layer is made from a fresh regression layer with the mean bias of the finest
+    published level. Its distributions then start with the same shape.
 
     Args:
       weights: Weights to start from.
-      detector: The network they go into.
-      params: Its fresh parameters.
+      detector: Detector to load them into.
+      params: Fresh parameters of the detector.
       width: Standard deviation of the predicted distributions of (x, y, log w, log h), centre in strides.
 
     Returns:
-      Nothing where the weights do not regress boxes, the objective has the same outputs or cannot start from a
-      regression layer, or the numbers of anchors differ.
+      Arrays by path. They are missing if the weights do not regress boxes, if the objective has the same outputs or
+      cannot start from a regression layer, or if the numbers of anchors differ.
     """
     objective, arch = detector.localization, detector.full_arch
     if decoding_of(objective) == weights.decoding or not isinstance(objective, StartsFromRegression):

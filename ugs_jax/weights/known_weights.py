@@ -1,4 +1,4 @@
-"""Files that are given in place of weights, recognised by their first bytes."""
+"""Other kinds of files that users give instead of weights, recognised by their first bytes."""
 
 from data_pipeline.known_files import KnownFile, known_file
 
@@ -15,10 +15,10 @@ _OTHERS = (
 
 
 def known_weights(start: bytes) -> KnownFile | None:
-    """Return what a file is by its first bytes, if it is known and neither of torch.save nor of safetensors.
+    """Return the kind of a file that is neither of torch.save nor of safetensors, or None if it is unknown.
 
     Args:
-      start: at least the first 1024 bytes, or all.
+      start: First 1024 bytes of the file or more, or all bytes of a shorter file.
     """
     if not start:
         return KnownFile("an empty file", "copy it again from its source")

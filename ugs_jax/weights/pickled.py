@@ -1,8 +1,8 @@
-"""A pickle as inert values. Nothing is imported or called: only what opcodes of protocol 2 put together is built.
+"""Read a pickle of protocol 2 as inert values. Nothing is imported or called.
 
-Python's own unpickler, with `find_class` restricted, still hashes what the file says, grows its memo to any index the
-file names, and calls what classes inherit. This one knows the opcodes that `torch.save` writes and no others; a global
-is a pair of texts, calling one makes a `Record`, and keys are texts and numbers.
+Python's own unpickler, with `find_class` restricted, still hashes any value in the file, grows its memo to any index in
+the file, and calls inherited methods of classes. This unpickler knows only the opcodes that `torch.save` writes. A
+global is a pair of strings, calling it makes a `Record`, and keys are strings and numbers.
 """
 
 import pickletools
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PICKLE_LIMIT = 16 << 20
-"""Bytes; the pickle of a published size x has under a million, as tensors are stored beside it."""
+"""Largest pickle that is read, bytes. That of a published size x is below a million; tensors are stored separately."""
 
 
 @dataclass(frozen=True)
 class Global:
-    """A class or function that the pickle names; never looked up."""
+    """A class or function that the pickle names. It is never looked up."""
 
     module: str
     name: str
@@ -28,12 +28,12 @@ class Global:
 
 @dataclass(eq=False)
 class Record:
-    """What calling a global would have made.
+    """Inert record of an object that a call of a global would have made.
 
     Attributes:
-      kind: the global.
-      arguments: of the call.
-      state: what the pickle would have made its attributes.
+      kind: Global that the pickle calls.
+      arguments: Arguments of the call.
+      state: Attributes that the pickle sets on the object.
     """
 
     kind: Global
@@ -43,13 +43,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Persistent:
-    """What the pickle keeps elsewhere: for PyTorch, a storage."""
+    """Reference to an object outside the pickle: for PyTorch, a storage."""
 
     identifier: tuple[Any, ...]
 
 
 Build = Callable[[Global, tuple[Any, ...]], Any]
-"""From a global and arguments to an inert value; raises ValueError for a global that is not known."""
+"""Function from a global and arguments to an inert value. It raises ValueError for an unknown global."""
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"})
@@ -59,29 +59,31 @@ _KEYS = (str, int, float, bool, type(None))
 
 
 def read_pickle(data: bytes, build: Build) -> Any:
-    """The value of a pickle: numbers, texts, None, tuples, lists, dicts, `Record`, and what `build` returns.
+    """Return the value of a pickle: numbers, strings, None, tuples, lists, dicts, `Persistent` and results of `build`.
 
-    Lists and dicts may hold themselves, and parts may be shared: whoever walks through the value limits the depth.
+    Lists and dicts may contain themselves, and parts may be shared. A caller that walks through the value has to limit
+    the depth.
 
     Args:
-      data: the pickle.
-      build: is called where the pickle calls a global.
+      data: Bytes of the pickle.
+      build: Function that is called in the place of every global that the pickle calls.
 
     Raises:
-      ValueError: a damaged pickle, an opcode that PyTorch does not write, or a global that `build` refuses.
+      ValueError: The pickle is damaged, has an opcode that PyTorch does not write, or calls a global that `build`
+        refuses.
     """
     if len(data) > PICKLE_LIMIT:
         raise ValueError(f"expected a pickle of at most {PICKLE_LIMIT} bytes, got {len(data)}")
     machine = _Machine(build)
-    for opcode, argument, place in _opcodes(data):
+    for opcode, argument, position in _opcodes(data):
         try:
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
         except (IndexError, KeyError, TypeError) as error:
             raise ValueError(
-                f"expected a whole pickle, got {opcode.name} at byte {place} without what it needs; download the file "
-                "again"
+                f"expected a complete pickle, got {opcode.name} at byte {position} without its operands; download the "
+                "file again"
             ) from error
     raise AssertionError("the last opcode is STOP")
 
@@ -90,14 +92,14 @@ def _opcodes(data: bytes) -> Iterator[tuple[Any, Any, int | None]]:
     try:
         yield from pickletools.genops(data)
     except ValueError as error:
-        raise ValueError(f"expected a whole pickle, got a damaged one: {error}; download the file again") from error
+        raise ValueError(f"expected a complete pickle, got a damaged one: {error}; download the file again") from error
 
 
 class _Machine:
     def __init__(self, build: Build) -> None:
         self.build = build
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # stacks that a MARK put aside
+        self.below: list[list[Any]] = []  # stacks that MARK opcodes have set aside
         self.memo: dict[int, Any] = {}
         self.known: dict[str, Callable[[Any], None]] = {
             "PROTO": self._protocol,
@@ -150,11 +152,11 @@ class _Machine:
         items, self.stack = self.stack, self.below.pop()
         return items
 
-    def _put(self, place: int) -> None:
-        self.memo[place] = self.stack[-1]
+    def _put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
 
-    def _get(self, place: int) -> None:
-        self.push(self.memo[place])
+    def _get(self, index: int) -> None:
+        self.push(self.memo[index])
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -163,7 +165,7 @@ class _Machine:
     def _call(self, _: Any) -> None:
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Global) or not isinstance(arguments, tuple):
-            raise ValueError(f"expected a call of a global with a tuple, got one of {_kind_of(kind)}")
+            raise ValueError(f"expected a call of a global with a tuple, got a call of {_kind_of(kind)}")
         self.push(self.build(kind, arguments))
 
     def _set_state(self, _: Any) -> None:
@@ -171,15 +173,15 @@ class _Machine:
         if not isinstance(target, (Record, dict)):
             raise ValueError(f"expected attributes of a module, got those of {_kind_of(target)}")
         if isinstance(state, dict) and all(type(name) is str for name in state):
-            if isinstance(target, Record):  # those of a state dict are versions of its layers, which are not needed
+            if isinstance(target, Record):  # attributes of a state dict are layer versions, which are not needed
                 target.state.update(state)
-        elif not (isinstance(target, Record) and isinstance(state, tuple)):  # as NumPy's, which are not needed
+        elif not (isinstance(target, Record) and isinstance(state, tuple)):  # the state of NumPy objects is not needed
             raise ValueError(f"expected attributes by name, got {_kind_of(state)}")
 
     def _persistent(self, _: Any) -> None:
         identifier = self.pop()
         if not isinstance(identifier, tuple):
-            raise ValueError(f"expected a storage by a tuple, got {_kind_of(identifier)}")
+            raise ValueError(f"expected a storage identified by a tuple, got {_kind_of(identifier)}")
         self.push(Persistent(identifier))
 
     def _extend(self, items: list[Any]) -> None:
@@ -191,9 +193,9 @@ class _Machine:
         keys, target = items[::2], self.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError(f"expected pairs and a dict to put them in, got {_kind_of(target)}")
-        for key in keys:  # a tuple could hold itself many times over, and take for ever to hash
+        for key in keys:  # hashing a tuple that holds itself many times would take forever
             if not isinstance(key, _KEYS):
-                raise ValueError(f"expected texts and numbers as keys, got {_kind_of(key)}")
+                raise ValueError(f"expected strings and numbers as keys, got {_kind_of(key)}")
         target.update(zip(keys, items[1::2], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""A trained detector as a program with its weights inside: StableHLO, or ONNX up to non-maximum suppression."""
+"""Export of a trained detector as a program that contains its weights: StableHLO, or ONNX without suppression."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -14,15 +14,15 @@ from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Detector, Postprocess, localize, localize_again
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What an exported StableHLO program runs on."""
+"""Platforms on which an exported StableHLO program runs by default."""
 
 
 class Predictions(NamedTuple):
-    """What a detector says at all N anchors: levels finest first, then rows, columns, anchors.
+    """Predictions of a detector at all N anchors, ordered by level (finest first), row, column and anchor.
 
     Attributes:
-      boxes: xyxy px of the network's input.
-      scores: objectness · class probability.
+      boxes: Boxes, xyxy, px of the network's input.
+      scores: Objectness · class probability.
     """
 
     boxes: Float[Array, "b n 4"]
@@ -30,13 +30,13 @@ class Predictions(NamedTuple):
 
 
 def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any) -> Predictions:
-    """Boxes and scores of every anchor, without suppression.
+    """Return boxes and scores of every anchor, without suppression.
 
     Args:
-      detector: the network.
-      params: parameters.
-      stats: batch statistics.
-      images: uint8 [B, H, W, 3].
+      detector: Detector to run.
+      params: Parameters of the detector.
+      stats: Batch statistics of the detector.
+      images: Images, uint8 [B, H, W, 3].
     """
     outputs, _ = detector.apply(params, stats, images, train=False)
     boxes, scores = [], []
@@ -66,22 +66,27 @@ def export_program(
     batch_size: int | None = None,
     platforms: Sequence[str] = PLATFORMS,
 ) -> bytes:
-    """Images to detections as StableHLO, for `jax.export.deserialize(…).call`, which needs nothing of this library.
+    """Export the function from images to detections as StableHLO.
+
+    `jax.export.deserialize(…).call` runs it without this library.
 
     The program takes uint8 images [B, H, W, 3] and returns a dict of `boxes` [B, K, 4] (xyxy px of these images),
     `scores` [B, K], `classes` [B, K] (0-based) and `valid` [B, K] (False for padding).
 
     Args:
-      detector: the network.
-      params: parameters, or their averages.
-      stats: batch statistics.
-      options: score threshold, suppression, and K = `max_detections`.
-      image_size: height and width, multiples of 32.
-      batch_size: B; None for any.
-      platforms: what the program can run on.
+      detector: Detector to export.
+      params: Parameters of the detector, or their moving averages.
+      stats: Batch statistics of the detector.
+      options: Score threshold, suppression, and K = `max_detections`.
+      image_size: Height and width, multiples of 32.
+      batch_size: Batch size B; None for any size.
+      platforms: Platforms on which the program runs.
+
+    Returns:
+      Serialized program.
 
     Raises:
-      ValueError: an image size that the detector does not take.
+      ValueError: The detector does not take images of this size.
     """
 
     def run(images: Array) -> dict[str, Array]:
@@ -95,20 +100,23 @@ def export_program(
 def export_onnx(
     detector: Detector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
 ) -> bytes:
-    """Images to `Predictions` as an ONNX model; needs jax2onnx.
+    """Export the function from images to `Predictions` as an ONNX model. This needs jax2onnx.
 
-    The model takes uint8 `images` [B, H, W, 3] and returns `boxes` [B, N, 4] and `scores` [B, N, C] of all anchors;
-    suppress what comes out of it.
+    The model takes uint8 `images` [B, H, W, 3] and returns `boxes` [B, N, 4] and `scores` [B, N, C] of all anchors.
+    Apply non-maximum suppression to its outputs.
 
     Args:
-      detector: the network.
-      params: parameters, or their averages.
-      stats: batch statistics.
-      image_size: height and width, multiples of 32.
-      batch_size: B; None for any.
+      detector: Detector to export.
+      params: Parameters of the detector, or their moving averages.
+      stats: Batch statistics of the detector.
+      image_size: Height and width, multiples of 32.
+      batch_size: Batch size B; None for any size.
+
+    Returns:
+      Serialized model.
 
     Raises:
-      ValueError: jax2onnx is not installed, or an image size that the detector does not take.
+      ValueError: jax2onnx is not installed, or the detector does not take images of this size.
     """
     try:
         from jax2onnx import to_onnx
@@ -118,8 +126,8 @@ def export_onnx(
         ) from error
 
     def run(images: Array) -> tuple[Array, Array]:
-        found = predict_everywhere(detector, params, stats, images)
-        return found.boxes, found.scores
+        predictions = predict_everywhere(detector, params, stats, images)
+        return predictions.boxes, predictions.scores
 
     images = SimpleNamespace(shape=(batch_size or "B", *image_size, 3), dtype=jnp.uint8)
     model = to_onnx(run, [images], model_name="detector", input_names=["images"], output_names=["boxes", "scores"])

@@ -1,8 +1,9 @@
-"""Names and layouts of the published YOLOv5 v6 and v7 beside those of our tree, one to one.
+"""Mapping, one to one, between names and layouts of the published YOLOv5 v6 and v7 and those of our tree.
 
-Layers of the published network are numbered: 0…9 backbone, from 10 on top-down path, bottom-up path and head, which are
-longer with P2. Its convolutions are [out, in, rows, columns]; ours [rows, columns, in, out], or [in, out] for 1×1. Its
-head is one 1×1 convolution a level with (x, y, w, h, objectness, classes…) an anchor; ours are two.
+Layers of the published network are numbered: 0…9 are the backbone; from 10 on follow the top-down path, the bottom-up
+path and the head, which are longer with P2. Its convolutions are [out, in, rows, columns]; ours are
+[rows, columns, in, out], or [in, out] for 1×1. Its head is one 1×1 convolution per level with
+(x, y, w, h, objectness, classes…) per anchor; ours has two per level.
 """
 
 import re
@@ -41,39 +42,39 @@ _LEAVES = {
     "norm/mean": "bn.running_mean",
     "norm/var": "bn.running_var",
 }
-_BOX = 4  # numbers an anchor that localize; objectness and classes follow
+_BOX = 4  # localization outputs per anchor; objectness and classes follow
 _MOST = {"classes": 10_000, "outputs": 10_000, "hidden units": 10_000, "anchors": 100}
 
 
 def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Architecture:
-    """The architecture that published names and shapes belong to.
+    """Return the architecture of a network with published names and shapes.
 
     Args:
-      shapes: by name, `model.0.conv.weight` and so on.
-      units: the anchors of the file in units of their level's stride, [levels, anchors, 2]; if it has none, those
-        published for COCO are taken.
+      shapes: Shapes by name, such as `model.0.conv.weight`.
+      units: Anchors of the file in units of the stride of their level, [levels, anchors, 2], or None if they are
+        missing. In that case the anchors published for COCO are used.
 
     Raises:
-      ValueError: not YOLOv5 v6 or v7 with heads P3–P5 or P2–P5; names what differs.
+      ValueError: The network is not YOLOv5 v6 or v7 with heads P3–P5 or P2–P5. The message names the difference.
     """
     size, p2 = _size(shapes.get("model.0.conv.weight", ())), _has_p2(shapes)
     if units is None and p2:
-        raise ValueError(f"expected model.{_HEAD[p2]}.anchors, as networks with P2 have no usual ones; found none")
+        raise ValueError(f"expected model.{_HEAD[p2]}.anchors, as networks with P2 have no published anchors; got none")
     anchors = COCO_ANCHORS if units is None else _in_pixels(units, p2)
     outputs, count = shapes[f"model.{_HEAD[p2]}.m.0.weight"][0], len(anchors[0])
     classes = outputs // count - _BOX - 1
     if outputs != count * (_BOX + 1 + classes):
-        raise ValueError(f"expected as many outputs for each of {count} anchors, got {outputs} in all")
+        raise ValueError(f"expected the same number of outputs for each of {count} anchors, got {outputs} in total")
     arch = Architecture(size, p2, classes, anchors)
     check_head(arch)
     return arch
 
 
 def check_head(arch: Architecture) -> None:
-    """Whether the head is one that a detector could have; a file can say anything.
+    """Check that the numbers of a head, which come from a file, are plausible.
 
     Raises:
-      ValueError: no, or very many classes, anchors or outputs.
+      ValueError: A number of classes, outputs, hidden units or anchors is zero or very large.
     """
     counts = [("classes", arch.classes), ("outputs", arch.num_outputs)]
     counts += [("hidden units", width) for width in (arch.second_stage, arch.quality) if width]
@@ -94,20 +95,20 @@ def _size(stem: Shape) -> Size:
 
 
 def _has_p2(shapes: Mapping[str, Shape]) -> bool:
-    found = [name for name in sorted(shapes) if re.fullmatch(r"model\.\d+\.m\.0\.weight", name)]
+    heads = [name for name in sorted(shapes) if re.fullmatch(r"model\.\d+\.m\.0\.weight", name)]
     for p2, layer in _HEAD.items():
-        if found == [f"model.{layer}.m.0.weight"] and len(shapes[found[0]]) == 4:
+        if heads == [f"model.{layer}.m.0.weight"] and len(shapes[heads[0]]) == 4:
             return p2
     raise ValueError(
         f"expected the head as layer {_HEAD[False]} (P3–P5) or {_HEAD[True]} (P2–P5), got "
-        f"{', '.join(found) or 'none'}; networks with P6 and others are not known"
+        f"{', '.join(heads) or 'none'}; networks with P6 and others are not supported"
     )
 
 
 def anchors_name(shapes: Mapping[str, Shape]) -> str | None:
-    """The buffer that holds the anchors in units of their level's stride, [levels, anchors, 2], or None."""
-    found = [f"model.{layer}.anchors" for layer in _HEAD.values() if f"model.{layer}.anchors" in shapes]
-    return found[0] if found else None
+    """Return the name of the buffer of anchors in units of their level's stride, [levels, anchors, 2], or None."""
+    names = [f"model.{layer}.anchors" for layer in _HEAD.values() if f"model.{layer}.anchors" in shapes]
+    return names[0] if names else None
 
 
 def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
@@ -120,7 +121,7 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
 
 
 def template(arch: Architecture) -> dict[str, Shape]:
-    """Shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
+    """Return shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
     shapes = dict(_with_one_output(arch.size, arch.kind, arch.p2))
     for level, sizes in enumerate(arch.anchors):
         for part, outputs in (("score", 1 + arch.classes), ("localize", arch.num_outputs)):
@@ -133,7 +134,7 @@ def template(arch: Architecture) -> dict[str, Shape]:
 
 
 def _added_layers(arch: Architecture, width: int) -> dict[str, Shape]:
-    """Shapes of what objectives add to a head of `width` channels."""
+    """Return the shapes of the layers that objectives add to a head of `width` channels."""
     second, quality = arch.second_stage, arch.quality
     shapes: dict[str, Shape] = {}
     if second:
@@ -154,24 +155,24 @@ def _with_one_output(size: Size, kind: Kind, p2: bool) -> Mapping[str, Shape]:
 
 
 def flat_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves of a tree by path, words and numbers with `/` between."""
+    """Return the leaves of a tree by path: words and numbers, separated by `/`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def published_shapes(arch: Architecture) -> dict[str, Shape]:
-    """Published names and shapes of all parameters and batch statistics."""
+    """Return shapes of all parameters and batch statistics by published name."""
     shapes = template(arch)
-    found = {_published_name(p, arch.p2): _published_shape(s) for p, s in shapes.items() if not _in_head(p)}
+    theirs = {_published_name(p, arch.p2): _published_shape(s) for p, s in shapes.items() if not _in_head(p)}
     for level, sizes in enumerate(arch.anchors):
         outputs = len(sizes) * (_BOX + 1 + arch.classes)
         name, width = f"model.{_HEAD[arch.p2]}.m.{level}", shapes[f"heads/{level}/score/kernel"][0]
-        found |= {f"{name}.weight": (outputs, width, 1, 1), f"{name}.bias": (outputs,)}
-    return found
+        theirs |= {f"{name}.weight": (outputs, width, 1, 1), f"{name}.bias": (outputs,)}
+    return theirs
 
 
 def from_published(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, np.ndarray]:
-    """Our arrays by our names, float32, from the published ones, whose names and shapes have been checked."""
+    """Return our arrays by path, float32, from the published arrays, whose names and shapes have been checked."""
     wide = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     ours = {path: _to_ours(wide[_published_name(path, arch.p2)]) for path in template(arch) if not _in_head(path)}
     for level, sizes in enumerate(arch.anchors):
@@ -185,35 +186,36 @@ def from_published(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict
 
 
 def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, np.ndarray]:
-    """The published arrays by name, with all that a strict `load_state_dict` expects; the inverse of `from_published`.
+    """Return published arrays by name, complete for a strict `load_state_dict`; the inverse of `from_published`.
 
     Args:
-      ours: parameters and batch statistics of a network that regresses boxes, by our names.
-      arch: of the network.
+      ours: Parameters and batch statistics, by path, of a network that regresses boxes.
+      arch: Architecture of the network.
     """
-    found: dict[str, np.ndarray] = {}
+    published: dict[str, np.ndarray] = {}
     for path in filter(lambda path: not _in_head(path), ours):
         name = _published_name(path, arch.p2)
-        found[name] = _to_theirs(ours[path])
+        published[name] = _to_theirs(ours[path])
         if name.endswith(".running_var"):
-            found[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+            published[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     head = _HEAD[arch.p2]
     strides = np.array(arch.strides, np.float32)
-    found[f"model.{head}.anchors"] = np.array(arch.anchors, np.float32) / strides[:, None, None]
+    published[f"model.{head}.anchors"] = np.array(arch.anchors, np.float32) / strides[:, None, None]
     for level, sizes in enumerate(arch.anchors):
         layers = [f"heads/{level}/{part}" for part in ("localize", "score")]
         for kind, theirs in (("kernel", "weight"), ("bias", "bias")):
             rows = [ours[f"{layer}/{kind}"].T for layer in layers]  # [anchors · outputs, in] or [anchors · outputs]
             rows = [part.reshape(len(sizes), -1, *part.shape[1:]) for part in rows]
             whole = np.concatenate(rows, axis=1).reshape(-1, *rows[0].shape[2:])
-            found[f"model.{head}.m.{level}.{theirs}"] = whole[:, :, None, None] if kind == "kernel" else whole
+            published[f"model.{head}.m.{level}.{theirs}"] = whole[:, :, None, None] if kind == "kernel" else whole
     return {
-        name: found[name] if found[name].ndim == 0 else np.ascontiguousarray(found[name]) for name in _sorted(found)
+        name: published[name] if published[name].ndim == 0 else np.ascontiguousarray(published[name])
+        for name in _sorted(published)
     }
 
 
 def _sorted(names: Iterable[str]) -> list[str]:
-    """By number of the layer."""
+    """Sort names by the numbers of their layers."""
     return sorted(names, key=lambda name: [int(word) if word.isdecimal() else word for word in name.split(".")])
 
 
@@ -224,16 +226,16 @@ def _in_head(path: str) -> bool:
 def _published_name(path: str, p2: bool) -> str:
     part, *words = path.split("/")
     if part == "backbone":
-        place = "/".join(words[: 1 if words[0] in ("stem", "pool") else 2])
-        layer = _BACKBONE[place]
+        block_name = "/".join(words[: 1 if words[0] in ("stem", "pool") else 2])
+        layer = _BACKBONE[block_name]
     else:
-        place = f"{words[0]}/{words[1]}"
+        block_name = f"{words[0]}/{words[1]}"
         layer = _NECK[p2][words[0]][int(words[1])]
-    *blocks, kind, name = words[place.count("/") + 1 :]
+    *blocks, kind, name = words[block_name.count("/") + 1 :]
     if blocks and blocks[0] == "chain":
         blocks = ["m", blocks[1], _BOTTLENECK[blocks[2]]]
     elif blocks:
-        blocks = [(_SPPF if place == "pool" else _C3)[blocks[0]]]
+        blocks = [(_SPPF if block_name == "pool" else _C3)[blocks[0]]]
     return ".".join(["model", str(layer), *blocks, _LEAVES[f"{kind}/{name}"]])
 
 

@@ -1,4 +1,4 @@
-"""Weights from files: of `torch.save`, and safetensors with our names or the published ones."""
+"""Read weights from files of `torch.save`, and from safetensors with our names or the published ones."""
 
 import json
 import math
@@ -25,17 +25,17 @@ _IGNORED = re.compile(r"model\.\d+\..*\b(num_batches_tracked|anchors|anchor_grid
 
 
 def read_weights(path: Path) -> Weights:
-    """Weights from a file of `torch.save`, or from safetensors with our names or the published ones.
+    """Read weights from a file of `torch.save`, or from safetensors with our names or the published ones.
 
-    No PyTorch is needed, and nothing in the file is executed.
+    PyTorch is not needed, and no code in the file is executed.
 
     Args:
-      path: a checkpoint, module or state dict of YOLOv5 v6 or v7, of which the averaged weights (`ema`) are taken if
-        there are any; or a safetensors file.
+      path: Checkpoint, module or state dict of YOLOv5 v6 or v7, or a safetensors file. Averaged weights (`ema`) are
+        preferred.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: a damaged or hostile file, or another architecture; says which tensor differs.
+      FileNotFoundError: The file does not exist.
+      ValueError: The file is damaged or hostile, or has another architecture. The message names wrong tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a .pt or .safetensors file, found none")
@@ -52,14 +52,14 @@ def read_weights(path: Path) -> Weights:
 
 
 def from_safetensors(data: bytes, where: str) -> Weights:
-    """The weights in a safetensors file.
+    """Return the weights in a safetensors file.
 
     Args:
-      data: its bytes.
-      where: its name, for errors.
+      data: Bytes of the file.
+      where: Name of the file, for error messages.
 
     Raises:
-      ValueError: a damaged file, or another architecture.
+      ValueError: The file is damaged, or has another architecture.
     """
     try:
         arrays = safetensors.numpy.load(data)
@@ -77,7 +77,7 @@ def from_safetensors(data: bytes, where: str) -> Weights:
 
 
 def _metadata(data: bytes, where: str) -> dict[str, Any] | None:
-    """What we wrote beside the arrays, or None for a file that we did not write; its header has been checked."""
+    """Return our metadata, or None if this project did not write the file. The header has been checked before."""
     size = int.from_bytes(data[:8], "little")
     said = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(KEY)
     if said is None:
@@ -126,7 +126,7 @@ def _printable(text: Any) -> str:
 def _published(
     where: str, origin: str, shapes: Mapping[str, Shape], read: Read, classes: tuple[str, ...] | None
 ) -> Weights:
-    """Weights by published names, of which `read` reads those that are wanted."""
+    """Return weights with published names. `read` reads the tensors of given names."""
     theirs = {_numbered(name): name for name in shapes}
     by_number = {number: shapes[name] for number, name in theirs.items()}
     anchors = published.anchors_name(by_number)
@@ -144,7 +144,7 @@ def _published(
 
 
 def _numbered(name: str) -> str:
-    """`module.model.model.0.conv.weight`, `_orig_mod.model.0.conv.weight` and `model.0.conv.weight` are the same."""
+    """Remove wrappers: `module.model.model.0.conv.weight`, `_orig_mod.model.0.conv.weight` → `model.0.conv.weight`."""
     match = re.fullmatch(r"(?:_orig_mod\.|module\.|model\.|ema\.|net\.|network\.|detector\.)+(\d+\..*)", name)
     return f"model.{match[1]}" if match else name
 
@@ -172,7 +172,7 @@ def _shown(name: str) -> str:
 
 
 def _finite(where: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """As float32."""
+    """Return the arrays as float32 after checking that they are finite."""
     with np.errstate(over="ignore"):
         wide = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     for name, array in wide.items():

@@ -1,4 +1,4 @@
-"""Files of `torch.save` without PyTorch, and without running anything they hold: names to arrays."""
+"""Read arrays by name from files of `torch.save`, without PyTorch and without running code in them."""
 
 import math
 import zipfile
@@ -11,21 +11,21 @@ from ugs_jax.weights.pickled import read_pickle
 from ugs_jax.weights.torch_values import build, contents
 
 _MAX_MEMBERS = 100_000
-_BEFORE_ZIP = b"\x80\x02\x8a\x0a"  # a pickle of one long integer, with which torch.save began until PyTorch 1.5
+_BEFORE_ZIP = b"\x80\x02\x8a\x0a"  # a pickle of one long integer, the start of files of torch.save until PyTorch 1.5
 
 
 class TorchFile:
-    """A state dict, a module, or a checkpoint that holds one.
+    """A file with a state dict, a module, or a checkpoint that holds one of them.
 
     Args:
-      path: the file; opened again by `read`.
+      path: Path of the file. `read` opens it again.
 
     Attributes:
-      contents: which tensors there are, and where.
+      contents: Tensors in the file and their positions.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: no file of `torch.save`, a damaged one, or one with anything but tensors and known modules.
+      FileNotFoundError: The file does not exist.
+      ValueError: The file is not one of `torch.save`, is damaged, or holds other values than tensors and known modules.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,10 +43,10 @@ class TorchFile:
             raise ValueError(f"{path}: {error} (nothing of it was executed)") from error
 
     def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Tensors by name, each in its own dtype.
+        """Return tensors by name, each in its own dtype.
 
         Raises:
-          ValueError: a storage is missing, damaged or shorter than its tensor says.
+          ValueError: A storage is missing, damaged or shorter than its tensor requires.
         """
         with self._open() as archive:
             return {name: self._tensor(name, archive) for name in names}
@@ -73,7 +73,7 @@ class TorchFile:
             start = stream.read(len(_BEFORE_ZIP))
         if start == _BEFORE_ZIP:
             raise ValueError(
-                f"{self.path}: expected a zip file, as torch.save writes since PyTorch 1.6, got the format before; "
+                f"{self.path}: expected a zip file, as torch.save writes since PyTorch 1.6, got the older format; "
                 "load and save it with a newer PyTorch if you trust its source"
             )
         try:
@@ -87,13 +87,13 @@ class TorchFile:
         try:
             return archive.read(f"{self._root}/{name}")
         except KeyError as error:
-            raise ValueError(f"{self.path}: expected {name} in the file, found none; download it again") from error
+            raise ValueError(f"{self.path}: expected {name} in the file, got none; download it again") from error
         except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
             raise ValueError(f"{self.path}: {name} is damaged ({error}); download the file again") from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> str:
-    """The folder in the file that all is in; what a hostile zip could do is refused before anything is read."""
+    """Return the root folder of the archive. Hostile archives are refused before any member is read."""
     members = archive.infolist()
     if any(member.filename.endswith("/constants.pkl") for member in members):
         raise ValueError(
@@ -116,8 +116,10 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> str:
             raise ValueError(f"{path}: expected distinct names inside {root}/, got {name!r}; do not trust this file")
         seen.add(name)
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 0x1:
-            raise ValueError(f"{path}: expected members stored as they are, got {name!r} compressed or locked")
+            raise ValueError(f"{path}: expected members without compression, got {name!r} compressed or encrypted")
     total, size = sum(member.file_size for member in members), path.stat().st_size
     if total > size:
-        raise ValueError(f"{path}: expected at most the file's {size} bytes in it, got {total}; do not trust this file")
+        raise ValueError(
+            f"{path}: expected members of at most {size} bytes in total, got {total}; do not trust this file"
+        )
     return root

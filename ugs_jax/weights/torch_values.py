@@ -1,4 +1,4 @@
-"""What a checkpoint of YOLOv5 may hold, as inert values: tensors within their storages, modules as records."""
+"""Contents of a YOLOv5 checkpoint as inert values: tensors within their storages, modules as records."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _DTYPES: dict[str, Any] = {
     "LongStorage": np.int64,
 }
 
-# Modules of YOLOv5 v6 and v7, and what a checkpoint says of its training. All become records, which do nothing.
+# Modules of YOLOv5 v6 and v7, and classes that describe its training. All become records, which are inert.
 _RECORDS = {
     "models.yolo": {"Model", "DetectionModel", "Detect"},
     "models.common": {"Conv", "C3", "Bottleneck", "SPPF", "Concat"},
@@ -44,7 +44,7 @@ _RECORDS = {
     "__builtin__": {"set"},
     "builtins": {"set"},
 }
-# Entries of a checkpoint that hold weights, best first: of YOLOv5, of Lightning, and of what people write themselves.
+# Entries of a checkpoint that hold weights, preferred first: of YOLOv5, of Lightning, and of custom training code.
 _PARTS = (
     "ema", "ema_state_dict", "model_ema", "ema_model", "module", "model", "model_state_dict", "model_state",
     "state_dict", "net", "network", "weights", "params",
@@ -55,17 +55,17 @@ _MAX_RANK, _LARGEST, _MAX_TENSORS, _MAX_MODULES = 8, 1 << 48, 20_000, 5_000
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies in the file, checked to be within its storage.
+    """Position of a tensor in the file, checked to be within its storage.
 
-    With strides of 0 it can have more numbers than its storage: checkpoints hold such views beside their weights.
+    With strides of 0 a tensor can have more numbers than its storage. Checkpoints hold such views beside their weights.
 
     Attributes:
-      dtype: of its numbers.
-      key: number of its storage.
-      count: numbers in the storage.
-      offset: first number of the tensor.
-      shape: sizes.
-      strides: in numbers.
+      dtype: Data type of the numbers.
+      key: Number of the storage.
+      count: Count of numbers in the storage.
+      offset: Position of the tensor's first number in the storage.
+      shape: Sizes of the tensor.
+      strides: Strides, counted in numbers.
     """
 
     dtype: np.dtype
@@ -78,12 +78,13 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file of `torch.save` holds.
+    """Contents of a file of `torch.save`.
 
     Attributes:
-      part: which entry of a checkpoint the tensors are of: `ema`, before `model`; or `module`, or `state dict`.
-      tensors: by name, as PyTorch's `state_dict()` names them.
-      classes: class names, if the file says them.
+      part: Part of the file that holds the tensors: an entry of a checkpoint (`ema` is preferred to `model`), `module`,
+        or `state dict`.
+      tensors: Tensors by name, as PyTorch's `state_dict()` names them.
+      classes: Class names, or None if they are missing.
     """
 
     part: str
@@ -92,10 +93,10 @@ class Contents:
 
 
 def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
-    """The inert value of a call; for `read_pickle`.
+    """Return the inert value of a call, for `read_pickle`.
 
     Raises:
-      ValueError: a global that no checkpoint of YOLOv5 needs, or a tensor that reaches beyond its storage.
+      ValueError: No checkpoint of YOLOv5 needs the global, or a tensor extends beyond its storage.
     """
     name = str(kind)
     if name == "collections.OrderedDict":
@@ -114,10 +115,10 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
 
 
 def contents(value: Any) -> Contents:
-    """The tensors of a state dict, a module or a checkpoint that `read_pickle` read.
+    """Return the tensors of a state dict, a module or a checkpoint, as `read_pickle` returns it.
 
     Raises:
-      ValueError: something else, or modules without end.
+      ValueError: The value is of another kind, has no tensors or too many, or has too many modules (possibly a cycle).
     """
     part, chosen = _chosen(value)
     classes = _class_names(value) or _class_names(chosen)
@@ -136,12 +137,12 @@ def contents(value: Any) -> Contents:
             "expected weights, got the state of an optimizer only; give the file of the model, often saved beside it"
         )
     if not 0 < len(tensors) <= _MAX_TENSORS:
-        raise ValueError(f"expected tensors by name, got {len(tensors)} of them")
+        raise ValueError(f"expected 1 to {_MAX_TENSORS} tensors by name, got {len(tensors)}")
     return Contents(part, tensors, classes)
 
 
 def _chosen(value: Any) -> tuple[str, Any]:
-    """The part of a checkpoint that holds the weights, averaged ones before others, and its name."""
+    """Return the name and the value of the part that holds the weights; averaged weights are preferred."""
     part, chosen = "module" if isinstance(value, Record) else "state dict", value
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(chosen, dict) or any(isinstance(entry, StoredTensor) for entry in chosen.values()):
@@ -157,9 +158,9 @@ def _ordered(arguments: tuple[Any, ...]) -> dict[str, Any]:
     pairs = arguments[0] if arguments else []
     whole = isinstance(pairs, list) and len(arguments) < 2
     if not whole or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-        raise ValueError("expected an ordered dictionary of pairs, got another")
+        raise ValueError("expected an ordered dictionary of pairs, got other entries")
     if not all(type(name) is str for name, _ in pairs):
-        raise ValueError("expected an ordered dictionary with texts as keys, got another")
+        raise ValueError("expected an ordered dictionary with strings as keys, got other keys")
     return dict(pairs)
 
 
@@ -181,7 +182,7 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 
 def _storage(value: Any) -> tuple[np.dtype, str, int]:
     if not isinstance(value, Persistent) or len(value.identifier) != 5:
-        raise ValueError("expected a tensor with a storage of five parts, got another")
+        raise ValueError("expected a tensor with a storage of five parts, got another reference")
     label, kind, key, _, count = value.identifier
     if label != "storage" or not isinstance(kind, Global) or kind.module != "torch" or kind.name not in _DTYPES:
         raise ValueError(f"expected a storage of a type among {', '.join(_DTYPES)}, got {str(kind)[:80]}")
@@ -194,15 +195,15 @@ def _sizes(values: Any) -> tuple[int, ...]:
     whole = isinstance(values, tuple) and all(type(value) is int and 0 <= value < _LARGEST for value in values)
     if not whole or len(values) > _MAX_RANK:
         raise ValueError(
-            f"expected sizes, strides and offset of a tensor, at most {_MAX_RANK} whole numbers from 0 on, got others; "
-            "do not trust this file"
+            f"expected sizes, strides and offset of a tensor, at most {_MAX_RANK} whole numbers >= 0 each, got other "
+            "values; do not trust this file"
         )
     return cast("tuple[int, ...]", values)
 
 
 def _state_dict(module: Record) -> dict[str, StoredTensor]:
-    """As PyTorch's `state_dict()`; a module that is in two places counts twice, one that holds itself has no end."""
-    found: dict[str, StoredTensor] = {}
+    """Return tensors as PyTorch's `state_dict()` does. Shared modules count twice; cycles of modules are refused."""
+    tensors: dict[str, StoredTensor] = {}
     waiting, count = [("", module)], 0
     while waiting:
         prefix, module = waiting.pop()
@@ -210,10 +211,10 @@ def _state_dict(module: Record) -> dict[str, StoredTensor]:
         if count > _MAX_MODULES:
             raise ValueError(f"expected at most {_MAX_MODULES} modules, got more; do not trust this file")
         for name, tensor in _own_tensors(module):
-            found[f"{prefix}{name}"] = tensor
+            tensors[f"{prefix}{name}"] = tensor
         children = _named(module, "_modules").items()
         waiting += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, Record)][::-1]
-    return found
+    return tensors
 
 
 def _own_tensors(module: Record) -> Iterator[tuple[str, StoredTensor]]:
@@ -226,10 +227,10 @@ def _own_tensors(module: Record) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _named(module: Record, kind: str) -> dict[str, Any]:
-    found = module.state.get(kind, {})
-    if not isinstance(found, dict) or not all(type(name) is str for name in found):
-        raise ValueError(f"expected {kind} of {module.kind} by name, got a {type(found).__name__}")
-    return found
+    entries = module.state.get(kind, {})
+    if not isinstance(entries, dict) or not all(type(name) is str for name in entries):
+        raise ValueError(f"expected {kind} of {module.kind} by name, got a {type(entries).__name__}")
+    return entries
 
 
 def _class_names(value: Any) -> tuple[str, ...] | None:

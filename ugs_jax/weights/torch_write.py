@@ -1,4 +1,4 @@
-"""State dicts for PyTorch, written without it: `torch.load(file, weights_only=True)` reads them."""
+"""Write state dicts for PyTorch without PyTorch; `torch.load(file, weights_only=True)` reads them."""
 
 import io
 import pickle
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 _STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
-_WHEN = (1980, 1, 1, 0, 0, 0)  # equal weights make equal files
+_WHEN = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal weights make equal files
 
 
 def torch_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An ordered dictionary of tensors as `torch.save` writes it: a zip of one pickle and one storage each.
+    """Return an ordered dictionary of tensors in the format of `torch.save`: a zip of one pickle and all storages.
 
     Args:
-      arrays: by name; float32, float16 or int64.
+      arrays: Arrays by name; float32, float16 or int64.
 
     Raises:
-      ValueError: another dtype.
+      ValueError: An array has another dtype.
     """
     for name, array in arrays.items():
         if array.dtype.name not in _STORAGES:
@@ -38,7 +38,7 @@ def _little_endian(array: np.ndarray) -> bytes:
 
 
 def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Protocol 2, put together by hand: Python's pickler would have to import the functions that it names."""
+    """Assemble a pickle of protocol 2 by hand: Python's pickler would have to import the functions that it names."""
     entries = [_text(name) + _tensor(i, array) for i, (name, array) in enumerate(arrays.items())]
     items = pickle.MARK + b"".join(entries) + pickle.SETITEMS
     return pickle.PROTO + b"\x02" + _empty_ordered() + items + pickle.STOP

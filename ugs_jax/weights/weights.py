@@ -1,4 +1,4 @@
-"""Weights of a detector with what is needed to understand them, and a safe file of both: safetensors."""
+"""Weights of a detector with their description, and a safe file for both: safetensors."""
 
 import json
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from ugs_jax.weights.published import flat_leaves, to_published
 
 Arrays = dict[str, np.ndarray]
 KEY = "ugs_jax"
-"""Of our metadata in a safetensors file."""
+"""Key of our metadata in a safetensors file."""
 REGRESSION = "BoxRegression()"
-"""What `decoding_of` says of heads that regress boxes, as the published ones do."""
+"""Value of `decoding_of` for heads that regress boxes, as the published ones do."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Weights:
     """Weights of one network.
 
     Attributes:
-      arch: the network, with its anchors in px and the number of localization outputs.
-      decoding: what those outputs mean, from `decoding_of`.
-      arrays: parameters and batch statistics, float32, by path in our trees (`neck/tops/0/merge/conv/kernel`).
-      classes: class names, if they are known.
-      origin: where they come from, for people.
+      arch: Architecture of the network, with its anchors in px and its number of localization outputs.
+      decoding: Meaning of those outputs, from `decoding_of`.
+      arrays: Parameters and batch statistics, float32, by path in our trees (`neck/tops/0/merge/conv/kernel`).
+      classes: Class names, or None if they are unknown.
+      origin: Source of the weights, for display.
     """
 
     arch: Architecture
@@ -41,16 +41,16 @@ class Weights:
 
     @property
     def network(self) -> str:
-        """For people: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
+        """Display name of the network: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
         return name_of(self.arch)
 
     @property
     def num_parameters(self) -> int:
-        """Trainable parameters, as they are counted for the published networks."""
+        """Number of trainable parameters, counted as for the published networks."""
         return sum(array.size for name, array in self.arrays.items() if not name.endswith(("/mean", "/var")))
 
     def to_bytes(self) -> bytes:
-        """A safetensors file with arrays by path, and the rest as JSON in its metadata."""
+        """Return a safetensors file with the arrays by path, and the description as JSON in its metadata."""
         about = {
             "size": self.arch.size,
             "kind": self.arch.kind,
@@ -68,12 +68,12 @@ class Weights:
 
 
 def name_of(arch: Architecture) -> str:
-    """For people: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
+    """Return the display name of a network: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
     return network_name(arch.size, arch.kind, arch.p2)
 
 
 def decoding_of(localization: Localization) -> str:
-    """What decides how raw outputs become boxes, and nothing else: layers with equal texts can be exchanged."""
+    """Describe how raw outputs become boxes. Layers with equal descriptions can replace each other."""
     if isinstance(localization, BoxRegression):
         return REGRESSION
     if isinstance(localization, DFL):
@@ -86,14 +86,14 @@ def decoding_of(localization: Localization) -> str:
 def weights_of(
     detector: Detector, params: Any, stats: Any, *, classes: tuple[str, ...] | None = None, origin: str = ""
 ) -> Weights:
-    """The weights of a detector, to be written or fitted into another.
+    """Return the weights of a detector, to write them or to load them into another detector.
 
     Args:
-      detector: the network.
-      params: its parameters, as `detector.init` returns them.
-      stats: its batch statistics.
-      classes: class names.
-      origin: where they come from.
+      detector: Detector with the weights.
+      params: Parameters, as `detector.init` returns them.
+      stats: Batch statistics.
+      classes: Class names, or None if they are unknown.
+      origin: Source of the weights, for display.
     """
     arch = detector.full_arch
     arrays = {**flat_arrays(params), **flat_arrays(stats)}
@@ -101,15 +101,15 @@ def weights_of(
 
 
 def published_arrays(weights: Weights) -> Arrays:
-    """Weights by the names and in the layouts of YOLOv5, with all that a strict `load_state_dict` expects.
+    """Return weights with the names and layouts of YOLOv5, complete for a strict `load_state_dict`.
 
     Raises:
-      ValueError: another network than YOLOv5, or a head that does not regress boxes, which it has no layer for.
+      ValueError: The network is not YOLOv5, or its head does not regress boxes, so that YOLOv5 has no layer for it.
     """
     if weights.arch.kind != "yolov5":
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, got {weights.network}, whose layers are not named here as in its "
-            "reference; write safetensors or stablehlo instead"
+            f"{weights.origin}: expected YOLOv5, got {weights.network}, whose layers have other names "
+            "than in its reference; write safetensors or stablehlo instead"
         )
     if weights.decoding != REGRESSION:
         raise ValueError(
@@ -120,10 +120,10 @@ def published_arrays(weights: Weights) -> Arrays:
 
 
 def flat_arrays(tree: Any) -> Arrays:
-    """Leaves by path, as NumPy arrays."""
+    """Return the leaves of a tree by path, as NumPy arrays."""
     return {path: np.asarray(leaf) for path, leaf in flat_leaves(tree).items()}
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Write a safetensors file that `read_weights` reads; nothing in it can run."""
+    """Write a safetensors file that `read_weights` reads. It contains no code."""
     write_atomically(path, weights.to_bytes())
