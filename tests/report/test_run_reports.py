@@ -100,7 +100,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path):
     ("text", "message"),
     [
         ("{\n", r"config\.json:2: expected JSON"),
-        ('{"name": "a"}', r'config\.json: expected an object with a text "name"'),
+        ('{"name": "a"}', r'config\.json: expected an object with a string "name"'),
     ],
 )
 def test_a_malformed_configuration_is_refused(tmp_path, text, message):
