@@ -111,7 +111,7 @@ class Companions:
         self._leave(RESUMABLE)
 
     def _trap_abort(self) -> None:
-        """Handle SIGABRT in C. JAX aborts in its own thread when process 0 is lost; Python's handlers never see this."""
+        """Handle SIGABRT in C. JAX aborts in its own thread when process 0 is lost, unseen by Python's handlers."""
 
         def on_abort(number: int) -> None:
             del number

@@ -31,7 +31,7 @@ class RunFolder:
     """Files of one run.
 
     Args:
-      path: Run folder. It is created when the run begins.
+      path: Run folder. It is created if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
