@@ -3,7 +3,7 @@
     HIT_UAV=FOLDER ugs train hit_uav_ciou
 
 FOLDER (by default data/hit_uav) has images/, annotations/train.json and annotations/val.json in COCO format. Network,
-optimizer and loss weights are those of `first_light_ciou`. The defaults suit a CPU: half the resolution, and the network
+optimizer and loss weights are those of `first_light_ciou`. The defaults suit a CPU: half the resolution, and a network
 of size p. On a GPU, add `--network.size n --loader.image-size 512 640`.
 """
 
