@@ -1,1 +1,1 @@
-"""Experiments: one plain Python file a config, a benchmark or a figure; results with what it takes to repeat them."""
+"""Experiments: one plain Python file for each config, benchmark or figure, and results with the commands to repeat."""

@@ -1,13 +1,12 @@
-"""Images a second from JPEG files to augmented 640 × 640 training batches, by threads and worker processes.
+"""Throughput from JPEG files to augmented 640 × 640 training batches, by numbers of threads and worker processes.
 
     python -m experiments.benchmarks.data_loading
 
-takes about four minutes on two cores. The last line is JSON. `images_per_second_per_worker` is measured with one worker
-process, mosaic, 1360 × 765 px JPEGs of quality 95 and every image decoded every time;
-`workers_for_200_images_per_second` is extrapolated from it, assuming that workers don't slow one another.
-Keys with `_cached` are the same with decoded images kept in memory, with `_single` without mosaic.
-`images_per_cpu_second` counts the processor time of one process without threads: on a machine that is busy with other
-work, it is the fairer figure.
+The command takes about four minutes on two cores. The last line is JSON. `images_per_second_per_worker` is measured
+with one worker process, mosaic, and 1360 × 765 px JPEGs of quality 95 that are decoded every time.
+`workers_for_200_images_per_second` is extrapolated from it, assuming that workers do not slow each other down. Keys
+with `_cached` are for decoded images kept in memory, and keys with `_single` are without mosaic.
+`images_per_cpu_second` counts the processor time of one process without threads. It is more reliable on a busy machine.
 """
 
 import json
@@ -37,14 +36,14 @@ TARGET = 200.0  # images a second
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """Settings of the measurement.
 
     Attributes:
-      images: JPEG files of each shape.
-      boxes: in each image.
-      image_size: height and width of the batches, px.
-      batch_size: images in a batch.
-      seconds: to measure each combination for, after its buffers have emptied once.
+      images: Number of JPEG files of each shape.
+      boxes: Number of boxes in each image.
+      image_size: Height and width of the batches, px.
+      batch_size: Number of images in a batch.
+      seconds: Duration of each measurement, after the buffers have emptied once.
     """
 
     images: int = 32
@@ -56,7 +55,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Files:
-    """Encoded images read from disk, as from a data set."""
+    """Encoded images that are read from disk, as in a data set."""
 
     paths: tuple[Path, ...]
 
@@ -65,7 +64,7 @@ class Files:
 
 
 def write_dataset(folder: Path, shape: tuple[int, int], settings: Settings) -> Dataset:
-    """Writes JPEGs that cost about as much to decode as aerial photographs: texture at several scales, and noise."""
+    """Write JPEGs with texture at several scales and noise. They take about as long to decode as aerial photographs."""
     rng = np.random.default_rng(0)
     height, width = shape
     examples, paths = [], []
@@ -82,14 +81,19 @@ def write_dataset(folder: Path, shape: tuple[int, int], settings: Settings) -> D
 
 
 class Rate(NamedTuple):
-    """Images per second of time passed, and of this process's processor time (children's excluded)."""
+    """Throughput in images per second.
+
+    Attributes:
+      wall: Images per second of elapsed time.
+      processor: Images per second of the processor time of this process, without its child processes.
+    """
 
     wall: float
     processor: float
 
 
 def loading_rate(loader: TrainLoader, settings: Settings) -> Rate:
-    """Steady rate of a loader; what its buffers held at the start doesn't count."""
+    """Return the steady throughput of a loader. Images that its buffers held at the start do not count."""
     batches = loader.batches()
     warm_up = 1 + max(2 * loader.options.threads, 4 * loader.options.workers, settings.images // settings.batch_size)
     for _ in range(warm_up):
@@ -103,7 +107,7 @@ def loading_rate(loader: TrainLoader, settings: Settings) -> Rate:
 
 
 def measure(settings: Settings, console: Console) -> dict[Case, Rate]:
-    """Rates by image shape, mosaic, cache, worker processes and threads."""
+    """Return throughput by image shape, mosaic, cache, worker processes and threads."""
     rates = {}
     with tempfile.TemporaryDirectory() as folder, console.status("") as status:
         for name, shape in SHAPES.items():
@@ -125,9 +129,9 @@ def measure(settings: Settings, console: Console) -> dict[Case, Rate]:
 
 
 def print_table(rates: dict[Case, Rate], settings: Settings, console: Console) -> None:
-    """One row for each kind of input, one column for each way of reading."""
+    """Print a table with a row for each kind of input and a column for each way of reading."""
     size = f"{settings.image_size[1]} x {settings.image_size[0]}"
-    table = Table(title=f"images a second to {size} batches, {os.cpu_count()} cores")
+    table = Table(title=f"images per second to {size} batches, {os.cpu_count()} cores")
     for heading in ("JPEGs", "mosaic", "decoded"):
         table.add_column(heading, no_wrap=True)
     for workers, threads in READERS:
@@ -140,7 +144,7 @@ def print_table(rates: dict[Case, Rate], settings: Settings, console: Console) -
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints the table and, last, one line of JSON."""
+    """Measure, print the table, and print one line of JSON at the end."""
     console = Console()
     rates = measure(settings, console)
     print_table(rates, settings, console)

@@ -1,19 +1,20 @@
-"""What a training step with UGS costs over one with CIoU: time and peak memory, interleaved in one process.
+"""Time and peak memory of a training step with UGS, over those of a step with CIoU.
 
     python -m experiments.benchmarks.step_cost
 
-takes about three minutes on two idle cores, most of it compilation. Both steps are the ones that `ugs train` runs, with
-donated state, on the same batches; only the localization objective differs: `UGS()` as it comes (CE on the IN
-grid, UM, UR) against `BoxRegression(ciou)`. The last line is JSON.
+The command takes about three minutes on two idle cores, mostly for compilation. Both steps are those of `ugs train`,
+with donated state, on the same batches. Only the localization objective differs: `UGS()` with its defaults (CE on the
+IN grid, UM, UR) and `BoxRegression(ciou)`. The last line is JSON.
 
-`time_ratio` is the ratio of the median step times, UGS over CIoU. The two take turns and swap who goes first, so that
-drift of the machine hits both; `time_ratio_interval` is its 95 % bootstrap interval, `time_ratio_quartiles` holds the
-quartiles of the ratios within a turn. `processor_time_ratio` is the same of the processor time of this process, the
-fairer figure on a machine that is busy with other work (on an accelerator it says nothing about the device).
+`time_ratio` is the ratio of the median step times, UGS over CIoU. The two steps run in turns, in alternating order, so
+that a drift of the machine's speed affects both. `time_ratio_interval` is its 95 % bootstrap interval, and
+`time_ratio_quartiles` has the quartiles of the ratios within a turn. `processor_time_ratio` is the ratio of the
+processor times of this process. It is more reliable on a busy machine, but on an accelerator it says nothing about the
+device.
 
-`memory_ratio` compares what the compiled programs need on the device: arguments + outputs + temporaries − aliased.
-Where the backend counts, `device_peak_ratio` compares its high-water mark after UGS, run last, to that after CIoU
-alone: it can only be ≥ 1.
+`memory_ratio` compares the device memory of the compiled programs: arguments + outputs + temporaries − aliased. If the
+backend counts memory, `device_peak_ratio` compares the high-water mark after UGS, which runs last, with that after CIoU
+alone. It is therefore at least 1.
 """
 
 import dataclasses
@@ -43,19 +44,19 @@ MEBIBYTE = 2.0**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """Settings of the measurement.
 
     Attributes:
-      size: of the YOLOv5.
-      p2: adds the stride-4 level.
-      image_size: height and width, px; by default 640 640 on an accelerator and 256 320 on a CPU.
-      batch_size: images a step; by default 16 on an accelerator and 4 on a CPU.
-      max_boxes: rows for boxes in the padded batch, the size of everything that localization touches.
-      dtype: of the network's computation.
-      repeats: steps of each method that are timed.
-      warmup: steps of each method before.
-      batches: different batches that the steps cycle through.
-      seed: of parameters and data.
+      size: Size of the YOLOv5 network.
+      p2: Add the level with stride 4.
+      image_size: Height and width, px; by default 640 640 on an accelerator and 256 320 on a CPU.
+      batch_size: Images in a step; by default 16 on an accelerator and 4 on a CPU.
+      max_boxes: Number of boxes that each image is padded to. The arrays of the localization loss have this size.
+      dtype: Type of the network's computation.
+      repeats: Number of timed steps of each method.
+      warmup: Number of steps of each method before the timed ones.
+      batches: Number of different batches, used in turn.
+      seed: Seed of parameters and data.
     """
 
     size: Size = "n"
@@ -70,7 +71,7 @@ class Settings:
     seed: int = 0
 
     def resolved(self) -> "Settings":
-        """The same with the defaults of this machine filled in."""
+        """Return the settings with the defaults of this machine filled in."""
         options = _loader_options(self)
         return dataclasses.replace(self, image_size=options.image_size, batch_size=options.batch_size)
 
@@ -78,7 +79,7 @@ class Settings:
 def compile_objective(
     localization: Objective, dataset: Dataset, settings: Settings, batch: Batch, measure_every: int = 20
 ) -> CompiledStep:
-    """Builds and compiles the training step of an objective, which measures sharpness every so many steps."""
+    """Build and compile the training step of an objective. It measures sharpness every `measure_every` steps."""
     experiment = Experiment(
         name="step cost",
         data=TinyScenes(),
@@ -92,7 +93,7 @@ def compile_objective(
 
 
 def make_batches(settings: Settings) -> tuple[Dataset, list[Batch]]:
-    """Crowded synthetic scenes with mosaic, on the device."""
+    """Return a data set of crowded synthetic scenes, and batches of it with mosaic on the device."""
     options = _loader_options(settings)
     count = max(options.batch_size, 8)
     data = TinyScenes("full", options.image_size, train_images=count, val_images=1, seed=settings.seed)
@@ -102,13 +103,13 @@ def make_batches(settings: Settings) -> tuple[Dataset, list[Batch]]:
 
 
 def device_peak() -> int | None:
-    """The backend's high-water mark of device memory in bytes, if it counts."""
+    """Return the high-water mark of device memory in bytes; None if the backend does not count it."""
     stats = jax.local_devices()[0].memory_stats()
     return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
 
 
 def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[CompiledStep], list[Times]]:
-    """Runs everything; returns the result, the programs and their times, CIoU first."""
+    """Run the measurement. Return the result, the programs and their times, CIoU first."""
     with console.status("batches") as status:
         dataset, batches = make_batches(settings)
         programs: list[CompiledStep] = []
@@ -150,7 +151,7 @@ def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], list[
 
 
 def print_table(programs: Sequence[CompiledStep], times: Sequence[Times], settings: Settings, console: Console) -> None:
-    """One row a method."""
+    """Print a table with one row for each method."""
     height, width = settings.image_size or (0, 0)
     network = f"{settings.size}{'-P2' if settings.p2 else ''}, {height} x {width}, batch {settings.batch_size}"
     table = Table(title=f"training step, {network}, {settings.max_boxes} boxes")
@@ -189,7 +190,7 @@ def _rounded(values: Sequence[float] | np.ndarray) -> list[float]:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints the table and, last, one line of JSON."""
+    """Measure, print the table, and print one line of JSON at the end."""
     settings = settings.resolved()
     console = Console()
     result, programs, times = measure(settings, console)

@@ -1,4 +1,4 @@
-"""JAX and PyTorch training one model, each in a process that waits for orders; for `benchmarks.train_step`."""
+"""JAX and PyTorch trainers of one model, each in a process that executes requests; for `benchmarks.train_step`."""
 
 import math
 import os
@@ -25,22 +25,22 @@ from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
 
 STEPS_PER_EPOCH = 100
-"""For the schedule."""
+"""Number of steps in an epoch, for the schedule."""
 
 Framework = Literal["jax", "torch"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What both train.
+    """Training problem of both frameworks.
 
     Attributes:
-      experiment: the step and the loader; its data are opened where the loader is measured.
-      detector: the network and its objective.
-      batches: that the steps cycle through, on the device.
-      warmup: steps before any is timed.
-      compiled: whether PyTorch compiles.
-      threads: cores that either process may use; None for all.
+      experiment: Experiment with the step and the loader. Its data set is opened when the loader is measured.
+      detector: Network and objective.
+      batches: Batches that the steps use in turn, on the device.
+      warmup: Number of steps before the timed ones.
+      compiled: Use `torch.compile`.
+      threads: Number of cores that each process may use; None for all.
     """
 
     experiment: Experiment
@@ -52,20 +52,20 @@ class Problem:
 
 
 class Side(Protocol):
-    """One framework's trainer."""
+    """Trainer of one framework."""
 
     def run(self, steps: int) -> None:
-        """So many steps on batches that are on the device already; waits for the last."""
+        """Run `steps` steps on batches that are on the device, and wait for the last one."""
 
     def product_rate(self, side: int, dtype: str) -> float:
-        """FLOP/s of a large product of matrices."""
+        """Return the FLOP/s of a large matrix product."""
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the program and its memory, bytes."""
+        """Return versions and memory of the program, bytes."""
 
 
 class JaxSide:
-    """The library's own step, its state donated."""
+    """Trainer of this library, with donated state."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem, experiment = problem, problem.experiment
@@ -80,19 +80,22 @@ class JaxSide:
         self.steps = 0
 
     def run(self, steps: int) -> None:
-        """So many steps on batches that are on the device already; waits for the last."""
+        """Run `steps` steps on batches that are on the device, and wait for the last one."""
         for _ in range(steps):
             self.state, metrics = self.step(self.state, self.batches[self.steps % len(self.batches)])
             self.steps += 1
         jax.block_until_ready((self.state, metrics))
 
     def load(self, steps: int) -> dict[str, float | None]:
-        """Steps on batches from the loader; each is waited for, so that waiting for data is time the device idles."""
+        """Run steps on batches of the loader, and return times.
+
+        Each step is completed before the next batch is requested, so that the device idles while it waits for data.
+        """
         experiment = self.problem.experiment
         loader = TrainLoader(experiment.data.open("train"), experiment.loader)
         stopwatch = Stopwatch(experiment.loader.batch_size)
         with closing(prefetch(loader.batches(), batch_sharding(self.mesh))) as batches:
-            for _ in range(2):  # what was loaded ahead
+            for _ in range(2):  # batches that were loaded ahead
                 self.state, metrics = jax.block_until_ready(self.step(self.state, next(batches)))
             stopwatch.start()
             for _ in range(steps):
@@ -105,7 +108,7 @@ class JaxSide:
             return stopwatch.read()
 
     def product_rate(self, side: int, dtype: str) -> float:
-        """FLOP/s of a large product of matrices."""
+        """Return the FLOP/s of a large matrix product."""
         matrix = jnp.ones((side, side), dtype)
         product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
         best, until = math.inf, time.perf_counter() + 1
@@ -116,7 +119,7 @@ class JaxSide:
         return 2 * side**3 / best
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the program and its memory, bytes."""
+        """Return versions and memory of the program, bytes."""
         counted = jax.local_devices()[0].memory_stats() or {}
         return {
             "version": jax.__version__,
@@ -126,7 +129,7 @@ class JaxSide:
 
 
 class TorchSide:
-    """The same in PyTorch."""
+    """Trainer of PyTorch."""
 
     def __init__(self, problem: Problem) -> None:
         import torch
@@ -142,17 +145,17 @@ class TorchSide:
         self.batches = [self.trainer.place(batch) for batch in problem.batches]
 
     def run(self, steps: int) -> None:
-        """So many steps on batches that are on the device already; waits for the last."""
+        """Run `steps` steps on batches that are on the device, and wait for the last one."""
         for _ in range(steps):
             self.trainer.step(self.batches[self.trainer.steps % len(self.batches)])
         self.trainer.wait()
 
     def product_rate(self, side: int, dtype: str) -> float:
-        """FLOP/s of a large product of matrices."""
+        """Return the FLOP/s of a large matrix product."""
         return self._training.product_rate(side, dtype)
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the program and its memory, bytes."""
+        """Return versions and memory of the program, bytes."""
         cuda = self._torch.cuda
         return {
             "version": self._torch.__version__,
@@ -163,17 +166,17 @@ class TorchSide:
 
 
 def serve(connection: Connection, framework: Framework, problem: Problem) -> None:
-    """Build a side, then answer orders until one is `None`: a method's name and its arguments."""
+    """Build a trainer, then execute requests until one is `None`. A request is the name of a method and arguments."""
     if problem.threads is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: problem.threads])
     before = _resident("VmRSS")
     started = time.perf_counter()
     side: Any = JaxSide(problem) if framework == "jax" else TorchSide(problem)
     side.run(problem.warmup)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, without what compilers took
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here, without the memory of compilers
     connection.send({"warmup_seconds": time.perf_counter() - started})
-    while (order := connection.recv()) is not None:
-        method, *arguments = order
+    while (request := connection.recv()) is not None:
+        method, *arguments = request
         wall, processor = time.perf_counter(), time.process_time()
         answer = getattr(side, method)(*arguments)
         times = time.perf_counter() - wall, time.process_time() - processor
@@ -182,10 +185,10 @@ def serve(connection: Connection, framework: Framework, problem: Problem) -> Non
 
 
 class Worker:
-    """A side in its own process.
+    """Trainer in its own process.
 
     Raises:
-      ChildProcessError: from any method, when the process has ended; its own message is on standard error.
+      ChildProcessError: The process has ended; any method can raise this. Its own message is on standard error.
     """
 
     def __init__(self, framework: Framework, problem: Problem) -> None:
@@ -197,11 +200,11 @@ class Worker:
         theirs.close()
 
     def ready(self) -> dict[str, float]:
-        """Wait until it has built and warmed up; how long that took."""
+        """Wait until the trainer is built and warmed up, and return the time that this took."""
         return self._receive()
 
     def ask(self, method: str, *arguments: Any) -> tuple[Any, tuple[float, float], dict[str, int]]:
-        """The answer, seconds passed and of processor time, resident bytes."""
+        """Return the answer, the elapsed and the processor time in seconds, and the resident memory in bytes."""
         self._connection.send((method, *arguments))
         return self._receive()
 
@@ -224,7 +227,7 @@ class Worker:
 
 @contextmanager
 def _environment(framework: Framework) -> Iterator[None]:
-    """What a process must find at its start: JAX leaves memory of a GPU to PyTorch, and PyTorch's process all of it."""
+    """Set the environment of a new process. JAX leaves GPU memory to PyTorch, and uses none in PyTorch's process."""
     wanted = {"jax": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}, "torch": {"JAX_PLATFORMS": "cpu"}}[framework]
     kept = dict(os.environ)
     os.environ.update(wanted)
@@ -236,6 +239,6 @@ def _environment(framework: Framework) -> Iterator[None]:
 
 
 def _resident(kind: str) -> int:
-    """Bytes of this process in memory: now (`VmRSS`) or at most (`VmHWM`)."""
+    """Return the resident memory of this process in bytes: current (`VmRSS`) or peak (`VmHWM`)."""
     (kibibytes,) = re.findall(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(kibibytes)

@@ -1,6 +1,7 @@
-"""The baseline of the first run: CIoU regression on light synthetic scenes, minutes on a laptop CPU, no download.
+"""Baseline of the first run: CIoU regression on light synthetic scenes.
 
-`ugs train first_light_ciou`, or beside UGS: `ugs compare`.
+It takes minutes on a laptop CPU and needs no download. Train it with `ugs train first_light_ciou`, or together with UGS
+with `ugs compare`.
 """
 
 from data_pipeline import Augmentation, LoaderOptions, TinyScenes
@@ -18,7 +19,7 @@ experiment = Experiment(
         batch_size=8,
         max_boxes=48,
         max_ignore=8,
-        # So short a run learns most from pictures as they are.
+        # Such a short run learns most from images with little augmentation.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.1), translate=0.0, scale=0.0, flip_ud=0.5),
     ),
     loss_weights=LossWeights(ratio_limit=2.5),

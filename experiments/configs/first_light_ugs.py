@@ -1,4 +1,7 @@
-"""The default experiment: the baseline with UGS instead of CIoU. `ugs train`, or beside its baseline: `ugs compare`."""
+"""Default experiment: `first_light_ciou` with UGS instead of CIoU.
+
+Train it with `ugs train`, or together with its baseline with `ugs compare`.
+"""
 
 from dataclasses import replace
 

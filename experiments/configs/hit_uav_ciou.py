@@ -1,10 +1,10 @@
-"""CIoU regression on HIT-UAV (thermal drone images, 640×512), the baseline of the `hit_uav_*` family.
+"""CIoU regression on HIT-UAV (thermal drone images, 640×512), the baseline of the `hit_uav_*` configs.
 
-HIT_UAV=FOLDER ugs train hit_uav_ciou
+    HIT_UAV=FOLDER ugs train hit_uav_ciou
 
-FOLDER (data/hit_uav by default) holds images/, annotations/train.json and annotations/val.json in COCO format. Network,
-optimizer and gains are the first run's. The defaults fit a CPU: half resolution, pico size. On a GPU:
-`--network.size n --loader.image-size 512 640`.
+FOLDER (by default data/hit_uav) has images/, annotations/train.json and annotations/val.json in COCO format. Network,
+optimizer and loss weights are those of `first_light_ciou`. The defaults suit a CPU: half the resolution, and a network
+of size p. On a GPU, add `--network.size n --loader.image-size 512 640`.
 """
 
 import os
@@ -30,7 +30,7 @@ experiment = replace(
         batch_size=4,
         max_boxes=64,
         max_ignore=16,
-        # Objects are colder than the ground by night and warmer by day, and the days of the two splits differ.
+        # Objects are colder than the ground at night and warmer by day, and the two splits are from different days.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.2), invert=0.5, translate=0.05, scale=0.1, flip_ud=0.5),
     ),
     postprocess=Postprocess(candidates=500, max_detections=300),

@@ -1,10 +1,10 @@
-"""CIoU on HIT-UAV from published weights: size n, P3 to P5, full resolution. Baseline of `hit_uav_n_ugs`.
+"""CIoU on HIT-UAV from published weights: size n, P3 to P5, full resolution. It is the baseline of `hit_uav_n_ugs`.
 
     HIT_UAV=FOLDER WEIGHTS=yolov5n.pt ugs train hit_uav_n_ciou
 
-FOLDER is that of `hit_uav_ciou`; WEIGHTS is the published COCO checkpoint. SPLIT=by_sequence takes the splits that
-`python -m experiments.datasets.hit_uav_splits` writes, SPLIT=100 its training set of a hundred images. A run of 24
-epochs takes about three quarters of an hour on one core of a CPU.
+FOLDER is that of `hit_uav_ciou`, and WEIGHTS is the published COCO checkpoint. SPLIT=by_sequence uses the split by
+sequence that `python -m experiments.datasets.hit_uav_splits` writes. SPLIT=100 uses its training set of a hundred
+images. A run of 24 epochs takes about three quarters of an hour on one CPU core.
 """
 
 import os

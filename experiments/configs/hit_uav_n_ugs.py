@@ -1,4 +1,4 @@
-"""UGS on HIT-UAV from published weights; everything but the objective as in `hit_uav_n_ciou`."""
+"""`hit_uav_n_ciou` with UGS instead of CIoU: HIT-UAV from published weights."""
 
 from dataclasses import replace
 

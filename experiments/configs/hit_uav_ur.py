@@ -1,4 +1,4 @@
-"""UGS, whole: CE + IN + UM + uncertainty-guided refinement (UR), on HIT-UAV."""
+"""`hit_uav_ciou` with the full UGS objective: CE + IN + UM + uncertainty-guided refinement (UR)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`scenes_tph_192` on the same pictures at two thirds of their resolution."""
+"""`scenes_tph_192` on the same images at two thirds of their resolution."""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
 """The paper's experiment at the scale of a CPU: a small TPH-YOLOv5 on synthetic scenes, at two resolutions.
 
-ugs compare scenes_tph_192 scenes_tph_192_ugs scenes_tph_128 scenes_tph_128_ugs --seeds 0 1 2
+    ugs compare scenes_tph_192 scenes_tph_192_ugs scenes_tph_128 scenes_tph_128_ugs --seeds 0 1 2
 
-The same pictures for all, of 192 × 192 px. Everything else is the first run's.
+All of these configs use the same images of 192 × 192 px. Everything else is as in `first_light_ciou`.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`scenes_tph_192_ugs` with grids fitted to the targets instead of the paper's."""
+"""`scenes_tph_192_ugs` with label grids fitted to the targets, instead of the paper's grids."""
 
 from dataclasses import replace
 

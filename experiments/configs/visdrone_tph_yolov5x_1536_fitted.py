@@ -1,4 +1,4 @@
-"""`visdrone_tph_yolov5x_1536_ugs` with grids fitted to the targets instead of the paper's."""
+"""`visdrone_tph_yolov5x_1536_ugs` with label grids fitted to the targets, instead of the paper's grids."""
 
 from dataclasses import replace
 

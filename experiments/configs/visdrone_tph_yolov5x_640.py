@@ -1,27 +1,31 @@
 """The paper's baseline: TPH-YOLOv5-x on VisDrone at 640², with CIoU.
 
-ugs data prepare visdrone --from FOLDER        # of the official zips
-ugs compare visdrone_tph_yolov5x_640 visdrone_tph_yolov5x_640_ugs    # and the same at 1536
+    ugs data prepare visdrone --from FOLDER        # folder with the official zip files
+    ugs compare visdrone_tph_yolov5x_640 visdrone_tph_yolov5x_640_ugs    # likewise at 1536
 
-VISDRONE is the folder of the data set (data/visdrone). A step takes 64 images, as the reference's does, which is
+The environment variable VISDRONE is the folder of the data set, by default data/visdrone. A step takes 64 images, as in
+the reference implementation. It needs these options:
 
-    one GPU of 141 GB     as it is at 640², `-- --accumulate 8` at 1536² (the reference accumulates, too)
-    eight such GPUs       as it is
+    one GPU of 141 GB     none at 640²; `-- --accumulate 8` at 1536² (the reference accumulates too)
+    eight such GPUs       none
     v5e:16x16             `-- --parallel.spatial 4`: four chips share an image
 
-The reference's: 80 epochs, Adam at 3e-4 with β₁ 0.843, warm-up over two epochs, a cosine to 0.12 of the rate, mosaics,
-a fifth of them mixed, colours and zoom, anchors that learn boxes of up to 3 times their sides. Otherwise than there:
+Settings of the reference: 80 epochs, Adam at 3e-4 with β₁ 0.843, warm-up over two epochs, a cosine decay to 0.12 of the
+rate, mosaics with a fifth of them mixed (mixup), changes of colour and scale, and anchors that learn boxes of up to 3
+times their sides. Settings that differ from the reference:
 
-    weight decay   decoupled, 0.02, kernels only; there 0.00036 in the gradient, scales of LayerNorm too
-    gains          all 1, for the loss is one mean over positives (`LossWeights`); there 0.0525, 0.017, 0.65 on sums of means
-    gradients      clipped at a norm of 10; there not
-    anchors        fitted level by level; there AutoAnchor, with P2 and 1536² none under 11 px (docs/tph.md)
-    averages, NMS  the library's defaults, 500 detections an image as the benchmark counts
+    weight decay   decoupled, 0.02, kernels only; reference: 0.00036 in the gradient, also on scales of LayerNorm
+    loss weights   all 1, because the loss is one mean over positives (`LossWeights`); reference: 0.0525, 0.017 and 0.65
+                   on sums of means
+    gradients      clipped at a norm of 10; reference: not clipped
+    anchors        fitted level by level; reference: AutoAnchor, with P2 and 1536² none under 11 px (docs/tph.md)
+    averages, NMS  defaults of the library, with 500 detections in an image, as many as the benchmark counts
 
-None of these was searched for, and baseline and UGS have the same.
+None of these settings was tuned, and baseline and UGS use the same.
 
 No x network of TPH-YOLOv5 was published. This is the published `l-xs-tph` with the multiples of size x: Swin layers
-before each of four heads, 86,549,055 parameters. (One of 112.97 M that others report is kind `tph_cbam` in size x.)
+before each of four heads, 86,549,055 parameters. (The network of 112.97 M parameters that others report is kind
+`tph_cbam` in size x.)
 """
 
 import os

@@ -1,14 +1,14 @@
-"""Write further splits of HIT-UAV beside the one by day: by sequence, and a training set of a hundred images.
+"""Write additional splits of HIT-UAV: by sequence, and with a training set of a hundred images.
 
     python -m experiments.datasets.hit_uav_splits FOLDER
 
 FOLDER/annotations holds train.json and val.json in COCO format, split by the day of capture. The script writes
 
 - train_by_sequence.json, val_by_sequence.json: both days mixed. All images of a sequence (the file name without its
-  number: hour, altitude, angle and weather) are on one side. Sequences are taken in the order of a hash of their names
-  until the validation side has 30 % of the images.
-- train_100.json: a hundred images of train.json at equal distances in the order of a hash of their names, for people
-  who fine-tune on few images. It is validated on val.json.
+  number: hour, altitude, angle and weather) are in the same split. Sequences are sorted by a hash of their names and
+  moved to the validation split until it has 30 % of the images.
+- train_100.json: a hundred evenly spaced images of train.json, sorted by a hash of their names, to study fine-tuning on
+  few images. Its validation split is val.json.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ def sequence_of(file_name: str) -> str:
 
 
 def by_sequence(coco: Coco, share: float = VALIDATION_SHARE) -> tuple[Coco, Coco]:
-    """Return training and validation side of a data set, split between sequences.
+    """Return the training and the validation split of a data set. No sequence is in both.
 
     Args:
       coco: Annotations in COCO format.
-      share: Least share of the images on the validation side.
+      share: Least share of the images in the validation split.
     """
     images = coco["images"]
     held: set[str] = set()
@@ -50,7 +50,7 @@ def by_sequence(coco: Coco, share: float = VALIDATION_SHARE) -> tuple[Coco, Coco
 
 
 def few(coco: Coco, count: int = FEW) -> Coco:
-    """Return a data set of `count` images, which does not depend on their order."""
+    """Return a data set of `count` images. The choice does not depend on the order of the images."""
     names = _hashed(image["file_name"] for image in coco["images"])
     chosen = {names[i * len(names) // count] for i in range(count)}
     return subset(coco, [image["id"] for image in coco["images"] if image["file_name"] in chosen])
@@ -65,7 +65,7 @@ def subset(coco: Coco, image_ids: Iterable[int]) -> Coco:
 
 
 def joined(first: Coco, second: Coco) -> Coco:
-    """Return two data sets with the same categories as one, with ids counted anew.
+    """Return two data sets with the same categories as one, with new ids.
 
     Raises:
       ValueError: The categories differ, or an image is in both.
@@ -93,8 +93,8 @@ def main(folder: tyro.conf.Positional[Path], output: Path | None = None) -> None
     """Write the splits.
 
     Args:
-      folder: Holds annotations/train.json and annotations/val.json.
-      output: Where the splits are written; FOLDER/annotations by default.
+      folder: Folder with annotations/train.json and annotations/val.json.
+      output: Folder for the splits; FOLDER/annotations by default.
     """
     train, val = (json.loads((folder / "annotations" / f"{split}.json").read_text()) for split in ("train", "val"))
     training, validation = by_sequence(joined(train, val))

@@ -1,6 +1,8 @@
-"""Does the stabilizer help? Quadratics, single boxes and a small detector, each over many learning rates.
+"""Study of the stabilizer on quadratics, single boxes and a small detector, each over many learning rates.
 
-- `toy`: quadratics and Rosenbrock; `boxes`: boxes of 4 to 256 px under one learning rate; `detector`: synthetic scenes;
-- `cost`: what the stabilizer adds to a training step;
-- `report`: the table and the figure in `experiments/results` from what these wrote.
+- `toy`: quadratics and Rosenbrock's function;
+- `boxes`: boxes of 4 to 256 px under one learning rate;
+- `detector`: a small detector on synthetic scenes;
+- `cost`: time that the stabilizer adds to a training step;
+- `report`: tables and figure in `experiments/results`, from the output of the others.
 """

@@ -2,20 +2,21 @@
 
     python -m experiments.stabilizer_study.boxes --file runs/stabilizer_boxes.json
 
-takes about a quarter of an hour on an idle core. The last line is JSON, which is also what the file holds.
+The command takes about a quarter of an hour on an idle core. The last line is JSON and is also written to the file.
 
-Every size has an anchor, a square of that size, where all methods start, and several targets: half of them shifted by
-up to 0.3 of the size and resized by up to e^±0.3, half shifted by exactly 1 px along both axes and not resized.
-Parameters:
+Every size has an anchor, a square of that size, where all methods start. Every size has several targets: half of them
+are shifted by up to 0.3 of the size and resized by up to e^±0.3, and half are shifted by exactly 1 px along both axes
+and not resized. Parameters:
 
-- `px`: (cx, cy, w, h) in px, as in the supplement, whose curvatures of L2 and −ln IoU grow as boxes shrink;
+- `px`: (cx, cy, w, h) in px, as in the supplement, where the curvatures of L2 and −ln IoU grow as boxes shrink;
 - `offsets`: (cx/a, cy/a, log w/a, log h/a) from the anchor of side a, as detectors predict them;
-- UGS: 4 × 11 logits on the IN grid of ±2 anchor sides, cross entropy + ½ entropy gap, whose start is the same box: the
-  mean of a uniform distribution.
+- UGS: 4 × 11 logits on the IN grid of ±2 anchor sides, with cross entropy + ½ entropy gap. The start is the same box,
+  as the mean of a uniform distribution.
 
-All losses are summed over boxes (and, UGS, over the four parameters). A learning rate is *stable* if every box's loss
-stays finite and ends below its start, and it *reaches* if besides the mean IoU of every size ends at 0.9 or more; ends
-are the last tenth of the steps. A range is the longest run of tried learning rates that are all good (`ranges`).
+All losses are summed over boxes, and for UGS over the four parameters. A learning rate is *stable* if the loss of every
+box stays finite and ends below its start. It *reaches* the target if, in addition, the mean IoU of every size ends at
+0.9 or more. The end is the last tenth of the steps. A range is the longest sequence of neighbouring learning rates that
+all succeed (`ranges`).
 """
 
 import json
@@ -57,26 +58,30 @@ ARMS = {
     "value": Arm(value=1.0),
     "per box, value": Arm(per_box_value=1.0),
 }
-"""`per box`: `stabilize_loss` with κ_max = 1 (or 1/30) over the learning rate; `global`: `ugs_stabilize` with an exact
-Hessian-vector product every step or every ten, c = 1 or ½; `bound`: `ugs_stabilize` with the largest curvature of any
-box; `value`: not in the library, the stochastic Polyak step size as a limit, global or of every box by itself."""
+"""Ways to stabilize, by name.
+
+- `per box`: `stabilize_loss` with κ_max = 1 (or 1/30) over the learning rate;
+- `global`: `ugs_stabilize` with an exact Hessian-vector product every step or every ten steps, c = 1 or ½;
+- `bound`: `ugs_stabilize` with the largest curvature of any box;
+- `value`: the stochastic Polyak step size as a limit, for all boxes together or for every box separately.
+"""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run.
+    """Settings of the study.
 
     Attributes:
-      file: also gets the result; None for nothing.
-      problems: losses and their parameters.
-      optimizers: SGD, momentum or Adam.
-      arms: names of `ARMS`.
-      steps: of every descent.
-      starts: targets of every size, an even number.
-      low: decimal logarithm of the lowest learning rate.
-      high: of the highest.
-      per_decade: learning rates.
-      seed: of the targets.
+      file: File for the result; None writes no file.
+      problems: Losses and their parameters.
+      optimizers: Optimizers: SGD, momentum or Adam.
+      arms: Names from `ARMS`.
+      steps: Number of steps of every descent.
+      starts: Number of targets of every size, even.
+      low: Decimal logarithm of the lowest learning rate.
+      high: Decimal logarithm of the highest learning rate.
+      per_decade: Number of learning rates in a decade.
+      seed: Seed of the targets.
     """
 
     file: Path | None = None
@@ -92,22 +97,27 @@ class Settings:
 
     @property
     def rates(self) -> Float[np.ndarray, "rates"]:
-        """The learning rates."""
+        """Learning rates."""
         return 10.0 ** np.linspace(self.low, self.high, (self.high - self.low) * self.per_decade + 1)
 
 
 class Scene(NamedTuple):
-    """Anchors and targets, xyxy px, [sizes · starts, 4], float64."""
+    """Anchors and targets, xyxy px, [sizes · starts, 4], float64.
+
+    Attributes:
+      anchors: Anchors, where all methods start.
+      targets: Targets.
+    """
 
     anchors: np.ndarray
     targets: np.ndarray
 
 
 def draw_scene(starts: int, seed: int) -> Scene:
-    """Targets of every size: relative and 1 px shifts in turn.
+    """Draw the targets of every size, with relative shifts and shifts of 1 px in turn.
 
     Raises:
-      ValueError: an odd number of starts.
+      ValueError: `starts` is odd.
     """
     if starts % 2:
         raise ValueError(f"starts: expected an even number, half relative and half 1 px, got {starts}")
@@ -122,7 +132,7 @@ def draw_scene(starts: int, seed: int) -> Scene:
 
 
 def make_problem(name: Name, scene: Scene) -> Problem:
-    """A loss of the boxes of a scene by its parameters, in the precision of the session; scores are IoUs by size."""
+    """Return the problem of fitting the boxes of a scene, in the precision of the session. Scores are IoUs by size."""
     corners, targets = jnp.asarray(scene.anchors), jnp.asarray(scene.targets)
     anchors = bx.Anchors.from_boxes(corners)
     goal = bx.encode(targets, anchors)
@@ -140,7 +150,7 @@ def make_problem(name: Name, scene: Scene) -> Problem:
 
 
 def _ugs(anchors: bx.Anchors, targets: Array, goal: Array) -> Problem:
-    """Members are box parameters here, four a box: each has logits of its own."""
+    """Return the problem of UGS. Its members are box parameters, four for each box, with their own logits."""
     rows = goal.reshape(-1)
 
     def loss(logits: Array) -> Array:
@@ -161,13 +171,16 @@ def _iou_by_size(boxes: Array, targets: Array) -> Array:
 
 
 def box_losses(trajectories: Trajectories, boxes: int) -> Float[np.ndarray, "time rates boxes"]:
-    """Losses by box: those of UGS are summed over the parameters of a box."""
+    """Return the losses by box. Losses of UGS are summed over the parameters of a box."""
     losses_ = trajectories.losses
     return losses_.reshape(*losses_.shape[:2], boxes, -1).sum(axis=-1)
 
 
 def judge(trajectories: Trajectories, rates: Float[np.ndarray, "rates"], boxes: int) -> dict[str, Any]:
-    """Ranges, and the learning rate at which the slowest size is soonest there, with what each size then comes to."""
+    """Return the ranges, and results by size at the best learning rate.
+
+    The best learning rate is the one at which the slowest size reaches the target first.
+    """
     by_box = box_losses(trajectories, boxes)
     good = trajectories.scores >= TARGET
     done = reached(by_box, good)
@@ -188,14 +201,14 @@ def judge(trajectories: Trajectories, rates: Float[np.ndarray, "rates"], boxes: 
 
 
 def _worst(trajectories: Trajectories) -> np.ndarray:
-    """Lowest mean IoU of any size over the last tenth of the steps, by learning rate; 0 where it is not a number."""
+    """Return the lowest mean IoU of any size over the last tenth of the steps, by learning rate; 0 for NaN."""
     tail = trajectories.scores[-(len(trajectories.scores) // 10) :]
     return np.min(np.nan_to_num(np.mean(tail, axis=0)), axis=-1)
 
 
 def _range(rates: np.ndarray, good: np.ndarray) -> dict[str, Any]:
-    found = widest(rates, good)
-    return {**found._asdict(), "width": found.width}
+    best = widest(rates, good)
+    return {**best._asdict(), "width": best.width}
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
@@ -203,7 +216,7 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 
 
 def main(settings: Settings) -> None:
-    """Runs everything in float64 and ends with one line of JSON."""
+    """Run the study in float64, and print one line of JSON at the end."""
     rows = []
     scene = draw_scene(settings.starts, settings.seed)
     with jax.enable_x64(True):
@@ -212,8 +225,8 @@ def main(settings: Settings) -> None:
             for optimizer in settings.optimizers:
                 for arm in settings.arms:
                     start = time.perf_counter()
-                    found = descend(problem, optimizer, ARMS[arm], settings.rates, steps=settings.steps)
-                    row = judge(found, settings.rates, len(scene.targets))
+                    trajectories = descend(problem, optimizer, ARMS[arm], settings.rates, steps=settings.steps)
+                    row = judge(trajectories, settings.rates, len(scene.targets))
                     rows.append({"problem": name, "optimizer": optimizer, "arm": arm, **row})
                     text = " ".join(f"{x['low']}…{x['high']}" for x in (row["stable"], row["reaches"]))
                     print(f"{name:16} {optimizer:9} {arm:24} {text} {time.perf_counter() - start:.1f} s", flush=True)

@@ -1,17 +1,22 @@
-"""What the stabilizer adds to a training step, interleaved in one process.
+"""Time that the stabilizer adds to a training step.
 
     python -m experiments.stabilizer_study.cost
 
-takes about ten minutes on an idle core, most of it compilation. Three programs are the step of `ugs train` with UGS and
-AdamW that differ in `stabilize` only: None, `Stabilize()` (uncertainty limit) and `Stabilize(every=…)` (with a
-Hessian-vector product every so many steps). They take turns on the same batches and swap who goes first.
+The command takes about ten minutes on an idle core, mostly for compilation. Three programs are the step of `ugs train`
+with UGS and AdamW. They differ in `stabilize` only: None, `Stabilize()` (uncertainty limit) and `Stabilize(every=…)`
+(with a Hessian-vector product every `every` steps). They run in turns on the same batches, in alternating order.
 
-The last line is JSON. `without_product` is the time of `Stabilize()` over that of None, `between_products` that of
-`Stabilize(every=…)` at the steps between two products, and `product` is what a product adds to its step, in steps. All
-are ratios of medians with 95 % bootstrap intervals: of wall time and, fairer on a busy machine, of processor time. A
-period of k steps costs about (between_products − 1) + product/k. `optimizer` says the same of the optimizer compiled by
-itself, which takes seconds: processor time with the uncertainty limit less that without, and its 95 % interval, s.
-`--optimizer-only` measures nothing else.
+The last line is JSON:
+
+- `without_product`: time of `Stabilize()` over that of None;
+- `between_products`: time of `Stabilize(every=…)` at the steps between two products, over that of None;
+- `product`: time that a product adds to its step, in steps without stabilizer;
+- `optimizer`: the optimizer compiled alone, which takes seconds to measure: processor time with the uncertainty limit
+  minus that without, and its 95 % interval, s. `--optimizer-only` measures this only.
+
+The first three are ratios of medians with 95 % bootstrap intervals, of wall time and of processor time. Processor time
+is more reliable on a busy machine. With a product every k steps, the stabilizer costs about
+(between_products − 1) + product/k.
 """
 
 import dataclasses
@@ -37,11 +42,11 @@ from ugs_jax.runs import device_mesh
 
 @dataclass(frozen=True)
 class Cost(Settings):
-    """What to measure; the default is the step of `first_light_ugs`.
+    """Settings of the measurement. The default is the step of `first_light_ugs`.
 
     Attributes:
-      every: steps between two Hessian-vector products.
-      optimizer_only: measure the optimizer by itself, without the step.
+      every: Number of steps between two Hessian-vector products.
+      optimizer_only: Measure the optimizer alone, without the step.
     """
 
     size: Size = "p"
@@ -55,17 +60,20 @@ class Cost(Settings):
 
     def __post_init__(self) -> None:
         if self.warmup % self.every or self.repeats % self.every:
-            raise ValueError(f"warmup and repeats: expected multiples of every={self.every}, so that products line up")
+            raise ValueError(
+                f"warmup and repeats: expected multiples of every={self.every}, got "
+                f"{self.warmup} and {self.repeats}; products then fall on the first of every {self.every} timed steps"
+            )
 
 
 def compile_with(stabilize: Stabilize | None, experiment: Experiment, dataset: Dataset, batch: Batch) -> CompiledStep:
-    """The training step with or without a stabilizer."""
+    """Compile the training step with or without a stabilizer."""
     program = compile_step(replace(experiment, optimizer=AdamW(stabilize=stabilize)), dataset, batch, device_mesh(1))
     return program._replace(bytes={"flops": int(program.step.cost_analysis().get("flops", 0))})
 
 
 def ratios(plain: Times, limited: Times, curved: Times, every: int) -> dict[str, Any]:
-    """Ratios of medians with intervals; products fall on the first of every `every` timed steps."""
+    """Return ratios of medians with intervals. Products fall on the first of every `every` timed steps."""
     with_product = np.arange(len(plain.wall)) % every == 0
     result: dict[str, Any] = {}
     for kind in Times._fields:
@@ -83,7 +91,7 @@ def ratios(plain: Times, limited: Times, curved: Times, every: int) -> dict[str,
 
 
 def optimizer_times(kinds: Sequence[Stabilize | None], params: Any, settings: Settings) -> list[Times]:
-    """Times of the optimizer and of nothing else of a step: from gradients to new parameters and their averages."""
+    """Time the optimizer alone: from gradients to new parameters and their moving averages."""
 
     def program(stabilize: Stabilize | None) -> CompiledStep:
         chain = AdamW(stabilize=stabilize).build(Schedule().build(100, 10000))
@@ -101,8 +109,8 @@ def optimizer_times(kinds: Sequence[Stabilize | None], params: Any, settings: Se
 
 
 def added(times: Sequence[Times]) -> dict[str, float | list[float]]:
-    """Median processor time without a member, what the member adds to it, and the 95 % bootstrap interval of that."""
-    pairs = np.array([one.processor for one in times])
+    """Return the median processor time without a transform, the time it adds, and the 95 % interval of that."""
+    pairs = np.array([each.processor for each in times])
     drawn = pairs[:, np.random.default_rng(0).integers(0, pairs.shape[1], (2000, pairs.shape[1]))]
     without, extra = float(np.median(pairs[0])), np.diff(np.median(drawn, axis=-1), axis=0)[0]
     middle = float(np.median(pairs[1])) - without
@@ -114,7 +122,7 @@ def _rounded(*values: float) -> list[float]:
 
 
 def main(cost: Cost) -> None:
-    """Measures and prints one line of JSON."""
+    """Measure, and print one line of JSON."""
     dataset, batches = make_batches(cost)
     loader = LoaderOptions(image_size=cost.image_size or (160, 160), max_boxes=cost.max_boxes)
     experiment = Experiment("cost", TinyScenes(), network=Network(cost.size, cost.p2), loader=loader, seed=cost.seed)

@@ -1,4 +1,4 @@
-"""Descent from the same starts under many learning rates at once, plain or stabilized in several ways."""
+"""Gradient descent from the same starts under many learning rates at once, plain or stabilized in several ways."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,13 +23,13 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 
 
 class Problem(NamedTuple):
-    """Independent members (boxes, or one function) with one row of parameters each.
+    """Minimisation problem with independent members (boxes, or a single function), each with one row of parameters.
 
     Attributes:
-      start: [members, ...].
-      loss: parameters → one value a member; their sum is minimised.
-      score: parameters → one value a group, by which success is judged.
-      least: lowest value of every member's loss.
+      start: Start of the parameters, [members, ...].
+      loss: Function from parameters to one value for each member. The sum of the values is minimised.
+      score: Function from parameters to one value for each group, by which success is judged.
+      least: Lowest value of the loss of every member.
     """
 
     start: Array
@@ -39,16 +39,16 @@ class Problem(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """How to stabilize; with nothing set, not at all.
+    """Way to stabilize. The default does not stabilize at all.
 
     Attributes:
-      per_box: `stabilize_loss` with κ_max = per_box / learning rate.
-      every: `ugs_stabilize` with an exact Hessian-vector product every so many steps.
-      bound: `ugs_stabilize` with the largest eigenvalue of any member's exact Hessian as bound.
-      fraction: c of `ugs_stabilize`.
-      value: `limit_by_value`, written out: the update u is multiplied by min(1, value · (f − f*)/(−gᵀu)), so that the
-        linear model never promises to fall below the loss's lowest value f* (Polyak's step size as a limit).
-      per_box_value: `limit_loss_by_value`, written out: every member's gradient g is multiplied by
+      per_box: Use `stabilize_loss` with κ_max = per_box / learning rate.
+      every: Use `ugs_stabilize` with an exact Hessian-vector product every `every` steps.
+      bound: Use `ugs_stabilize` with the largest eigenvalue of any member's exact Hessian as the curvature.
+      fraction: Constant c of `ugs_stabilize`.
+      value: Use `limit_by_value`, written out: the update u is multiplied by min(1, value · (f − f*)/(−gᵀu)), so that
+        the linear model of the loss never falls below its lowest value f* (Polyak's step size as a limit).
+      per_box_value: Use `limit_loss_by_value`, written out: the gradient g of every member is multiplied by
         min(1, per_box_value · (f − f*)/(rate · ‖g‖²)).
     """
 
@@ -60,20 +60,20 @@ class Arm(NamedTuple):
     per_box_value: float | None = None
 
     def member(self) -> list[optax.GradientTransformation]:
-        """What goes at the end of the chain."""
+        """Return the transforms at the end of the optimizer chain."""
         if self.every is None and not self.bound:
             return []
         return [ugs_stabilize(self.fraction, every=self.every or 1)]
 
 
 class Trajectories(NamedTuple):
-    """What was recorded, at the start and then at equal distances.
+    """Records of the descents, at the start and then at equal intervals.
 
     Attributes:
-      steps: [time], steps taken.
-      losses: [time, rates, members]; not a number from the first loss on that was not finite.
-      scores: [time, rates, groups].
-      shortened: [rates], share of the steps that `ugs_stabilize` shortened.
+      steps: Steps taken, [time].
+      losses: Losses, [time, rates, members]; NaN after the first loss that was not finite.
+      scores: Scores, [time, rates, groups].
+      shortened: Share of the steps that `ugs_stabilize` shortened, [rates].
     """
 
     steps: np.ndarray
@@ -85,10 +85,18 @@ class Trajectories(NamedTuple):
 def descend(
     problem: Problem, optimizer: str, arm: Arm, rates: Float[np.ndarray, "rates"], *, steps: int, records: int = 100
 ) -> Trajectories:
-    """Run all learning rates side by side, in the precision of the session.
+    """Run the descents of all learning rates at once, in the precision of the session.
+
+    Args:
+      problem: Problem to be minimised.
+      optimizer: Name from `OPTIMIZERS`.
+      arm: Way to stabilize.
+      rates: Learning rates.
+      steps: Number of steps.
+      records: Number of records after the start.
 
     Raises:
-      ValueError: `steps` is no multiple of `records`.
+      ValueError: `steps` is not a multiple of `records`.
     """
     if steps % records:
         raise ValueError(f"steps: expected a multiple of {records} records, got {steps}")
@@ -134,5 +142,5 @@ def descend(
 
 
 def _share(limit: Array, wanted: Array) -> Array:
-    """min(1, limit/wanted) where something above 0 is wanted, 1 elsewhere."""
+    """Return min(1, limit/wanted) if `wanted` is positive, and 1 otherwise."""
     return jnp.where(wanted > 0, jnp.clip(limit / jnp.where(wanted > 0, wanted, 1), 0, 1), 1)

@@ -1,13 +1,14 @@
-"""The default detector on synthetic scenes at 1 to 30 times its tuned learning rate, plain and stabilized.
+"""Training of the default detector on synthetic scenes at 1 to 30 times its tuned learning rate, plain and stabilized.
 
     python -m experiments.stabilizer_study.detector --file runs/stabilizer_detector.jsonl
 
-`first_light_ugs` and `first_light_ciou`, fewer epochs, scored once at the end. Every finished run is a line of the
-file; runs that are in it already are not repeated, so the command can be given again to go on. Runs of one seed see the
-same initial parameters and the same batches. The last line of the output is JSON: AP by cell, mean over the seeds.
+The runs are those of `first_light_ugs` and `first_light_ciou` with fewer epochs, scored once at the end. Every finished
+run is a line of the file. Finished runs are not repeated, so the same command continues an interrupted study. Runs with
+the same seed have the same initial parameters and batches. The last line of the output is JSON: AP by cell, mean over
+seeds.
 
-The step is the trainer's own. Learning rate, c and the power of the uncertainty limit are its arguments, so that one
-compilation, which takes as long as a few runs, serves all of them.
+The step is that of the trainer. Learning rate, c and the power of the uncertainty limit are its arguments, so that one
+compilation, which takes as long as a few runs, is used for all of them.
 """
 
 import itertools
@@ -42,13 +43,13 @@ Member = Literal["plain", "uncertainty", "value", "every 10", "every 10, half", 
 
 
 class Limits(NamedTuple):
-    """What ends the chain.
+    """Parameters of the transforms at the end of the optimizer chain.
 
     Attributes:
-      every: steps between two Hessian-vector products for the curvature limit; None leaves it out.
-      fraction: its c.
-      power: p of the uncertainty limit; 0 turns it off.
-      value: c of `limit_by_value`, which is not part of the library.
+      every: Number of steps between two Hessian-vector products for the curvature limit; None turns it off.
+      fraction: Constant c of the curvature limit.
+      power: Power p of the uncertainty limit; 0 turns it off.
+      value: Constant c of `limit_by_value`; infinity turns it off.
     """
 
     every: int | None = None
@@ -71,21 +72,21 @@ SCORES = ("ap", "ap50", "ap_very_tiny", "ap_tiny", "ap_small", "ap_medium")
 
 @dataclass(frozen=True)
 class Settings:
-    """Which runs, and how long.
+    """Runs of the study and their length.
 
     Attributes:
-      file: finished runs, one a line.
-      methods: objectives.
-      optimizers: with weight decay, clipping and momentum as in the library.
-      members: what ends the chain.
-      factors: multiples of the tuned learning rate.
-      seeds: of parameters, order and augmentation.
-      adamw: tuned learning rate of AdamW, that of the configs.
-      sgd: tuned learning rate of SGD.
-      epochs: passes over the training images.
-      warmup_epochs: linear warm-up of the learning rate.
-      train_images: of the synthetic scenes.
-      val_images: likewise.
+      file: File of finished runs, one on each line.
+      methods: Localization objectives.
+      optimizers: Optimizers, with weight decay, clipping and momentum as in the library.
+      members: Names from `MEMBERS`: the transforms at the end of the optimizer chain.
+      factors: Multiples of the tuned learning rate.
+      seeds: Seeds of parameters, data order and augmentation.
+      adamw: Tuned learning rate of AdamW, as in the configs.
+      sgd: Tuned learning rate of SGD.
+      epochs: Number of passes over the training images.
+      warmup_epochs: Length of the linear warm-up of the learning rate, epochs.
+      train_images: Number of training images.
+      val_images: Number of validation images.
     """
 
     file: Path
@@ -103,7 +104,15 @@ class Settings:
 
 
 class Cell(NamedTuple):
-    """One run."""
+    """Identity of one run.
+
+    Attributes:
+      method: Localization objective.
+      optimizer: Optimizer.
+      member: Name from `MEMBERS`.
+      factor: Multiple of the tuned learning rate.
+      seed: Seed.
+    """
 
     method: str
     optimizer: str
@@ -113,12 +122,12 @@ class Cell(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is compiled once for all learning rates and seeds.
+    """Functions that are compiled once for all learning rates and seeds.
 
     Attributes:
-      create: seed → state.
-      step: (state, batch, peak learning rate, limits) → state and metrics.
-      score: state → AP and the like.
+      create: Function from a seed to the initial state.
+      step: Function from state, batch, peak learning rate and limits to the new state and metrics.
+      score: Function from a state to AP and other scores.
     """
 
     create: Callable[[int], TrainState]
@@ -127,15 +136,18 @@ class Program(NamedTuple):
 
 
 class ValueState(NamedTuple):
-    """How many updates `limit_by_value` has shortened."""
+    """Number of updates that `limit_by_value` has shortened."""
 
     by_value: jax.Array
 
 
 def limit_by_value(share: Any) -> optax.GradientTransformationExtraArgs:
-    """Multiply updates u by min(1, share · value/(−gᵀu)): the linear model promises no loss below 0.
+    """Multiply updates u by min(1, share · value/(−gᵀu)), so that the linear model of the loss stays at 0 or above.
 
-    The stochastic Polyak step size with a lowest value of 0, as a limit: Loizou et al., AISTATS 2021 (SPS_max).
+    This is the stochastic Polyak step size with a lowest value of 0, used as a limit.
+
+    References:
+      Loizou et al., AISTATS 2021 (SPS_max).
     """
 
     def init(params: Any) -> ValueState:
@@ -154,7 +166,10 @@ def limit_by_value(share: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def cells(settings: Settings) -> Iterator[Cell]:
-    """All runs, the first seed's first; CIoU knows no uncertainty, and a limit by it would change nothing there."""
+    """Yield all runs, those of the first seed first.
+
+    Runs of CIoU with the uncertainty limit are left out. CIoU has no uncertainty, so the limit would have no effect.
+    """
     for seed, optimizer, method, member, factor in itertools.product(
         settings.seeds, settings.optimizers, settings.methods, settings.members, settings.factors
     ):
@@ -163,7 +178,7 @@ def cells(settings: Settings) -> Iterator[Cell]:
 
 
 def experiment_of(cell: Cell, settings: Settings) -> Experiment:
-    """The experiment of a run; its peak learning rate is 1, for the step is told."""
+    """Return the experiment of a run. Its peak learning rate is 1, because the step takes the rate as an argument."""
     base = EXPERIMENTS[cell.method]
     schedule = Schedule(learning_rate=1.0, warmup_epochs=settings.warmup_epochs)
     optimizer: AdamW | SGD = AdamW(schedule) if cell.optimizer == "AdamW" else SGD(schedule)
@@ -179,7 +194,7 @@ def experiment_of(cell: Cell, settings: Settings) -> Experiment:
 
 
 def build(experiment: Experiment, every: int | None, train: Dataset, val: Dataset, total: int) -> Program:
-    """Compiles nothing yet."""
+    """Return the functions of an experiment. They are compiled at their first call."""
     detector, mesh = build_detector(experiment, train), device_mesh(1)
     shape = experiment.optimizer.schedule.build(total // experiment.epochs, total)
     detect, scorer = jit_detect(detector, experiment.postprocess, mesh), CocoScorer(val)
@@ -205,7 +220,7 @@ def build(experiment: Experiment, every: int | None, train: Dataset, val: Datase
 
 
 def run(cell: Cell, program: Program, batches: list[Batch], peak: float) -> dict[str, Any]:
-    """Trains and scores; a run whose numbers stop being finite has no AP."""
+    """Train and score one run. A run that becomes non-finite has no AP."""
     start = time.perf_counter()
     state, rows, limits = program.create(cell.seed), [], MEMBERS[cell.member]
     for i, batch in enumerate(batches):
@@ -231,7 +246,10 @@ def run(cell: Cell, program: Program, batches: list[Batch], peak: float) -> dict
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean, sample standard deviation and number of runs of AP by cell; runs that broke count as 0 and are counted."""
+    """Return mean, sample standard deviation and number of runs of AP by cell.
+
+    Runs that became non-finite count with an AP of 0; their number is given too.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault("{method} {optimizer} {member} {factor:g}".format(**row), []).append(row)
@@ -245,12 +263,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The runs that are finished."""
+    """Return the finished runs."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def main(settings: Settings) -> None:
-    """Runs what is missing and ends with one line of JSON."""
+    """Run all missing runs, and print one line of JSON at the end."""
     settings.file.parent.mkdir(parents=True, exist_ok=True)
     finished = {tuple(row[name] for name in Cell._fields) for row in read(settings.file)}
     programs: dict[tuple[str, str, int | None], Program] = {}

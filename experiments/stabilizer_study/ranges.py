@@ -1,4 +1,4 @@
-"""What the study calls stable and reached, and how wide a range of learning rates is. NumPy only."""
+"""Definitions of the study: stable and successful learning rates, and the widest range of them. NumPy only."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ TAIL = 10
 
 
 class Range(NamedTuple):
-    """Learning rates low to high, both tried and good, with no bad one tried between them; None if none was good.
+    """Range of learning rates. All rates that were tried from `low` to `high` are good.
 
     Attributes:
-      low: lowest.
-      high: highest.
-      open_below: low is the lowest rate that was tried, so that the range may go on.
-      open_above: high is the highest one.
+      low: Lowest rate; None if no rate was good.
+      high: Highest rate; None if no rate was good.
+      open_below: True if `low` is the lowest rate that was tried, so that the range may extend below it.
+      open_above: True if `high` is the highest rate that was tried.
     """
 
     low: float | None = None
@@ -26,18 +26,18 @@ class Range(NamedTuple):
 
     @property
     def width(self) -> float:
-        """The highest over the lowest; 0 if there is none. A single good rate has width 1."""
+        """Highest rate over the lowest; 0 if no rate was good. A single good rate has width 1."""
         return 0.0 if self.low is None or self.high is None else self.high / self.low
 
 
 def stable(losses: Float[np.ndarray, "time *rest members"]) -> Bool[np.ndarray, "*rest"]:
-    """Whether every loss stayed finite and ended below its start.
+    """Return True where every loss stayed finite and ended below its start.
 
     Args:
-      losses: at the start and then on, one column for every box; the mean over the last tenth counts as the end.
+      losses: Losses from the start on, with one column for every member. The end is the mean over the last tenth.
 
     Returns:
-      True only if it holds for all members.
+      True where this holds for all members.
     """
     finite = np.all(np.isfinite(losses), axis=(0, -1))
     held = np.where(np.isfinite(losses), losses, np.inf)
@@ -45,18 +45,18 @@ def stable(losses: Float[np.ndarray, "time *rest members"]) -> Bool[np.ndarray, 
 
 
 def reached(losses: Float[np.ndarray, "time *rest members"], good: Bool[np.ndarray, "time *rest groups"]) -> np.ndarray:
-    """Stable, and every group good throughout the last tenth."""
+    """Return True where the losses are stable and every group is good in all of the last tenth."""
     return stable(losses) & np.all(good[-_tail(len(good)) :], axis=(0, -1))
 
 
 def first_to_stay(good: Bool[np.ndarray, "time *rest"]) -> np.ndarray:
-    """First row from which on all are good; −1 where the last one is not."""
+    """Return the first row from which all rows are good; −1 if the last row is not good."""
     kept = np.logical_and.accumulate(good[::-1], axis=0)[::-1]
     return np.where(kept[-1], np.argmax(kept, axis=0), -1)
 
 
 def widest(rates: Float[np.ndarray, "rates"], good: Bool[np.ndarray, "rates"]) -> Range:
-    """The longest run of neighbouring rates that are all good; of equally long ones the lowest."""
+    """Return the longest range of neighbouring rates that are all good, the lowest among equally long ones."""
     best: tuple[int, int] | None = None
     start = None
     for i in range(len(rates) + 1):

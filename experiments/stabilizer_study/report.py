@@ -1,9 +1,9 @@
-"""Tables and the figure of the study, from the files that its parts wrote.
+"""Tables and figure of the study, from the output files of its parts.
 
     python -m experiments.stabilizer_study.report --boxes runs/stabilizer_boxes*.json --toy runs/stabilizer_toy.json \
       --detector runs/stabilizer_detector.jsonl --figure experiments/results/figures/stabilizer_boxes.png
 
-prints Markdown; the last line is JSON: what was read.
+The command prints Markdown. The last line is JSON with the number of rows that were read.
 """
 
 import json
@@ -35,13 +35,13 @@ _PLOT = (3.6, 2.5)  # inches
 
 @dataclass(frozen=True)
 class Files:
-    """What to read and write.
+    """Input and output files.
 
     Attributes:
-      boxes: results of `boxes`; their rows are put together.
-      toy: result of `toy`.
-      detector: runs of `detector`.
-      figure: written from the rows of SGD.
+      boxes: Output files of `boxes`. Their rows are merged.
+      toy: Output file of `toy`.
+      detector: Output file of `detector`.
+      figure: File for the figure, which shows the rows of SGD.
     """
 
     boxes: tuple[Path, ...] = ()
@@ -50,40 +50,43 @@ class Files:
     figure: Path | None = None
 
 
-def rate_range(found: dict[str, Any]) -> str:
-    """A range as text: `low–high (width)`, with ≤ and ≥ where no lower or higher rate was tried."""
-    if found["low"] is None:
+def rate_range(rates: dict[str, Any]) -> str:
+    """Return a range as text, `low to high (width)`, with ≤ or ≥ if no lower or higher rate was tried."""
+    if rates["low"] is None:
         return "none"
-    low, high = f"{found['low']:.2g}", f"{found['high']:.2g}"
-    return f"{'≤ ' * found['open_below']}{low} to {'≥ ' * found['open_above']}{high} ({width(found)})"
+    low, high = f"{rates['low']:.2g}", f"{rates['high']:.2g}"
+    return f"{'≤ ' * rates['open_below']}{low} to {'≥ ' * rates['open_above']}{high} ({width(rates)})"
 
 
-def upper_end(found: dict[str, Any]) -> str:
-    """The highest stable rate as text."""
-    return "none" if found["high"] is None else f"{'≥ ' * found['open_above']}{found['high']:.2g}"
+def upper_end(rates: dict[str, Any]) -> str:
+    """Return the highest rate of a range as text."""
+    return "none" if rates["high"] is None else f"{'≥ ' * rates['open_above']}{rates['high']:.2g}"
 
 
 def overview_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Width of the range that reaches and, in brackets, the highest stable rate: a line a problem, a column an arm."""
+    """Return a table with a line for each problem and a column for each arm.
+
+    A cell has the width of the range that reaches the target and, in brackets, the highest stable rate.
+    """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     lines = ["| | " + " | ".join(arms) + " |", "|---|" + "---:|" * len(arms)]
     by_key = {(row["problem"], row["optimizer"], row["arm"]): row for row in rows}
     for problem, optimizer in dict.fromkeys((row["problem"], row["optimizer"]) for row in rows):
-        found = [by_key.get((problem, optimizer, arm)) for arm in arms]
-        cells = ["" if row is None else f"{width(row['reaches'])} ({upper_end(row['stable'])})" for row in found]
+        by_arm = [by_key.get((problem, optimizer, arm)) for arm in arms]
+        cells = ["" if row is None else f"{width(row['reaches'])} ({upper_end(row['stable'])})" for row in by_arm]
         lines.append(f"| {problem}, {optimizer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def width(found: dict[str, Any]) -> str:
-    """The width of a range as text."""
-    if found["low"] is None:
+def width(rates: dict[str, Any]) -> str:
+    """Return the width of a range as text."""
+    if rates["low"] is None:
         return "none"
-    return f"{'≥ ' if found['open_below'] or found['open_above'] else ''}{found['width']:.2g}"
+    return f"{'≥ ' if rates['open_below'] or rates['open_above'] else ''}{rates['width']:.2g}"
 
 
 def boxes_table(rows: Sequence[dict[str, Any]]) -> str:
-    """One line for every problem, optimizer and arm."""
+    """Return a table with a line for every problem, optimizer and arm."""
     sizes = " · ".join(f"{size:g}" for size in SIZES)
     lines = [
         f"| | optimizer | arm | stable up to | reaches (width) | best: steps to IoU {TARGET} by size, {sizes} px |",
@@ -100,7 +103,7 @@ def boxes_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def toy_table(rows: Sequence[dict[str, Any]]) -> str:
-    """One line for every function and arm, the optimizers side by side."""
+    """Return a table with a line for every function and arm, and columns for each optimizer."""
     optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
     heading = " | ".join(f"{name}: stable up to | reaches (width), fewest steps" for name in optimizers)
     lines = [f"| | arm | {heading} |", "|---|---|" + "---:|---|" * len(optimizers)]
@@ -116,15 +119,18 @@ def toy_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def detector_table(rows: Sequence[dict[str, Any]]) -> str:
-    """AP by objective, optimizer and stabilizer, a column for every factor of the learning rate."""
-    found = summary(list(rows))
+    """Return a table of AP, with a line for each objective, optimizer and stabilizer.
+
+    It has a column for each factor of the learning rate.
+    """
+    groups = summary(list(rows))
     factors = sorted({row["factor"] for row in rows})
     lines = [
         "| AP, % | " + " | ".join(f"{factor:g}×" for factor in factors) + " |",
         "|---|" + "---:|" * len(factors),
     ]
     for name in dict.fromkeys("{method} {optimizer} {member}".format(**row) for row in rows):
-        cells = [_cell(found.get(f"{name} {factor:g}")) for factor in factors]
+        cells = [_cell(groups.get(f"{name} {factor:g}")) for factor in factors]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -138,7 +144,7 @@ def _cell(group: dict[str, Any] | None) -> str:
 
 
 def plot(results: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Lowest IoU of any size after the descent by learning rate, a panel for each of `PANELS`."""
+    """Plot the lowest IoU of any size after the descent over the learning rate, with a panel for each of `PANELS`."""
     from matplotlib.figure import Figure
 
     margin = 1.0 + label_width(SHOWN.values())
@@ -152,7 +158,7 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> Path:
             if (row["problem"], row["optimizer"]) == (problem, "SGD")
         }
         _panel(figure, (left, bottom), problem, curves)
-    note = f"Lowest mean IoU of any size from 4 to 256 px after the last step, by learning rate. Dotted: {TARGET}."
+    note = f"Lowest mean IoU of any size from 4 to 256 px at the end, over the learning rate. Dotted line: {TARGET}."
     figure.text(0.02, 0.02, note, fontsize=9.5, color=MUTED, va="bottom")
     return save(figure, path)
 
@@ -174,7 +180,7 @@ def _panel(figure: "Figure", place: tuple[float, float], title: str, curves: dic
 
 
 def main(files: Files) -> None:
-    """Prints the tables, draws the figure and ends with one line of JSON."""
+    """Print the tables, plot the figure, and print one line of JSON at the end."""
     results = [json.loads(file.read_text()) for file in files.boxes]
     rows = [row for result in results for row in result["rows"]]
     toy = json.loads(files.toy.read_text())["rows"] if files.toy is not None else []

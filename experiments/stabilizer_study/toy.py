@@ -2,10 +2,10 @@
 
     python -m experiments.stabilizer_study.toy --file runs/stabilizer_toy.json
 
-takes about two minutes on an idle core. The last line is JSON, which is also what the file holds.
+The command takes about two minutes on an idle core. The last line is JSON and is also written to the file.
 
-A learning rate is *stable* if the loss stays finite and ends below its start, and it *reaches* if it ends at 1/1000 of
-its start or less; ends are the last tenth of the steps.
+A learning rate is *stable* if the loss stays finite and ends below its start. It *reaches* the target if the loss also
+ends at 1/1000 of its start or less. The end is the last tenth of the steps.
 """
 
 import json
@@ -33,23 +33,24 @@ ARMS = {
     "bound": Arm(bound=True),
     "value": Arm(value=1.0),
 }
-"""As in `boxes`; the whole function is the one box of `per box`."""
+"""Ways to stabilize, as in `boxes`. `per box` takes the whole function as one box."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run.
+    """Settings of the study.
 
     Attributes:
-      file: also gets the result; None for nothing.
-      conditions: of the quadratics: 20 eigenvalues from 100/condition to 100, evenly spaced in their logarithms.
-      optimizers: SGD, momentum or Adam.
-      arms: names of `ARMS`.
-      steps: of every descent.
-      low: decimal logarithm of the lowest learning rate.
-      high: of the highest.
-      per_decade: learning rates.
-      seed: of the start and the directions.
+      file: File for the result; None writes no file.
+      conditions: Condition numbers of the quadratics. Their 20 eigenvalues go from 100/condition to 100, with evenly
+        spaced logarithms.
+      optimizers: Optimizers: SGD, momentum or Adam.
+      arms: Names from `ARMS`.
+      steps: Number of steps of every descent.
+      low: Decimal logarithm of the lowest learning rate.
+      high: Decimal logarithm of the highest learning rate.
+      per_decade: Number of learning rates in a decade.
+      seed: Seed of the start and the directions.
     """
 
     file: Path | None = None
@@ -64,12 +65,12 @@ class Settings:
 
     @property
     def rates(self) -> Float[np.ndarray, "rates"]:
-        """The learning rates."""
+        """Learning rates."""
         return 10.0 ** np.linspace(self.low, self.high, (self.high - self.low) * self.per_decade + 1)
 
 
 def quadratic(condition: float, seed: int, dimensions: int = 20) -> Problem:
-    """½ xᵀHx with largest curvature 100, in random directions, from a standard normal start."""
+    """Return the problem ½ xᵀHx with largest curvature 100, random eigenvectors, and a standard normal start."""
     rng = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))
     hessian = jnp.asarray(basis @ np.diag(np.geomspace(100 / condition, 100, dimensions)) @ basis.T)
@@ -78,7 +79,7 @@ def quadratic(condition: float, seed: int, dimensions: int = 20) -> Problem:
 
 
 def rosenbrock() -> Problem:
-    """(1 − x)² + 100 (y − x²)² from (−1.2, 1)."""
+    """Return the problem (1 − x)² + 100 (y − x²)² with the start (−1.2, 1)."""
     return _problem(
         jnp.array([[-1.2, 1.0]]), lambda p: jnp.square(1 - p[:, 0]) + 100 * jnp.square(p[:, 1] - p[:, 0] ** 2)
     )
@@ -89,21 +90,21 @@ def _problem(start: Array, loss: Any) -> Problem:
 
 
 def judge(trajectories: Trajectories, rates: Float[np.ndarray, "rates"]) -> dict[str, Any]:
-    """Ranges, and the fewest steps to the target with their learning rate."""
+    """Return the ranges, and the fewest steps to the target with their learning rate."""
     good = trajectories.scores <= TARGET
     done = reached(trajectories.losses, good)
     first = np.where(done, first_to_stay(good[..., 0]), len(good))
     best = int(np.argmin(first))
-    found = {"stable": widest(rates, stable(trajectories.losses)), "reaches": widest(rates, done)}
+    ranges = {"stable": widest(rates, stable(trajectories.losses)), "reaches": widest(rates, done)}
     return {
-        **{name: {**value._asdict(), "width": value.width} for name, value in found.items()},
+        **{name: {**value._asdict(), "width": value.width} for name, value in ranges.items()},
         "best_rate": float(rates[best]) if done.any() else None,
         "steps": int(trajectories.steps[first[best]]) if done.any() else None,
     }
 
 
 def main(settings: Settings) -> None:
-    """Runs everything in float64 and ends with one line of JSON."""
+    """Run the study in float64, and print one line of JSON at the end."""
     rows = []
     with jax.enable_x64(True):
         problems = {f"quadratic, condition {c:g}": quadratic(c, settings.seed) for c in settings.conditions}

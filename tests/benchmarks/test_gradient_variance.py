@@ -170,7 +170,7 @@ def test_the_shared_gradient_leaves_out_what_localizes():
 
 
 def test_unknown_methods_and_a_single_group_are_refused():
-    with pytest.raises(ValueError, match="methods: expected two or more different ones of l2"):
+    with pytest.raises(ValueError, match="methods: expected at least two different methods of l2"):
         Settings(methods=("ur", "smoothl1"))
     with pytest.raises(ValueError, match="groups: expected at least 2"):
         Settings(groups=1)

@@ -95,7 +95,7 @@ def test_each_image_size_has_a_baseline_of_its_own(tmp_path):
     assert found["B 32"].times_earlier == 2
     assert (found["B 64"].target, found["B 64"].reached) == (0.5, 0)
     text = comparison_table(groups)
-    assert "Baseline, of each image size its own: A 32, whose best AP is 20.0" in text
+    assert "Baseline of each image size: A 32, whose best AP is 20.0" in text
     assert "; A 64, whose best AP is 50.0" in text
 
 

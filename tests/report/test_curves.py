@@ -94,7 +94,7 @@ def test_a_run_of_one_evaluation_is_drawn_as_a_point(tmp_path, figures):
 
 def test_a_run_without_metrics_is_refused(tmp_path):
     folder = write_run(tmp_path / "run", epochs=0)
-    with pytest.raises(RunError, match="expected logged metrics, found none of those drawn"):
+    with pytest.raises(RunError, match="expected logged metrics, found none of the plotted ones"):
         plot_run(folder)
 
 

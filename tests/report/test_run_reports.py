@@ -63,11 +63,11 @@ def test_half_a_line_at_the_end_is_left_out_and_a_whole_one_read(tmp_path):
     [
         ('{"kind": "train", "st', r"jsonl:2: expected one JSON object, got .*delete this line"),
         ("[1, 2]", r"jsonl:2: expected a JSON object, got '\[1, 2\]'"),
-        ('{"step": 1, "epoch": 0.1}', r"jsonl:2: expected text for 'kind', got None"),
-        ('{"kind": "eval", "epoch": 0.1}', r"jsonl:2: expected a whole number for 'step', got None"),
+        ('{"step": 1, "epoch": 0.1}', r"jsonl:2: expected a string for 'kind', got None"),
+        ('{"kind": "eval", "epoch": 0.1}', r"jsonl:2: expected an integer >= 0 for 'step', got None"),
         (
             '{"kind": "eval", "step": true, "epoch": 1}',
-            r"jsonl:2: expected a whole number for 'step', got True",
+            r"jsonl:2: expected an integer >= 0 for 'step', got True",
         ),
         ('{"kind": "eval", "step": 1}', r"jsonl:2: expected a number for 'epoch', found none"),
         ('{"kind": "eval", "step": 1, "epoch": null}', r"jsonl:2: expected a number for 'epoch', got None"),
@@ -87,12 +87,12 @@ def test_a_malformed_line_is_named(tmp_path, line, message):
 
 
 def test_a_folder_without_metrics_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"metrics\.jsonl: expected a run's metrics, found no such file"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: expected the metrics of a run, found no such file"):
         read_metrics(tmp_path)
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"config\.json: expected a run's configuration, found no such file"):
+    with pytest.raises(RunError, match=r"config\.json: expected the configuration of a run, found no such file"):
         read_run(tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path):
     ("text", "message"),
     [
         ("{\n", r"config\.json:2: expected JSON"),
-        ('{"name": "a"}', r'config\.json: expected an object with a text "name"'),
+        ('{"name": "a"}', r'config\.json: expected an object with a string "name"'),
     ],
 )
 def test_a_malformed_configuration_is_refused(tmp_path, text, message):

@@ -149,14 +149,14 @@ def test_of_here_and_there_the_newer_is_used_and_said(want, toy, capsys):
     capsys.readouterr()
 
     toy.train(URL, resume=True, stop_after=7)
-    assert f"{URL}: going on from its step 6" in capsys.readouterr().out
+    assert f"{URL}: continuing from its step 6" in capsys.readouterr().out
     shutil.rmtree(working_folder(URL))
     here.rename(working_folder(URL))
     toy.train(URL, resume=True, stop_after=8)  # 6 here, 7 there
-    assert f"{URL}: going on from its step 7" in capsys.readouterr().out
+    assert f"{URL}: continuing from its step 7" in capsys.readouterr().out
 
     toy.train(URL, resume=True)  # 8 here and there
-    assert f"{URL}: going on from step 8 of {working_folder(URL)}, which is not older" in capsys.readouterr().out
+    assert f"{URL}: continuing from step 8 of {working_folder(URL)}, which is not older" in capsys.readouterr().out
     assert_same_there(want)
 
 

@@ -105,7 +105,7 @@ def test_cut_off_while_its_last_checkpoint_is_uploaded_it_goes_on_on_another_mac
     there.delete("checkpoints/checksums/last/9.json")
     there.delete("report.md")
     runs.train(runs.url, resume=True)
-    assert f"{runs.url}: going on from its step 6" in capsys.readouterr().out
+    assert f"{runs.url}: continuing from its step 6" in capsys.readouterr().out
     assert_same(runs)
     assert "report.md" in there.names()
 

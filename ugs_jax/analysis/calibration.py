@@ -1,4 +1,4 @@
-"""Calibration of a run's deviations on the images of its config."""
+"""Calibration of the deviations that a run predicts, on the images of its config."""
 
 from pathlib import Path
 from typing import Literal
@@ -23,19 +23,21 @@ def measure_calibration(
     iou: float = 0.5,
     bins: int = 10,
 ) -> Calibration:
-    """Predicted deviations of sides against their errors, px of the stored images; draw it with `plot_calibration`.
+    """Compare the predicted deviations of box sides with their errors, in px of the stored images.
+
+    Plot the result with `plot_calibration`.
 
     Args:
-      folder: of the run.
-      which: checkpoint.
-      split: the validation images, or the training images as they are.
-      min_score: detections that score no more are left out.
-      iou: least overlap of a detection and its object.
-      bins: of equal count, by predicted deviation.
+      folder: Run folder.
+      which: Checkpoint, `best` or `last`.
+      split: Images: `val`, or `train` for the training images without augmentation.
+      min_score: Score that a detection must exceed to count.
+      iou: Least IoU of a detection and its object.
+      bins: Number of bins by predicted deviation. All bins hold the same number of sides.
 
     Raises:
-      FileNotFoundError: no such run or checkpoint.
-      ValueError: an objective that predicts no deviations, or no detection that matches an object.
+      FileNotFoundError: The run or the checkpoint does not exist.
+      ValueError: The objective predicts no deviations, or no detection matches an object.
     """
     experiment = read_experiment(folder)
     data = experiment.data.open(split)

@@ -20,15 +20,15 @@ from ugs_jax.training.accumulation import mean_loss
 from ugs_jax.training.objective import objective
 
 _REACH = {"gradient": 0.02, "random": 0.5}
-"""How far slices go, as ‖Δθ‖/‖θ‖: the gradient's is the steeper."""
+"""Length of slices by direction, as ‖Δθ‖/‖θ‖. The gradient direction is steeper, so its slice is shorter."""
 
 
 class Slice(NamedTuple):
     """Loss along a line through the parameters.
 
     Attributes:
-      distance: ‖Δθ‖/‖θ‖, with sign.
-      loss: there.
+      distance: Signed distance from the parameters, ‖Δθ‖/‖θ‖.
+      loss: Loss at every distance.
     """
 
     distance: Float[np.ndarray, "n"]
@@ -36,13 +36,13 @@ class Slice(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """What the loss of a run looks like at its parameters.
+    """Loss of a run around its parameters.
 
     Attributes:
-      loss: value.
-      density: of the spectrum of the Hessian.
-      slices: by the name of the direction: `gradient`, and `random` with every filter as long as the parameter's
-        (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018).
+      loss: Value of the loss.
+      density: Spectral density of the Hessian.
+      slices: Slices by the name of their direction: `gradient`, and `random`. In the random direction, every filter has
+        the norm of the parameters' filter (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018).
     """
 
     loss: float
@@ -60,20 +60,23 @@ def measure_landscape(
     points: int = 21,
     cache_dir: Path | None = None,
 ) -> Landscape:
-    """Measure the loss that a run was trained with, batch statistics and refinement included, at its parameters.
+    """Measure the training loss of a run around its parameters.
+
+    The loss is the one that the run was trained with, including batch statistics and refinement.
 
     Args:
-      folder: of the run.
-      which: checkpoint, `best` or `last`.
-      batches: the first training batches of the run, augmented as in training, taken as one.
-      steps: Hessian-vector products a probe.
-      probes: random starts, one after the other.
-      points: of a slice.
-      cache_dir: where built data sets are kept; None for the usual place.
+      folder: Run folder.
+      which: Checkpoint, `best` or `last`.
+      batches: Number of training batches. The first batches of the run, augmented as in training, are used as one
+        batch.
+      steps: Hessian-vector products for each probe.
+      probes: Number of random start vectors, used one after the other.
+      points: Points of a slice.
+      cache_dir: Folder of built data sets; None for the default folder.
 
     Raises:
-      FileNotFoundError: no such run or checkpoint.
-      ValueError: a config that this version cannot read, or a count below 1.
+      FileNotFoundError: The run or the checkpoint does not exist.
+      ValueError: This version cannot read the config, `batches` is below 1, or `points` is below 2.
     """
     if batches < 1 or points < 2:
         raise ValueError(f"expected at least 1 batch and 2 points, got {batches} and {points}")
@@ -97,7 +100,16 @@ def measure_landscape(
 def landscape_of(
     loss: Callable[[Any, Any], Array], params: Any, batch: Any, *, steps: int, probes: int, points: int
 ) -> Landscape:
-    """The same for any `loss(params, batch)` → scalar."""
+    """Measure any loss around parameters; see `measure_landscape`.
+
+    Args:
+      loss: Function of parameters and batch that returns a scalar.
+      params: Parameters, a pytree.
+      batch: Batch that the loss is computed on.
+      steps: Hessian-vector products for each probe.
+      probes: Number of random start vectors.
+      points: Points of a slice.
+    """
     of_spectrum, of_slice = jax.random.split(jax.random.key(0))
     spectra = jax.jit(
         lambda params, batch: spectrum.spectral_density(
@@ -123,9 +135,12 @@ def landscape_of(
 
 
 def filter_normalised(params: Any, key: Array) -> Any:
-    """A random direction whose filters (last axis of a kernel) are as long as the parameter's; 0 for vectors."""
+    """Return a random direction whose filters (last axis of a kernel) have the norm of the parameters' filters.
 
-    def one(leaf: Array, key: Array) -> Array:
+    The direction is 0 for vectors, such as biases.
+    """
+
+    def direction(leaf: Array, key: Array) -> Array:
         if leaf.ndim < 2:
             return jnp.zeros_like(leaf)
         axes = tuple(range(leaf.ndim - 1))
@@ -135,4 +150,4 @@ def filter_normalised(params: Any, key: Array) -> Any:
 
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(structure, [one(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])
+    return jax.tree.unflatten(structure, [direction(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])

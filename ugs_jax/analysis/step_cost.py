@@ -1,4 +1,4 @@
-"""What training steps cost beside one another: time in turns, memory by the compiler."""
+"""Cost of training steps compared with each other: time measured in turns, memory reported by the compiler."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,12 +19,13 @@ from ugs_jax.training.step import build_program
 
 
 class CompiledStep(NamedTuple):
-    """An experiment's training step, ready to run.
+    """Compiled training step of an experiment.
 
     Attributes:
-      step: compiled; its state is donated.
-      start: makes a fresh state.
-      bytes: of memory on one device by kind, and `peak`, their sum less what is aliased.
+      step: Compiled step. Its state is donated.
+      start: Function that creates the initial state.
+      bytes: Memory on one device by kind, bytes. `peak` is the sum of arguments, outputs and temporaries minus the
+        aliased memory.
     """
 
     step: Any
@@ -33,34 +34,42 @@ class CompiledStep(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Seconds of every timed step: passed, and of this process's processor time."""
+    """Seconds of every timed step.
+
+    Attributes:
+      wall: Elapsed time.
+      processor: Processor time of this process.
+    """
 
     wall: list[float]
     processor: list[float]
 
 
 def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: int = 3) -> list[StepCost]:
-    """Cost of the steps of experiments that have data and batches in common, over the first of them.
+    """Return the cost of a training step of each experiment, relative to the first one.
 
-    All batches have room for as many boxes as the fullest of the first four: a compiled step takes one shape. Each is
-    timed in turns with the first, so that drift of the machine hits both; two states are in memory at a time.
+    All experiments use the data set, the batches and the mesh of the first. Each is timed in turns with the first, so
+    that a drift of the machine's speed affects both. Two states are in memory at a time.
+    All batches have room for as many boxes as the fullest of the first four, as a compiled step takes one shape.
 
     Args:
-      experiments: two or more, the baseline first; its own cost is 1.
-      repeats: timed steps of each.
-      warmup: steps before.
+      experiments: Two or more experiments, the baseline first. The cost of the baseline is 1.
+      repeats: Number of timed steps of each experiment.
+      warmup: Number of steps before the timed ones.
 
     Raises:
-      ValueError: fewer than two experiments, or no repeats.
+      ValueError: There are fewer than two experiments, or `repeats` is below 1.
     """
     if len(experiments) < 2 or repeats < 1:
-        raise ValueError(f"expected two or more experiments and repeats, got {len(experiments)} and {repeats}")
+        raise ValueError(
+            f"expected at least 2 experiments and at least 1 repeat, got {len(experiments)} and {repeats}; pass more"
+        )
     first, *others = experiments
     dataset = first.data.open("train")
     mesh = device_mesh(spatial=first.parallel.spatial)
     loader = TrainLoader(dataset, first.loader, *data_share(mesh))
     batches = list(prefetch(loader.of_one_shape(min(4, loader.steps_per_epoch)), batch_sharding(mesh)))
-    # With the schedule of training, so that its program is found in the cache of compiled ones.
+    # The schedule is that of training, so that the compilation cache has the program.
     build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)
     baseline = build(first)
     costs: list[StepCost] = []
@@ -78,14 +87,14 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
 def compile_step(
     experiment: Experiment, dataset: Dataset, batch: Batch, mesh: Mesh, steps_per_epoch: int = 100
 ) -> CompiledStep:
-    """Builds and compiles the step that `train` runs.
+    """Build and compile the training step of an experiment.
 
     Args:
-      experiment: what is trained.
-      dataset: its training images, to which anchors are fitted.
-      batch: on the devices; the program is for its shapes.
-      mesh: from `device_mesh`.
-      steps_per_epoch: for the schedule.
+      experiment: Experiment to be trained.
+      dataset: Training images, to which anchors are fitted.
+      batch: Batch on the devices. The program is compiled for its shapes.
+      mesh: Mesh from `device_mesh`.
+      steps_per_epoch: Number of steps in an epoch, for the schedule.
     """
     detector = build_detector(experiment, dataset)
     program = build_program(experiment, detector, mesh, steps_per_epoch)
@@ -99,7 +108,14 @@ def compile_step(
 
 
 def interleave(programs: Sequence[CompiledStep], batches: Sequence[Any], repeats: int, warmup: int) -> list[Times]:
-    """Times the programs in turns, in every other turn in reverse order, each on its own state."""
+    """Time programs in turns, each on its own state. Every other turn runs in reverse order.
+
+    Args:
+      programs: Compiled steps.
+      batches: Batches, used again from the first when all were used.
+      repeats: Number of timed turns.
+      warmup: Number of turns before the timed ones.
+    """
     states = [program.start() for program in programs]
     times = [Times([], []) for _ in programs]
     for turn in range(warmup + repeats):
@@ -117,7 +133,7 @@ def interleave(programs: Sequence[CompiledStep], batches: Sequence[Any], repeats
 def ratio_of_medians(
     above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray
 ) -> tuple[float, list[float]]:
-    """Median of `above` over that of `below`, and its 95 % interval over bootstrapped turns."""
+    """Return the median of `above` over the median of `below`, and its 95 % interval over bootstrapped turns."""
     pairs = np.array([above, below])
     rng = np.random.default_rng(0)
     drawn = pairs[:, rng.integers(0, pairs.shape[1], (2000, pairs.shape[1]))]

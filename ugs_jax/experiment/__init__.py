@@ -1,4 +1,4 @@
-"""An experiment as one immutable value: configuration, its JSON, what is fitted to its data."""
+"""Experiments as immutable values: configuration, its JSON form, and anchors and grids fitted to the data."""
 
 from ugs_jax.experiment.config import Ema, Experiment, Network, detector_with
 from ugs_jax.experiment.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector

@@ -1,4 +1,4 @@
-"""The parts of UGS one by one: experiments that differ from one another in the localization objective only."""
+"""Ablation of the parts of UGS: experiments that differ only in the localization objective."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,12 @@ Objective = BoxRegression | DFL | UGS
 
 @dataclass(frozen=True)
 class Method:
-    """One row of an ablation: its name, and the objective it makes of the whole of UGS."""
+    """One row of an ablation.
+
+    Attributes:
+      name: Name of the row.
+      of: Function from the full UGS objective to the objective of the row.
+    """
 
     name: str
     of: Callable[[UGS], Objective]
@@ -59,29 +64,30 @@ METHODS: dict[str, Method] = {
     ),
     "config": Method("UGS as in the config", lambda ugs: ugs),
 }
-"""By name on the command line. Rows without IN have grids as wide as IN's with even distances.
+"""Methods by their name on the command line.
 
-In rows without a loss on the decoded box, the cross entropy gets its weight too, so that all rows weigh boxes alike.
+Rows without IN have evenly spaced grids of the same width as those of IN. In rows without a loss on the decoded box,
+the cross entropy also gets the weight of that loss, so that all rows give boxes the same weight.
 """
 
 PAPER_METHODS = ("l2", "ce", "in", "um", "um_ur", "ur")
-"""The rows of the paper's table as they probably are: L2; CE; CE + IN; CE + UM; CE + UM + UR; all."""
+"""Probable rows of the paper's table: L2; CE; CE + IN; CE + UM; CE + UM + UR; all."""
 CUMULATIVE_METHODS = ("l2", "ciou", "ce", "in", "um_match", "ur", "box_um_ur")
-"""Every row adds one part to the row before."""
+"""Rows of which each adds one part to the row before."""
 DEFAULT_METHODS = ("l2", "ciou", "ce", "in", "um", "um_ur", "ur", "box", "box_um_ur", "second", "quality")
 
 
 def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -> list[Experiment]:
-    """Return an experiment with each of several objectives, under the method's name.
+    """Return one experiment for each method, named after it.
 
     Args:
-      experiment: What all have in common. Its objective is the whole of UGS if it is a `UGS`; otherwise the
-        default one is. Grids that it fits are fitted by the methods `fitted` and `config`; the others have the default
-        ones.
+      experiment: Settings that all experiments share. If its objective is a `UGS`, methods are derived from it,
+        otherwise from the default `UGS`. A `FittedGrid` is used by the methods `fitted` and `config` only; the other
+        methods use the default grid instead.
       methods: Names from `METHODS`, the baseline first.
 
     Raises:
-      ValueError: Methods that are unknown or repeated, or fewer than two.
+      ValueError: A method is unknown or repeated, or there are fewer than two.
     """
     check_methods(methods)
     ugs = experiment.localization if isinstance(experiment.localization, UGS) else UGS()
@@ -93,11 +99,11 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raise ValueError for unknown or repeated methods, or fewer than two."""
+    """Raise a ValueError for unknown or repeated methods, and for fewer than two methods."""
     unknown = [name for name in methods if name not in METHODS]
     if unknown or len(set(methods)) < max(len(methods), 2):
         raise ValueError(
-            f"methods: expected two or more different ones of {', '.join(METHODS)}; got {' '.join(methods)}"
+            f"methods: expected at least two different methods of {', '.join(METHODS)}; got {' '.join(methods)}"
         )
 
 
@@ -106,7 +112,7 @@ def _by_hand(grid: AnyGrid) -> Grid | GridPoints:
 
 
 def _cross_entropy(ugs: UGS) -> UGS:
-    """Cross entropy alone, with the weight that UGS gives to boxes in all."""
+    """Return the cross entropy alone, with the total weight that UGS gives to boxes."""
     return replace(
         ugs,
         um=None,
@@ -128,7 +134,7 @@ def _with_ur(some: UGS, ugs: UGS) -> UGS:
 
 
 def _with_box_loss(some: UGS, ugs: UGS) -> UGS:
-    """A loss on the decoded box beside the rest: weighted as UGS does, half and half if it has none."""
+    """Add a loss on the decoded box, with the share of the weight that UGS gives it, or half if UGS has none."""
     total = ugs.weight + ugs.box_weight
     share = ugs.box_weight / total or 0.5
     return replace(some, weight=(1 - share) * total, box_weight=share * total, box_loss=ugs.box_loss)

@@ -1,4 +1,4 @@
-"""What is fitted to a data set before training: anchors, and grids of labels."""
+"""Anchors and label grids that are fitted to a data set before training."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -19,11 +19,11 @@ _ENOUGH_BOXES = 16384
 
 
 class Fitted(NamedTuple):
-    """What a data set decides of a detector.
+    """Anchors and label grids fitted to a data set.
 
     Attributes:
-      anchors: (w, h) in px of the network's input for every level, finest first.
-      localization: the experiment's, every `FittedGrid` in it replaced by what was fitted.
+      anchors: Sizes (w, h) in px of the network's input for every level, finest first.
+      localization: Localization objective of the experiment, with every `FittedGrid` replaced by a fitted grid.
     """
 
     anchors: AnchorSizes
@@ -31,14 +31,14 @@ class Fitted(NamedTuple):
 
 
 def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
-    """Anchors and grids: those of the config, or else fitted to the training set; deterministic.
+    """Return anchors and label grids of the config, or fit them to the training set. The result is deterministic.
 
     Args:
-      experiment: what will be trained.
-      dataset: its training images.
+      experiment: Experiment to be trained.
+      dataset: Training images.
 
     Raises:
-      ValueError: no box that is large enough, or none that an anchor may learn.
+      ValueError: No box is large enough, or no anchor may learn any box.
     """
     anchors, localization = anchors_for(experiment, dataset), experiment.localization
     if isinstance(localization, FitsToTargets) and localization.to_be_fitted:
@@ -47,17 +47,30 @@ def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
 
 
 def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
-    """The experiment's detector, with anchors and grids fitted to the training boxes at the network's input size."""
+    """Return the detector of an experiment, with anchors and grids fitted to the training boxes.
+
+    The boxes are those in the letterboxed images at the network's input size.
+
+    Args:
+      experiment: Experiment to be trained.
+      dataset: Training images.
+    """
     return fitted_detector(experiment, fit_to(experiment, dataset), len(dataset.classes))
 
 
 def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Detector:
-    """The experiment's detector with what was fitted before."""
+    """Return the detector of an experiment with anchors and grids that were fitted before.
+
+    Args:
+      experiment: Experiment.
+      fitted: Anchors and label grids.
+      classes: Number of classes.
+    """
     return detector_with(replace(experiment, localization=cast("Any", fitted.localization)), fitted.anchors, classes)
 
 
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
-    """The anchors of the config, or else those fitted to the data set."""
+    """Return the anchors of the config, or fit them to the data set if the config has none."""
     network = experiment.network
     if network.anchors is not None:
         return network.anchors
@@ -71,17 +84,17 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
 
 
 def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Dataset) -> Float[np.ndarray, "n 4"]:
-    """Offsets of boxes from all anchors that learn them, as `boxes.encode` gives them, without augmentation.
+    """Return the offsets (see `boxes.encode`) of training boxes from all anchors that learn them.
 
-    Of more than 16384 boxes, as many at equal distances.
+    Images are not augmented. If there are more than 16384 boxes, an evenly spaced subset of 16384 boxes is used.
 
     Args:
-      experiment: for image size and ratio limit.
-      anchors: for every level, finest first.
-      dataset: training images.
+      experiment: Experiment with image size and ratio limit.
+      anchors: Anchors of every level, finest first.
+      dataset: Training images.
 
     Raises:
-      ValueError: no anchor learns any box.
+      ValueError: No anchor may learn any box.
     """
     height, width = experiment.loader.image_size
     boxes = _input_boxes(dataset, (height, width)).astype(np.float32)
@@ -109,7 +122,7 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
 
 
 def _input_boxes(dataset: Dataset, image_size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """All boxes in px of the letterboxed images, xyxy."""
+    """Return all boxes, xyxy in px of the letterboxed images."""
     boxes: list[Any] = [np.zeros((0, 4))]
     for i in range(len(dataset)):
         example = dataset.annotations(i)

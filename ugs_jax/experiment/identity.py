@@ -1,4 +1,4 @@
-"""What makes a run the same run: its settings but those that only say where and how fast, and its data by content."""
+"""Identity of a run: the settings that determine its results, and its data set by content."""
 
 import dataclasses
 import hashlib
@@ -19,16 +19,27 @@ _FREE = (
     "network.remat",
     "save_every",
 )
-"""Fields that may be other when a run is resumed: they change where and how fast it is computed, not what."""
+"""Fields that may change when a run is resumed. They affect devices and speed, not the results."""
 
 
 def differences(there: Any, now: Any) -> list[str]:
-    """`field is old there and new here` for all that differs and may not, between two configs as JSON values."""
+    """Return the differences between two configs, except for fields that may change when a run is resumed.
+
+    Args:
+      there: Config of the existing run, as JSON values.
+      now: Config of the new run, as JSON values.
+
+    Returns:
+      Texts such as `epochs is 3 there and 5 here`.
+    """
     return [text for name, text in _differences(there, now) if not name.startswith(_FREE)]
 
 
 def describe_data(experiment: Experiment) -> str:
-    """The data set's settings, with files by name and content: equal on two machines, different for two data sets."""
+    """Return a text with the settings of the data set. Files appear by their name and a hash of their content.
+
+    The text is the same on all machines, and different for different data sets.
+    """
     data = experiment.data
     settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
@@ -43,7 +54,7 @@ def _describe_setting(value: Any) -> str:
 
 
 def _differences(there: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The field, and `field.of.field is old there and new here`, for all that differs between two JSON values."""
+    """Yield the name of every field that differs between two JSON values, and a text that describes the difference."""
     if isinstance(there, dict) and isinstance(now, dict) and there.get("type") == now.get("type"):
         for key in dict.fromkeys([*there, *now]):
             yield from _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms.
+    """Weights of the terms of the training loss.
 
-    Box and class loss are means over the positives of all levels, so that every positive weighs the same. (YOLOv5 adds
-    up the means of the levels: a level with two positives pulls as hard as one with two hundred.) Objectness is the
-    mean over the cells of a level, summed over levels with YOLOv5's weights.
+    Box and class loss are means over the positives of all levels, so that every positive has the same weight. (YOLOv5
+    adds the means of the levels, so that a level with two positives weighs as much as one with two hundred.) The
+    objectness loss is the mean over the cells of a level, summed over levels with YOLOv5's weights.
 
     Attributes:
-      box: of the localization loss.
-      objectness: of the objectness loss.
-      classes: of the class loss.
-      quality: share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
-      ratio_limit: side ratio up to which an anchor may learn a box.
+      box: Weight of the localization loss.
+      objectness: Weight of the objectness loss.
+      classes: Weight of the class loss.
+      quality: Share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
+      ratio_limit: Largest ratio of sides between a box and an anchor that may learn it.
     """
 
     box: float = 1.0

@@ -1,4 +1,4 @@
-"""Optimizers as values: warm-up, cosine schedule, gradient clipping, weight decay on kernels only."""
+"""Optimizers as immutable values: warm-up, cosine schedule, gradient clipping, weight decay on kernels only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,12 @@ from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine from the peak to `final` times the peak.
+    """Learning-rate schedule: a linear warm-up, then a cosine decay from the peak to `final` times the peak.
 
     Attributes:
-      learning_rate: peak.
-      warmup_epochs: length of the warm-up.
-      final: last learning rate over peak.
+      learning_rate: Peak learning rate.
+      warmup_epochs: Length of the warm-up, epochs.
+      final: Last learning rate over the peak.
     """
 
     learning_rate: float = 1e-3
@@ -24,7 +24,12 @@ class Schedule:
     final: float = 0.05
 
     def build(self, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
-        """Learning rate by step."""
+        """Return the learning rate as a function of the step.
+
+        Args:
+          steps_per_epoch: Number of steps in an epoch.
+          total_steps: Number of steps of the whole run.
+        """
         warmup = min(round(self.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
         return optax.warmup_cosine_decay_schedule(
             init_value=self.learning_rate / max(warmup, 1) if warmup else self.learning_rate,
@@ -37,13 +42,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stabilize:
-    """`ugs_stabilize` as the last member of the chain, fed by the trainer.
+    """`ugs_stabilize` as the last transform of the optimizer chain. The trainer passes its extra arguments.
 
     Attributes:
-      power: of the limit by the uncertainty of the positives (their mean normalised entropy; 0 for objectives without).
-      every: updates between two exact Hessian-vector products of the batch's loss, which cost about two gradients
-        each, for the limit by curvature; None leaves that limit out.
-      fraction: c of the limit by curvature, in (0, 2).
+      power: Power of the limit by the uncertainty of the positives. The uncertainty is their mean normalised entropy;
+        it is 0 for objectives without uncertainty.
+      every: Number of updates between two exact Hessian-vector products of the batch's loss, for the limit by
+        curvature. Each product costs about two gradients. None turns this limit off.
+      fraction: Constant c of the limit by curvature, in (0, 2).
     """
 
     power: float = 1.0
@@ -59,7 +65,7 @@ class Stabilize:
             raise ValueError(f"Stabilize.power: expected a number >= 0, got {self.power}")
 
     def build(self) -> optax.GradientTransformationExtraArgs:
-        """The member."""
+        """Return the transform."""
         if self.every is None:
             return limit_by_uncertainty(self.power)
         return ugs_stabilize(self.fraction, self.power, every=self.every)
@@ -70,12 +76,12 @@ class AdamW:
     """Adam with decoupled weight decay.
 
     Attributes:
-      schedule: learning rate.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      weight_decay: on kernels; scales, biases and batch-norm parameters are not decayed.
-      clip_norm: global norm that gradients are clipped to.
-      stabilize: shortens steps that would hurt; None takes them all.
+      schedule: Learning-rate schedule.
+      b1: Decay rate of the first moment.
+      b2: Decay rate of the second moment.
+      weight_decay: Weight decay of kernels. Scales, biases and batch-norm parameters are not decayed.
+      clip_norm: Global norm that gradients are clipped to.
+      stabilize: Transform that shortens harmful steps; None leaves all steps unchanged.
     """
 
     schedule: Schedule = Schedule()
@@ -99,11 +105,11 @@ class SGD:
     """Nesterov momentum with coupled weight decay, the optimizer of the published YOLOv5 recipe.
 
     Attributes:
-      schedule: learning rate.
-      momentum: of the velocity.
-      weight_decay: on kernels, added to the gradient.
-      clip_norm: global norm that gradients are clipped to.
-      stabilize: shortens steps that would hurt; None takes them all.
+      schedule: Learning-rate schedule.
+      momentum: Decay rate of the velocity.
+      weight_decay: Weight decay of kernels, added to the gradient.
+      clip_norm: Global norm that gradients are clipped to.
+      stabilize: Transform that shortens harmful steps; None leaves all steps unchanged.
     """
 
     schedule: Schedule = Schedule(learning_rate=0.01, warmup_epochs=3.0, final=0.01)
@@ -127,5 +133,5 @@ def _last(stabilize: Stabilize | None) -> list[optax.GradientTransformationExtra
 
 
 def decayed(params: Any) -> Any:
-    """Mask of the parameters that weight decay acts on: those named `kernel`."""
+    """Return the mask of the parameters that weight decay acts on: those named `kernel`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)

@@ -1,4 +1,4 @@
-"""How a run is spread over devices."""
+"""Distribution of a run over devices."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,15 @@ Split = Literal["nothing", "optimizer", "state"]
 
 @dataclass(frozen=True)
 class Parallel:
-    """How a run is spread over the devices there are; one config runs on any number of them.
+    """Distribution of a run over the available devices. One config runs on any number of devices.
 
     Attributes:
-      spatial: devices that share an image, each with some of its rows: for large images where there are more devices
-        than images in a batch. On fewer devices, their greatest common divisor.
-      split: what is kept in parts along `data` and gathered where it is used, to save memory: `nothing`; `optimizer`,
-        its state and the moving averages (ZeRO-1); `state`, the parameters too (ZeRO-3, FSDP).
+      spatial: Number of devices that share an image, each with a part of its rows. It helps with large images if there
+        are more devices than images in a batch. If it does not divide the number of devices, their greatest common
+        divisor is used.
+      split: Part of the training state that is split along `data` and gathered where it is used, to save memory.
+        `nothing` splits nothing. `optimizer` splits the optimizer state and the moving averages (ZeRO-1). `state` also
+        splits the parameters (ZeRO-3, FSDP).
     """
 
     spatial: int = 1

@@ -1,4 +1,4 @@
-"""Memory, time and cost of training on devices that are not here."""
+"""Memory, time and cost of training on accelerators, computed without having them."""
 
 from ugs_jax.planning.plan import Plan, plan_training
 

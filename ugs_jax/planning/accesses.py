@@ -1,4 +1,4 @@
-"""What a compiled program reads and writes, read from its text, for compilers that do not say."""
+"""Bytes that a compiled program reads and writes, counted in its text for compilers that do not report them."""
 
 import re
 
@@ -13,10 +13,10 @@ _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "afte
 
 
 def read_accesses(text: str) -> int:
-    """Bytes of the operands and results of all operations, a fusion being one; loops and branches once.
+    """Count the bytes of the operands and results of all operations.
 
-    As in XLA's own count, reads that a cache answers are counted, and so is all of an array that is read or written
-    in part.
+    A fusion counts as one operation. Loop bodies and branches are counted once. As in XLA's own count, reads from a
+    cache are included, and an array that is read or written in part counts in full.
 
     Args:
       text: HLO after optimization, from `compiled.as_text()`.
@@ -28,15 +28,15 @@ def read_accesses(text: str) -> int:
             current = begins[1]
             computations[current] = []
             entry = current if line.startswith("ENTRY") else entry
-        elif found := _INSTRUCTION.match(line):
-            computations[current].append(found)
+        elif instruction := _INSTRUCTION.match(line):
+            computations[current].append(instruction)
     return _accesses(entry, computations)
 
 
 def _accesses(name: str, computations: dict[str, list[re.Match[str]]]) -> int:
     sizes, total = {}, 0
-    for found in computations.get(name, ()):
-        result, shape, operation, rest = found.groups()
+    for instruction in computations.get(name, ()):
+        result, shape, operation, rest = instruction.groups()
         sizes[result] = shape_bytes(shape)
         if operation in _CONTROL:
             called = _CALLED.findall(rest) + [c.strip(" %") for b in _BRANCHES.findall(rest) for c in b.split(",")]

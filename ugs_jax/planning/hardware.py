@@ -1,4 +1,4 @@
-"""Accelerators a step can be compiled for without having one: what they can do, and their devices for the compiler."""
+"""Accelerators that a step can be compiled for without having one: their specifications, and devices to compile for."""
 
 import difflib
 import importlib.util
@@ -14,24 +14,25 @@ GiB = 1 << 30
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the vendor says of one chip. Rates are peaks: nothing runs faster.
+    """Vendor specifications of one chip. All rates are peak rates.
 
     Attributes:
-      name: as in a topology, such as `v5e`.
-      platform: `tpu` or `cuda`.
-      memory: bytes of HBM.
-      usable: share of it that a program may fill. On GPUs, what JAX reserves by default.
-      bfloat16: FLOP/s of matrix units in bfloat16, without sparsity.
-      float32: FLOP/s of float32 convolutions at JAX's default precision: one pass in bfloat16 on TPUs, TF32 on GPUs.
-      bandwidth: bytes/s of HBM.
-      interconnect: bytes/s a chip sends to its neighbours over all of its links, one direction.
-      source: where the figures are from.
-      example: a layout that exists.
-      cores: multiprocessors of a GPU, for its compiler.
-      capability: compute capability of a GPU.
-      cache: bytes of a GPU's second-level cache.
-      clock: GHz of a GPU.
-      shared: bytes of shared memory of a GPU's multiprocessor; a block can have 1024 less.
+      name: Name of the chip in a topology, such as `v5e`.
+      platform: Platform of the chip, `tpu` or `cuda`.
+      memory: Size of the HBM, bytes.
+      usable: Share of the HBM that a program may fill. On GPUs: the share that JAX reserves by default.
+      bfloat16: Peak rate of the matrix units in bfloat16, without sparsity, FLOP/s.
+      float32: Peak rate of float32 convolutions at JAX's default precision, FLOP/s. TPUs use one pass in bfloat16, GPUs
+        use TF32.
+      bandwidth: Bandwidth of the HBM, bytes/s.
+      interconnect: Bandwidth of all links from a chip to its neighbours together, in one direction, bytes/s.
+      source: Source of the figures.
+      example: Example of a valid topology.
+      cores: Number of multiprocessors of a GPU, for its compiler.
+      capability: Compute capability of a GPU.
+      cache: Size of the second-level cache of a GPU, bytes.
+      clock: Clock rate of a GPU, GHz.
+      shared: Shared memory of a multiprocessor of a GPU, bytes. A block can use 1024 bytes less.
     """
 
     name: str
@@ -51,14 +52,15 @@ class Hardware:
     shared: int = 0
 
     def compiler_options(self, *, quick: bool = False) -> dict[str, bool | float]:
-        """What its compiler needs where there is no such device.
+        """Return compiler options for compiling without such a device.
 
         Args:
-          quick: with the least effort, on TPUs; on GPUs it makes no difference.
+          quick: Compile with the least effort. It has an effect on TPUs only.
         """
         if self.platform == "tpu":
             return {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0} if quick else {}
-        # Triton's tiles are chosen by measuring on the GPU. Without one some products find none: an internal error.
+        # Triton tile sizes are chosen by measuring on the GPU. Without a GPU, some matrix products find no tile size,
+        # and the compiler stops with an internal error.
         return {"xla_gpu_enable_triton_gemm": False}
 
 
@@ -90,7 +92,7 @@ HARDWARE: dict[str, Hardware] = {
         _gpu("h200", 151397597184, 989, 4800, 450, cores=132, clock=1.98, capability=9, cache=50 << 20, shared=233472),
     )
 }
-"""Chips by name. GPUs are the SXM modules, with 80 GB in an A100."""
+"""Chips by name. GPUs are the SXM modules; the A100 is the one with 80 GB."""
 
 
 _FLAT = ("v5e", "v6e")
@@ -98,12 +100,12 @@ _FLAT = ("v5e", "v6e")
 
 @dataclass(frozen=True)
 class Topology:
-    """Chips that are wired together.
+    """Chips that are connected to each other.
 
     Attributes:
-      name: `v5e:16x16`, or `h200:8` for GPUs of one host.
-      hardware: what each chip can do.
-      shape: chips along every axis.
+      name: Name such as `v5e:16x16`, or `h200:8` for the GPUs of one host.
+      hardware: Specifications of each chip.
+      shape: Number of chips along every axis.
     """
 
     name: str
@@ -112,18 +114,19 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """Total number of chips."""
         return math.prod(self.shape)
 
 
 def parse_topology(name: str) -> Topology:
-    """The topology of a name such as `v5e:16x16`, `v5p:4x4x4` or `h200:8`.
+    """Return the topology with a name such as `v5e:16x16`, `v5p:4x4x4` or `h200:8`.
 
-    Google Cloud's accelerator types, such as `v5litepod-256`, are understood too; their number counts chips for v5e and
-    v6e, and cores, of which a chip has two, for v4 and v5p.
+    Accelerator types of Google Cloud such as `v5litepod-256` are accepted too. Their number counts chips for v5e and
+    v6e. For v4 and v5p it counts cores; a chip has two.
 
     Raises:
-      ValueError: an unknown chip, with the nearest known one, no layout, or an accelerator type that does not exist.
+      ValueError: The chip is unknown (the message names the nearest known one), the layout is missing, or the
+        accelerator type does not exist.
     """
     name = _from_accelerator_type(name)
     chip, _, layout = name.partition(":")
@@ -138,7 +141,7 @@ def parse_topology(name: str) -> Topology:
 
 
 def _from_accelerator_type(name: str) -> str:
-    """`v5e:16x16` of `v5litepod-256`; other names unchanged."""
+    """Convert an accelerator type to a topology: `v5litepod-256` to `v5e:16x16`. Other names are unchanged."""
     match = re.fullmatch(r"(v5litepod|v5e|v6e|v5p|v4)-([1-9]\d{0,5})", name)
     if match is None:
         return name
@@ -155,13 +158,13 @@ def _from_accelerator_type(name: str) -> str:
 
 
 def _flat_shapes(chips: int) -> tuple[int, ...]:
-    """Rows and columns of a slice of v5e or v6e, as Google Cloud lays it out: square, or twice as long as wide."""
+    """Return rows and columns of a v5e or v6e slice on Google Cloud: square, or twice as long as wide."""
     sides = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}
     return sides.get(chips, ())
 
 
 def _cube_shapes(chips: int) -> tuple[int, ...]:
-    """The most cubic layout of a slice of v4 or v5p: sides are 1 or 2, or multiples of 4."""
+    """Return the layout of a v4 or v5p slice that is closest to a cube. Sides are 1, 2, or multiples of 4."""
     sides = (1, 2, *range(4, 65, 4))
     shapes = [
         (a, b, chips // (a * b))
@@ -175,10 +178,10 @@ def _cube_shapes(chips: int) -> tuple[int, ...]:
 
 
 def topology_devices(topology: Topology) -> list[jax.Device]:
-    """Devices that programs can be compiled for, and nothing else; none of them has to be there.
+    """Return devices that programs can be compiled for, but not run on. No accelerator has to be attached.
 
     Raises:
-      ValueError: the compiler is not installed, or has no such layout.
+      ValueError: The compiler is not installed, or does not know the layout.
     """
     from jax.experimental import topologies
 
@@ -187,16 +190,16 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
     _require_compiler(topology)
     try:
         if tpu:
-            # JAX drives the two cores of a v4 chip as one device, which its compiler has to be told.
+            # JAX uses the two cores of a v4 chip as one device. The compiler has to be told.
             options: dict[str, Any] = {"chip_config_name": "megacore"} if hardware.name == "v4" else {}
-            found = topologies.get_topology_desc(topology_name=name, platform="tpu", **options)
+            description = topologies.get_topology_desc(topology_name=name, platform="tpu", **options)
         else:
-            found = topologies.get_topology_desc(
+            description = topologies.get_topology_desc(
                 platform="cuda", target_config=target_config(hardware), topology=f"1x1x{topology.chips}"
             )
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         raise ValueError(f"--topology {name}: {error}; a layout that exists is {hardware.example}") from error
-    return list(found.devices)
+    return list(description.devices)
 
 
 def _require_compiler(topology: Topology) -> None:
@@ -205,13 +208,13 @@ def _require_compiler(topology: Topology) -> None:
     if not any(importlib.util.find_spec(module) for module in modules):
         extra = "tpu" if tpu else "cuda12"
         raise ValueError(
-            f"--topology {topology.name}: its compiler is not installed (no device is needed for it); "
+            f"--topology {topology.name}: its compiler is not installed (it needs no device); "
             f'in a checkout of this project, pip install ".[{extra}]"'
         )
 
 
 def target_config(hardware: Hardware) -> str:
-    """A GPU as XLA's compiler wants it described, a GpuTargetConfigProto in text form."""
+    """Return the description of a GPU for XLA's compiler, a GpuTargetConfigProto in text form."""
     numbers = {
         "threads_per_block_limit": 1024,
         "threads_per_warp": 32,

@@ -1,4 +1,4 @@
-"""What training an experiment takes on chips that are not here: memory, work, time, the largest batch, chip-hours."""
+"""Plan for training an experiment on chips that are not attached: memory, work, time, largest batch, chip-hours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,18 +14,18 @@ from ugs_jax.planning.hardware import Hardware, Topology, topology_devices
 from ugs_jax.planning.program import DetectorOf, Footprint, count_flops, measure, program_of
 from ugs_jax.runs.sharding import DATA, check_sizes, device_mesh
 
-EFFICIENCY = 0.4  # of the roofline: what tuned training programs reach; ours has not been timed on such chips
+EFFICIENCY = 0.4  # share of the roofline that tuned training programs reach; ours was not measured on such chips
 
-_OFFERED = 0.97  # of the memory, to guess with: v5e's compiler offers 15.75 of 16 GiB
+_OFFERED = 0.97  # share of the memory, used for guesses only: the compiler for v5e offers 15.75 of 16 GiB
 
 
 class Roofline(NamedTuple):
-    """Seconds a step would take if one resource were the only limit and ran at its peak.
+    """Seconds of a step if a single resource were the only limit and ran at its peak rate.
 
     Attributes:
-      compute: of the matrix units.
-      memory: of the HBM, if every operation's operands and results went through it.
-      interconnect: of the links, all of them at once, without latency.
+      compute: Time of the matrix units.
+      memory: Time of the HBM, if the operands and results of every operation went through it.
+      interconnect: Time of the links, all of them used at once and without latency.
     """
 
     compute: float
@@ -34,29 +34,29 @@ class Roofline(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The step: what it waits for longest, all else hidden behind it."""
+        """Time of a step: that of the slowest resource, with everything else hidden behind it."""
         return max(self)
 
     @property
     def limit(self) -> str:
-        """What it waits for."""
+        """Name of the slowest resource."""
         return max(zip(self, self._fields, strict=True))[1]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One experiment on one topology.
+    """Plan for training one experiment on one topology.
 
     Attributes:
-      topology: its name.
-      hardware: of a chip.
-      chips: how many.
-      batch_size: images a step, over all chips.
-      footprint: of a chip.
-      state: bytes on a chip of what goes into a step, by name; part of the footprint's arguments.
-      roofline: None if the step does not fit.
-      steps: of the whole schedule; None where the number of training images is not known.
-      search: for the largest batch; None if it was not looked for.
+      topology: Name of the topology.
+      hardware: Specifications of a chip.
+      chips: Number of chips.
+      batch_size: Images in a step, over all chips.
+      footprint: Resources that a step takes on one chip.
+      state: Bytes of the inputs of a step on one chip, by name. They are part of the arguments of `footprint`.
+      roofline: Time of a step by resource; None if the step does not fit.
+      steps: Number of steps of the whole schedule; None if the number of training images is unknown.
+      search: Result of the search for the largest batch; None if it was not searched for.
     """
 
     topology: str
@@ -71,48 +71,53 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler could place the step, and in the share of memory that JAX reserves."""
+        """True if the step fits in the share of the memory that JAX reserves."""
         return fits(self.footprint, self.hardware)
 
     @property
     def contents(self) -> dict[str, int]:
-        """What fills the memory of a chip, bytes by name; of a step that does not fit, only what goes into it."""
-        found, state = self.footprint, self.state
+        """Contents of the memory of a chip, bytes by name. For a step that does not fit, only its inputs are known."""
+        footprint, state = self.footprint, self.state
         return {
             **state,
-            "padding": max(found.arguments - sum(state.values()), 0),
-            "temporaries": found.temporaries,
-            "outputs": found.outputs - found.aliased,
-            "program": found.code,
+            "padding": max(footprint.arguments - sum(state.values()), 0),
+            "temporaries": footprint.temporaries,
+            "outputs": footprint.outputs - footprint.aliased,
+            "program": footprint.code,
         }
 
     def chip_hours(self, efficiency: float = 1.0) -> float | None:
-        """All chips for all steps, without evaluation and waiting for data.
+        """Return the chip-hours of all steps, without evaluation and without waiting for data.
+
+        The result is None if the number of steps is unknown or the step does not fit.
 
         Args:
-          efficiency: share of the roofline that is reached.
+          efficiency: Share of the roofline that is reached.
         """
         if self.steps is None or self.roofline is None:
             return None
         return self.chips * self.steps * self.roofline.seconds / efficiency / 3600
 
     def json(self) -> dict[str, Any]:
-        """Values that JSON can hold. Per chip where the name says so, over all chips otherwise; bytes and seconds."""
-        found, works = self.footprint, self.roofline is not None
-        sent = sum(kind.bytes for kind in (found.collectives or {}).values())
+        """Return plain values for `json.dumps`, in bytes and seconds.
+
+        Values are for one chip if the name says so, and for all chips otherwise.
+        """
+        footprint, works = self.footprint, self.roofline is not None
+        sent = sum(kind.bytes for kind in (footprint.collectives or {}).values())
         return {
             "fits": self.fits,
             "hbm_bytes_per_chip": self.hardware.memory,
-            "peak_bytes_per_chip": found.peak,
-            "flops_per_step": found.flops * self.chips if works else None,
+            "peak_bytes_per_chip": footprint.peak,
+            "flops_per_step": footprint.flops * self.chips if works else None,
             "collective_bytes_per_step": sent * self.chips if works else None,
             "largest_batch": None if self.search is None else self.search.largest,
             "batch_too_large": None if self.search is None else self.search.too_large,
             "batch_size": self.batch_size,
             "chips": self.chips,
             "bytes_per_chip": self.contents,
-            "accessed_bytes_per_chip": found.accessed if works else None,
-            "collectives_per_chip": {name: kind._asdict() for name, kind in (found.collectives or {}).items()},
+            "accessed_bytes_per_chip": footprint.accessed if works else None,
+            "collectives_per_chip": {name: kind._asdict() for name, kind in (footprint.collectives or {}).items()},
             "roofline_seconds": None if self.roofline is None else {**self.roofline._asdict()},
             "step_seconds": None if self.roofline is None else self.roofline.seconds,
             "limited_by": None if self.roofline is None else self.roofline.limit,
@@ -135,22 +140,26 @@ def plan_training(
     detector_of: DetectorOf = detector_with,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Compile the training step of an experiment for a topology, none of which has to be here.
+    """Compile the training step of an experiment for a topology, and return what it needs.
+
+    No accelerator has to be attached.
 
     Args:
-      experiment: its data set is not opened.
-      topology: from `parse_topology`.
-      classes: number of classes.
-      images: number of training images, for the length of the schedule.
-      compiles: how often to compile for the largest batch, beside the batch of the config; 0 does not look for it.
-      quick: compile for TPUs with the least effort, about three times as fast; memory and bytes come out otherwise.
-      cache: folder of the compiler's answers; None asks it every time.
-      mesh: other devices to compile for, judged by the topology's hardware.
-      detector_of: makes the detector.
-      tell: is told what is being compiled.
+      experiment: Experiment to be planned. Its data set is not opened.
+      topology: Topology from `parse_topology`.
+      classes: Number of classes.
+      images: Number of training images, for the length of the schedule.
+      compiles: Number of compilations to search for the largest batch, beside the batch of the config. 0 skips the
+        search.
+      quick: Compile for TPUs with the least effort, about three times as fast. Memory and bytes then differ from those
+        of the program that training compiles.
+      cache: Folder of compiler results from earlier calls; None compiles every time.
+      mesh: Other devices to compile for. The result is still judged by the hardware of `topology`.
+      detector_of: Function that builds the detector.
+      tell: Function that receives a message before each compilation.
 
     Raises:
-      ValueError: no such layout, its compiler is not installed, or it cannot split the batch or the images.
+      ValueError: The layout does not exist, its compiler is not installed, or it cannot split the batch or the images.
     """
     if mesh is None:
         mesh = device_mesh(topology_devices(topology), experiment.parallel.spatial)
@@ -163,63 +172,68 @@ def plan_training(
         tell(f"{topology.name}: compiling for a batch of {size}")
         sized = replace(experiment, loader=replace(experiment.loader, batch_size=size))
         lowered, state[size] = program_of(sized, mesh, classes, detector_of)
-        found = measure(lowered, devices, cache, hardware.compiler_options(quick=quick))
-        return repeated(replace(found, fits=fits(found, hardware)), experiment.accumulate)
+        compiled = measure(lowered, devices, cache, hardware.compiler_options(quick=quick))
+        return repeated(replace(compiled, fits=fits(compiled, hardware)), experiment.accumulate)
 
-    found = footprint_of(batch)
-    if found.fits and not found.flops:
+    footprint = footprint_of(batch)
+    if footprint.fits and not footprint.flops:
         flops = experiment.accumulate * count_flops(experiment, classes, detector_of)
-        found = replace(found, flops=flops / mesh.size)
+        footprint = replace(footprint, flops=flops / mesh.size)
     search = None
     if compiles:
         limit = round(_OFFERED * hardware.memory * hardware.usable)
         unit = mesh.shape[DATA] * experiment.accumulate
-        search = largest_batch(footprint_of, {batch: found}, unit, limit, compiles)
+        search = largest_batch(footprint_of, {batch: footprint}, unit, limit, compiles)
     return Plan(
         topology=topology.name,
         hardware=hardware,
         chips=mesh.size,
         batch_size=batch,
-        footprint=found,
+        footprint=footprint,
         state=state[batch],
-        roofline=roofline_of(found, hardware, mesh.size, experiment.network.dtype) if found.fits else None,
+        roofline=roofline_of(footprint, hardware, mesh.size, experiment.network.dtype) if footprint.fits else None,
         steps=None if images is None else experiment.epochs * max(1, images // batch),
         search=search,
     )
 
 
-def fits(found: Footprint, hardware: Hardware) -> bool:
-    """Whether the compiler could place a program, and in the share of memory that JAX reserves."""
-    return found.fits and found.peak is not None and found.peak <= hardware.memory * hardware.usable
+def fits(footprint: Footprint, hardware: Hardware) -> bool:
+    """Return True if the compiler could place a program, within the share of the memory that JAX reserves."""
+    return footprint.fits and footprint.peak is not None and footprint.peak <= hardware.memory * hardware.usable
 
 
-def repeated(found: Footprint, parts: int) -> Footprint:
-    """The footprint of a step that computes its batch in parts: counts are of one part, and of what is done once.
+def repeated(footprint: Footprint, parts: int) -> Footprint:
+    """Return the footprint of a step that computes its batch in several parts, one after the other.
 
-    What is done once, the optimizer's update, is counted too often here: it is little beside a network's gradient.
+    The compiler counts the loop over the parts once, so its counts are multiplied by the number of parts. The update
+    of the optimizer, which runs once, is then counted too often. It is small compared with the gradient.
 
     Args:
-      found: as the compiler counts, which takes a loop for one round.
-      parts: rounds.
+      footprint: Footprint as the compiler counts it.
+      parts: Number of parts.
     """
     if parts == 1:
-        return found
+        return footprint
     sent = {
         name: Collective(parts * kind.operations, parts * kind.bytes)
-        for name, kind in (found.collectives or {}).items()
+        for name, kind in (footprint.collectives or {}).items()
     }
-    return replace(found, flops=parts * found.flops, accessed=parts * found.accessed, collectives=sent)
+    return replace(footprint, flops=parts * footprint.flops, accessed=parts * footprint.accessed, collectives=sent)
 
 
-def roofline_of(found: Footprint, hardware: Hardware, chips: int, dtype: str) -> Roofline:
-    """Time by resource, each at its peak; Williams et al., CACM 2009, with the links as a third roof.
+def roofline_of(footprint: Footprint, hardware: Hardware, chips: int, dtype: str) -> Roofline:
+    """Return the time of a step by resource, each at its peak rate.
 
     Args:
-      found: what a chip has to do.
-      hardware: what it can do.
-      chips: how many there are.
-      dtype: of the computation, `float32` or `bfloat16`.
+      footprint: Work of a step on one chip.
+      hardware: Specifications of the chip.
+      chips: Number of chips.
+      dtype: Type of the computation, `float32` or `bfloat16`.
+
+    References:
+      Williams et al., Roofline: An Insightful Visual Performance Model for Multicore Architectures, CACM 2009; here
+      with the links as a third roof.
     """
     peak = hardware.bfloat16 if dtype == "bfloat16" else hardware.float32
-    sent = traffic(found.collectives or {}, chips)
-    return Roofline(found.flops / peak, found.accessed / hardware.bandwidth, sent / hardware.interconnect)
+    sent = traffic(footprint.collectives or {}, chips)
+    return Roofline(footprint.flops / peak, footprint.accessed / hardware.bandwidth, sent / hardware.interconnect)

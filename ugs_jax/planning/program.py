@@ -1,4 +1,4 @@
-"""The trainer's step compiled for devices that need not be there, and what the compiler says of it."""
+"""The training step compiled for devices that need not be attached, and the resources that the compiler reports."""
 
 import hashlib
 import json
@@ -34,19 +34,20 @@ DetectorOf = Callable[[Experiment, AnchorSizes, int], Detector]
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a compiled step takes of one device.
+    """Resources that a compiled step takes on one device.
 
     Attributes:
-      fits: whether the compiler could place it in the device's memory.
-      peak: bytes of memory that all of it takes; of a program that does not fit, what it needs, if the compiler says.
-      arguments: bytes of the state and the batch.
-      outputs: bytes of the new state and the metrics.
-      aliased: bytes of outputs that take the place of arguments.
-      temporaries: bytes of everything between: activations, gradients, buffers of communication.
-      code: bytes of the program.
-      flops: operations on numbers, a step; 0 where the compiler does not count them.
-      accessed: bytes that its operations read and write, a step.
-      collectives: communication, a step.
+      fits: True if the compiler could place the step in the memory of the device.
+      peak: Total memory, bytes. For a program that does not fit: the memory it needs, or None if the compiler does not
+        report it.
+      arguments: Size of the state and the batch, bytes.
+      outputs: Size of the new state and the metrics, bytes.
+      aliased: Size of the outputs that reuse the memory of arguments, bytes.
+      temporaries: Size of everything in between, bytes: activations, gradients, communication buffers.
+      code: Size of the program, bytes.
+      flops: Floating-point operations of a step; 0 if the compiler does not count them.
+      accessed: Bytes that the operations of a step read and write.
+      collectives: Communication of a step, by kind.
     """
 
     fits: bool
@@ -64,14 +65,14 @@ class Footprint:
 def program_of(
     experiment: Experiment, mesh: Mesh, classes: int, detector_of: DetectorOf = detector_with
 ) -> tuple[jax.stages.Lowered, dict[str, int]]:
-    """The training step for a mesh, not compiled yet, and the bytes on one device of what goes into it, by name.
+    """Return the lowered training step for a mesh, and the bytes of its inputs on one device by name.
 
     Args:
-      experiment: its data are not opened. Anchors and grids that would be fitted to them are numbers in the program,
-        so that others do in their place.
-      mesh: from `device_mesh`; its devices need not be there.
-      classes: number of classes.
-      detector_of: makes the detector.
+      experiment: Experiment to be planned. Its data set is not opened. Anchors and grids that would be fitted to the
+        data are constants of the program, so any values give the same footprint.
+      mesh: Mesh from `device_mesh`. Its devices need not be attached.
+      classes: Number of classes.
+      detector_of: Function that builds the detector.
     """
     network, localization = experiment.network, experiment.localization
     anchors = network.anchors or published_anchors(network.kind, network.p2)
@@ -85,14 +86,14 @@ def program_of(
 
 
 def count_flops(experiment: Experiment, classes: int, detector_of: DetectorOf = detector_with) -> float:
-    """Operations on numbers of a whole step before any compiler has simplified it; arguments as in `program_of`."""
+    """Return the floating-point operations of a whole step before compilation. Arguments are those of `program_of`."""
     lowered, _ = program_of(experiment, device_mesh(jax.devices("cpu")[:1]), classes, detector_of)
     cost: Any = lowered.cost_analysis()
     return cost["flops"]
 
 
 def batch_shapes(options: LoaderOptions) -> Batch:
-    """Shapes and types of a batch of the loader."""
+    """Return shapes and types of a batch of the loader."""
     row = padding_row(options.image_size, options.capacity).batch
     arrays: Any = (jax.ShapeDtypeStruct((options.batch_size, *array.shape), array.dtype) for array in row)
     return Batch(*arrays)
@@ -104,31 +105,32 @@ def measure(
     cache: Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Footprint:
-    """Compile a step and read what it takes; a step that is too large is an answer, not an error.
+    """Compile a step and return its footprint. A step that does not fit gives a footprint too, not an error.
 
     Args:
-      lowered: from `program_of`.
-      devices: what it is for, with `cache`: programs for unlike devices can have the same text.
-      cache: folder of answers to the same question; None asks the compiler every time.
-      options: of the compiler.
+      lowered: Lowered step from `program_of`.
+      devices: Name of the devices. It is part of the cache key, because programs for different devices can have the
+        same text.
+      cache: Folder of earlier results; None compiles every time.
+      options: Compiler options.
     """
     file = None if cache is None else cache / f"{_key(lowered, devices, options)}.json"
-    known = None if file is None else _recalled(file)
+    known = None if file is None else _read_cached(file)
     if known is not None:
         return known
     try:
-        found = read_footprint(lowered.compile(dict(options or {})))
+        footprint = read_footprint(lowered.compile(dict(options or {})))
     except jax.errors.JaxRuntimeError as error:
-        found = read_refusal(error)
+        footprint = read_refusal(error)
     if file is not None:
-        write_atomically(file, json.dumps(asdict(found)).encode())
-    return found
+        write_atomically(file, json.dumps(asdict(footprint)).encode())
+    return footprint
 
 
 def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
-    """What a compiled program takes of one device."""
+    """Return the footprint of a compiled program on one device."""
     memory: Any = compiled.memory_analysis()
-    cost: Any = compiled.cost_analysis() or {}  # None for GPUs that are not here
+    cost: Any = compiled.cost_analysis() or {}  # None for GPUs that are not attached
     text = compiled.as_text() or ""
     arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
     aliased, temporaries = memory.alias_size_in_bytes, memory.temp_size_in_bytes
@@ -147,16 +149,16 @@ def read_footprint(compiled: jax.stages.Compiled) -> Footprint:
     )
 
 
-# Two forms: "Used 20.1G of 15.75G hbm", "total memory required for HLO temporaries (135.14G) exceeds available HBM".
+# Messages: "Used 20.1G of 15.75G hbm", "total memory required for HLO temporaries (135.14G) exceeds available HBM".
 _TOO_LARGE = re.compile(r"[Rr]an out of memory (?:in memory space hbm|on HBM)")
 _SIZE = re.compile(r"(?:[Uu]sed |HLO \w+ \()([\d.]+)([KMGT]?)")
 
 
 def read_refusal(error: jax.errors.JaxRuntimeError) -> Footprint:
-    """The footprint of a program that the compiler found too large for the memory.
+    """Return the footprint of a program that the compiler refused because it does not fit in memory.
 
     Raises:
-      JaxRuntimeError: it was refused for another reason.
+      JaxRuntimeError: The compiler refused it for another reason.
     """
     if not _TOO_LARGE.search(str(error)):
         raise error
@@ -165,21 +167,21 @@ def read_refusal(error: jax.errors.JaxRuntimeError) -> Footprint:
 
 
 def _key(lowered: jax.stages.Lowered, devices: str, options: Mapping[str, Any] | None) -> str:
-    """Says which program, for which devices, by which compiler and how."""
+    """Return a hash of the program, its devices, the compiler versions and the compiler options."""
     versions = [jax.__version__, *(version(name) for name in _COMPILERS if find_spec(name.replace("-", "_")))]
     return hashlib.sha256("\n".join([devices, repr(options or ""), *versions, lowered.as_text()]).encode()).hexdigest()[
         :32
     ]
 
 
-def _recalled(file: Path) -> Footprint | None:
-    """What was kept; None if there is nothing, or something that another version or a full disk has left."""
+def _read_cached(file: Path) -> Footprint | None:
+    """Read a footprint; None if the file is missing, damaged, or written by another version."""
     try:
-        found = Footprint(**json.loads(file.read_text()))
-        sent = found.collectives and {kind: Collective(*pair) for kind, pair in found.collectives.items()}
+        footprint = Footprint(**json.loads(file.read_text()))
+        sent = footprint.collectives and {kind: Collective(*pair) for kind, pair in footprint.collectives.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return replace(found, collectives=sent)
+    return replace(footprint, collectives=sent)
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What runs say about themselves and each other, in Markdown and JSON."""
+"""Reports of training runs: Markdown tables, plots, pictures of detections, and JSON."""
 
 from ugs_jax.report.ablation import Ablation, StepCost, ablate, ablation_table
 from ugs_jax.report.comparison import (

@@ -1,4 +1,4 @@
-"""The table of an ablation: scores, how unequally and how steeply the objective pulls, what a step costs."""
+"""Table of an ablation: scores, gradient variance, curvature, and cost of a training step."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,17 @@ from ugs_jax.report.comparison import COLUMNS, Comparison, Estimate, compare, es
 from ugs_jax.report.run_log import Run, read_groups
 
 UNDER_32 = ("very_tiny", "tiny", "small")
-"""Sizes, as the log of training names them, of boxes under 32 px in the network's input."""
+"""Names in the training log of the size classes of boxes under 32 px in the network's input."""
 
 
 class StepCost(NamedTuple):
-    """What a step costs over a step of a baseline.
+    """Cost of a training step, relative to a step of the baseline.
 
     Attributes:
-      seconds: median.
-      time_ratio: of medians.
-      time_interval: its 95 % interval.
-      memory_ratio: of what the compiled programs take of a device.
+      seconds: Median time of a step.
+      time_ratio: Median time over the median time of the baseline.
+      time_interval: 95 % interval of `time_ratio`.
+      memory_ratio: Device memory of the compiled program over that of the baseline.
     """
 
     seconds: float
@@ -29,13 +29,14 @@ class StepCost(NamedTuple):
 
 
 class Ablation(NamedTuple):
-    """What an ablation found, by method.
+    """Results of an ablation, by method.
 
     Attributes:
-      comparison: scores.
-      gradient_variance: of positives under 32 px: variance of the gradient's norm over its squared mean.
-      curvature: of the same: root mean square of the Hessian's norm, by the raw outputs of a box.
-      costs: of a step, where they were measured.
+      comparison: Scores of the methods.
+      gradient_variance: Variance of the gradient's norm over its squared mean, for positives under 32 px.
+      curvature: Root mean square of the norm of the Hessian with respect to the raw outputs of a box, for positives
+        under 32 px.
+      costs: Cost of a step. Methods that were not measured are missing.
     """
 
     comparison: Comparison
@@ -44,7 +45,7 @@ class Ablation(NamedTuple):
     costs: dict[str, StepCost]
 
     def json(self) -> dict[str, Any]:
-        """Everything as plain values for `json.dumps`."""
+        """Return all results as plain values for `json.dumps`."""
         plain = lambda values: {  # noqa: E731
             name: None if value is None else {"mean": value.mean, "spread": value.spread}
             for name, value in values.items()
@@ -58,14 +59,14 @@ class Ablation(NamedTuple):
 
 
 def ablate(groups: Mapping[str, Sequence[Path]], costs: Mapping[str, StepCost] | None = None) -> Ablation:
-    """Reads the runs of an ablation.
+    """Summarise the runs of an ablation.
 
     Args:
-      groups: run folders by method, the baseline first.
-      costs: of steps, by method.
+      groups: Run folders by method, the baseline first.
+      costs: Cost of a step, by method.
 
     Raises:
-      RunError: for runs that cannot be read or fairly compared.
+      RunError: Runs cannot be read, or cannot be compared fairly.
     """
     runs = read_groups(groups)
     of = lambda measure: {  # noqa: E731
@@ -76,10 +77,15 @@ def ablate(groups: Mapping[str, Sequence[Path]], costs: Mapping[str, StepCost] |
 
 
 def under_32(run: Run, measure: str) -> float | None:
-    """A measure of `training.sharpness` for boxes under 32 px, or None where the log has none.
+    """Return a measure of `training.sharpness` for boxes under 32 px, or None if it was not logged.
 
-    The mean over the sizes that a row has, then the median over the second half of those rows: in the first,
-    methods differ in what they have learned, and not only in how they pull.
+    Each logged row gives the mean over its size classes. The result is the median over the second half of these rows.
+    The first half is left out because the methods then still differ in what they have learned, not only in their
+    gradients.
+
+    Args:
+      run: Run with its log.
+      measure: Name of the measure, such as `curvature`.
     """
     rows = [
         [row[key] for size in UNDER_32 if row.get(key := f"{measure}_{size}") is not None] for row in run.metrics.train
@@ -88,23 +94,23 @@ def under_32(run: Run, measure: str) -> float | None:
     return statistics.median(means[len(means) // 2 :]) if means else None
 
 
-def ablation_table(found: Ablation) -> str:
-    """The ablation as a Markdown table with the definitions of its columns below."""
-    methods = found.comparison.methods
+def ablation_table(ablation: Ablation) -> str:
+    """Return the ablation as a Markdown table, followed by the definitions of its columns."""
+    methods = ablation.comparison.methods
     present = [key for key in COLUMNS if any(key in method.scores for method in methods)]
     header = ["method", "seeds", *(COLUMNS[key] for key in present), "gradient variance", "curvature"]
-    header += ["step time", "memory"] if found.costs else []
+    header += ["step time", "memory"] if ablation.costs else []
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     for method in methods:
         cells = [method.name.replace("|", "\\|"), str(len(method.seeds))]
         cells += [method.scores[key].text(100) if key in method.scores else "–" for key in present]
-        for values in (found.gradient_variance, found.curvature):
+        for values in (ablation.gradient_variance, ablation.curvature):
             value = values[method.name]
             cells.append("–" if value is None else value.text(digits=2))
-        if found.costs:
-            cells += _cost_cells(found.costs.get(method.name))
+        if ablation.costs:
+            cells += _cost_cells(ablation.costs.get(method.name))
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", _definitions(found)]) + "\n"
+    return "\n".join([*lines, "", _definitions(ablation)]) + "\n"
 
 
 def _cost_cells(cost: StepCost | None) -> list[str]:
@@ -115,20 +121,20 @@ def _cost_cells(cost: StepCost | None) -> list[str]:
     return [f"{cost.time_ratio:.2f}{interval}", f"{cost.memory_ratio:.2f}"]
 
 
-def _definitions(found: Ablation) -> str:
-    baseline = found.comparison.methods[0].name
+def _definitions(ablation: Ablation) -> str:
+    baseline = ablation.comparison.methods[0].name
     text = (
-        "AP in %, each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
-        "seeds. Gradient variance and curvature are of the localization loss of positives under 32 px (in the "
-        "network's input), over the second half of training: variance of the gradient's norm over its squared mean, "
-        "which no factor on the loss changes, and root mean square of the norm of its Hessian by the raw outputs of a "
-        "box, which a factor on the loss changes as much as the loss."
+        "AP in %, for each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
+        "seeds. Gradient variance and curvature describe the localization loss of positives under 32 px (in the "
+        "network's input) in the second half of training. Gradient variance is the variance of the gradient's norm "
+        "over its squared mean; a factor on the loss does not change it. Curvature is the root mean square of the norm "
+        "of the Hessian with respect to the raw outputs of a box; a factor on the loss multiplies it."
     )
-    if found.costs:
-        seconds = found.costs[baseline].seconds if baseline in found.costs else None
+    if ablation.costs:
+        seconds = ablation.costs[baseline].seconds if baseline in ablation.costs else None
         itself = "" if seconds is None else f" ({1e3 * seconds:.3g} ms)"
         text += (
-            f" Step time is the median over that of {baseline}{itself}, timed in turns, with its 95 % interval; memory "
-            "what the compiled step takes, over the same."
+            f" Step time is the median time of a step over that of {baseline}{itself}, measured in turns, with a 95 % "
+            f"interval. Memory is the device memory of the compiled step over that of {baseline}."
         )
     return text

@@ -1,4 +1,4 @@
-"""Several methods side by side: mean, spread over seeds, and how early each reaches the baseline's best."""
+"""Comparison of methods: mean and spread over seeds, and the epoch at which each reaches the baseline's best AP."""
 
 import dataclasses
 import statistics
@@ -22,34 +22,45 @@ NEARLY = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over runs with its sample standard deviation; `spread` is None for a single run."""
+    """Mean over runs and its sample standard deviation.
+
+    Attributes:
+      mean: Mean over runs.
+      spread: Sample standard deviation; None for a single run.
+      count: Number of runs.
+    """
 
     mean: float
     spread: float | None
     count: int
 
     def text(self, scale: float = 1.0, digits: int = 1) -> str:
-        """As `31.2 ± 0.4`, or `31.2` for a single run."""
+        """Return text such as `31.2 ± 0.4`, or `31.2` for a single run.
+
+        Args:
+          scale: Factor on mean and spread.
+          digits: Digits after the point.
+        """
         mean = f"{self.mean * scale:.{digits}f}"
         return mean if self.spread is None else f"{mean} ± {self.spread * scale:.{digits}f}"
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodSummary:
-    """What the runs of one method scored.
+    """Scores of the runs of one method.
 
     Attributes:
-      name: the method.
-      baseline: the method it is compared with: the first whose images have the same size.
-      target: the baseline's best AP, mean over its seeds, in [0, 1].
-      seeds: one per run.
-      scores: by key, at each run's epoch of best AP, in [0, 1]; a key that no run has a value for is left out.
-      reached: runs whose AP reached the target.
-      epochs_to_target: over all runs; None where one never reached it, for a mean over the rest would flatter. For
-        the baseline, the epoch of each run's own best.
-      times_earlier: the baseline's epochs over this method's; None where either is unknown.
-      epochs_to_nearly: as `epochs_to_target`, to 95 % of the target and by one rule for all methods: less at the mercy
-        of a late, lucky evaluation of the baseline.
+      name: Name of the method.
+      baseline: Name of the method it is compared with: the first one with the same image size.
+      target: Best AP of the baseline, mean over its seeds, in [0, 1].
+      seeds: Seed of each run.
+      scores: Scores by key, at each run's epoch of best AP, in [0, 1]. Keys without a value in any run are left out.
+      reached: Number of runs whose AP reached the target.
+      epochs_to_target: Epochs until the target was reached, over all runs. None if a run never reached it, because a
+        mean over the other runs would flatter the method. For the baseline: the epoch of each run's own best AP.
+      times_earlier: The baseline's epochs over this method's epochs; None if one of them is unknown.
+      epochs_to_nearly: Epochs until 95 % of the target was reached, by the same rule for all methods, the baseline
+        included. It depends less on a late, lucky evaluation of the baseline than `epochs_to_target`.
     """
 
     name: str
@@ -65,23 +76,23 @@ class MethodSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Methods against the first of them, or where image sizes differ against the first of the same size.
+    """Methods compared with the baseline, which is the first method of each image size.
 
     Attributes:
-      methods: the baseline first.
-      epochs: the longest run of each method.
+      methods: Summaries of the methods, the baseline first.
+      epochs: Epochs of the longest run, by method.
     """
 
     methods: tuple[MethodSummary, ...]
     epochs: dict[str, float]
 
     def json(self) -> dict[str, object]:
-        """Everything as plain values for `json.dumps`."""
+        """Return the comparison as plain values for `json.dumps`."""
         return dataclasses.asdict(self)
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
-    """Mean and sample standard deviation; no spread for one value, None for no value."""
+    """Return mean and sample standard deviation. One value has no spread; without values the result is None."""
     values = list(values)
     if not values:
         return None
@@ -89,13 +100,13 @@ def estimate(values: Iterable[float]) -> Estimate | None:
 
 
 def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
-    """Summarises the runs of each method against the first method of its image size.
+    """Compare the runs of each method with the first method of its image size.
 
     Args:
-      runs: by method, the baseline first; from `read_groups`.
+      runs: Runs by method, the baseline first, from `read_groups`.
 
     Raises:
-      RunError: for a run that was never scored.
+      RunError: A run was never scored.
     """
     for members in runs.values():
         for run in members:
@@ -131,25 +142,31 @@ def compare(runs: Mapping[str, Sequence[Run]]) -> Comparison:
 
 
 def epochs_to_reach(run: Run, target: float, key: str = "ap") -> float | None:
-    """The epoch of the first evaluation with at least `target`, or None."""
+    """Return the epoch of the first evaluation with a score of at least `target`, or None.
+
+    Args:
+      run: Run with its evaluations.
+      target: Score to be reached, in [0, 1].
+      key: Name of the score.
+    """
     epochs, values = series(run.metrics.evaluations, key)
     return next((epoch for epoch, value in zip(epochs, values, strict=True) if value >= target), None)
 
 
 def comparison_table(groups: Mapping[str, Sequence[Path]]) -> str:
-    """A Markdown table of several methods, with seeds and spread.
+    """Return a Markdown table of several methods, with the number of seeds and the spread over them.
 
     Args:
-      groups: run folders by method, the baseline first.
+      groups: Run folders by method, the baseline first.
 
     Raises:
-      RunError: for runs that cannot be read or fairly compared.
+      RunError: Runs cannot be read, or cannot be compared fairly.
     """
     return table_of(compare(read_groups(groups)))
 
 
 def table_of(comparison: Comparison) -> str:
-    """The comparison as a Markdown table with the definitions of its columns below."""
+    """Return the comparison as a Markdown table, followed by the definitions of its columns."""
     present = [key for key in COLUMNS if any(key in method.scores for method in comparison.methods)]
     header = [
         "method",
@@ -173,30 +190,32 @@ def table_of(comparison: Comparison) -> str:
 
 
 def protocol_scores(runs: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, dict[str, Estimate]]:
-    """Means over the runs of each method.
+    """Return mean and spread of each score over the runs of each method.
 
     Args:
-      runs: the scores of each run by method, in [0, 1]; those of single classes (`ap/car`) are left out.
+      runs: Scores of each run by method, in [0, 1]. Scores of single classes (`ap/car`) are left out.
 
     Returns:
-      By method and score; a score that no run has is left out.
+      Estimates by method and score. Scores without a value in any run are left out.
     """
     methods = {}
     for name, members in runs.items():
         keys = dict.fromkeys(key for scores in members for key in scores if "/" not in key)
         known = {key: [scores[key] for scores in members if scores.get(key) is not None] for key in keys}
-        found = {key: estimate(float(value) for value in values if value is not None) for key, values in known.items()}
-        methods[name] = {key: value for key, value in found.items() if value is not None}
+        estimates = {
+            key: estimate(float(value) for value in values if value is not None) for key, values in known.items()
+        }
+        methods[name] = {key: value for key, value in estimates.items() if value is not None}
     return methods
 
 
 def protocol_table(methods: Mapping[str, Mapping[str, Estimate]], protocol: str, counted: str) -> str:
-    """A Markdown table of one protocol's scores, a column for each method.
+    """Return a Markdown table of the scores of one protocol, with a column for each method.
 
     Args:
-      methods: from `protocol_scores`.
-      protocol: its name.
-      counted: what the scores count.
+      methods: Scores from `protocol_scores`.
+      protocol: Name of the protocol.
+      counted: Sentence without a full stop that describes the scores; written below the table.
     """
     header = ["score, %", *(name.replace("|", "\\|") for name in methods)]
     lines = [f"## Best checkpoints by `{protocol}`", "", "| " + " | ".join(header) + " |"]
@@ -208,7 +227,7 @@ def protocol_table(methods: Mapping[str, Mapping[str, Estimate]], protocol: str,
 
 
 def _reaching(runs: Sequence[Run], target: float) -> list[float]:
-    """The epochs at which the runs reach the target, those that never do left out; 0 is nothing to reach."""
+    """Return the epochs at which runs reach the target. Runs that never do are left out; a target of 0 gives []."""
     if target <= 0:
         return []
     return [epoch for epoch in (epochs_to_reach(run, target) for run in runs) if epoch is not None]
@@ -231,11 +250,12 @@ def _definitions(comparison: Comparison) -> str:
     named = "; ".join(
         f"{method.name}, whose best AP is {method.target * 100:.1f} (mean over its seeds)" for method in baselines
     )
-    each = ", of each image size its own" if len(baselines) > 1 else ""
+    each = " of each image size" if len(baselines) > 1 else ""
     text = (
-        f"AP in %, each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
-        f"seeds, no spread for a single seed. Baseline{each}: {named}; its epochs are those of each seed's own best, "
-        "the other methods' those of the first evaluation that reaches the baseline's best."
+        f"AP in %, for each run at its epoch of best AP on the validation split; mean ± sample standard deviation over "
+        f"seeds, without spread for a single seed. Baseline{each}: {named}. Epochs of the baseline are the epochs of "
+        "best AP of its seeds. Epochs of the other methods are those of the first evaluation that reaches the "
+        "baseline's best AP."
     )
     if len({round(epochs, 2) for epochs in comparison.epochs.values()}) > 1:
         lengths = ", ".join(f"{name} {epochs:g}" for name, epochs in comparison.epochs.items())
@@ -244,7 +264,7 @@ def _definitions(comparison: Comparison) -> str:
 
 
 def _best(run: Run) -> Row:
-    """The best evaluation of a run that has one; `compare` has checked."""
+    """Return the best evaluation of a run. `compare` has checked that it exists."""
     return run.best or {}
 
 

@@ -1,4 +1,4 @@
-"""Pictures of detections: thin lines outside tiny objects, and a legend instead of text over them."""
+"""Pictures of detections: thin lines around tiny objects, and a legend instead of text on the image."""
 
 import math
 import typing
@@ -20,7 +20,17 @@ _INK = (31, 35, 40)
 
 
 class SheetRow(typing.NamedTuple):
-    """One image of a contact sheet: its objects, its ignore regions and what was found; boxes xyxy px of `image`."""
+    """One image of a contact sheet, with its objects and detections. Boxes are xyxy in px of `image`.
+
+    Attributes:
+      image: RGB image.
+      truth_boxes: Boxes of the objects.
+      truth_labels: Class indices of the objects.
+      ignore: Ignore regions.
+      boxes: Boxes of the detections.
+      labels: Class indices of the detections.
+      scores: Scores of the detections, in [0, 1].
+    """
 
     image: UInt8[np.ndarray, "height width 3"]
     truth_boxes: Float[np.ndarray, "objects 4"]
@@ -39,18 +49,18 @@ def draw_detections(
     classes: Sequence[str],
     threshold: float = 0.25,
 ) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
-    """Draws the detections that score at least `threshold` and a legend with the number of each class.
+    """Draw detections on an image, above a legend with the number of detections of each class.
 
     Args:
-      image: RGB.
-      boxes: xyxy, px of `image`.
-      labels: indices into `classes`.
-      scores: in [0, 1].
-      classes: names for the legend.
-      threshold: detections below are left out.
+      image: RGB image.
+      boxes: Boxes, xyxy in px of `image`.
+      labels: Class indices into `classes`.
+      scores: Scores in [0, 1].
+      classes: Class names for the legend.
+      threshold: Least score of a detection that is drawn.
 
     Returns:
-      RGB; images with a long side under 1280 px are enlarged by a whole factor, the legend lies below.
+      RGB picture with the legend at the bottom. Images with a long side under 1280 px are enlarged by a whole factor.
     """
     kept = scores >= threshold
     scale = max(1, math.ceil(_SHORTEST_LONG_SIDE / max(image.shape[:2])))
@@ -65,22 +75,22 @@ def draw_detections(
 def draw_contact_sheet(
     rows: Sequence[SheetRow], classes: Sequence[str], threshold: float = 0.25, panel_width: int = 800
 ) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
-    """Draws ground truth beside detections, one image a row, under a common legend.
+    """Draw ground truth beside detections, one image in each row, with a common legend.
 
     Args:
-      rows: images with their objects and detections.
-      classes: names for the legend.
-      threshold: detections that score below are left out.
-      panel_width: px of each of the two columns.
+      rows: Images with their objects and detections.
+      classes: Class names for the legend.
+      threshold: Least score of a detection that is drawn.
+      panel_width: Width of each of the two columns, px.
 
     Returns:
-      RGB; ignore regions are crossed out in grey.
+      RGB picture. Ignore regions are crossed out in grey.
 
     Raises:
-      ValueError: without rows.
+      ValueError: `rows` is empty.
     """
     if not rows:
-        raise ValueError("contact sheet: expected at least one image, got none; give it some of the validation split")
+        raise ValueError("contact sheet: expected at least one image, got none; pass images of the validation split")
     gap = 8
     strips = [_titles(panel_width, gap, ("ground truth", f"detections with score ≥ {threshold:g}"))]
     present: set[int] = set()
@@ -97,7 +107,7 @@ def draw_contact_sheet(
 
 
 def _panel(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
-    """One image at the panel's width, its boxes drawn after resizing so that lines stay crisp."""
+    """Return one image at the panel's width. Boxes are drawn after resizing, so that lines stay crisp."""
     scale = width / image.shape[1]
     canvas = _enlarge(image, (width, max(1, round(image.shape[0] * scale))))
     _cross_out(canvas, ignore * scale)
@@ -113,7 +123,7 @@ def _enlarge(image: np.ndarray, size: tuple[int, int]) -> "Image":
 
 
 def _outline(canvas: "Image", boxes: np.ndarray, colors: Sequence[tuple[int, int, int]], width: int) -> None:
-    """Draws lines just outside the boxes, so that an object a few px wide is not painted over."""
+    """Draw lines just outside the boxes, so that an object a few px wide is not painted over."""
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(canvas)
@@ -134,7 +144,7 @@ def _cross_out(canvas: "Image", regions: np.ndarray) -> None:
 
 
 def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], title: str) -> "Image":
-    """Swatches with names, wrapped to `width`, after a title."""
+    """Return a strip with a title, then swatches with names, wrapped to `width`."""
     from PIL import Image, ImageDraw
 
     font, line, swatch = _font(18), 30, 16
@@ -167,7 +177,7 @@ def _titles(panel_width: int, gap: int, titles: tuple[str, str]) -> "Image":
 
 
 def _font(size: int) -> "FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib and has letters of most scripts."""
+    """Return the font DejaVu Sans. It comes with matplotlib and covers most scripts."""
     import matplotlib
     from PIL import ImageFont
 

@@ -1,4 +1,4 @@
-"""Detections on disk: one JSON file and a picture for each image."""
+"""Detections on disk: one JSON file, and a picture for each image."""
 
 import io
 import json
@@ -14,16 +14,17 @@ from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detection
 
 
 class Prediction(typing.NamedTuple):
-    """What was found on one image.
+    """Detections on one image.
 
     Attributes:
-      file_name: where the image came from; only a name, nothing is read or written there.
-      image: RGB.
-      boxes: xyxy, px of `image`.
-      labels: class indices from 0.
-      scores: in [0, 1].
-      uncertainty: of each box's position, in [0, 1], where the localization predicts one.
-      deviation: standard deviation of each side (x1, y1, x2, y2), px of `image`, where the localization predicts it.
+      file_name: Name of the image file. Nothing is read or written there.
+      image: RGB image.
+      boxes: Boxes, xyxy in px of `image`.
+      labels: Class indices, from 0.
+      scores: Scores in [0, 1].
+      uncertainty: Uncertainty of the position of each box, in [0, 1]; None if the localization predicts none.
+      deviation: Standard deviation of each side (x1, y1, x2, y2), px of `image`; None if the localization predicts
+        none.
     """
 
     file_name: str
@@ -38,20 +39,22 @@ class Prediction(typing.NamedTuple):
 def write_predictions(
     folder: Path, predictions: Iterable[Prediction], classes: Sequence[str], threshold: float = 0.25
 ) -> Path:
-    """Writes `predictions.json` with all detections and a picture of those that score at least `threshold`.
+    """Write `predictions.json` with all detections, and a picture of each image with its best detections.
 
     Args:
-      folder: made where there is none; files of the same name are replaced, each in one step.
-      predictions: taken one at a time, so that images need not all fit in memory.
-      classes: names of the labels.
-      threshold: for the pictures only.
+      folder: Output folder, created if it is missing. Files of the same name are replaced atomically.
+      predictions: Detections of the images. They are consumed one at a time, so that not all images must fit in
+        memory.
+      classes: Class names.
+      threshold: Least score of a detection that is drawn in a picture. The JSON file holds all detections.
 
     Returns:
-      The JSON file: a list with `file`, `picture`, `width`, `height` and `detections` (`class`, `score`, `bbox`
-      [x0, y0, x1, y1] px, `uncertainty` and `deviation` where there are), best score first.
+      Path of the JSON file. It holds a list with `file`, `picture`, `width`, `height` and `detections` of each image,
+      best score first. A detection has `class`, `score`, `bbox` [x0, y0, x1, y1] in px, and `uncertainty` and
+      `deviation` if they were predicted.
 
     Raises:
-      ValueError: for a label that names no class, or boxes and scores that are not finite.
+      ValueError: A label is not the index of a class, or boxes or scores are not finite.
     """
     taken: set[str] = {"predictions"}
     entries = []
@@ -69,26 +72,26 @@ def write_predictions(
 
 
 def write_contact_sheet(path: Path, rows: Sequence[SheetRow], classes: Sequence[str], threshold: float = 0.25) -> Path:
-    """Writes a picture with ground truth beside detections for several images.
+    """Write a picture with ground truth beside detections for several images.
 
     Args:
-      path: a PNG file, replaced in one step.
-      rows: images with their objects and detections.
-      classes: names of the labels.
-      threshold: detections that score below are left out.
+      path: PNG file, replaced atomically.
+      rows: Images with their objects and detections.
+      classes: Class names.
+      threshold: Least score of a detection that is drawn.
 
     Returns:
       `path`.
 
     Raises:
-      ValueError: without rows.
+      ValueError: `rows` is empty.
     """
     write_atomically(path, png_bytes(draw_contact_sheet(rows, classes, threshold)))
     return path
 
 
 def png_bytes(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """An RGB image as a PNG file."""
+    """Encode an RGB image as PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -125,7 +128,10 @@ def _entry(prediction: Prediction, classes: Sequence[str]) -> dict[str, typing.A
 
 
 def _unused_name(file_name: str, taken: set[str]) -> str:
-    """A file name without folders or odd characters, numbered where an earlier image has it; notes it in `taken`."""
+    """Return a unique file name without folders and special characters, and add it to `taken`.
+
+    A number is appended if an earlier image has the same name.
+    """
     stem = PurePosixPath(file_name.replace("\\", "/")).stem
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip(".")[:80] or "image"
     name, number = safe, 1

@@ -1,4 +1,4 @@
-"""Reading a run folder back: its configuration and its metrics."""
+"""Configuration and metrics of a run, read from its folder."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Row = dict[str, typing.Any]
-"""One line of metrics.jsonl: kind, step, epoch, and numbers by name."""
+"""One line of metrics.jsonl: kind, step, epoch, and metrics by name."""
 
 
 class RunError(ValueError):
@@ -18,7 +18,13 @@ class RunError(ValueError):
 
 
 class Metrics(typing.NamedTuple):
-    """The rows of `metrics.jsonl` and `timing.jsonl` by kind, in the order of their steps; of a step, the latest."""
+    """Rows of `metrics.jsonl` and `timing.jsonl` by kind, sorted by step.
+
+    Attributes:
+      train: Rows of training steps.
+      evaluations: Rows of evaluations.
+      timing: Rows of throughput.
+    """
 
     train: tuple[Row, ...]
     evaluations: tuple[Row, ...]
@@ -27,7 +33,13 @@ class Metrics(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder read into memory."""
+    """Configuration and metrics of a run.
+
+    Attributes:
+      folder: Run folder.
+      config: Contents of `config.json`.
+      metrics: Rows of the log.
+    """
 
     folder: Path
     config: Row
@@ -35,46 +47,46 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The method, as the configuration names it; runs of one name differ in their seeds."""
+        """Name of the method in the configuration. Runs of one name differ in their seeds."""
         return str(self.config["name"])
 
     @property
     def seed(self) -> int:
-        """The seed of initialisation and data order."""
+        """Seed of initialisation and data order."""
         return int(self.config["seed"])
 
     @property
     def image_size(self) -> str:
-        """Of the network's input, as `640 × 640`; empty where the configuration has none."""
+        """Size of the network's input, such as `640 × 640`; empty if the configuration has none."""
         return " × ".join(map(str, self.config.get("image_size") or ()))
 
     @functools.cached_property
     def best(self) -> Row | None:
-        """The evaluation with the highest AP, the earliest of equals; None before the first."""
+        """Evaluation with the highest AP, the earliest among equals; None before the first evaluation."""
         scored = [row for row in self.metrics.evaluations if row.get("ap") is not None]
         return max(scored, key=lambda row: row["ap"], default=None)
 
     @property
     def last(self) -> Row | None:
-        """The latest evaluation; None before the first."""
+        """Latest evaluation; None before the first one."""
         return self.metrics.evaluations[-1] if self.metrics.evaluations else None
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Reads `metrics.jsonl`, and `timing.jsonl` where there is one.
+    """Read `metrics.jsonl`, and `timing.jsonl` if it exists.
 
-    A resumed run logs again the steps since its checkpoint; of two rows of one kind and step the later counts. Rows
-    of other kinds than `train`, `eval` and `timing` are left out.
+    A resumed run logs the steps since its checkpoint a second time. Of two rows of the same kind and step, the later
+    one is kept. Rows of kinds other than `train`, `eval` and `timing` are left out.
 
     Args:
-      folder: a run folder.
+      folder: Run folder.
 
     Raises:
-      RunError: where the file is missing or a line is malformed; names file and line.
+      RunError: `metrics.jsonl` is missing, or a line is malformed. The message names file and line.
     """
     path, timing = Path(folder) / "metrics.jsonl", Path(folder) / "timing.jsonl"
     if not path.is_file():
-        raise RunError(f"{path}: expected a run's metrics, found no such file; give a folder that `ugs train` wrote")
+        raise RunError(f"{path}: expected the metrics of a run, found no such file; give a run folder of `ugs train`")
     rows: dict[tuple[str, int], Row] = {}
     for row in [*read_rows(path), *(read_rows(timing) if timing.is_file() else ())]:
         rows[row["kind"], row["step"]] = row
@@ -83,10 +95,10 @@ def read_metrics(folder: Path) -> Metrics:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a log, line by line; half a line at the end, which a run killed while writing leaves, is left out.
+    """Return the rows of a log. An incomplete last line, left by a run that was killed while writing, is ignored.
 
     Raises:
-      RunError: where a line is malformed; names file and line.
+      RunError: A line is malformed. The message names file and line.
     """
     *lines, rest = path.read_text(encoding="utf-8").split("\n")
     rows = [_parse_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
@@ -97,34 +109,36 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads `config.json` and `metrics.jsonl` of a run folder.
+    """Read `config.json` and `metrics.jsonl` of a run folder.
 
     Args:
-      folder: what `ugs train` wrote.
+      folder: Run folder of `ugs train`.
 
     Raises:
-      RunError: where a file is missing or malformed, or the configuration has no `name` or `seed`.
+      RunError: A file is missing or malformed, or the configuration has no `name` or `seed`.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise RunError(f"{path}: expected a run's configuration, found no such file; give a folder of `ugs train`")
+        raise RunError(
+            f"{path}: expected the configuration of a run, found no such file; give a run folder of `ugs train`"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RunError(f"{path}:{error.lineno}: expected JSON, got {error.msg}; restore the file") from error
     if not isinstance(config, dict) or not isinstance(config.get("name"), str) or type(config.get("seed")) is not int:
-        raise RunError(f'{path}: expected an object with a text "name" and a whole "seed"; add what is missing')
+        raise RunError(f'{path}: expected an object with a string "name" and an integer "seed"; add what is missing')
     return Run(Path(folder), config, read_metrics(folder))
 
 
 def group_by_name(folders: Iterable[Path]) -> dict[str, list[Path]]:
-    """Groups run folders by the name in their configuration, in the order given: the first is the baseline.
+    """Group run folders by the name in their configuration, in the order given. The first group is the baseline.
 
     Args:
-      folders: run folders, several seeds of a method among them.
+      folders: Run folders. Several of them may be seeds of one method.
 
     Raises:
-      RunError: for a folder that cannot be read.
+      RunError: A folder cannot be read.
     """
     groups: dict[str, list[Path]] = {}
     for folder in folders:
@@ -133,13 +147,14 @@ def group_by_name(folders: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def read_groups(groups: Mapping[str, Sequence[Path]]) -> dict[str, list[Run]]:
-    """Reads the runs of each method, and refuses those that no table could fairly hold together.
+    """Read the runs of each method, and check that one table can compare them fairly.
 
     Args:
-      groups: run folders by method.
+      groups: Run folders by method.
 
     Raises:
-      RunError: without runs, for two runs of one method and seed, for different data sets, or image sizes of a method.
+      RunError: A method has no runs, or two runs with the same seed, or runs of different image sizes; or the runs
+        have different data sets.
     """
     runs = {
         name: sorted((read_run(folder) for folder in folders), key=lambda r: r.seed) for name, folders in groups.items()
@@ -152,7 +167,7 @@ def read_groups(groups: Mapping[str, Sequence[Path]]) -> dict[str, list[Run]]:
             if first.seed == second.seed:
                 raise RunError(
                     f"{name}: expected a different seed for each run, got seed {first.seed} in {first.folder} and "
-                    f"{second.folder}; one run counted twice would make the spread look small, leave one out"
+                    f"{second.folder}; remove one of them: a run that is counted twice makes the spread too small"
                 )
     _expect_one("dataset", "all runs", everything)
     for name, members in runs.items():
@@ -168,29 +183,29 @@ def _expect_one(key: str, whose: str, runs: Sequence[Run]) -> None:
 
 
 def series(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of `key`, rows without a value left out."""
+    """Return epochs and values of `key`. Rows without a value are left out."""
     pairs = [(float(row["epoch"]), float(row[key])) for row in rows if row.get(key) is not None]
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 
 
-def _parse_row(line: str, place: str) -> Row:
+def _parse_row(line: str, location: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise RunError(
-            f"{place}: expected one JSON object, got {line[:60]!r} ({error.msg}); "
+            f"{location}: expected one JSON object, got {line[:60]!r} ({error.msg}); "
             "if the run was cut off while writing, delete this line"
         ) from error
     if not isinstance(row, dict):
-        raise RunError(f"{place}: expected a JSON object, got {line[:60]!r}; delete this line")
+        raise RunError(f"{location}: expected a JSON object, got {line[:60]!r}; delete this line")
     if row.get("kind") is None or not isinstance(row["kind"], str):
-        raise RunError(f'{place}: expected text for \'kind\', got {row.get("kind")!r}; write "train" or "eval"')
+        raise RunError(f'{location}: expected a string for \'kind\', got {row.get("kind")!r}; write "train" or "eval"')
     if type(row.get("step")) is not int or row["step"] < 0:
-        raise RunError(f"{place}: expected a whole number for 'step', got {row.get('step')!r}; delete this line")
+        raise RunError(f"{location}: expected an integer >= 0 for 'step', got {row.get('step')!r}; delete this line")
     for key, value in row.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if key != "kind" and not number and not (value is None and key != "epoch"):
-            raise RunError(f"{place}: expected a number for {key!r}, got {value!r}; metrics are flat, null if unknown")
+            raise RunError(f"{location}: expected a number for {key!r}, got {value!r}; write null if it is unknown")
     if "epoch" not in row:
-        raise RunError(f"{place}: expected a number for 'epoch', found none; delete this line")
+        raise RunError(f"{location}: expected a number for 'epoch', found none; delete this line")
     return typing.cast(Row, row)

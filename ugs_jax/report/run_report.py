@@ -1,4 +1,4 @@
-"""report.md: what a run was, what it scored and where its pictures are."""
+"""The report of a run, report.md: command, scores, pictures and configuration."""
 
 import json
 from pathlib import Path
@@ -24,19 +24,19 @@ _NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization")
 
 
 def write_report(run_folder: Path) -> Path:
-    """Writes `report.md` from what the run folder holds.
+    """Write `report.md` from the files of a run folder.
 
-    `config.json` may have a `command` and a `protocol` (the line of `Protocol.describe()`); the report says so where
-    they were not recorded. Pictures are linked where they exist.
+    The report shows `command` and `protocol` (the text of `Protocol.describe()`) of `config.json`, and says so if they
+    were not recorded. Pictures are linked if they exist.
 
     Args:
-      run_folder: what `ugs train` wrote.
+      run_folder: Run folder of `ugs train`.
 
     Returns:
-      The report's path.
+      Path of the report.
 
     Raises:
-      RunError: where configuration or metrics are missing or malformed; names file and line.
+      RunError: Configuration or metrics are missing or malformed. The message names file and line.
     """
     run = read_run(run_folder)
     sections = [
@@ -77,8 +77,8 @@ def _scores_section(run: Run) -> str:
         "|---|---:|---:|",
         *(f"| {_cell(label)} | {_percent(best.get(key))} | {_percent(last.get(key))} |" for label, key in rows),
         "",
-        f"Protocol: {run.config.get('protocol') or 'not recorded'}. A dash: no such objects in the validation split. "
-        "The best epoch was chosen on that split, so its score is an optimistic one.",
+        f"Protocol: {run.config.get('protocol') or 'not recorded'}. A dash means that the validation split has no such "
+        "objects. The best epoch was chosen on the validation split, so its score is optimistic.",
     ]
     return "\n".join(lines)
 
@@ -92,7 +92,7 @@ def _training_section(run: Run) -> str:
         [
             "## Training",
             "",
-            f"{last['step']} steps, {last['epoch']:g} epochs. In the last logged step:",
+            f"{last['step']} steps, {last['epoch']:g} epochs. Values of the last logged step:",
             "",
             "| | |",
             "|---|---:|",
@@ -102,15 +102,15 @@ def _training_section(run: Run) -> str:
 
 
 def _pictures_section(run: Run) -> str:
-    found = [(file, title) for file, title in _PICTURES if (run.folder / file).is_file()]
-    return "\n\n".join(f"## {title}\n\n![{title}]({file})" for file, title in found)
+    pictures = [(file, title) for file, title in _PICTURES if (run.folder / file).is_file()]
+    return "\n\n".join(f"## {title}\n\n![{title}]({file})" for file, title in pictures)
 
 
 def _config_section(run: Run) -> str:
     flat = _flatten({key: value for key, value in run.config.items() if key not in _NOT_IN_SUMMARY})
     rows = [f"| {_cell(key)} | {_cell(value)} |" for key, value in flat.items()]
     return "\n".join(
-        ["## Configuration", "", "| | |", "|---|---|", *rows, "", "All of it: [config.json](config.json)."]
+        ["## Configuration", "", "| | |", "|---|---|", *rows, "", "Full configuration: [config.json](config.json)."]
     )
 
 

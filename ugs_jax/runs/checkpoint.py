@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: the last states and the best one, each verified before it is used."""
+"""Orbax checkpoints of a run: the last two states and the best one, each verified before it is used."""
 
 import logging
 import shutil
@@ -16,15 +16,15 @@ from ugs_jax.runs.state import TrainState
 
 _logger = logging.getLogger(__name__)
 KEPT = {"last": 2, "best": 1}
-"""How many of each kind are kept."""
+"""Number of checkpoints that are kept, by kind."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
-      state: the training state, EMA, optimizer and stabilizers included.
-      notes: what the host knew beside it; JSON values.
+      state: Training state, including moving averages, optimizer and stabilizers.
+      notes: Other values that the host needs to resume, as JSON values.
     """
 
     state: TrainState
@@ -32,76 +32,89 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """`last` and `best` under a folder of the first process, which alone writes and reads them, in the background.
+    """Checkpoints `last` and `best` in a folder, written in the background. Only the first process accesses the folder.
 
-    A half-written checkpoint is never read: Orbax renames a finished one into place. The checksums of its files are
-    written before that, under `checksums`; a checkpoint whose files no longer have them is moved to `damaged` with a
-    warning, and the one before is used.
+    An incomplete checkpoint is never read, because Orbax renames a checkpoint into place when it is complete. The
+    checksums of its files are written before, in the folder `checksums`. A checkpoint that does not match its checksums
+    is moved to the folder `damaged` with a warning, and the one before it is used.
 
-    With several processes, all have to make one, and to call `save`, `restore`, `step` and `wait` together; where the
-    first process raises an OSError or a FileNotFoundError, the others raise a ValueError.
+    With several processes, all of them have to create this object and to call `save`, `restore`, `step` and `wait`
+    together. If the first process raises an OSError or a FileNotFoundError, the others raise a ValueError.
 
     Args:
-      folder: made where there is none; only the first process looks there.
-      write: False to read only: nothing is made, moved or deleted.
+      folder: Folder of the checkpoints, created if it is missing.
+      write: False opens the folder for reading only: nothing is created, moved or deleted.
     """
 
     def __init__(self, folder: Path, *, write: bool = True) -> None:
         for name in ("absl", "orbax"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # Orbax reports every step of a save, and warns of reading
+            logging.getLogger(name).setLevel(logging.ERROR)  # Orbax logs every step of a save, and warnings on reading
         self._folder, self._write = folder.absolute(), write
         self._managers: dict[str, ocp.CheckpointManager] = {}
         in_first_process(self._open)
 
     def save(self, step: int, state: TrainState, notes: dict[str, Any], *, best: bool) -> None:
-        """Save as `last`, and as `best` too if it is; returns before the files are written.
+        """Save a state as `last`, and also as `best` if it is the best. Returns before the files are written.
 
-        A step that is saved already stays as it is: a run resumed from there has only come by again. A new `last` is
-        begun when the `best` before it is whole, so that of `best` only one as new as `last` can be missing.
+        A step that was saved before is not saved again; this happens when a resumed run passes it a second time. A new
+        `last` starts when the `best` before it is complete. After a kill, a `best` can only be missing if it is as new
+        as the newest `last`.
+
+        Args:
+          step: Step of the state.
+          state: Training state.
+          notes: Other values that the host needs to resume, as JSON values.
+          best: True if this is the best state so far.
 
         Raises:
-          OSError: this or the save before it could not be written, for want of space or permission.
+          OSError: This save or the one before could not be written, because of missing space or permission.
         """
         copy = gather_state(state)
         in_first_process(lambda: self._save(step, copy, notes, best=best))
 
     def restore(self, which: str, like: TrainState) -> Checkpoint:
-        """Read `last` or `best` into the shapes, types and shardings of `like`, on however many devices it was saved.
+        """Read a checkpoint into the shapes, types and shardings of `like`.
+
+        The number of devices may differ from that of the run that saved it.
+
+        Args:
+          which: Kind of the checkpoint, `last` or `best`.
+          like: Training state with the wanted shapes, types and shardings.
 
         Raises:
-          ValueError: neither `last` nor `best`, or no checkpoint that is whole.
-          FileNotFoundError: no such checkpoint.
+          ValueError: `which` is neither `last` nor `best`, or all checkpoints of this kind are damaged.
+          FileNotFoundError: There is no checkpoint of this kind.
         """
         if which not in KEPT:
             raise ValueError(f"expected a checkpoint among {', '.join(KEPT)}; got {which!r}")
-        found: list[TrainState] = []
+        states: list[TrainState] = []
 
         def read() -> dict[str, Any]:
             checkpoint = self._read(which, like)
-            found.append(checkpoint.state)
+            states.append(checkpoint.state)
             return checkpoint.notes
 
         notes = in_first_process(read)
-        return Checkpoint(spread_state(found[0] if found else None, like), notes)
+        return Checkpoint(spread_state(states[0] if states else None, like), notes)
 
     def step(self, which: str) -> int | None:
-        """Step of the newest checkpoint, or None."""
+        """Return the step of the newest checkpoint of a kind, or None."""
         step: int | None = in_first_process(lambda: self._managers[which].latest_step())
         return step
 
     def wait(self) -> None:
-        """Wait for the files to be written.
+        """Wait until all files are written.
 
         Raises:
-          OSError: they could not be.
+          OSError: The files could not be written.
         """
         in_first_process(self._wait)
 
     def close(self) -> None:
-        """Wait for the files to be written, and end the threads that do it; each process on its own.
+        """Wait until all files are written, and end the writing threads. Each process may call this on its own.
 
         Raises:
-          OSError: they could not be.
+          OSError: The files could not be written.
         """
         try:
             self._wait()
@@ -114,7 +127,7 @@ class Checkpoints:
             self._managers = {name: self._manager(name) for name in KEPT}
 
     def _manager(self, name: str) -> ocp.CheckpointManager:
-        # With one active process, Orbax waits for no other.
+        # With a single active process, Orbax does not wait for the other processes.
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix=name)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT[name] if self._write else None,
@@ -156,32 +169,34 @@ class Checkpoints:
             listed = "; ".join(f"of {step}, {damage}" for step, damage in damaged)
             raise ValueError(
                 f"{self._folder / which}: expected a whole checkpoint, but all are damaged ({listed}). Restore the "
-                "files, use the other of last and best, or train anew in another --folder"
+                "files, use the other of last and best, or train again in another --folder"
             )
         for other, damage in damaged:
             self._set_aside(which, other, damage)
         target = ocp.args.StandardRestore(host_shapes(like))
         items = ocp.args.Composite(state=target, notes=ocp.args.JsonRestore())
-        found = self._managers[which].restore(step, args=items)
-        return Checkpoint(found["state"], found["notes"])
+        restored = self._managers[which].restore(step, args=items)
+        return Checkpoint(restored["state"], restored["notes"])
 
     def _note_checksums(self, which: str) -> None:
-        """Write the checksums of a checkpoint that is complete but for its name, and forget those of deleted ones."""
-        places = {place.name.partition(".")[0]: place for place in (self._folder / which).iterdir()}
-        for step, place in places.items():
-            if step.isdigit() and place.name != step:
-                note_checksums(place, checksum_file(self._folder, which, step))
+        """Write the checksums of checkpoints that still have their temporary name, and delete those of deleted ones."""
+        checkpoints = {path.name.partition(".")[0]: path for path in (self._folder / which).iterdir()}
+        for step, path in checkpoints.items():
+            if step.isdigit() and path.name != step:
+                note_checksums(path, checksum_file(self._folder, which, step))
         for file in checksum_file(self._folder, which, 0).parent.glob("*.json"):
-            if file.stem not in places:
+            if file.stem not in checkpoints:
                 file.unlink()
 
     def _set_aside(self, which: str, step: int, damage: str) -> None:
-        place, aside = self._folder / which / str(step), self._folder / "damaged" / f"{which}-{step}"
+        checkpoint, aside = self._folder / which / str(step), self._folder / "damaged" / f"{which}-{step}"
         if self._write:
             self._move(which, step, aside)
             self._managers[which].reload()
         moved = f"; moved to {aside}" if self._write else ""
-        _logger.warning("%s: expected a whole checkpoint, but %s%s. The one before it is used.", place, damage, moved)
+        _logger.warning(
+            "%s: expected a whole checkpoint, but %s%s. The one before it is used.", checkpoint, damage, moved
+        )
 
     def _move(self, which: str, step: int, aside: Path) -> None:
         aside.parent.mkdir(exist_ok=True)
@@ -191,14 +206,14 @@ class Checkpoints:
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
-        """Errors of the file system, of which Orbax and TensorStore have many kinds, as one that says what to do."""
+        """Raise one kind of OSError, with a remedy, for the many errors of Orbax and TensorStore on file systems."""
         try:
             yield
         except (OSError, ValueError, RuntimeError, AssertionError) as error:
             raise OSError(
                 f"{self._folder}: expected to be able to write, but no checkpoint could be {done}: "
-                f"{_first_line(error)}. Make room or give write permission, then go on with --resume; what was saved "
-                "before is as it was"
+                f"{_first_line(error)}. Make room or give write permission, then continue with --resume; earlier "
+                "checkpoints are unchanged"
             ) from error
 
 

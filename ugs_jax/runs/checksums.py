@@ -1,4 +1,4 @@
-"""Checksums of the files of a checkpoint, by which a damaged one is told from a whole one."""
+"""Checksums of the files of a checkpoint, to detect damage."""
 
 import hashlib
 import json
@@ -8,30 +8,35 @@ from ugs_jax.atomic import write_atomically
 
 
 def checksum_file(folder: Path, which: str, step: int | str) -> Path:
-    """Where the checksums of a checkpoint are.
+    """Return the path of the checksums of a checkpoint.
 
     Args:
-      folder: of all checkpoints of a run.
-      which: `last` or `best`.
-      step: of the checkpoint.
+      folder: Folder of all checkpoints of a run.
+      which: Kind of the checkpoint, `last` or `best`.
+      step: Step of the checkpoint.
     """
     return folder / "checksums" / which / f"{step}.json"
 
 
-def note_checksums(place: Path, file: Path) -> None:
-    """Write the SHA-256 of all files under `place` to `file`."""
-    write_atomically(file, json.dumps(_sums(place), indent=1).encode())
+def note_checksums(checkpoint: Path, file: Path) -> None:
+    """Write the SHA-256 of all files of a checkpoint to `file`."""
+    write_atomically(file, json.dumps(_sums(checkpoint), indent=1).encode())
 
 
 def find_damage(folder: Path, which: str, step: int) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is, or if it has no checksums.
+    """Return a description of the damage to a checkpoint; empty if there is no damage or no checksums.
 
-    A link is wrong: nothing here makes one, and it could lead anywhere.
+    A symbolic link counts as damage, because checkpoints contain none and it could point to any file.
+
+    Args:
+      folder: Folder of all checkpoints of a run.
+      which: Kind of the checkpoint, `last` or `best`.
+      step: Step of the checkpoint.
     """
-    place = folder / which / str(step)
-    for path in (place, *place.rglob("*")):
+    checkpoint = folder / which / str(step)
+    for path in (checkpoint, *checkpoint.rglob("*")):
         if path.is_symlink():
-            return f"{path.name} is a link"
+            return f"{path.name} is a symbolic link"
     checksums = checksum_file(folder, which, step)
     if not checksums.exists():
         return ""
@@ -39,17 +44,20 @@ def find_damage(folder: Path, which: str, step: int) -> str:
         want = json.loads(checksums.read_text())
     except ValueError:
         return f"{checksums} is not JSON"
-    found = _sums(place)
+    sums = _sums(checkpoint)
     for name, checksum in want.items():
-        if found.get(name) != checksum:
-            return f"{name} is {'not what was written' if name in found else 'missing'}"
+        if sums.get(name) != checksum:
+            return f"{name} is {'not what was written' if name in sums else 'missing'}"
     return ""
 
 
-def _sums(place: Path) -> dict[str, str]:
-    """SHA-256 of every file under a folder, by its path in there, but of Orbax's note of the time, which comes last."""
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder, by its relative path.
+
+    Orbax's file of time stamps is left out, because it is written last.
+    """
     sums = {}
-    for file in sorted(path for path in place.rglob("*") if path.is_file() and path.name != "_CHECKPOINT_METADATA"):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "_CHECKPOINT_METADATA"):
         with file.open("rb") as stream:
-            sums[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+            sums[file.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return sums

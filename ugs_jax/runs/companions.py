@@ -1,4 +1,4 @@
-"""Notices when another process of a job is gone, and ends this one so that it can be started again."""
+"""Detection of lost processes of a job. The other processes then end, so that the job can be started again."""
 
 import ctypes
 import os
@@ -20,14 +20,14 @@ _LOST = ("gloo", "connection", "socket closed", "unavailable", "heartbeat", "ncc
 
 
 class Companions:
-    """Context in which the end of another process ends this one, with a sentence and exit status RESUMABLE.
+    """Context in which the loss of another process ends this one, with a message and the exit status RESUMABLE.
 
-    Every process counts in the store of JAX's coordination service and looks whether the others do. Without this, they
-    would wait for each other until JAX aborts them.
+    Every process increments a counter in the store of JAX's coordination service and checks the counters of the others.
+    Without this, processes would wait for each other until JAX aborts them.
 
     Args:
-      say: writes a line to the standard error.
-      leave: ends the process with an exit status; nothing that waits for the others may run then.
+      say: Function that writes a line to standard error.
+      leave: Function that ends the process with an exit status. It must not run any code that waits for the others.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None, leave: Callable[[int], Any] = os._exit) -> None:
@@ -61,7 +61,7 @@ class Companions:
             self._tell(_DONE)
 
     def silent(self, seconds: float) -> int | None:
-        """Return the first process that has not counted for so long and has not said that it is done."""
+        """Return the first process that is not done and whose counter has not changed for `seconds`; None if none."""
         now = time.monotonic()
         late = (k for k, (word, since) in self._seen.items() if word != _DONE and now - since > seconds)
         return next(late, None)
@@ -71,7 +71,7 @@ class Companions:
         while not self._stopped.wait(_BEAT):
             count += 1
             if not (self._tell(str(count)) and self._listen()):
-                return  # process 0, which has the store, is gone or done: JAX says so too
+                return  # process 0, which has the store, is lost or done; JAX reports this too
             gone = self.silent(_SILENT_FOR)
             if gone is not None:
                 self._end(gone)
@@ -96,7 +96,7 @@ class Companions:
         return True
 
     def _look_closer(self) -> None:
-        """Wait until it is clear whether a process is gone, and end if so."""
+        """Wait until it is clear whether a process is lost, and end this one if so."""
         deadline = time.monotonic() + _WAIT
         while time.monotonic() < deadline:
             if not self._listen():
@@ -111,7 +111,7 @@ class Companions:
         self._leave(RESUMABLE)
 
     def _trap_abort(self) -> None:
-        """JAX aborts in a thread of its own when process 0 is gone, which Python's handlers never see."""
+        """Handle SIGABRT in C. JAX aborts in its own thread when process 0 is lost, unseen by Python's handlers."""
 
         def on_abort(number: int) -> None:
             del number
@@ -129,7 +129,7 @@ class Companions:
 
 
 _KEPT: list[Any] = []
-"""Handlers that C holds: they have to live as long as the process."""
+"""Handlers that C code refers to. They have to live as long as the process."""
 
 
 def _sentence(gone: int) -> str:
@@ -141,7 +141,7 @@ def _write(line: str) -> None:
 
 
 def _client() -> Any:
-    """The connection to JAX's coordination service, for which there is no public name; None where it has moved."""
+    """Return the client of JAX's coordination service, or None. It has no public name, so a new JAX may move it."""
     try:
         from jax._src import distributed
 

@@ -1,23 +1,23 @@
-"""Event files for TensorBoard, written in the caller's thread, so that an error comes where it can be told."""
+"""Event files for TensorBoard, written in the caller's thread, so that the caller gets the errors."""
 
 import time
 from pathlib import Path
 
 _PERIOD = 60.0
-"""Seconds after which what is noted is written, so that a viewer sees it."""
+"""Seconds between two writes to disk."""
 
 
 class EventLog:
-    """A new event file in a folder.
+    """New event file in a folder.
 
-    TensorBoardX's own `SummaryWriter` writes in a thread, which a full disk ends without a word; the next scalars then
-    wait for it for ever.
+    The `SummaryWriter` of tensorboardX writes in a thread of its own. If the disk is full, that thread ends without a
+    message, and the next scalars wait for it forever.
 
     Args:
-      folder: where there is one.
+      folder: Existing folder.
 
     Raises:
-      OSError: as all methods do: the file cannot be written.
+      OSError: The file cannot be written. All methods raise this error too.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,12 +27,12 @@ class EventLog:
         self._flushed = time.monotonic()
 
     def add(self, name: str, value: float, step: int) -> None:
-        """Note a number.
+        """Add a scalar.
 
         Args:
-          name: with `/` between groups.
-          value: of the number.
-          step: of the run.
+          name: Name, with `/` between groups.
+          value: Value of the scalar.
+          step: Step of the run.
         """
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
@@ -42,10 +42,10 @@ class EventLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is noted."""
+        """Write all scalars that were added."""
         self._writer.flush()
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Write what is noted, and end."""
+        """Write all scalars that were added, and close the file."""
         self._writer.close()

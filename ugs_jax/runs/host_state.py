@@ -1,4 +1,4 @@
-"""A training state between the devices of all processes and the memory of the first process."""
+"""Transfer of a training state between the devices of all processes and the memory of the first process."""
 
 import math
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from ugs_jax.runs.state import TrainState
 
 _Shaped = jax.Array | jax.ShapeDtypeStruct
 _MESSAGE = 1 << 26
-"""Bytes of arrays that are sent together."""
+"""Largest number of bytes of arrays that are sent in one message."""
 
 
 def gather_state(state: TrainState) -> TrainState | None:
-    """A copy of a state as NumPy arrays in the first process, None in the others; all have to call this.
+    """Return a copy of a state as NumPy arrays in the first process, and None in the others.
 
-    Arrays that lie in parts on several processes are put together one by one, so that a device needs room for only the
-    largest of them.
+    All processes have to call this function. Arrays that are split over several processes are gathered one at a time,
+    so that a device needs space for the largest of them only.
     """
     leaves = jax.tree.leaves(state)
     for leaf in leaves:
@@ -31,21 +31,23 @@ def gather_state(state: TrainState) -> TrainState | None:
     return jax.tree.unflatten(jax.tree.structure(state), copies) if is_first_process() else None
 
 
-def spread_state(found: TrainState | None, like: TrainState) -> TrainState:
-    """A state of NumPy arrays that the first process has, on the devices of all; all have to call this.
+def spread_state(state: TrainState | None, like: TrainState) -> TrainState:
+    """Return a state of NumPy arrays of the first process as arrays on the devices of all processes.
+
+    All processes have to call this function.
 
     Args:
-      found: the state; None in the other processes.
-      like: shapes, types and shardings.
+      state: State in the first process; None in the other processes.
+      like: State with the wanted shapes, types and shardings.
     """
     wanted = jax.tree.leaves(like)
-    values = jax.tree.leaves(found) if jax.process_count() == 1 else _sent(jax.tree.leaves(found), wanted)
+    values = jax.tree.leaves(state) if jax.process_count() == 1 else _sent(jax.tree.leaves(state), wanted)
     placed = [_placed(value, leaf) for value, leaf in zip(values, wanted, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(like), placed)
 
 
 def host_shapes(like: TrainState) -> TrainState:
-    """NumPy arrays of the shapes and types of a state, which take no memory."""
+    """Return NumPy arrays with the shapes and types of a state. They take no memory."""
     return jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), like)
 
 
@@ -57,22 +59,22 @@ def _whole(leaf: jax.Array) -> np.ndarray | None:
 
 
 def _same(leaf: Any) -> Any:
-    """At the top level, so that it is compiled once for all arrays of one shape."""
+    """Identity. It is defined at the top level, so that it is compiled once for all arrays of one shape."""
     return leaf
 
 
 def _sent(given: list[np.ndarray], wanted: list[_Shaped]) -> Iterator[np.ndarray]:
-    """Arrays of the first process in every process; small ones together, as each message takes its time."""
+    """Send arrays of the first process to every process. Small arrays share a message, because messages are slow."""
     start = 0
     while start < len(wanted):
         stop, size = start + 1, _size(wanted[start])
         while stop < len(wanted) and size + _size(wanted[stop]) <= _MESSAGE:
             stop, size = stop + 1, size + _size(wanted[stop])
         data = from_first_process(b"".join(value.tobytes() for value in given[start:stop]))
-        place = 0
+        offset = 0
         for leaf in wanted[start:stop]:
-            yield np.frombuffer(data, leaf.dtype, math.prod(leaf.shape), place).reshape(leaf.shape)
-            place += _size(leaf)
+            yield np.frombuffer(data, leaf.dtype, math.prod(leaf.shape), offset).reshape(leaf.shape)
+            offset += _size(leaf)
         start = stop
 
 

@@ -1,4 +1,4 @@
-"""A trained detector read back from its run folder; needs no data set."""
+"""Loading of a trained detector from its run folder, without its data set."""
 
 from pathlib import Path
 
@@ -17,24 +17,25 @@ from ugs_jax.runs.state import TrainState, create_state
 def load_for_inference(
     folder: Path, experiment: Experiment | None = None, which: str = "best"
 ) -> tuple[Detector, TrainState, Mesh]:
-    """Detector and state of a run, which was scored with the averages `ema_params` and `ema_stats`.
+    """Return detector, training state and mesh of a run.
 
-    The mesh is of as many devices as the run's batches can be split over. Anchors, grids and classes come from the
-    run's `config.json`.
+    The scores of the run were measured with the averages `ema_params` and `ema_stats` of the state. The mesh has as
+    many devices as the batches of the run can be split over. Anchors, grids and classes come from `config.json` of the
+    run.
 
     Args:
-      folder: the run.
-      experiment: its config, if that has been read already.
-      which: `best` or `last`.
+      folder: Run folder.
+      experiment: Config of the run, if it was read before.
+      which: Checkpoint, `best` or `last`.
 
     Raises:
-      FileNotFoundError: no such run or checkpoint.
-      ValueError: a config that this version cannot read.
+      FileNotFoundError: The run or the checkpoint does not exist.
+      ValueError: This version cannot read the config.
     """
     run = RunFolder(folder)
     experiment = experiment or read_experiment(folder)
     detector = fitted_detector(experiment, run.read_fitted(experiment), len(run.read_classes()))
-    # The schedule has no state of its own, so any will do to know the shapes.
+    # The schedule has no state, so any schedule gives the right shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
     mesh = evaluation_mesh(experiment.loader, experiment.parallel.spatial)

@@ -1,4 +1,4 @@
-"""Which of a host's GPUs a process of a cluster job takes: all of them, or its share if it is not alone there."""
+"""GPUs that a process of a cluster job uses: all GPUs of its host, or a share if the host runs several processes."""
 
 import os
 import re
@@ -8,17 +8,20 @@ _VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES
 
 
 def local_devices(environment: Mapping[str, str] = os.environ) -> list[int] | None:
-    """Numbers of the devices for `jax.distributed.initialize`; empty for all that are seen, None for JAX's own choice.
+    """Return the device numbers for `jax.distributed.initialize`.
 
-    JAX gives a task of Slurm or Open MPI one GPU, the one with the task's number on its host. That is right for one
-    task a GPU, but a task that has the host to itself would use one of eight. So a task alone on its host takes all;
-    tasks that see GPUs of their own take what they see; tasks that see the same GPUs share them evenly.
+    An empty list stands for all visible devices, None for JAX's own choice.
+
+    JAX gives a task of Slurm or Open MPI one GPU, the one with the task's number on its host. This is right if there is
+    one task for each GPU, but a task that has the host to itself would use one GPU of eight. Here, a task that is alone
+    on its host takes all GPUs. Tasks that see different GPUs take the GPUs they see. Tasks that see the same GPUs share
+    them evenly.
 
     Args:
-      environment: of the process.
+      environment: Environment variables of the process.
     """
     if environment.get("JAX_LOCAL_DEVICE_IDS"):
-        return None  # JAX reads it
+        return None  # JAX reads this variable
     tasks, task = _tasks_on_host(environment)
     if tasks is None or task is None:
         return None
@@ -28,14 +31,14 @@ def local_devices(environment: Mapping[str, str] = os.environ) -> list[int] | No
     if visible is None:
         return None
     own = _number(environment.get("SLURM_GPUS_PER_TASK"))
-    if visible < tasks or visible == own:  # Slurm has bound them
+    if visible < tasks or visible == own:  # Slurm has bound the GPUs to the tasks
         return []
     share = visible // tasks
     return list(range(task * share, (task + 1) * share))
 
 
 def _tasks_on_host(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """How many tasks of the job are on this host, and the number of this one among them; None outside of a cluster."""
+    """Return the number of tasks of the job on this host and the index of this one; None outside of a cluster."""
     if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
         return _number(environment["OMPI_COMM_WORLD_LOCAL_SIZE"]), _number(
             environment.get("OMPI_COMM_WORLD_LOCAL_RANK")
@@ -49,18 +52,18 @@ def _tasks_on_host(environment: Mapping[str, str]) -> tuple[int | None, int | No
 
 
 def _expand(counts: str) -> list[int]:
-    """Slurm's `2(x3),1` as a list: 2, 2, 2, 1."""
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
-    return [int(count) for count, times in found for _ in range(int(times or 1))]
+    """Expand Slurm's notation: `2(x3),1` becomes [2, 2, 2, 1]."""
+    groups = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
+    return [int(count) for count, times in groups for _ in range(int(times or 1))]
 
 
 def _visible(environment: Mapping[str, str]) -> int | None:
-    """How many GPUs the process sees; None if nothing says so."""
+    """Return the number of GPUs that the process sees; None if no variable limits them."""
     given = next((environment[name] for name in _VISIBLE if environment.get(name)), None)
     return None if given is None else len(given.split(","))
 
 
 def _number(text: str | None) -> int | None:
-    """The number in `4` or `h100:4`."""
+    """Return the number at the end of a text such as `4` or `h100:4`."""
     match = re.search(r"(\d+)$", text or "")
     return int(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""Detections on image files that belong to no data set."""
+"""Detection on image files outside a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -30,25 +30,28 @@ def predict_files(
     augmented: TestTimeAugmentation = _PLAIN,
     on_error: Callable[[DataError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Detect objects in image files, one after the other, in px of each file.
+    """Detect objects in image files, one after the other. Boxes are in px of each file.
 
     Args:
-      detector: the network.
-      state: its averaged parameters are used.
-      experiment: image size and postprocessing.
-      paths: files, or folders whose images are taken in order of their names; what is hidden there is passed over, and
-        so is what macOS and Windows leave behind.
-      tiling: how images larger than a tile are cut up; None looks at them as a whole.
-      augmented: mirror images and scales that are looked at too.
-      on_error: is told of each file that is no readable image, which is then skipped; None stops there.
+      detector: Detector.
+      state: Training state. Its averaged parameters are used.
+      experiment: Experiment with image size and postprocessing.
+      paths: Image files, or folders of images. Images of a folder are sorted by name. Hidden files and files that macOS
+        and Windows leave behind are skipped.
+      tiling: Tiling of images that are larger than a tile; None resizes every image as a whole.
+      augmented: Test-time augmentation: the flips and scales that are merged.
+      on_error: Function that is called for each file that cannot be read as an image. The file is then skipped. None
+        raises the error instead.
 
     Raises:
-      FileNotFoundError: a path that does not exist, or no image at all.
-      data_pipeline.DataError: a file that is no readable image, or, where those are skipped, none that is one.
+      FileNotFoundError: A path does not exist, or there are no images.
+      data_pipeline.DataError: A file cannot be read as an image, or files are skipped and none can be read.
     """
     files = [file for path in paths for file in _images(path)]
     if not files:
-        raise FileNotFoundError(f"{', '.join(map(str, paths))}: expected image files ({', '.join(sorted(_SUFFIXES))})")
+        raise FileNotFoundError(
+            f"{', '.join(map(str, paths))}: expected image files ({', '.join(sorted(_SUFFIXES))}), found none"
+        )
     detect = image_detector(detector, state, experiment.postprocess)
     size = experiment.loader.image_size
     errors: list[DataError] = []
@@ -64,16 +67,16 @@ def predict_files(
         found = detect_image(detect, image, size, tiling=tiling, augmented=augmented)
         yield Prediction(file.name, image, found.boxes, found.labels, found.scores, deviation=found.deviation)
     if len(errors) == len(files):
-        raise DataError(f"expected images, but none of {len(files)} can be read. The last: {errors[-1]}")
+        raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
 
 
 def image_detector(detector: Detector, state: TrainState, options: Postprocess) -> Detect:
-    """A trained detector as `detect_image` takes it: jitted, with the run's averaged parameters.
+    """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
 
     Args:
-      detector: the network.
-      state: from `load_for_inference`.
-      options: from outputs to detections.
+      detector: Detector.
+      state: Training state from `load_for_inference`.
+      options: Postprocessing, from network outputs to detections.
     """
     detect = jax.jit(lambda params, stats, images: detector.detect(params, stats, images, options))
     return partial(detect, state.ema_params, state.ema_stats)

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away, and Ctrl-C."""
+"""Requests to stop a run: SIGTERM, which schedulers send before they take a machine away, and Ctrl-C."""
 
 import itertools
 import os
@@ -10,21 +10,22 @@ from typing import Any
 import jax
 
 RESUMABLE = 75
-"""Exit status of a run that was asked to stop: EX_TEMPFAIL of sysexits.h, try again later."""
+"""Exit status of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h."""
 
 _NUMBERS = itertools.count(1)
 
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit status of what a Ctrl-C has ended, as a shell says it."""
+"""Exit status of a process that was ended by Ctrl-C, as in a shell."""
 
 
 class PreemptedError(InterruptedError):
-    """The run was asked to stop and did, with a checkpoint; it goes on with `resume`.
+    """The run was asked to stop, saved a checkpoint and stopped. It continues with `resume`.
 
     Args:
-      message: says where, and how to go on.
-      exit_status: RESUMABLE, or INTERRUPTED after a Ctrl-C, so that no loop that waits for RESUMABLE begins again.
+      message: Message with the step, and how to continue.
+      exit_status: Exit status for the process: RESUMABLE, or INTERRUPTED after Ctrl-C, so that a script that restarts
+        RESUMABLE runs does not restart it.
     """
 
     def __init__(self, message: str, exit_status: int = RESUMABLE) -> None:
@@ -33,13 +34,13 @@ class PreemptedError(InterruptedError):
 
 
 class Preemption:
-    """Context in which a SIGTERM or a first Ctrl-C is noted and does nothing else; a second Ctrl-C interrupts.
+    """Context in which SIGTERM or a first Ctrl-C only sets a flag; see `stops_here`. A second Ctrl-C interrupts.
 
     With several processes, JAX's coordination service makes all of them stop after the same step. In a thread other
-    than the main one, or where JAX has taken the signal over, its own notice is all there is.
+    than the main one, or if JAX handles the signal, only the notice of JAX is used.
 
     Attributes:
-      exit_status: of a process that stops now.
+      exit_status: Exit status of a process that stops now.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Preemption:
             return self
         if jax.process_count() == 1:
             self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in what a shell runs in the background
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells ignore SIGINT in background jobs
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note_interrupt)
         return self
 
@@ -63,12 +64,12 @@ class Preemption:
             self._restore(number)
 
     def stops_here(self) -> bool:
-        """Whether to stop after this step; every process has to ask after every step."""
+        """Return True if the run has to stop after this step. Every process has to call this after every step."""
         if jax.process_count() == 1:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        # JAX makes all processes stop at one number, which has to grow from call to call, over several runs too.
+        # JAX makes all processes stop at the same number. It has to grow from call to call, over several runs too.
         return multihost_utils.reached_preemption_sync_point(next(_NUMBERS))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -77,7 +78,7 @@ class Preemption:
     def _note_interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore(number)
         self.exit_status = INTERRUPTED
-        # Not print: the signal may have come in the middle of one.
+        # `print` is not safe here: the signal may have interrupted a `print`.
         os.write(2, b"\nugs: stops after this step and saves; Ctrl-C again stops without\n")
         if jax.process_count() == 1:
             self._asked.set()

@@ -1,4 +1,4 @@
-"""Several processes as one program: who writes, and agreeing on what the first of them sees."""
+"""Several processes as one program: joining them, and sharing results of the first process with all."""
 
 import json
 import socket
@@ -12,27 +12,27 @@ import numpy as np
 from ugs_jax.runs.local_devices import local_devices
 
 _PART, _LEAST = 1 << 26, 1 << 8
-"""Bytes that are sent at once, at most and at least."""
+"""Largest and smallest number of bytes of one message."""
 
 
 def join_processes(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None, *, timeout: float = 300
 ) -> None:
-    """Make this process one of a job, before anything is computed; see `jax.distributed.initialize`.
+    """Join the processes of a job. Call this before any computation; see `jax.distributed.initialize`.
 
-    Without arguments the cluster is asked: Cloud TPU, GKE, Slurm, Open MPI. Which GPUs of the host it takes there, says
-    `local_devices`.
+    Without arguments, the settings come from the cluster: Cloud TPU, GKE, Slurm or Open MPI. `local_devices` chooses
+    the GPUs of the host.
 
     Args:
-      coordinator: HOST:PORT of process 0.
-      processes: how many there are.
-      process: number of this one, from 0.
-      timeout: seconds to wait for the others.
+      coordinator: Address of process 0, HOST:PORT.
+      processes: Number of processes.
+      process: Index of this process, from 0.
+      timeout: Time to wait for the other processes, seconds.
 
     Raises:
-      ValueError: some of the three are given and others not, or no cluster is found; a number or address that cannot
-        be.
-      ConnectionError: the other processes cannot be reached.
+      ValueError: Some of the first three arguments are given and others are not, no cluster is found, or a number or
+        address is invalid.
+      ConnectionError: The other processes cannot be reached.
     """
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in given.items() if value is None]
@@ -55,12 +55,12 @@ def join_processes(
         ) from error
     except RuntimeError as error:
         raise ConnectionError(
-            f"expected to join the other processes, got: {error} Start all of them anew, with the same command"
+            f"expected to join the other processes, got: {error} Start all of them again with the same command"
         ) from error
 
 
 def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
-    """Look whether process 0 can be reached: where it cannot, JAX ends the process, and says it to programmers."""
+    """Check that process 0 can be reached. If it cannot, JAX would end this process with a message for programmers."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
@@ -102,15 +102,18 @@ def _wait_for(host: str, port: int, timeout: float) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process writes for all."""
+    """Return True in the first process, which writes the files of a run."""
     return jax.process_index() == 0
 
 
 def in_first_process(act: Callable[[], Any]) -> Any:
-    """What `act` returns in the first process, a JSON value, in every process; all have to call this, and wait for it.
+    """Call a function in the first process, and return its result in every process. All processes have to call this.
+
+    Args:
+      act: Function without arguments that returns a JSON value.
 
     Raises:
-      ValueError: `act` raised something in the first process, which itself raises that.
+      ValueError: `act` raised an error in the first process. The first process itself raises that error.
     """
     if jax.process_count() == 1:
         return act()
@@ -130,7 +133,11 @@ def in_first_process(act: Callable[[], Any]) -> Any:
 
 
 def from_first_process(data: bytes) -> bytes:
-    """What the first process gives, in every process; all have to call this. What the others give is not looked at."""
+    """Return the data of the first process in every process. All processes have to call this.
+
+    Args:
+      data: Data in the first process. The argument is ignored in the others.
+    """
     if jax.process_count() == 1:
         return data
     from jax.experimental import multihost_utils
@@ -140,7 +147,7 @@ def from_first_process(data: bytes) -> bytes:
     parts = []
     for start in range(0, size * _PART + rest, _PART):
         length = min(_PART, size * _PART + rest - start)
-        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)  # few shapes, so few programs
+        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)  # few shapes need few programs
         if is_first_process():
             padded[:length] = np.frombuffer(data, np.uint8, length, start)
         told = multihost_utils.broadcast_one_to_all(padded.view(np.uint32))  # as integers: a sum would make -0.0 to 0.0

@@ -1,4 +1,4 @@
-"""The folder of a run: config, metrics, event files, where checkpoints and pictures go."""
+"""Folder of a run: config, metrics, event files, and the places of checkpoints and pictures."""
 
 import errno
 import fcntl
@@ -24,14 +24,14 @@ from ugs_jax.runs.versions import versions
 
 _logger = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-"""What file systems say that know no locks, as some do that are on a network."""
+"""errno values of file systems without locking, such as some network file systems."""
 
 
 class RunFolder:
     """Files of one run.
 
     Args:
-      path: made where there is none.
+      path: Run folder. It is created if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,31 +41,38 @@ class RunFolder:
 
     @property
     def metrics_file(self) -> Path:
-        """`metrics.jsonl`: one JSON object a line, `kind` train or eval."""
+        """Path of `metrics.jsonl`, with one JSON object on each line; its `kind` is `train` or `eval`."""
         return self.path / "metrics.jsonl"
 
     @property
     def timing_file(self) -> Path:
-        """`timing.jsonl`: how fast it went, which is another every time; the metrics are the same to the bit."""
+        """Path of `timing.jsonl`, with the throughput.
+
+        Throughput varies from run to run, so it is kept apart from the bit-reproducible metrics.
+        """
         return self.path / "timing.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
+        """Path of the folder of checkpoints."""
         return self.path / "checkpoints"
 
     def check(self, experiment: Experiment, *, resume: bool) -> None:
-        """Look whether the experiment may be trained here, before anything costs time.
+        """Check that the experiment may be trained in this folder, before any costly work.
+
+        Args:
+          experiment: Experiment to be trained.
+          resume: Continue an existing run.
 
         Raises:
-          FileExistsError: a run is there already and `resume` is not set, or there are remains of one.
-          ValueError: the run there has another config; names the fields.
+          FileExistsError: The folder has a run and `resume` is not set, or it has remains of a run.
+          ValueError: The existing run has another config. The message names the fields.
         """
         if not self.begun:
-            left = [path for path in (self.metrics_file, *self.checkpoints.glob("*/[0-9]*")) if path.exists()]
-            if left:
+            remains = [path for path in (self.metrics_file, *self.checkpoints.glob("*/[0-9]*")) if path.exists()]
+            if remains:
                 raise FileExistsError(
-                    f"{self.path}: expected no run or a whole one, found {left[0].name} without a config.json; "
+                    f"{self.path}: expected no run or a whole one, found {remains[0].name} without a config.json; "
                     "choose another --folder"
                 )
             return
@@ -74,7 +81,7 @@ class RunFolder:
                 f"{self.path}: expected no run here, found one; continue it with --resume or choose another --folder"
             )
         there = self._read_config().get("experiment")
-        there = json.loads(json.dumps(to_json(from_json(there, str(self._config_file)))))  # with fields that are new
+        there = json.loads(json.dumps(to_json(from_json(there, str(self._config_file)))))  # adds fields that are new
         now = json.loads(json.dumps(to_json(experiment)))
         if found := differences(there, now):
             raise ValueError(
@@ -83,27 +90,27 @@ class RunFolder:
             )
 
     def claim(self, experiment: Experiment, *, resume: bool) -> None:
-        """`check`, and `lock`.
+        """Check and lock the folder; see `check` and `lock`.
 
         Raises:
-          FileExistsError, ValueError: see `check`.
-          BlockingIOError: see `lock`.
+          FileExistsError, ValueError: See `check`.
+          BlockingIOError: See `lock`.
         """
         self.check(experiment, resume=resume)
         self.lock()
 
     def begin(self, experiment: Experiment, command: str, fitted: Fitted, *, resume: bool) -> None:
-        """Make the folder and write `config.json`, or check that the one there is of this experiment.
+        """Create the folder and write `config.json`, or check that the existing one belongs to this experiment.
 
         Args:
-          experiment: what will be trained.
-          command: how.
-          fitted: of the detector; kept so that the run can be used without its data set.
-          resume: continue a run that is there.
+          experiment: Experiment to be trained.
+          command: Command that trains it.
+          fitted: Fitted anchors and label grids. They are saved so that the run can be used without its data set.
+          resume: Continue an existing run.
 
         Raises:
-          FileExistsError, ValueError: see `check`.
-          OSError: the file cannot be written.
+          FileExistsError, ValueError: See `check`.
+          OSError: The file cannot be written.
         """
         self.check(experiment, resume=resume)
         if self.begun:
@@ -129,29 +136,29 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether a run was begun here."""
+        """True if the folder has a run."""
         return self._config_file.exists()
 
     def read_fitted(self, experiment: Experiment) -> Fitted:
-        """Anchors and objective that the run was begun with.
+        """Return the fitted anchors and the objective of the run.
 
         Args:
-          experiment: of the run; older versions wrote down its anchors only.
+          experiment: Experiment of the run. Older versions saved the anchors only.
 
         Raises:
-          FileNotFoundError: the folder holds no run.
-          ValueError: anchors that are no positive (w, h) for every level.
+          FileNotFoundError: The folder has no run.
+          ValueError: The anchors are not positive (w, h) for every level.
         """
         return fitted_from(
             {"fitted_localization": to_json(experiment.localization), **self._read_config()}, str(self._config_file)
         )
 
     def read_classes(self) -> tuple[str, ...]:
-        """Class names the run was begun with.
+        """Return the class names of the run.
 
         Raises:
-          FileNotFoundError: the folder holds no run.
-          ValueError: the config has none.
+          FileNotFoundError: The folder has no run.
+          ValueError: The config has no class names.
         """
         classes = self._read_config().get("classes")
         if not isinstance(classes, list) or not classes:
@@ -159,11 +166,11 @@ class RunFolder:
         return tuple(str(name) for name in classes)
 
     def lock(self) -> None:
-        """Keep other processes from training here; ends with `close`, or with this process however it ends.
+        """Prevent other processes from training in this folder, until `close` is called or this process ends.
 
         Raises:
-          BlockingIOError: another process trains here.
-          OSError: the folder cannot be made or written.
+          BlockingIOError: Another process is training in this folder.
+          OSError: The folder cannot be created or written.
         """
         file = self.path / ".lock"
         try:
@@ -196,11 +203,11 @@ class RunFolder:
         os.pwrite(self._lock, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def cut_metrics(self, step: int) -> None:
-        """Drop rows after `step`, and a last one cut short: a resumed run writes them again.
+        """Delete rows after `step` and an incomplete last row. A resumed run writes them again.
 
         Raises:
-          RunError: a damaged row elsewhere.
-          OSError: a file cannot be written; it is as it was.
+          RunError: Another row is damaged.
+          OSError: A file cannot be written. It is then unchanged.
         """
         for file in (self.metrics_file, self.timing_file):
             if file.exists():
@@ -209,10 +216,16 @@ class RunFolder:
                     write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write(self, kind: str, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Append a row to the metrics (kind `timing`: to the timing) and the event files; NaN becomes null.
+        """Append a row to the metrics and the event files. Values that are not finite become null.
+
+        Args:
+          kind: Kind of the row: `train`, `eval` or `timing`. Rows of kind `timing` go to `timing.jsonl`.
+          step: Step of the run.
+          epoch: Epochs since the start of the run.
+          values: Values by name.
 
         Raises:
-          OSError: a file cannot be written; no half of a row is left.
+          OSError: A file cannot be written. It then has no incomplete row.
         """
         row = {name: _number(value) for name, value in values.items()}
         file = self.timing_file if kind == "timing" else self.metrics_file
@@ -229,7 +242,7 @@ class RunFolder:
                 self._events.flush()
 
     def close(self) -> None:
-        """Finish the event files and let others write here."""
+        """Close the event files and release the lock."""
         if self._events is not None:
             try:
                 self._events.close()
@@ -260,11 +273,11 @@ class RunFolder:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment of a run folder.
+    """Return the experiment of a run folder.
 
     Raises:
-      FileNotFoundError: the folder holds no run.
-      ValueError: a config that this version cannot read.
+      FileNotFoundError: The folder has no run.
+      ValueError: This version cannot read the config.
     """
     run = RunFolder(path)
     experiment = from_json(run._read_config().get("experiment"), str(run._config_file))
@@ -275,13 +288,13 @@ def read_experiment(path: Path) -> Experiment:
 
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
-    """What to do about a file that cannot be written."""
+    """Add a remedy to the error of a file that cannot be written."""
     try:
         yield
     except OSError as error:
         raise OSError(
             f"{file}: expected to be able to write, got: {error.strerror or error}. Make room or give write "
-            "permission, then go on with --resume; what was written before is as it was"
+            "permission, then continue with --resume; rows written before are unchanged"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a run starts from: data sets, anchors; the same in every process."""
+"""Setup of a run: data sets, anchors and label grids, equal in every process."""
 
 from pathlib import Path
 
@@ -16,27 +16,40 @@ from ugs_jax.runs.run_folder import RunFolder
 def open_splits(
     data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None, *, strict: bool = False
 ) -> tuple[Dataset, Dataset]:
-    """Training and validation images; of several processes, the first builds what is not built yet.
+    """Open the training and the validation images. With several processes, the first one builds missing data sets.
+
+    Args:
+      data: Data set.
+      cache_dir: Folder of built data sets; None for the default folder.
+      strict: Raise an error for images that cannot be read.
 
     Raises:
-      DataError: input that cannot be used, or no object to learn; if strict, an image that could not be read.
+      DataError: The input cannot be used or has no object to learn, or `strict` is set and an image cannot be read.
     """
     open_both = lambda: (data.open("train", cache_dir), data.open("val", cache_dir))  # noqa: E731
     if jax.process_count() > 1:
         in_first_process(lambda: len(open_both()))
-    found = open_both()
-    if not len(found[0].table.boxes):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found[0].summary.items())
+    splits = open_both()
+    if not len(splits[0].table.boxes):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in splits[0].summary.items())
         raise DataError(
-            f"{found[0].name}/train: expected objects to learn, got none in {len(found[0]):,} images"
+            f"{splits[0].name}/train: expected objects to learn, got none in {len(splits[0]):,} images"
             f"{f'; left out: {reasons}' if reasons else ''}. Fix: check the annotations."
         )
-    for dataset in found if strict else ():
+    for dataset in splits if strict else ():
         require_readable(dataset)
-    return found
+    return splits
 
 
 def agreed_fit(experiment: Experiment, run: RunFolder, dataset: Dataset) -> Fitted:
-    """What the run was begun with, or what is fitted to the data set now; the same in every process."""
+    """Return anchors and label grids: those of the run, or fitted to the data set if the run is new.
+
+    The result is equal in every process.
+
+    Args:
+      experiment: Experiment of the run.
+      run: Run folder.
+      dataset: Training images.
+    """
     find = lambda: fitted_to_json(run.read_fitted(experiment) if run.begun else fit_to(experiment, dataset))  # noqa: E731
     return fitted_from(in_first_process(find))

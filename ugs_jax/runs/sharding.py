@@ -1,8 +1,8 @@
-"""Where state and batches live: one mesh with named axes, and which part of every batch is a process's own.
+"""Mesh with named axes, shardings of state and batches, and the part of every batch that a process loads.
 
-`data` splits the batch, `spatial` the rows of every image. Batch statistics, every mean in the loss and all gradients
-are global over the mesh: the programs are written for whole arrays, and the compiler adds the communication, the halos
-of convolutions among it.
+The axis `data` splits the batch, and `spatial` splits the rows of every image. Batch statistics, every mean in the loss
+and all gradients are global over the mesh. Programs are written for whole arrays, and the compiler adds the
+communication, including the halos of convolutions.
 """
 
 import math
@@ -23,11 +23,12 @@ _COARSEST_STRIDE = 32
 
 
 def device_mesh(devices: int | Sequence[jax.Device] | None = None, spatial: int = 1) -> Mesh:
-    """All devices, the first so many, or given ones, along the axes `data` and `spatial`.
+    """Return a mesh of devices with the axes `data` and `spatial`.
 
     Args:
-      devices: which.
-      spatial: devices along `spatial`; their greatest common divisor if that does not divide their number.
+      devices: Devices, or the number of devices to use, starting from the first; None for all devices.
+      spatial: Number of devices along `spatial`. If it does not divide the number of devices, their greatest common
+        divisor is used.
     """
     chosen = jax.devices()[:devices] if devices is None or isinstance(devices, int) else list(devices)
     split = math.gcd(spatial, len(chosen))
@@ -36,32 +37,35 @@ def device_mesh(devices: int | Sequence[jax.Device] | None = None, spatial: int 
 
 
 def evaluation_mesh(loader: LoaderOptions, spatial: int = 1) -> Mesh:
-    """Of as many devices as batches and images of an evaluation can be split over, wherever the run was trained.
+    """Return a mesh of as many devices as the batches and images of an evaluation can be split over.
+
+    It does not depend on the devices that the run was trained on.
 
     Args:
-      loader: sizes of batches and images.
-      spatial: devices along `spatial`; their greatest common divisor with the devices and rows there are.
+      loader: Sizes of batches and images.
+      spatial: Wanted number of devices along `spatial`. The mesh has its greatest common divisor with the number of
+        devices and with the image height in units of the coarsest stride.
     """
     parts, bands = evaluation_shape(loader, spatial, jax.device_count())
     return device_mesh(parts * bands, bands)
 
 
 def evaluation_shape(loader: LoaderOptions, spatial: int, devices: int) -> tuple[int, int]:
-    """Devices along `data` and along `spatial`, of so many; see `evaluation_mesh`."""
+    """Return the mesh shape (data, spatial) for a number of devices; see `evaluation_mesh`."""
     bands = math.gcd(spatial, devices, loader.image_size[0] // _COARSEST_STRIDE)
     return math.gcd(loader.batch_size, devices // bands), bands
 
 
 def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: int = 1) -> None:
-    """Refuse batches and images that the mesh cannot split evenly.
+    """Check that the mesh can split batches and images evenly.
 
     Args:
-      loader: sizes of batches and images.
-      mesh: from `device_mesh`.
-      accumulate: parts of a batch that are computed one after the other, each on all devices.
+      loader: Sizes of batches and images.
+      mesh: Mesh from `device_mesh`.
+      accumulate: Number of parts of a batch that are computed one after the other, each on all devices.
 
     Raises:
-      ValueError: what does not divide, and the nearest that does.
+      ValueError: The batch size or the image height cannot be split. The message names the nearest size that can.
     """
     parts, bands = mesh.shape[DATA], mesh.shape[SPATIAL]
     if loader.batch_size % (parts * accumulate):
@@ -72,8 +76,8 @@ def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: in
             f"parallel.spatial {bands}){times}, got {loader.batch_size}; try {near}, "
             f"{'a smaller accumulate, ' if accumulate > 1 else ''}or split images with a larger parallel.spatial"
         )
-    # Every feature map has to split evenly. Where one does not, XLA (jaxlib 0.10.2) still computes the right outputs,
-    # but wrong gradients of the kernels of strided convolutions.
+    # Every feature map has to split evenly. If one does not, XLA (jaxlib 0.10.2) still computes the right outputs, but
+    # wrong gradients of the kernels of strided convolutions.
     unit = _COARSEST_STRIDE * bands
     if bands > 1 and loader.image_size[0] % unit:
         raise ValueError(
@@ -84,29 +88,29 @@ def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: in
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole of an array on every device."""
+    """Return the sharding that keeps a full copy of an array on every device."""
     return NamedSharding(mesh, P())
 
 
 def image_sharding(mesh: Mesh) -> NamedSharding:
-    """Images [B, H, W, 3]: the batch split along `data`, rows along `spatial`."""
+    """Return the sharding of images [B, H, W, 3]: the batch is split along `data`, rows along `spatial`."""
     return NamedSharding(mesh, P(DATA, SPATIAL))
 
 
 def batch_sharding(mesh: Mesh) -> Batch:
-    """The sharding of every array of a batch: all along `data`, images along `spatial` too."""
+    """Return the sharding of every array of a batch: all are split along `data`, images also along `spatial`."""
     rows: Any = NamedSharding(mesh, P(DATA))
     return Batch(*(rows for _ in Batch._fields))._replace(images=image_sharding(mesh))  # type: ignore[arg-type]
 
 
 def state_sharding(state: TrainState, mesh: Mesh, split: Split = "nothing", least: int = 1 << 14) -> TrainState:
-    """The sharding of every array of a training state.
+    """Return the sharding of every array of a training state.
 
     Args:
-      state: arrays or their shapes.
-      mesh: from `device_mesh`.
-      split: see `Parallel`.
-      least: arrays of fewer elements stay whole: parting them costs more than it saves.
+      state: Arrays or their shapes.
+      mesh: Mesh from `device_mesh`.
+      split: Parts of the state that are split along `data`; see `Parallel`.
+      least: Least number of elements of an array that is split. Splitting smaller arrays costs more than it saves.
     """
     parts = mesh.shape[DATA]
 
@@ -125,29 +129,29 @@ def state_sharding(state: TrainState, mesh: Mesh, split: Split = "nothing", leas
 
 
 def data_share(mesh: Mesh) -> tuple[int, int]:
-    """Which part of the rows of every batch this process loads, and how many parts there are; see `share_of`."""
+    """Return the index of the part of every batch that this process loads, and the number of parts; see `share_of`."""
     owners = np.vectorize(lambda device: device.process_index, otypes=[int])(mesh.devices)
     return share_of(jax.process_index(), owners)
 
 
 def share_of(process: int, owners: np.ndarray) -> tuple[int, int]:
-    """Which part of the rows of every batch a process loads, and how many parts there are.
+    """Return the index of the part of every batch that a process loads, and the number of parts.
 
-    Processes whose devices hold the same rows, and differ in the bands of the images they hold, load the same part.
+    Processes load the same part if their devices hold different bands of the same images.
 
     Args:
-      process: number of the process.
-      owners: int [data, spatial], the process of every device of the mesh.
+      process: Index of the process.
+      owners: Process index of every device of the mesh, int [data, spatial].
 
     Raises:
-      ValueError: processes whose parts overlap without being equal, or are not equally large.
+      ValueError: The parts of two processes overlap without being equal, or have different sizes.
     """
     held = {owner: tuple(np.flatnonzero((owners == owner).any(1)).tolist()) for owner in np.unique(owners).tolist()}
     shares = sorted(set(held.values()))
     if sum(map(len, shares)) != len(owners) or len(set(map(len, shares))) != 1:
         raise ValueError(
             f"parallel.spatial={owners.shape[1]}: expected processes that hold the same number of images, got images "
-            f"{', '.join(map(str, shares))} of {len(owners)}; use a spatial that divides the devices of a process, or "
-            "is a multiple of them"
+            f"{', '.join(map(str, shares))} of {len(owners)}; use a spatial that divides the number of devices "
+            "of a process, or is a multiple of it"
         )
     return shares.index(held[process]), len(shares)

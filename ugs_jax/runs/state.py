@@ -1,4 +1,4 @@
-"""What a training step carries along: a pytree of arrays and nothing else."""
+"""Training state: a pytree of arrays that every training step takes and returns."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from ugs_jax.detectors import Detector
 
 Tree = dict[str, Any]
 Metrics = dict[str, Array]
-"""What a step measures, by name: scalars."""
+"""Scalar metrics of a step, by name."""
 NO_BAD_STEP = -1
 
 
@@ -19,14 +19,14 @@ class TrainState(NamedTuple):
     """Training state.
 
     Attributes:
-      step: steps taken.
-      bad_step: first step whose loss, gradient or update was not finite, −1 while there is none. From then on nothing
-        else changes, so parameters stay the last good ones until the host looks.
-      params: parameters.
-      stats: running batch statistics.
-      opt_state: of the optax chain.
-      ema_params: moving average of `params`.
-      ema_stats: moving average of `stats`.
+      step: Number of steps taken.
+      bad_step: First step with a loss, gradient or update that is not finite; −1 if all were finite. After this step
+        nothing else changes, so the parameters stay the last good ones until the host checks.
+      params: Parameters.
+      stats: Running batch statistics.
+      opt_state: State of the optax chain.
+      ema_params: Moving average of `params`.
+      ema_stats: Moving average of `stats`.
     """
 
     step: Int[Array, ""]
@@ -39,7 +39,15 @@ class TrainState(NamedTuple):
 
 
 def create_state(detector: Detector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step; the averages start as copies, so that all of it can be donated."""
+    """Return the state before the first step.
+
+    The moving averages start as copies of the arrays that they average, so that the whole state can be donated.
+
+    Args:
+      detector: Detector to be initialised.
+      optimizer: Optimizer.
+      seed: Seed of the initialisation.
+    """
     params, stats = detector.init(seed)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

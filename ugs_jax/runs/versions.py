@@ -1,4 +1,4 @@
-"""Which code trains: ours, to the commit where that is known, and JAX and what else decides on numbers."""
+"""Versions of the code that trains: this package, with its commit if it is known, and the packages it uses."""
 
 import functools
 import importlib.metadata
@@ -10,21 +10,21 @@ from ugs_jax._version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _DECISIVE = ("code", "jax", "jaxlib")
-"""Those of which another one may round otherwise."""
+"""Names in `versions` whose change may change the rounding of results."""
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the code that trains: `ugs-jax`, `code` to the commit, and the packages it uses."""
+    """Return the versions of `ugs-jax`, of its `code` (the commit, if it is known) and of the packages it uses."""
     code = _commit(Path(__file__).parents[2]) or f"ugs-jax {__version__}"
     return {"ugs-jax": __version__, "code": code, **{name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
 def other_versions(before: dict[str, str]) -> str:
-    """What is another now than it was for a checkpoint, of what may change numbers; empty if nothing is.
+    """Describe the versions that differ from those of a checkpoint and may change results; empty if there are none.
 
     Args:
-      before: what `versions` gave then; what it lacks is not compared.
+      before: Result of `versions` when the checkpoint was written. Missing entries are not compared.
     """
     now = versions()
     other = [name for name in _DECISIVE if name in before and before[name] != now[name]]
@@ -32,13 +32,13 @@ def other_versions(before: dict[str, str]) -> str:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit of a checkout, with `-dirty` if its files were changed; None where there is no checkout or no git."""
+    """Return the commit of a checkout, with `-dirty` if files were changed; None without a checkout or without git."""
     if not (root / ".git").exists():
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        said = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip() or None
+    return done.stdout.strip() or None

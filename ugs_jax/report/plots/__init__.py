@@ -1,4 +1,4 @@
-"""Curves of a run and of several runs side by side; sharpness of losses and runs."""
+"""Plots: curves of one run, comparison of runs, calibration, and sharpness of losses and runs."""
 
 from ugs_jax.report.plots.calibration import plot_calibration
 from ugs_jax.report.plots.comparison import plot_comparison

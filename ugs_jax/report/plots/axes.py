@@ -1,4 +1,4 @@
-"""Axes without clutter, and labels at the ends of lines instead of a legend."""
+"""Plain axes, with labels at the ends of lines instead of a legend."""
 
 import io
 import typing
@@ -16,7 +16,14 @@ LABEL_SIZE = 10.0  # pt
 
 
 class EndLabel(typing.NamedTuple):
-    """Text for the right end of a line that ends at (x, y), in the unit of the axes."""
+    """Label of a line.
+
+    Attributes:
+      text: Text of the label.
+      x: Right end of the line, in the unit of the x axis.
+      y: Height of the line at its right end, in the unit of the y axis.
+      color: Colour of the line.
+    """
 
     text: str
     x: float
@@ -25,7 +32,10 @@ class EndLabel(typing.NamedTuple):
 
 
 def style_axes(axes: "Axes", title: str, x_label: str = "epoch") -> None:
-    """Title on the left, light horizontal grid, no box; sizes readable at half width of a page."""
+    """Style axes with a title on the left, a light horizontal grid and no frame.
+
+    The text is readable at half the width of a page.
+    """
     axes.set_title(title, loc="left", fontsize=12.5, color=INK, pad=10)
     axes.set_xlabel(x_label, fontsize=10.5, color=MUTED)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
@@ -37,25 +47,25 @@ def style_axes(axes: "Axes", title: str, x_label: str = "epoch") -> None:
 
 
 def add_axes(figure: "Figure", left: float, bottom: float, width: float, height: float) -> "Axes":
-    """Axes at a place given in inches, so that the room for labels beside them is known."""
+    """Add axes at a position in inches, so that the space for labels beside them is known."""
     figure_width, figure_height = figure.get_size_inches()
     return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
 def label_width(texts: Iterable[str]) -> float:
-    """Inches that the longest of the labels needs with its connector, by the mean width of a character."""
+    """Return the width in inches of the longest label with its connector, estimated from the mean character width."""
     return 0.4 + 0.0078 * LABEL_SIZE * max((len(text) for text in texts), default=0)
 
 
 def label_ends(figure: "Figure", axes: "Axes", labels: Sequence[EndLabel]) -> None:
-    """Writes labels right of the axes at the height of their lines, moved apart where they would overlap.
+    """Write labels to the right of the axes at the height of their lines, moved apart where they would overlap.
 
-    Call it last: it fixes the limits of the axes.
+    Call this function last, because it fixes the limits of the axes.
 
     Args:
-      figure: holds `axes`.
-      axes: already has its lines.
-      labels: one per line.
+      figure: Figure that holds `axes`.
+      axes: Axes with all lines drawn.
+      labels: One label for each line.
     """
     axes.set_xlim(axes.get_xlim())
     axes.set_ylim(axes.get_ylim())
@@ -85,18 +95,18 @@ def label_ends(figure: "Figure", axes: "Axes", labels: Sequence[EndLabel]) -> No
 
 
 def spread(wanted: Sequence[float], gap: float, high: float = 1.0) -> list[float]:
-    """Moves heights apart to at least `gap`, none above `high`, in the same order.
+    """Move heights apart to a distance of at least `gap`, in the same order and none above `high`.
 
-    Neighbours that are too close form a block centred on the mean of what its members want, and blocks that then
-    touch are merged (pool adjacent violators: the least-squares placement).
+    Neighbours that are too close form a block centred on the mean of the heights that its members want. Blocks that
+    then touch are merged (pool adjacent violators, the least-squares solution).
 
     Args:
-      wanted: heights.
-      gap: least distance, positive.
-      high: upper end; where all do not fit below it, the lowest go below 0.
+      wanted: Wanted heights.
+      gap: Least distance, positive.
+      high: Upper limit. If there is not enough space below it, the lowest heights become negative.
 
     Returns:
-      Heights, in the order given.
+      New heights, in the order of `wanted`.
     """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     blocks: list[tuple[int, float]] = []  # number of members, and the height of the lowest
@@ -119,10 +129,10 @@ def spread(wanted: Sequence[float], gap: float, high: float = 1.0) -> list[float
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes the figure as the suffix says (.png, .svg or .pdf), in one step.
+    """Write the figure atomically, in the format of the file's suffix: .png, .svg or .pdf.
 
     Raises:
-      ValueError: for another suffix.
+      ValueError: The suffix is not supported.
     """
     import matplotlib
 

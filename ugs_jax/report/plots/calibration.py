@@ -1,4 +1,4 @@
-"""Error of sides against the deviation that was predicted for them."""
+"""Plot of the errors of box sides against their predicted standard deviations."""
 
 import typing
 from pathlib import Path
@@ -11,18 +11,20 @@ if typing.TYPE_CHECKING:
 
 
 def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides of matched boxes") -> Path:
-    """Draws root mean square errors by predicted deviation, both in px on logarithmic axes; the diagonal is right.
+    """Plot root mean square error against predicted standard deviation, both in px on logarithmic axes.
+
+    A perfectly calibrated detector lies on the diagonal.
 
     Args:
-      calibration: from `inference.calibration` or `training.measure_calibration`.
-      path: .png, .svg or .pdf, replaced in one step.
-      title: of the picture.
+      calibration: Calibration from `inference.calibration` or `analysis.measure_calibration`.
+      path: File ending in .png, .svg or .pdf, replaced atomically.
+      title: Title of the plot.
 
     Returns:
       `path`.
 
     Raises:
-      ValueError: for another suffix.
+      ValueError: The suffix of `path` is not supported.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator

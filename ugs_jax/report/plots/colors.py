@@ -1,10 +1,10 @@
-"""Colours that stay apart for colour-blind readers."""
+"""Colours that colour-blind readers can tell apart."""
 
 INK = "#1f2328"
 MUTED = "#6e7781"
 GRID = "#e4e7eb"
 
-# Okabe & Ito, Color Universal Design (2008), those dark enough for lines on white; then two of Tol's muted scheme.
+# Okabe & Ito, Color Universal Design (2008): colours dark enough for lines on white; then two of Tol's muted scheme.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 Dash = str | tuple[int, tuple[float, float]]
 DASHES: tuple[Dash, ...] = ("-", (0, (5.0, 2.0)), (0, (1.5, 1.5)))
@@ -26,10 +26,10 @@ IGNORED = (150, 156, 164)
 
 
 def line_style(index: int) -> tuple[str, Dash]:
-    """Colour and dash of line `index`: eight colours, then the same eight dashed, then dotted."""
+    """Return colour and dash of line `index`: eight solid colours, then the same eight dashed, then dotted."""
     return LINES[index % len(LINES)], DASHES[index // len(LINES) % len(DASHES)]
 
 
 def box_color(label: int) -> tuple[int, int, int]:
-    """RGB of class `label`; repeats after ten classes."""
+    """Return the RGB colour of class `label`. Colours repeat after ten classes."""
     return BOXES[label % len(BOXES)]

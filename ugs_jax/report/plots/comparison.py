@@ -1,4 +1,4 @@
-"""Convergence of several methods, after Fig. 2 of the paper's supplement."""
+"""Plot of the convergence of several methods, after Fig. 2 of the paper's supplement."""
 
 import math
 import statistics
@@ -20,19 +20,31 @@ if typing.TYPE_CHECKING:
 _PLOT = (6.4, 4.6)  # inches
 
 
-_COINCIDE = 8.0  # px of the picture; dots nearer than that would hide each other
-_DOT, _RING = 7.0, 6.0  # pt: diameter of a dot, and what each ring around it adds
+_COINCIDE = 8.0  # px of the picture; dots closer than this would hide each other
+_DOT, _RING = 7.0, 6.0  # pt: diameter of a dot, and increase in diameter for each ring around it
 
 
 class Style(typing.NamedTuple):
-    """A line: its colour says the method, its dash the image size."""
+    """Style of a line.
+
+    Attributes:
+      color: Colour, which stands for the method.
+      dash: Dash pattern, which stands for the image size.
+    """
 
     color: str
     dash: Dash
 
 
 class Curve(typing.NamedTuple):
-    """A metric over epochs: mean, lowest and highest over the runs that were scored at that epoch."""
+    """A metric over epochs, summarised over runs.
+
+    Attributes:
+      epochs: Epochs at which all runs were evaluated.
+      mean: Mean over the runs.
+      low: Lowest value of the runs.
+      high: Highest value of the runs.
+    """
 
     epochs: list[float]
     mean: list[float]
@@ -41,23 +53,23 @@ class Curve(typing.NamedTuple):
 
 
 def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str = "Validation AP by epoch, %") -> Path:
-    """Draws AP by epoch, a line for each method with a band from its lowest to its highest seed.
+    """Plot AP over epochs, with a line for each method and a band from its lowest to its highest seed.
 
-    A dotted line marks the best AP of the baseline (of each image size), a dot where each method reaches it (the mean
-    over its seeds, if all do); dots in one place are rings around one another. With several image sizes, a colour is a
-    method at all of them and a dash is a size.
+    A dotted line marks the best AP of the baseline of each image size. A dot marks the epoch at which a method reaches
+    it: the mean over its seeds, if all of them reach it. Dots at the same position are drawn as rings around each
+    other. With several image sizes, a method keeps its colour at all sizes, and the dash pattern shows the size.
 
     Args:
-      groups: run folders by method, the baseline first.
-      path: .png, .svg or .pdf.
-      title: of the picture.
+      groups: Run folders by method, the baseline first.
+      path: File ending in .png, .svg or .pdf.
+      title: Title of the plot.
 
     Returns:
       `path`.
 
     Raises:
-      RunError: for runs that cannot be read or fairly compared.
-      ValueError: for another suffix.
+      RunError: Runs cannot be read, or cannot be compared fairly.
+      ValueError: The suffix of `path` is not supported.
     """
     from matplotlib.figure import Figure
 
@@ -73,13 +85,13 @@ def plot_comparison(groups: Mapping[str, Sequence[Path]], path: Path, title: str
 
 
 def line_styles(runs: Mapping[str, Sequence[Run]]) -> dict[str, Style]:
-    """The line of each method, the baseline's in the colour of text.
+    """Return the line style of each method. The line of the baseline has the colour of text.
 
-    Methods of two image sizes are one if they have the same objective and network; two such methods of one size are
-    not.
+    Methods at two image sizes share a colour if they have the same objective and network. Two methods at one image
+    size never share a colour.
 
     Args:
-      runs: by method, the baseline first.
+      runs: Runs by method, the baseline first.
     """
     sizes = _sizes(runs)
     if len(sizes) < 2:
@@ -99,11 +111,11 @@ def line_styles(runs: Mapping[str, Sequence[Run]]) -> dict[str, Style]:
 
 
 def seed_curve(runs: Sequence[Run], key: str = "ap") -> Curve:
-    """The metric at the epochs at which every run has a value.
+    """Return a metric at the epochs at which every run has a value.
 
     Args:
-      runs: seeds of one method.
-      key: of the evaluation rows.
+      runs: Runs of one method with different seeds.
+      key: Name of the metric in the evaluation rows.
     """
     tables = [dict(zip(*_rounded(series(run.metrics.evaluations, key)), strict=True)) for run in runs]
     epochs = sorted(set.intersection(*(set(table) for table in tables)))
@@ -112,7 +124,7 @@ def seed_curve(runs: Sequence[Run], key: str = "ap") -> Curve:
 
 
 def _rounded(points: tuple[list[float], list[float]]) -> tuple[list[float], list[float]]:
-    """Epochs to a thousandth, so that equal ones computed differently meet."""
+    """Round epochs to a thousandth, so that equal epochs that were computed differently match."""
     return [round(epoch, 3) for epoch in points[0]], points[1]
 
 
@@ -121,8 +133,10 @@ def _sizes(runs: Mapping[str, Sequence[Run]]) -> list[str]:
 
 
 def _note(runs: Mapping[str, Sequence[Run]]) -> str:
-    """What bands, dots and dashes mean."""
-    note = "Band: lowest to highest seed. Dot: where the mean over seeds reaches the baseline's best, if all reach it."
+    """Return the explanation of bands, dots and dashes."""
+    note = (
+        "Band: lowest to highest seed. Dot: mean epoch at which the seeds reach the baseline's best, if all reach it."
+    )
     sizes = _sizes(runs)
     if len(sizes) < 2:
         return note
@@ -158,7 +172,10 @@ def _draw(figure: "Figure", axes: "Axes", runs: Mapping[str, Sequence[Run]], com
 
 
 def _draw_dots(axes: "Axes", dots: Sequence[tuple[float, float, str]]) -> None:
-    """Dots; of those in one place the first is a dot and each further one a ring around it. Limits must be set."""
+    """Draw dots. At one position, the first is a dot and each further one is a ring around it.
+
+    The limits of the axes must be set before.
+    """
     places = axes.transData.transform([(x, y) for x, y, _ in dots] or [(0.0, 0.0)])
     for i, (x, y, color) in enumerate(dots):
         beneath = sum(math.dist(places[i], places[j]) < _COINCIDE for j in range(i))

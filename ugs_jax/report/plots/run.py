@@ -1,4 +1,4 @@
-"""curves.png: how one run learnt."""
+"""Training curves of one run, curves.png."""
 
 import math
 import typing
@@ -15,7 +15,14 @@ if typing.TYPE_CHECKING:
 
 
 class Panel(typing.NamedTuple):
-    """One axes of curves.png: which metrics it shows, by which names, times which factor."""
+    """One panel of curves.png.
+
+    Attributes:
+      title: Title of the panel.
+      kind: Kind of the rows that hold its metrics.
+      names: Label of each metric, by its key in the rows.
+      factor: Factor on the values.
+    """
 
     title: str
     kind: typing.Literal["train", "eval", "timing"]
@@ -52,24 +59,27 @@ _SMOOTHED = frozenset({"Training loss", "Uncertainty of the boxes", "Images per 
 
 
 def plot_run(run_folder: Path, path: Path | None = None) -> Path:
-    """Draws losses, AP, AP by size, uncertainty, learning rate and speed over epochs; what a run lacks is left out.
+    """Plot losses, AP, AP by object size, uncertainty, learning rate and throughput over epochs.
+
+    Panels without values are left out.
 
     Args:
-      run_folder: what `ugs train` wrote.
-      path: .png, .svg or .pdf; `curves.png` in the run folder if None.
+      run_folder: Run folder of `ugs train`.
+      path: File ending in .png, .svg or .pdf; `curves.png` in the run folder if None.
 
     Returns:
-      The picture's path.
+      Path of the plot.
 
     Raises:
-      RunError: where the run folder cannot be read, or has nothing to draw.
+      RunError: The run folder cannot be read, or has none of the plotted metrics.
+      ValueError: The suffix of `path` is not supported.
     """
     from matplotlib.figure import Figure
 
     run = read_run(run_folder)
     panels = [panel for panel in PANELS if any(series(_rows(run, panel), key)[0] for key in panel.names)]
     if not panels:
-        raise RunError(f"{run.folder}: expected logged metrics, found none of those drawn; let the run log a step")
+        raise RunError(f"{run.folder}: expected logged metrics, found none of the plotted ones; let the run log a step")
     columns, rows = min(3, len(panels)), math.ceil(len(panels) / 3)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + _TITLE), dpi=110)
     figure.text(0.1 / _PANEL[0], 1 - 0.12 / (_PANEL[1] + _TITLE), f"{run.name}, seed {run.seed}", **_TITLE_FONT)
@@ -81,14 +91,14 @@ def plot_run(run_folder: Path, path: Path | None = None) -> Path:
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Median of the last `window` values: follows the trend, ignores single outliers and values not finite.
+    """Return the running median of the last `window` values. It ignores single outliers and non-finite values.
 
     Args:
-      values: in order.
-      window: at least 1.
+      values: Values in order.
+      window: Number of values in a window, at least 1.
 
     Returns:
-      As many values; NaN where a window has no finite one.
+      One median for each value; NaN if a window has no finite value.
     """
     medians = []
     for i in range(len(values)):
@@ -133,7 +143,7 @@ def _draw_panel(figure: "Figure", axes: "Axes", panel: Panel, rows: Sequence[Row
 
 
 def _log_scale(axes: "Axes") -> None:
-    """Logarithmic heights with plain numbers at 1, 2 and 5."""
+    """Set a logarithmic y axis with plain numbers at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""curvature.png of a run: curvature and spread of gradients by size over training, spectrum, slices of the loss."""
+"""Plot of curvature.png: curvature and gradient variance by object size, Hessian spectrum, slices of the loss."""
 
 import math
 import typing
@@ -25,9 +25,9 @@ _SIZES = {
     "large": "≥64",
 }
 _LOGGED = {
-    "box_curvature": "Curvature of −ln IoU by the box, 1/px²",
-    "curvature": "Curvature of the objective by its outputs",
-    "gradient_variance": "Variance of gradients over squared mean",
+    "box_curvature": "Curvature of −ln IoU in the box, 1/px²",
+    "curvature": "Curvature of the objective in its outputs",
+    "gradient_variance": "Gradient variance over squared mean",
 }
 _PANEL = (5.6, 3.7)  # inches, with the room for labels
 
@@ -38,20 +38,20 @@ def plot_sharpness(
     density: "Density | None" = None,
     slices: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Path:
-    """Draws what a run logged of curvature and gradients by the size of the boxes, and the loss around it if given.
+    """Plot the logged curvature and gradient variance by box size, and the loss landscape if it is given.
 
     Args:
-      run_folder: what `ugs train` wrote.
-      path: .png, .svg or .pdf.
-      density: spectrum of the Hessian.
-      slices: (distance, loss) by the name of the direction.
+      run_folder: Run folder of `ugs train`.
+      path: File ending in .png, .svg or .pdf.
+      density: Spectral density of the Hessian.
+      slices: Arrays (distance, loss) by the name of the direction.
 
     Returns:
       `path`.
 
     Raises:
-      RunError: where the run folder cannot be read, or has nothing to draw.
-      ValueError: for another suffix.
+      RunError: The run folder cannot be read, or has no curvature in its log and nothing else is given.
+      ValueError: The suffix of `path` is not supported.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Fig. 1: wells of the IoU loss for boxes of several sizes, with the same for UGS beside it."""
+"""Plot after Fig. 1 of the paper: wells of the IoU loss for boxes of several sizes, beside those of UGS."""
 
 import typing
 from collections.abc import Callable, Sequence
@@ -23,37 +23,44 @@ SHIFT = 2.0
 _REACH = 3.6
 _SHARPNESS = 0.3
 _NOTE = (
-    f"Squares of 4 to 64 px, predicted too far right or left. Arrows: descent at the same shift of {SHIFT:g} px; their "
-    "lengths compare\nwithin a panel. UGS: offsets in sides of the box, the paper's grid (α = 2, β = 1, n = 10); the "
-    "prediction is a normal distribution\naround the shifted place, made discrete, with a standard deviation of "
-    f"{_SHARPNESS:g} sides."
+    "Squares of 4 to 64 px, with a prediction that is shifted to the right or left. Arrows: gradient descent at the "
+    f"same shift of {SHIFT:g} px; their lengths\nare comparable within a panel. UGS: offsets in sides of the box, the "
+    "paper's grid (α = 2, β = 1, n = 10); the prediction is a discretised normal distribution\naround the shifted "
+    f"position, with a standard deviation of {_SHARPNESS:g} sides."
 )
 
 
 class Well(typing.NamedTuple):
-    """Loss and size of its gradient at every shift of one box."""
+    """Loss of one box over the shift of its prediction.
+
+    Attributes:
+      loss: Loss at every shift.
+      gradient: Norm of the gradient at every shift.
+    """
 
     loss: Float[np.ndarray, "n"]
     gradient: Float[np.ndarray, "n"]
 
 
 def iou_well(size: float, shifts: Float[Array | np.ndarray, "n"]) -> Well:
-    """−ln IoU of a square against itself shifted along x, and the gradient by the shift, 1/px.
+    """Return −ln IoU of a square and its copy shifted along x, and the size of the derivative by the shift, 1/px.
 
     Args:
-      size: side, px.
-      shifts: of the prediction, px; shorter than `size`.
+      size: Side of the square, px.
+      shifts: Shifts of the prediction, px; shorter than `size`.
     """
     values, slopes = _iou_slopes(size, jnp.asarray(shifts))
     return Well(np.asarray(values), np.abs(slopes))
 
 
 def ugs_well(size: float, shifts: Float[Array | np.ndarray, "n"]) -> Well:
-    """Cross entropy of a prediction around a shifted place, and the norm of its gradient by the logits, at most √2.
+    """Return the cross entropy of a prediction around a shifted position, and the norm of its gradient.
+
+    The gradient is taken with respect to the logits. Its norm is at most √2.
 
     Args:
-      size: side of the box and unit of the grid, px.
-      shifts: of the prediction, px.
+      size: Side of the box and unit of the grid, px.
+      shifts: Shifts of the prediction, px.
     """
     values, lengths = _ugs_slopes(jnp.asarray(shifts) / size)
     return Well(np.asarray(values), np.asarray(lengths))
@@ -75,25 +82,26 @@ def _ugs_slopes(places: Array) -> tuple[Array, Array]:
 
 
 def plot_wells(path: Path, sizes: Sequence[float] = SIZES) -> Path:
-    """Draws loss and gradient against the shift for several sizes: −ln IoU on the left, UGS on the right.
+    """Plot loss and gradient against the shift for several box sizes: −ln IoU on the left, UGS on the right.
 
-    The same shift pulls a small box harder and sits in a sharper well: |∂/∂d| = 2w/(w² − d²), the supplement's Eq. 9
-    as it should read. The gradient of UGS by its logits is p − p*, never longer than √2.
+    For −ln IoU, the same shift gives a small box a larger gradient and a sharper well: |∂/∂d| = 2w/(w² − d²). This is
+    the corrected form of the supplement's Eq. 9. The gradient of UGS with respect to its logits is p − p*, with a norm
+    of at most √2.
 
     Args:
-      path: .png, .svg or .pdf.
-      sizes: sides of the boxes, px, above 3.6.
+      path: File ending in .png, .svg or .pdf.
+      sizes: Sides of the boxes, px; above 3.6.
 
     Returns:
       `path`.
 
     Raises:
-      ValueError: for another suffix, or a size too small for the shifts drawn.
+      ValueError: The suffix of `path` is not supported, or a size is too small for the plotted shifts.
     """
     from matplotlib.figure import Figure
 
     if min(sizes) <= _REACH:
-        raise ValueError(f"sizes: expected sides above {_REACH:g} px, the largest shift drawn, got {min(sizes):g}")
+        raise ValueError(f"sizes: expected sides above {_REACH:g} px, the largest shift plotted, got {min(sizes):g}")
     figure = Figure(figsize=(11.6, 8.2), dpi=110)
     columns: list[tuple[str, str, Callable[..., Well]]] = [
         ("−ln IoU", "∂/∂shift, 1/px", iou_well),
@@ -112,11 +120,11 @@ def _draw(figure: "Figure", upper: "Axes", lower: "Axes", wells: Sequence[tuple[
     shifts = np.linspace(-_REACH, _REACH, 360, dtype=np.float32)
     ends: tuple[list[EndLabel], list[EndLabel]] = ([], [])
     marked = [well(size, np.array([SHIFT], np.float32)) for size, well in wells]
-    longest = max(float(one.gradient[0]) for one in marked)
+    longest = max(float(mark.gradient[0]) for mark in marked)
     for i, ((size, well), mark) in enumerate(zip(wells, marked, strict=True)):
         color, _ = line_style(i)
-        found = well(size, shifts)
-        for axes, values, labels in ((upper, found.loss, ends[0]), (lower, found.gradient, ends[1])):
+        curve = well(size, shifts)
+        for axes, values, labels in ((upper, curve.loss, ends[0]), (lower, curve.gradient, ends[1])):
             axes.plot(shifts, values, color=color, linewidth=1.9)
             labels.append(EndLabel(f"{size:g} px", _REACH, float(values[-1]), color))
         height, length = float(mark.loss[0]), 1.8 * float(mark.gradient[0]) / longest

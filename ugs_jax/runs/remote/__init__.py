@@ -1,1 +1,1 @@
-"""Runs at URLs: a store of whole objects, and what keeps a copy of a run folder there."""
+"""Runs at URLs: file stores, and copies of run folders in them."""

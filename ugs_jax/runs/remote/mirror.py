@@ -1,4 +1,4 @@
-"""A run at a URL: worked on in a folder of this machine, which a thread keeps copying there."""
+"""A run at a URL: it works in a local folder, which a thread copies to the URL."""
 
 import logging
 import shlex
@@ -15,21 +15,21 @@ from ugs_jax.runs.run_folder import RunFolder
 
 _logger = logging.getLogger(__name__)
 _PERIOD, _LOOK = 60.0, 0.05
-"""Seconds between copies of the log, and between looks whether a checkpoint is written."""
+"""Seconds between copies of the log, and between checks whether a checkpoint is written."""
 
 
 class Mirror:
-    """The copy of a run at a URL. Only the first process reads and writes it.
+    """Copy of a run at a URL, as a context manager. Only the first process reads and writes the copy.
 
-    A context in which the copy is kept up to date in the background. At its end everything is copied; if the run ends
-    with an error too, but then a copy that fails is no second one.
+    Inside the context, the copy is kept up to date in the background. At the end everything is copied, even if the run
+    ends with an error. In that case a copy that fails gives a warning, not a second error.
 
     Args:
-      url: of the run.
-      folder: the working folder.
+      url: URL of the run.
+      folder: Local working folder.
 
     Raises:
-      ValueError: a URL of an unknown kind, or a package that is missing.
+      ValueError: The kind of URL is unknown, or a package for it is not installed.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -45,19 +45,22 @@ class Mirror:
         self._fenced: FencedError | None = None
 
     def fetch(self, *, resume: bool) -> None:
-        """In the first process: make the working folder what the run at the URL is, if that is the newer one.
+        """Bring the working folder up to date with the run at the URL, if that is newer. For the first process only.
+
+        Args:
+          resume: Continue an existing run.
 
         Raises:
-          FileExistsError: there is a run and `resume` is not set, or there are remains of one.
-          ValueError: all checkpoints there are damaged, or a name there is not one of a file inside.
-          RemoteError: the files cannot be read.
+          FileExistsError: The URL has a run and `resume` is not set, or it has remains of a run.
+          ValueError: All checkpoints at the URL are damaged, or a file name leads out of the folder.
+          RemoteError: The files cannot be read.
         """
         names = self._remote.names()
-        left = sorted(name for name in names if name == "metrics.jsonl" or name.startswith("checkpoints/"))
-        if "config.json" not in names and left:
+        remains = sorted(name for name in names if name == "metrics.jsonl" or name.startswith("checkpoints/"))
+        if "config.json" not in names and remains:
             raise FileExistsError(
-                f"{self._url}: expected no run or a whole one, found {left[0]} without a config.json; choose another "
-                "--folder"
+                f"{self._url}: expected no run or a whole one, found {remains[0]} without a config.json; choose "
+                "another --folder"
             )
         if "config.json" in names and not resume:
             raise FileExistsError(
@@ -65,23 +68,27 @@ class Mirror:
             )
         self._newest, fetched = fetch_newer(self._remote, names, self._folder)
         if fetched:
-            print(f"{self._url}: going on from its step {max(self._newest, 0)}, in {self._folder}", flush=True)
+            print(f"{self._url}: continuing from its step {max(self._newest, 0)}, in {self._folder}", flush=True)
         elif self._newest >= 0:
-            print(f"{self._url}: going on from step {self._newest} of {self._folder}, which is not older", flush=True)
+            print(f"{self._url}: continuing from step {self._newest} of {self._folder}, which is not older", flush=True)
 
     def claim(self) -> None:
-        """In the first process, after `fetch`: make the URL this run's.
+        """Claim the URL for this run. For the first process only, after `fetch`.
 
         Raises:
-          RemoteError: it cannot be written.
+          RemoteError: The URL cannot be written.
         """
         self._upload.claim(self._newest)
 
     def push(self, step: int, *, best: bool) -> None:
-        """Copy a checkpoint that is being written, once it is; all processes have to call this.
+        """Copy a checkpoint as soon as it is written. All processes have to call this method.
+
+        Args:
+          step: Step of the checkpoint.
+          best: True if it is the best one too.
 
         Raises:
-          FencedError: another run has claimed the URL; in the other processes a ValueError.
+          FencedError: Another run has claimed the URL. Processes other than the first raise a ValueError.
         """
         in_first_process(lambda: self._push(step, best=best))
 
@@ -115,7 +122,7 @@ class Mirror:
             raise RemoteError(f"{self._failed}. {self._by_hand()}") from self._failed
 
     def _end(self) -> None:
-        """Copy what is left, and end the thread."""
+        """Copy the remaining files, and end the thread."""
         self._ending = True
         self._wake.set()
         self._thread.join()
@@ -129,7 +136,7 @@ class Mirror:
         code = "import fsspec, sys; fsspec.core.url_to_fs(sys.argv[2])[0].put(*sys.argv[1:], recursive=True)"
         command = shlex.join(["python", "-c", code, f"{self._folder}/", f"{self._url}/"])
         return (
-            f"The run is in {self._folder}, whole. To upload what is missing, give the same command with --resume on "
+            f"The complete run is in {self._folder}. To upload what is missing, give the same command with --resume on "
             f"this machine, or copy it by hand: {command}"
         )
 
@@ -143,7 +150,7 @@ class Mirror:
             self._copy()
 
     def _await_checkpoint(self) -> None:
-        """Until what was pushed is written, or there is more to do."""
+        """Wait until the pushed checkpoint is written, or there is more to do."""
         step, best = self._awaited
         while not self._wake.is_set() and not self._ending:
             newest = {which: max(steps, default=-1) for which, steps in whole_here(self._folder).items()}
@@ -157,7 +164,7 @@ class Mirror:
             self._upload.run()
         except FencedError as error:
             self._fenced = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+        except Exception as error:  # noqa: BLE001 - the run goes on after any error
             other = RemoteError(f"{self._url}: expected to copy the run there, but got {type(error).__name__}: {error}")
             self._failed = error if isinstance(error, RemoteError) else other
             if not self._ending:

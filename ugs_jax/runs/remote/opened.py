@@ -1,4 +1,4 @@
-"""Looking at a run, or writing beside it, wherever it is: what is at a URL is copied here, and new files back."""
+"""Local access to a run or folder at a URL: its files are downloaded, and new files are uploaded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,34 +10,34 @@ from ugs_jax.runs.remote.store import Remote, is_url
 
 
 class Opened:
-    """A folder of this machine that stands for what the user named.
+    """Local folder with the files of a run folder or URL.
 
     Attributes:
-      folder: has the files.
-      name: folder or URL.
+      folder: Local folder with the files.
+      name: Folder or URL that the user gave.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name.rstrip("/")
 
     def shown(self, file: Path) -> str:
-        """What the user calls a file of the folder."""
+        """Return the path of a file below the folder or URL that the user gave."""
         inside = file.is_relative_to(self.folder)
         return f"{self.name}/{file.relative_to(self.folder).as_posix()}" if inside else str(file)
 
 
 @contextmanager
 def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
-    """A run folder, or a copy of the run at a URL; what is written into the copy is uploaded at the end.
+    """Open a run folder, or a local copy of the run at a URL. New files in the copy are uploaded at the end.
 
     Args:
-      run: folder or URL.
-      which: checkpoint that is needed, `best` or `last`; None for none.
+      run: Folder or URL of the run.
+      which: Checkpoint that is needed, `best` or `last`; None if none is needed.
 
     Raises:
-      FileNotFoundError: no run at the URL.
-      ValueError: all checkpoints there are damaged, or a URL of an unknown kind.
-      RemoteError: the files cannot be read or written.
+      FileNotFoundError: The URL has no run.
+      ValueError: All checkpoints at the URL are damaged, or the kind of URL is unknown.
+      RemoteError: The files cannot be read or written.
     """
     if not is_url(run):
         yield Opened(Path(run), run)
@@ -46,23 +46,26 @@ def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
     names = remote.names()
     if "config.json" not in names:
         raise FileNotFoundError(f"{run}: expected a run folder with a config.json, found none; give the URL of a run")
-    with TemporaryDirectory(prefix="ugs-run-") as place:
-        download_logs(remote, names, Path(place))
+    with TemporaryDirectory(prefix="ugs-run-") as folder:
+        download_logs(remote, names, Path(folder))
         steps = whole_there(names)[which] if which else set()
-        if which and steps and download_newest(remote, names, which, steps, Path(place)) is None:
+        if which and steps and download_newest(remote, names, which, steps, Path(folder)) is None:
             raise all_damaged(remote, which)
-        before = set(Path(place).rglob("*"))
-        yield Opened(Path(place), run)
-        _upload_new(remote, Path(place), before)
+        before = set(Path(folder).rglob("*"))
+        yield Opened(Path(folder), run)
+        _upload_new(remote, Path(folder), before)
 
 
 @contextmanager
 def opened_folder(place: str) -> Iterator[Path]:
-    """A folder to write into, made where there is none; for a URL, what was written is uploaded at the end.
+    """Open a folder for writing. It is created if it is missing; for a URL, its files are uploaded at the end.
+
+    Args:
+      place: Folder or URL.
 
     Raises:
-      ValueError: a URL of an unknown kind.
-      RemoteError: the files cannot be written.
+      ValueError: The kind of URL is unknown.
+      RemoteError: The files cannot be written.
     """
     if not is_url(place):
         Path(place).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where a run is: a folder of this machine, or a URL and the folder in which it is worked on."""
+"""Claim of a run: in a local folder, or at a URL with a local working folder."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -15,16 +15,19 @@ from ugs_jax.runs.run_folder import RunFolder
 def claimed_run(
     place: Path | str, experiment: Experiment, *, resume: bool
 ) -> Iterator[tuple[RunFolder, Mirror | None]]:
-    """The folder of a run, locked, and what copies it to its URL, if that is what `place` is.
+    """Lock the folder of a run. If `place` is a URL, also keep a copy of the run there.
 
     Args:
-      place: a folder or a URL.
-      experiment: what will be trained.
-      resume: continue a run that is there.
+      place: Folder or URL of the run.
+      experiment: Experiment to be trained.
+      resume: Continue an existing run.
+
+    Yields:
+      The run folder, and the `Mirror` that copies it to its URL (None for a folder).
 
     Raises:
-      FileExistsError, ValueError, BlockingIOError: see `RunFolder.claim` and `Mirror.fetch`.
-      OSError: the folder cannot be written, or the URL cannot be reached.
+      FileExistsError, ValueError, BlockingIOError: See `RunFolder.claim` and `Mirror.fetch`.
+      OSError: The folder cannot be written, or the URL cannot be reached.
     """
     mirror = Mirror(str(place), working_folder(str(place))) if is_url(place) else None
     run = RunFolder(working_folder(str(place)) if mirror else Path(place))

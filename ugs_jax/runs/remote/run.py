@@ -1,4 +1,4 @@
-"""A run at a URL: which of its checkpoints are whole, and how they come to this machine."""
+"""Checkpoints of a run at a URL: finding the complete ones, and downloading them."""
 
 import logging
 import re
@@ -20,11 +20,11 @@ Steps = dict[str, set[int]]
 
 
 class Newest(NamedTuple):
-    """What a run goes on from.
+    """Checkpoint that a run continues from.
 
     Attributes:
-      step: of the newest whole checkpoint; negative without one.
-      fetched: whether it came from the URL just now.
+      step: Step of the newest complete checkpoint; negative if there is none.
+      fetched: True if it was just downloaded from the URL.
     """
 
     step: int
@@ -32,37 +32,38 @@ class Newest(NamedTuple):
 
 
 def mark(which: str, step: int) -> str:
-    """The file of a remote checkpoint that is uploaded last; one without it is not whole."""
+    """Return the file of a remote checkpoint that is uploaded last. A checkpoint without this file is incomplete."""
     return f"checkpoints/checksums/{which}/{step}.json"
 
 
 def whole_there(names: set[str]) -> Steps:
-    """Steps of the checkpoints at a URL that were uploaded to the end, by `last` and `best`."""
-    found: Steps = {which: set() for which in KEPT}
+    """Return the steps of the checkpoints at a URL that were uploaded completely, for `last` and `best`."""
+    steps: Steps = {which: set() for which in KEPT}
     for match in filter(None, map(_MARK.fullmatch, names)):
-        found[match[1]].add(int(match[2]))
-    return found
+        steps[match[1]].add(int(match[2]))
+    return steps
 
 
 def whole_here(folder: Path) -> Steps:
-    """Steps of the checkpoints of a run folder that were written to the end, by `last` and `best`."""
-    names = {which: [place.name for place in (folder / "checkpoints" / which).glob("[0-9]*")] for which in KEPT}
+    """Return the steps of the checkpoints of a run folder that were written completely, for `last` and `best`."""
+    names = {which: [path.name for path in (folder / "checkpoints" / which).glob("[0-9]*")] for which in KEPT}
     return {which: {int(name) for name in names[which] if name.isdigit()} for which in KEPT}
 
 
 def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
-    """Make a run folder what the remote run is, if the latter has the newer whole checkpoint.
+    """Replace a run folder by the remote run, if that has a newer complete checkpoint.
 
-    A kill at any instant leaves the folder as it was, or marked as half of one, which the next call clears.
+    After a kill at any instant, the folder is either unchanged or marked as incomplete. The next call clears an
+    incomplete folder.
 
     Args:
-      remote: the run.
-      names: its files.
-      folder: its working folder, locked.
+      remote: URL of the run.
+      names: Names of its files.
+      folder: Working folder of the run, locked.
 
     Raises:
-      ValueError: every `last` there is damaged, and there is none here.
-      RemoteError: the files cannot be read.
+      ValueError: Every remote `last` is damaged, and the folder has none.
+      RemoteError: The files cannot be read.
     """
     if (folder / _HALF).exists():
         _clear(folder)
@@ -89,25 +90,25 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
 
 
 def download_newest(remote: Remote, names: set[str], which: str, steps: set[int], folder: Path) -> int | None:
-    """Copy the newest of some checkpoints that is not damaged into a run folder of this machine.
+    """Download the newest undamaged checkpoint into a local run folder.
 
     Args:
-      remote: the run.
-      names: its files.
-      which: `last` or `best`.
-      steps: of checkpoints that are whole there.
-      folder: of this machine.
+      remote: URL of the run.
+      names: Names of its files.
+      which: Kind of the checkpoint, `last` or `best`.
+      steps: Steps of the complete checkpoints at the URL.
+      folder: Local run folder.
 
     Returns:
-      Its step; None if all are damaged.
+      Step of the checkpoint; None if all are damaged.
 
     Raises:
-      RemoteError: the files cannot be read.
+      RemoteError: The files cannot be read.
     """
     checkpoints = folder / "checkpoints"
     for step in sorted(steps, reverse=True):
-        place = checkpoints / which / str(step)
-        shutil.rmtree(place, ignore_errors=True)
+        checkpoint = checkpoints / which / str(step)
+        shutil.rmtree(checkpoint, ignore_errors=True)
         for name in sorted(names):
             if name.startswith(f"checkpoints/{which}/{step}/"):
                 remote.download(name, folder / name)
@@ -115,17 +116,17 @@ def download_newest(remote: Remote, names: set[str], which: str, steps: set[int]
         damage = find_damage(checkpoints, which, step)
         if not damage:
             return step
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(checkpoint, ignore_errors=True)
         checksum_file(checkpoints, which, step).unlink()
         _logger.warning("%s: expected checkpoint %s/%d to be whole, but %s", remote.url, which, step, damage)
     return None
 
 
 def download_logs(remote: Remote, names: set[str], folder: Path) -> None:
-    """Copy config, metrics and timing, as far as they are there, into a folder of this machine.
+    """Download config, metrics and timing into a local folder. Missing files are skipped.
 
     Raises:
-      RemoteError: the files cannot be read.
+      RemoteError: The files cannot be read.
     """
     for name in LOGS:
         if name in names:
@@ -133,21 +134,21 @@ def download_logs(remote: Remote, names: set[str], folder: Path) -> None:
 
 
 def all_damaged(remote: Remote, which: str) -> ValueError:
-    """The error of a run without a checkpoint that can be used."""
+    """Return the error for a run without a usable checkpoint."""
     return ValueError(
         f"{remote.url}/checkpoints/{which}: expected a whole checkpoint, but all are damaged. Restore the files, "
-        "delete the damaged ones, or train anew in another --folder"
+        "delete the damaged ones, or train again in another --folder"
     )
 
 
 def _newest_undamaged(folder: Path) -> int:
-    """Step of the newest `last` of a run folder whose files are what was written."""
+    """Return the step of the newest undamaged `last` of a run folder."""
     steps = sorted(whole_here(folder)["last"], reverse=True)
     return next((step for step in steps if not find_damage(folder / "checkpoints", "last", step)), _NO_CHECKPOINT)
 
 
 def _clear(folder: Path, but: tuple[str, ...] = ()) -> None:
-    """Delete what is in a working folder, the note last that it is half of one."""
+    """Delete the contents of a working folder. The mark of an incomplete folder is deleted last."""
     for path in folder.iterdir():
         if path.name not in (_HALF, _LOCK, *but):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""Files under a URL that fsspec knows: whole objects, read, written and deleted with patience."""
+"""Files at a URL that fsspec supports: read, written and deleted as whole objects, with several tries."""
 
 import hashlib
 import logging
@@ -20,29 +20,29 @@ PAUSES = (1.0, 2.0, 4.0, 8.0)
 
 
 class RemoteError(OSError):
-    """A file store that cannot be reached, or refuses; the message names the file and the last error."""
+    """A file store cannot be reached, or refuses access. The message names the file and the last error."""
 
 
 def is_url(folder: Path | str) -> bool:
-    """Whether a run is at a URL rather than in a folder of this machine."""
+    """Return True for a URL, and False for a local folder."""
     return isinstance(folder, str) and "://" in folder
 
 
 def working_folder(url: str) -> Path:
-    """The folder of this machine in which the run at a URL is worked on: below the cache, the same every time."""
+    """Return the local working folder of a run at a URL. It lies in the cache folder and depends on the URL only."""
     url = url.rstrip("/")
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in url.rpartition("/")[2])
     return default_cache_dir() / "runs" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
 
 class Remote:
-    """A folder at a URL. Calls that fail are tried again for a while; then they raise a RemoteError.
+    """Folder at a URL. Calls that fail are repeated a few times before they raise a RemoteError.
 
     Args:
-      url: such as `gs://bucket/run`.
+      url: URL such as `gs://bucket/run`.
 
     Raises:
-      ValueError: a protocol that is not known, or whose package is not installed.
+      ValueError: The protocol is unknown, or its package is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -59,18 +59,18 @@ class Remote:
         self._root = root.rstrip("/")
 
     def names(self) -> set[str]:
-        """Names of all files, with `/` between folders.
+        """Return the names of all files, with `/` between folders.
 
         Raises:
-          RemoteError: the store cannot be reached.
-          ValueError: a name that would lead out of the folder it is downloaded to.
+          RemoteError: The store cannot be reached.
+          ValueError: A name would lead out of the folder that it is downloaded to.
         """
         self._files.invalidate_cache()
         try:
-            found = self._patiently("list files", "", lambda: self._files.find(self._root))
+            paths = self._patiently("list files", "", lambda: self._files.find(self._root))
         except FileNotFoundError:
             return set()
-        inside = [path for path in found if path.startswith(f"{self._root}/") and not path.endswith("/")]
+        inside = [path for path in paths if path.startswith(f"{self._root}/") and not path.endswith("/")]
         names = [path.removeprefix(f"{self._root}/") for path in inside]
         for name in names:
             if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
@@ -81,10 +81,10 @@ class Remote:
         return set(names)
 
     def read(self, name: str) -> bytes | None:
-        """Contents of a file; None where there is none.
+        """Return the contents of a file; None if it is missing.
 
         Raises:
-          RemoteError: the store cannot be reached.
+          RemoteError: The store cannot be reached.
         """
         try:
             content: bytes = self._patiently("read", name, lambda: self._files.cat_file(self._path(name)))
@@ -93,10 +93,14 @@ class Remote:
         return content
 
     def download(self, name: str, file: Path) -> None:
-        """Copy a file to this machine.
+        """Download a file.
+
+        Args:
+          name: Name at the URL.
+          file: Local path.
 
         Raises:
-          RemoteError: it cannot be read.
+          RemoteError: The file cannot be read.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -105,11 +109,15 @@ class Remote:
             raise RemoteError(f"{self.url}/{name}: expected a file, but it is gone; try again") from error
 
     def upload(self, file: Path, name: str) -> None:
-        """Copy a file of this machine there, in place of what has the name.
+        """Upload a file. An existing file of the same name is replaced.
+
+        Args:
+          file: Local path.
+          name: Name at the URL.
 
         Raises:
-          RemoteError: it cannot be written.
-          FileNotFoundError: no such file here.
+          RemoteError: The file cannot be written.
+          FileNotFoundError: The local file does not exist.
         """
         try:
             self._patiently("write", name, lambda: self._put(str(file), self._path(name)))
@@ -119,10 +127,10 @@ class Remote:
             raise RemoteError(f"{self.url}/{name}: expected to write, but: {error}; is there such a bucket?") from error
 
     def delete(self, name: str) -> None:
-        """Delete a file, if there is one.
+        """Delete a file. A missing file is not an error.
 
         Raises:
-          RemoteError: it cannot be deleted.
+          RemoteError: The file cannot be deleted.
         """
         try:
             self._patiently("delete", name, lambda: self._files.rm_file(self._path(name)))
@@ -134,7 +142,7 @@ class Remote:
 
     def _put(self, file: str, path: str) -> None:
         if not isinstance(self._files, LocalFileSystem):
-            self._files.put_file(file, path)  # an object store has all of it or nothing
+            self._files.put_file(file, path)  # an object store never shows incomplete files
             return
         parent, _, name = path.rpartition("/")
         unfinished = f"{parent}/.{name}.unfinished"
@@ -143,13 +151,14 @@ class Remote:
         self._files.mv(unfinished, path)
 
     def _patiently(self, what: str, name: str, act: Callable[[], _T]) -> _T:
+        """Call `act`, and repeat it after errors. `what` and `name` describe the call in the message of an error."""
         error: Exception | None = None
         for pause in (*PAUSES, None):
             try:
                 return act()
             except FileNotFoundError:
                 raise
-            except Exception as raised:  # noqa: BLE001 - every store has errors of its own
+            except Exception as raised:  # noqa: BLE001 - every store has its own errors
                 error = raised
             if isinstance(error, PermissionError) or pause is None:
                 break
@@ -157,5 +166,5 @@ class Remote:
             time.sleep(pause)
         raise RemoteError(
             f"{self.url}/{name}: expected to {what}, but got {type(error).__name__}: {error}. Check the network and "
-            "that you may do so"
+            "your permissions"
         ) from error

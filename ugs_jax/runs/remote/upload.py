@@ -1,8 +1,8 @@
-"""What goes from a working folder to its URL, in an order that a kill at any instant cannot harm.
+"""Upload of a working folder to its URL, in an order that keeps the copy usable after a kill at any instant.
 
-A store has whole objects only, so a checkpoint there is whole when the file with its checksums is, which comes last. Of
-what a run needs to go on from a `last`, the log and the `best` before it are there earlier; what is superseded is
-deleted later, checksums first.
+A store holds whole objects only. The file with the checksums of a checkpoint is uploaded last, so a checkpoint with
+this file is complete. The log and the older `best`, which a run needs to resume from a `last`, are uploaded before that
+`last`. Superseded checkpoints are deleted after it, their checksums first.
 """
 
 import json
@@ -26,15 +26,15 @@ _FROZEN = ".uploading"
 
 
 class FencedError(BlockingIOError):
-    """Another run has claimed the URL; this one has stopped before it overwrote anything there."""
+    """Another run has claimed the URL. This run has stopped before it overwrote anything there."""
 
 
 class Upload:
-    """Brings a URL up to date with a working folder, as long as no other run has claimed the URL.
+    """Upload that keeps a URL up to date with a working folder, as long as no other run has claimed the URL.
 
     Args:
-      remote: the URL.
-      folder: the working folder.
+      remote: Folder at the URL.
+      folder: Local working folder.
     """
 
     def __init__(self, remote: Remote, folder: Path) -> None:
@@ -45,15 +45,16 @@ class Upload:
         self._stamps: dict[str, tuple[int, int]] = {}
 
     def claim(self, newest: int) -> None:
-        """Make the URL this run's: a run that had it before stops at its next upload.
+        """Claim the URL for this run. A run that had claimed it before stops at its next upload.
 
-        Checkpoints there after the one that this run goes on from are no longer whole then: the log will be shorter.
+        Checkpoints at the URL that are newer than the one that this run continues from are marked as incomplete,
+        because the log of this run is shorter.
 
         Args:
-          newest: step of that checkpoint; -1 without one.
+          newest: Step of the checkpoint that this run continues from; -1 without one.
 
         Raises:
-          RemoteError: the URL cannot be written.
+          RemoteError: The URL cannot be written.
         """
         owner = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "time": time.ctime()}
         write_atomically(self._folder / f".{OWNER}", json.dumps(owner, indent=1).encode())
@@ -67,13 +68,15 @@ class Upload:
                     self._delete(mark(which, step))
 
     def run(self) -> None:
-        """Upload what is new, delete what is superseded.
+        """Upload new files, and delete superseded checkpoints.
 
         Raises:
-          FencedError: another run has claimed the URL.
-          RemoteError: the store cannot be reached, or refuses; the next call goes on.
+          FencedError: Another run has claimed the URL.
+          RemoteError: The store cannot be reached, or refuses access. The next call continues.
         """
-        steps = whole_here(self._folder)  # before the log, which then has all rows up to them
+        steps = whole_here(
+            self._folder
+        )  # read before the log is uploaded, so that the log has all rows up to these steps
         try:
             self._upload_files()
             for which in ("best", "last"):
@@ -83,17 +86,17 @@ class Upload:
         except (FileNotFoundError, shutil.Error):
             if whole_here(self._folder) == steps:
                 raise
-            self.run()  # a checkpoint was deleted in the meantime: there are newer ones
+            self.run()  # a checkpoint was deleted in the meantime, so there are newer ones
         else:
             self._delete_old()
 
     def _is_ours(self, which: str, step: int) -> bool:
-        """Whether a remote checkpoint is that of the folder, or one that the folder does not have."""
+        """Return True if a remote checkpoint equals that of the folder, or the folder has no such checkpoint."""
         here = checksum_file(self._folder / "checkpoints", which, step)
         return not here.exists() or self._remote.read(mark(which, step)) == here.read_bytes()
 
     def _upload_files(self) -> None:
-        """Log, pictures and whatever else is new, but checkpoints and hidden files."""
+        """Upload the log, pictures and all other new files, except checkpoints and hidden files."""
         files = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
         for name in sorted(files, key=lambda name: (name not in LOGS, name)):
             if name.startswith("checkpoints/") or any(part.startswith(".") for part in name.split("/")):
@@ -115,7 +118,7 @@ class Upload:
 
     @contextmanager
     def _frozen(self, which: str, step: int) -> Iterator[tuple[Path, Path]]:
-        """A checkpoint under other names, so that it may be deleted while it is uploaded."""
+        """Link a checkpoint under other names, so that it may be deleted during the upload."""
         frozen = self._folder / _FROZEN
         shutil.rmtree(frozen, ignore_errors=True)
         checkpoints = self._folder / "checkpoints"
@@ -129,7 +132,7 @@ class Upload:
 
     def _delete_old(self) -> None:
         if max(self._whole["best"], default=-1) > max(self._whole["last"], default=-1):
-            return  # the `last` there may go with the `best` before
+            return  # the remote `last` may belong to the `best` before
         for which, count in KEPT.items():
             keep = sorted(self._whole[which])[-count:]
             self._whole[which] = set(keep)
@@ -163,13 +166,13 @@ class Upload:
             )
             raise FencedError(
                 f"{self._remote.url}: expected to be the only run there, but the newest claim is of {who} "
-                f"({owner.get('time', 'now')}). This run stops before it overwrites anything; what it did is in "
+                f"({owner.get('time', 'now')}). This run stops before it overwrites anything; its files are in "
                 f"{self._folder}"
             )
 
 
 def _link(source: str, target: str) -> None:
-    """A second name of a file that is written already, or a copy where the disk knows no such names."""
+    """Create a hard link to a file that is already written, or a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
