@@ -43,7 +43,7 @@ def decode_by_loops(objective, raw, center, size, stride):
 def by_loops(levels, localizers, objective, image, options):
     plain = [
         [np.asarray(part, np.float64) for part in (f[image], o[image], c[image], k, b)]
-        for (f, o, c), (k, b) in zip(levels, localizers, strict=True)
+        for (f, o, c), (k, b, *_) in zip(levels, localizers, strict=True)
     ]
     return detection_by_hand.detect(
         plain,

@@ -16,7 +16,9 @@ from ugs_jax.objectives import (
     FittedGrid,
     Grid,
     GridPoints,
+    Quality,
     Refinement,
+    SecondStage,
     Uncertainty,
 )
 
@@ -29,6 +31,10 @@ EXPERIMENTS = {
     "plain": Experiment("plain", SCENES, UGS(Grid(2.0), Grid(3.0, 0.5), um=None, refinement=None)),
     "fitted": Experiment("fitted", SCENES, UGS(FittedGrid(4), GridPoints((-1.0, -0.1, 0.0, 1 / 3, 2.0)))),
     "match": Experiment("match", SCENES, UGS(um=Uncertainty("match", 0.1), refinement=Refinement(0.25, 1 / 3))),
+    "as printed": Experiment("as printed", SCENES, UGS.as_printed()),
+    "two stages": Experiment("two stages", SCENES, UGS(second_stage=SecondStage(32, 0.75), quality=Quality(16, 0.5))),
+    "quality": Experiment("quality", SCENES, DFL(second_stage=SecondStage(), quality=Quality())),
+    "inference": Experiment("inference", SCENES, postprocess=Postprocess(spread_penalty=4.0, quality_power=0.5)),
     "all": Experiment(
         "all",
         TinyScenes("full", (96, 64), 3, 2, seed=4),
@@ -65,7 +71,7 @@ def changed(**fields):
     [
         (changed(epoch=3), r"config\.epoch: no such field of Experiment; did you mean 'epochs'\?"),
         (changed(ema={"type": "Ema", "decoy": 0.1}), r"config\.ema\.decoy: .*did you mean 'decay'\?"),
-        (changed(localization={"type": "Intervall"}), r"config\.localization: .*got 'Intervall'; did you mean"),
+        (changed(localization={"type": "UGSS"}), r"config\.localization: .*got 'UGSS'; did you mean 'UGS'\?"),
         (changed(localization={"loss": "cioux"}), r"config\.localization: a loss: .*did you mean 'ciou'\?"),
         (changed(localization={"type": "os.system"}), "expected a known name, got 'os.system'"),
         (changed(localization={"field": 1}), "expected a known name, got None"),

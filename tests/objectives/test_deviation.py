@@ -15,7 +15,7 @@ from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Postprocess, detect
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, PredictsDeviation
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
 ANCHORS = Anchors(*(jnp.asarray(part, jnp.float32) for part in (CENTER, SIZE, UNIT)))
@@ -114,11 +114,11 @@ def test_detections_carry_it_and_votes_move_their_boxes():
         assert not np.allclose(want, boxes[kept], atol=0.1)
 
 
-def test_regression_has_none_and_refuses_to_vote():
+def test_regression_has_none_and_no_score_can_know_it():
     objective = BoxRegression()
-    assert objective.deviation(jnp.zeros(4), ANCHORS) is None
+    assert not isinstance(objective, PredictsDeviation)
     assert found_with(objective, Postprocess(candidates=20)).deviation is None
-    with pytest.raises(ValueError, match="expected an objective that predicts deviations, got BoxRegression"):
-        found_with(objective, Postprocess(candidates=20, voting=0.02))
-    with pytest.raises(ValueError, match=r"Postprocess\.voting: expected a number above 0"):
-        Postprocess(voting=0.0)
+    with pytest.raises(
+        ValueError, match=r"Postprocess\.spread_penalty: expected an objective that predicts deviations"
+    ):
+        found_with(objective, Postprocess(candidates=20, spread_penalty=4.0))

@@ -35,13 +35,13 @@ from ugs_jax.training import jit_step, make_step
 ROOT = Path(__file__).parents[2]
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 STEPS, IMAGES, HEIGHT, WIDTH, LAYERS = 3, 8, 256, 64, 9  # rows for eight devices at stride 32
-UGS, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
+WITH_UR, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
 LAYOUTS = {
     "float64": {
-        "one device": (1, 1, "nothing", UGS),
-        "data 8, optimizer in parts": (8, 1, "optimizer", UGS),
-        "data 4, spatial 2, state in parts": (8, 2, "state", UGS),
-        "spatial 8": (8, 8, "nothing", UGS),
+        "one device": (1, 1, "nothing", WITH_UR),
+        "data 8, optimizer in parts": (8, 1, "optimizer", WITH_UR),
+        "data 4, spatial 2, state in parts": (8, 2, "state", WITH_UR),
+        "spatial 8": (8, 8, "nothing", WITH_UR),
         "one device, batches in two parts": (1, 1, "nothing", L2, 2),
         "data 4, spatial 2, batches in two parts": (8, 2, "nothing", L2, 2),
     },

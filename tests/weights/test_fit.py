@@ -54,13 +54,14 @@ def test_other_classes_keep_the_objectness_and_nothing_else_of_the_score_layer()
     assert "initialised: heads/0/score: 5 classes here, 3 in the weights; objectness was loaded" in report.lines()
 
 
-@pytest.mark.parametrize("localization", [UGS(), DFL()])
-def test_a_head_that_localizes_otherwise_keeps_its_own_layer(localization):
-    *_, report = fitted(detector(), detector(localization=localization))
+@pytest.mark.parametrize(
+    ("source", "target"), [(UGS(), DFL()), (DFL(), UGS()), (UGS(), BoxRegression()), (DFL(), BoxRegression())]
+)
+def test_a_head_that_localizes_otherwise_keeps_its_own_layer(source, target):
+    *_, report = fitted(detector(localization=source), detector(localization=target))
     assert layers(report.initialised) == {f"heads/{level}/localize" for level in range(3)}
-    (reason,) = set(report.initialised.values())
-    assert type(localization).__name__ in reason
-    assert reason.endswith("here, BoxRegression() in the weights")
+    for reason in report.initialised.values():
+        assert reason.startswith((type(target).__name__, "["))
     assert layers(report.unused) == set()
 
 
@@ -124,7 +125,7 @@ def test_the_published_x_network_gives_tph_yolov5_x_its_backbone_and_the_way_dow
     source, target = detector("x", classes=80), detector("x", p2=True, classes=10, kind="tph", anchors=FOUR_A_CELL)
     weights = weights_of(source, *blank(source.shapes()), origin="yolov5x")
     assert weights.num_parameters == 86_749_405
-    fitting = _Fitting(weights, target)
+    fitting = _Fitting(weights, target, {})
     params, stats = (flat_leaves(blank(tree)) for tree in target.shapes())
     for path, leaf in (params | stats).items():
         fitting.array(path, leaf)

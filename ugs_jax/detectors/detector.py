@@ -63,7 +63,9 @@ class Detector:
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Return fresh parameters and batch statistics. Layers that two objectives share are equal for equal seeds."""
-        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed))
+        # Layers that only some objectives have draw from streams of their own, so that the other layers do not change.
+        added = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(("second", "quality"))}
+        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed, **added))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(
@@ -123,6 +125,8 @@ class _SameKey(nnx.Rngs):
 
     def params(self) -> Array:
         return jax.random.key(0)
+
+    second = quality = params
 
 
 def _plain(state: Any) -> Tree:

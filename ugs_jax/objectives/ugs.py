@@ -19,6 +19,7 @@ from ugs_jax.objectives.distribution import (
     bell,
     fit_natural_parameter,
     mean_uncertainty,
+    smooth_width,
     split_logits,
     standard_outputs,
 )
@@ -205,7 +206,7 @@ class UGS:
                 else:
                     means = 2 * np.log(gate) + np.log(published_anchors[a, side - 2] / anchors[a, side - 2])
                 spread = float(width[side]) * (stride / unit if side < 2 else 1.0)
-                spread = max(spread, float(np.diff(points).min()) / 2)
+                spread = smooth_width(points, spread, means, weights)
                 theta = fit_natural_parameter(points, spread, basis, means, weights)
                 rows.append(np.outer(theta[1] * kernel[:, a, side], points))
                 constants.append((theta[0] + theta[1] * bias[a, side]) * points + bell(points, spread))
