@@ -49,5 +49,5 @@ def test_the_last_line_is_json_with_every_room_beside_the_smallest(capsys):
 
 
 def test_room_for_fewer_boxes_than_there_are_is_refused():
-    with pytest.raises(ValueError, match=r"--rooms: expected at least \d+, which an image of the batches holds, got 1"):
+    with pytest.raises(ValueError, match=r"--rooms: expected at least \d+, the boxes of one of the images, got 1"):
         measure(1, 40)
