@@ -1,4 +1,4 @@
-"""The configs that come with the library: each loads, and what a run writes of it gives it back."""
+"""Configs of the library: each one loads, and can be read back from the JSON of a run."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Tutorials run as they stand, pages say what the code says, and every public name is documented."""
+"""Documentation: tutorials run, pages agree with the code, and every public name is documented."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""The package as its users meet it: names, version, what importing it costs, how the folders are laid out."""
+"""The package as users see it: names, version, import time, and layout of folders."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Spectrum and slices of a loss, against a quadratic of which both are known."""
+"""Tests of the spectrum and the slices of a loss, against a quadratic with a known spectrum."""
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,6 @@
-"""What the scoring benchmark makes up is what its page says, and what it times gives the right scores.
+"""Scoring benchmark: its synthetic data are as documented, and the timed code gives the right scores.
 
-How long it takes is measured by the benchmark and not here: experiments/results/scoring.md.
+Times are measured by the benchmark only: experiments/results/scoring.md.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`ugs compare` and `ugs ablate` before and after the training: what is refused at once, where runs go, the tables."""
+"""`ugs compare` and `ugs ablate`: arguments refused before training, folders of runs, and tables."""
 
 import json
 from dataclasses import replace

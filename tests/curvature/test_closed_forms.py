@@ -1,4 +1,4 @@
-"""Closed forms beside the losses of the library, which were written without them."""
+"""Closed forms compared with the losses of the library, which do not use them."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The tool itself: it finds what is wrong with the paper, and with an equation of one's own."""
+"""Verification of equations: it finds the errors of the paper and verifies equations of the user."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""The random-access data set and the cache it comes from."""
+"""The random-access data set and its cache."""
 
 import concurrent.futures
 import dataclasses

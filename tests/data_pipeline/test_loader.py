@@ -1,4 +1,4 @@
-"""Loader: one stream of batches, whatever the start, the process count and the way it is read."""
+"""Loader: the batches do not depend on the start, the number of processes, or the way of reading."""
 
 import logging
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Images that cannot be read: named, counted, left out; a split of which most are so is refused."""
+"""Unreadable images are named, counted and left out. A split with mostly unreadable images is refused."""
 
 import re
 from pathlib import Path

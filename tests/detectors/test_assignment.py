@@ -1,4 +1,4 @@
-"""Who learns what: the published rule one box at a time, and ignore regions, which nobody learns."""
+"""Assignment: the published rule for one box at a time, and ignore regions, which no anchor learns."""
 
 import functools
 

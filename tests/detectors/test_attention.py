@@ -1,4 +1,4 @@
-"""Attention blocks: the arithmetic of their formulas, which cells see each other, what is random and when."""
+"""Attention blocks: arithmetic of the formulas, visibility between cells, and randomness."""
 
 import functools
 

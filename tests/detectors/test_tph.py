@@ -1,4 +1,4 @@
-"""TPH-YOLOv5: parameters of the published networks, all of them trained, randomness that a seed decides."""
+"""TPH-YOLOv5: parameter counts of the published networks, training of all parameters, seeded randomness."""
 
 import functools
 from dataclasses import replace

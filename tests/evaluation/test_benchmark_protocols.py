@@ -1,4 +1,4 @@
-"""What the protocols of COCO, AI-TOD, SODA-D and TinyPerson count."""
+"""Rules of the protocols of COCO, AI-TOD, SODA-D and TinyPerson."""
 
 import types
 

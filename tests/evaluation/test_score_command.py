@@ -1,4 +1,4 @@
-"""`ugs score` as its users run it: COCO files and VisDrone folders, well-formed and not."""
+"""`ugs score` as users run it: COCO files and VisDrone folders, valid and invalid."""
 
 import json
 import os

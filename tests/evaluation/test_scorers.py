@@ -1,4 +1,4 @@
-"""Scorers of a run: VisDrone's own annotation files, and other data by the same protocol."""
+"""Scorers of a run: VisDrone's own annotation files, and other data with the same protocol."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""VisDrone's submission format: written, read back, and refused where it is not right."""
+"""VisDrone submissions: written, read back, and refused if they are invalid."""
 
 import re
 import zipfile

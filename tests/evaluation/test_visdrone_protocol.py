@@ -1,4 +1,4 @@
-"""VisDrone's official protocol against the toolkit's numbers, a plain-Python reference and cases built by hand."""
+"""VisDrone's protocol compared with the numbers of the toolkit, a plain-Python reference and hand-built cases."""
 
 import json
 import os

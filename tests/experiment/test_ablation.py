@@ -1,4 +1,4 @@
-"""Ablations: what each method is, and the command from training to the table."""
+"""Ablations: the objective of each method, and the command from training to the table."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is fitted to a data set: targets as the assignment deals them out, grids that a run keeps."""
+"""Fitting to a data set: targets of the assignment, and grids that a run saves."""
 
 import json
 from dataclasses import replace

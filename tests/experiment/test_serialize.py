@@ -1,4 +1,4 @@
-"""Configs as JSON: whatever is written can be read back, and what cannot be is named."""
+"""Configs as JSON: written configs can be read back, and values that cannot be read are named."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Splits of HIT-UAV between sequences, and its small training set."""
+"""Splits of HIT-UAV by sequence, and its small training set."""
 
 import json
 

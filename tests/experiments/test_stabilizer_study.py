@@ -1,4 +1,4 @@
-"""What the study calls stable, on trajectories made by hand, and its descents where theory says how they end."""
+"""Stabilizer study: its definition of stable, on hand-made trajectories, and descents with known results."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Errors of matched sides, by hand and by simulation."""
+"""Errors of matched sides, computed by hand and by simulation."""
 
 import numpy as np
 import pytest

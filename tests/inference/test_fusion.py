@@ -1,4 +1,4 @@
-"""Weighted box fusion against the slow loop."""
+"""Weighted box fusion compared with a slow loop."""
 
 import numpy as np
 import pytest

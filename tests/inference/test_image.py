@@ -1,4 +1,4 @@
-"""Objects of a large image, found once and exactly, wherever borders of tiles cut them."""
+"""Objects of a large image are found exactly once, wherever tile borders cut them."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Merging against the slow loop, its laws, and what cut boxes change."""
+"""Merging of detections: compared with a slow loop, algebraic laws, and boxes that tiles have cut."""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st

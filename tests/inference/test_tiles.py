@@ -1,4 +1,4 @@
-"""Where tiles lie, and that only windows are read."""
+"""Positions of tiles, and reading of windows only."""
 
 import hypothesis.strategies as st
 import numpy as np

@@ -1,4 +1,4 @@
-"""What holds for every loss on pairs of boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU, NWD, DotD."""
+"""Properties of all losses on pairs of boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU, NWD, DotD."""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st

@@ -1,4 +1,4 @@
-"""Deviations of sides from predicted distributions: enumerated, sampled, and carried to the detections."""
+"""Standard deviations of box sides: enumerated, sampled, and carried to the detections."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Settings of localization objectives: the defaults, and those that are refused."""
+"""Settings of localization objectives: defaults, and settings that are refused."""
 
 import jax.numpy as jnp
 import jaxtyping

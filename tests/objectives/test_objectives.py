@@ -1,4 +1,4 @@
-"""The seam: what holds for every localization objective, and that none of them needs our detector."""
+"""Properties of every localization objective, and independence from our detector."""
 
 import functools
 import math

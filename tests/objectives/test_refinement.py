@@ -1,4 +1,4 @@
-"""UR: the perturbation at gathered cells is that of the whole map; its length is the radius, image by image."""
+"""UR: the perturbation at gathered cells equals that of the whole map; its norm is the radius, for every image."""
 
 import jax
 import jax.numpy as jnp

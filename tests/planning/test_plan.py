@@ -1,4 +1,4 @@
-"""Plans: what the compiler says of a step, the search for the largest batch, the command."""
+"""Plans: footprint of a compiled step, search for the largest batch, and the command."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The table of an ablation, from logs made by hand."""
+"""Table of an ablation, from hand-made logs."""
 
 import json
 

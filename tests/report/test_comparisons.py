@@ -1,4 +1,4 @@
-"""Comparison tables: means, spread, and how early the baseline's best is reached."""
+"""Comparison tables: means, spread, and the epochs to the baseline's best."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Curves are drawn from what a run folder holds."""
+"""Plots of the contents of a run folder."""
 
 import itertools
 import json

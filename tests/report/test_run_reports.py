@@ -1,4 +1,4 @@
-"""Run folders are read strictly and reported honestly."""
+"""Strict reading of run folders, and reports of runs."""
 
 import json
 

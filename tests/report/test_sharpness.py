@@ -1,4 +1,4 @@
-"""Wells of boxes have the published slopes; a run's curvature is drawn from its log."""
+"""Wells of boxes have the published slopes, and a run's curvature is plotted from its log."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Run folders that others made: nothing in them is executed, and nothing in them leads out of them."""
+"""Run folders from strangers: nothing in them is executed, and no path in them leads out of them."""
 
 import builtins
 import json

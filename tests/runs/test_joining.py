@@ -1,4 +1,4 @@
-"""Joining a job of several processes: which GPUs a task takes, and what is said where there is no such job."""
+"""Joining a job of several processes: GPUs of a task, and errors without such a job."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A run killed at any instant goes on as if nothing had happened; damaged checkpoints are told and not used."""
+"""A run that is killed at any instant resumes to the same result. Damaged checkpoints are reported and not used."""
 
 import multiprocessing
 import random

@@ -1,4 +1,4 @@
-"""A run at a URL: cut off after any call it goes on elsewhere to the bit; networks fail; others claim it."""
+"""A run at a URL: it resumes bit-identically on another machine, and survives network errors and other claims."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Detections on image files: whole, in tiles, mirrored; their deviations down to the JSON."""
+"""Detection on image files: whole, in tiles and flipped, with deviations in the JSON file."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several processes train one run: each reads its share, the run is that of one process, all stop together."""
+"""Several processes train one run: each reads its share, the result is that of one process, and all stop together."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Runs at `s3://`, through s3fs and HTTP, to a server that imitates it."""
+"""Runs at `s3://`, through s3fs and HTTP, on a server that imitates S3."""
 
 import shutil
 import socket

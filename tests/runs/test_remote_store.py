@@ -1,4 +1,4 @@
-"""Where runs at URLs are kept: files in a store, claims on it, what is uploaded when a run ends."""
+"""File stores of runs at URLs: files, claims, and uploads at the end of a run."""
 
 import shlex
 import subprocess

@@ -1,4 +1,4 @@
-"""What a run folder says of its data, enough to tell sets apart; that full disks and those without locks are told."""
+"""Run folders: descriptions of data sets, full disks, and file systems without locks."""
 
 import errno
 import fcntl

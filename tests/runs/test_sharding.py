@@ -1,4 +1,4 @@
-"""Training over a mesh is training on one device: batches, image rows, parameters and optimizer state in parts."""
+"""Training over a mesh equals training on one device, with batches, image rows and the state split."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Signals end a run so that it goes on: the exit status of the command, Ctrl-C once and twice, checkpoints between."""
+"""Signals stop a run so that it can be resumed: exit statuses, one or two Ctrl-C, extra checkpoints."""
 
 import os
 import shutil

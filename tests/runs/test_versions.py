@@ -1,4 +1,4 @@
-"""The code that trains is known to the commit; a run that goes on with other code or another JAX says so."""
+"""Versions: the code that trains is known by its commit, and a change is reported when a run is resumed."""
 
 import json
 import os

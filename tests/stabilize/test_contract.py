@@ -1,4 +1,4 @@
-"""What makes a transformation native to optax, over a table of base optimizers (numbers: the contract's lines)."""
+"""The contract of an optax transformation, over a table of base optimizers (numbers refer to the contract's lines)."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Optimizers with iterates of their own take the limit inside, and train as well as alone."""
+"""Optimizers with their own iterates: with the limit inside, they train as well as alone."""
 
 import jax
 import jax.numpy as jnp

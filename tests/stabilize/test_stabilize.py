@@ -1,4 +1,4 @@
-"""The stabilizers shorten, never lengthen, never turn; they are the identity to the bit while nothing is wrong."""
+"""The stabilizers only shorten updates, and keep their direction. Without an active limit, updates are unchanged."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Limited by what is left to gain: no step goes past a minimum, smooth or kinked, at any learning rate."""
+"""Limit by value: no step goes past a minimum, smooth or kinked, at any learning rate."""
 
 import jax
 import jax.numpy as jnp

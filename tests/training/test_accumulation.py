@@ -1,4 +1,4 @@
-"""A batch in parts: the mean of the gradients of its parts, in the memory of one."""
+"""A batch in parts: the gradient is the mean over its parts, and needs the memory of one part."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Training in bfloat16: where it rounds, and that the run is that of float32 up to these roundings."""
+"""Training in bfloat16: places of rounding, and agreement with float32 up to rounding."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
+"""The training loop: files of a run, resuming to the same result, and stopping with a reason when a run fails."""
 
 import errno
 import gzip

@@ -1,4 +1,4 @@
-"""The objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
+"""Training objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
 
 import functools
 import math

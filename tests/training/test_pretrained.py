@@ -1,4 +1,4 @@
-"""Runs that start from weights, and what is written of a run for elsewhere: `ugs import`, `ugs export`."""
+"""Runs that start from weights, and `ugs import` and `ugs export`."""
 
 import functools
 import json

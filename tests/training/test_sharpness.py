@@ -1,4 +1,4 @@
-"""Curvature and spread of gradients by size, against dense Hessians of one box at a time."""
+"""Curvature and gradient variance by size, compared with dense Hessians of one box at a time."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""One step: donated, compiled once, without hidden transfers; averaging; bad steps."""
+"""One training step: donated, compiled once, without hidden transfers; averages; bad steps."""
 
 from contextlib import closing
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What of some weights goes where in another detector, and what stays as it was."""
+"""Fitting of weights into another detector: loaded layers, and layers that stay unchanged."""
 
 import jax
 import numpy as np

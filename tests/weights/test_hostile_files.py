@@ -1,4 +1,4 @@
-"""Hostile and damaged files of torch.save: refused with their name, and nothing in them runs."""
+"""Hostile and damaged files of torch.save are refused by name, and nothing in them is executed."""
 
 import os
 import pickle

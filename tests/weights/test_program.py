@@ -1,4 +1,4 @@
-"""Exported programs give the detections of the detector, in a process that has only JAX."""
+"""Exported programs give the detections of the detector in a process that has JAX only."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The published names and layouts: parity with the published network, and there and back to the bit."""
+"""Published names and layouts: equal outputs to the published network, and a bit-identical round trip."""
 
 import functools
 import json

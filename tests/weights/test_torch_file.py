@@ -1,4 +1,4 @@
-"""Files of torch.save: what they hold is read."""
+"""Reading of torch.save files."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Augmentation: boxes are where the pixels went, and the rule for boxes that leave the image."""
+"""Augmentation: boxes follow the pixels, and boxes that leave the image follow the rule."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Mosaic: four images with known rectangles, each found again in its place."""
+"""Mosaic: each of four images with known rectangles is found in its place."""
 
 import cv2
 import numpy as np

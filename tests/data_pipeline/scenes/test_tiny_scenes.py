@@ -1,4 +1,4 @@
-"""Procedural scenes: determined by the seed, boxes true to the pixels, statistics true to the published ones."""
+"""Synthetic scenes: determined by the seed, with boxes that match the pixels and the published statistics."""
 
 import dataclasses
 

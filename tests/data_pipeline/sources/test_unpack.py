@@ -1,4 +1,4 @@
-"""Archives of VisDrone: what comes out, what does not, and `ugs data` on a folder laid out like the official one."""
+"""Archives of VisDrone: extracted and refused files, and `ugs data` on a folder with the official layout."""
 
 import zipfile
 
