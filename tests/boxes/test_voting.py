@@ -21,7 +21,7 @@ def crowd(seed, n=30):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sigma", [0.02, 0.5])
-def test_votes_are_those_of_the_loops(seed, sigma):
+def test_voting_equals_that_of_loops(seed, sigma):
     boxes, deviation, labels = crowd(seed)
     kept = np.arange(0, 30, 3)
     voting = labels[kept][:, None] == labels
@@ -40,7 +40,7 @@ def test_a_box_that_is_alone_or_has_no_voter_stays():
         np.testing.assert_array_equal(vote(apart, apart, spread, voting, sigma=0.02), apart)
 
 
-def test_a_side_without_deviation_decides_and_nothing_overflows():
+def test_a_side_with_deviation_zero_determines_the_result_without_overflow():
     boxes = jnp.array([[1e4, 1e4, 1e4 + 10, 1e4 + 10], [1e4 + 1, 1e4, 1e4 + 10, 1e4 + 10]])
     found = vote(boxes[:1], boxes, jnp.array([[2.0] * 4, [0.0] * 4]), jnp.ones((1, 2), bool), sigma=0.02)
     np.testing.assert_allclose(found, boxes[1:], atol=0.01)

@@ -49,7 +49,7 @@ def test_num_parameters_counts_what_init_makes(detector, variables):
 
 
 @pytest.mark.parametrize("other", [BoxRegression(), DFL()])
-def test_objectives_share_their_initial_weights_but_for_the_localizers(variables, other):
+def test_objectives_have_equal_initial_weights_except_for_the_localizers(variables, other):
     params, stats = Detector(ARCH, other).init(0)
     ours, theirs = leaves(variables[0]), leaves(params)
     assert ours.keys() == theirs.keys()
@@ -73,7 +73,7 @@ def test_scores_start_near_the_share_of_cells_with_an_object(detector, variables
         np.testing.assert_allclose(bias[:, 1:], np.log(0.6 / 2), atol=reach + 1e-4)
 
 
-def test_training_moves_the_statistics_and_use_leaves_them(detector, variables, images):
+def test_training_updates_the_statistics_and_inference_does_not(detector, variables, images):
     params, stats = variables
     run = jax.jit(detector.apply, static_argnames="train", compiler_options=QUICKLY)
     outputs, moved = run(params, stats, images, train=True)
@@ -123,7 +123,7 @@ def test_images_that_the_levels_cannot_divide_are_refused_with_the_size_to_pad_t
         detector.apply(*variables, np.zeros((1, height, width, 3), np.uint8), train=False)
 
 
-def test_without_kept_activations_loss_gradient_and_statistics_are_the_same():
+def test_rematerialisation_does_not_change_loss_gradient_and_statistics():
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     found = []
     with jax.enable_x64(True):

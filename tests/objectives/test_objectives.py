@@ -158,7 +158,7 @@ def test_raw_outputs_that_encode_a_target_decode_to_it(name):
 
 
 @every_objective
-def test_boxes_are_those_of_the_plain_loop(name):
+def test_boxes_equal_those_of_a_plain_loop(name):
     raw, terms, _ = random_case(name, "small")
     np.testing.assert_allclose(terms.boxes, by_loops(OBJECTIVES[name], raw), rtol=1e-5, atol=1e-5)
 
@@ -268,7 +268,7 @@ def test_the_cross_entropy_gradient_is_bounded_whatever_the_size_of_the_box():
 
 
 @pytest.mark.parametrize("name", ["smooth_l1", "packed, entropy"])
-def test_objectives_serve_a_detector_that_refines_proposals(name):
+def test_objectives_work_in_a_detector_that_refines_proposals(name):
     """R-CNN style: anchors are boxes, offsets count in their sides, any leading axes, no feature map in sight."""
     objective = OBJECTIVES[name]
     proposals = jnp.array([[[10.0, 10.0, 30.0, 40.0], [50.0, 5.0, 58.0, 9.0]], [[0.0, 0.0, 4.0, 4.0]] * 2])

@@ -55,7 +55,7 @@ def copied(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def test_parts_have_every_row_once_and_rows_of_every_device():
+def test_every_row_is_in_one_part_and_every_part_has_rows_of_every_device():
     batch = random_batch(12)
     parts = micro_batches(batch, 3)
     assert parts.images.shape == (3, 4, 64, 64, 3)
@@ -86,7 +86,7 @@ def test_a_step_goes_along_the_mean_gradient_of_its_parts():
     assert int(after.step) == 1
 
 
-def test_parts_that_are_alike_take_the_step_of_one_and_have_its_curvature():
+def test_equal_parts_give_the_step_and_curvature_of_one_part():
     once = wide_batch(2)
     batch = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), once)  # row k of either part is row k of `once`
     found = []
@@ -140,7 +140,7 @@ class Overflowing(ConvDetector):
         return outputs._replace(levels=(first._replace(objectness=first.objectness + overflow), *others)), stats
 
 
-def test_what_is_not_finite_in_any_part_is_named():
+def test_a_non_finite_tensor_in_any_part_is_named():
     detector, _, state = build(accumulate=2)
     check = make_finite_check(
         Overflowing(detector.arch, detector.localization), toy_experiment().loss_weights, accumulate=2

@@ -47,7 +47,7 @@ def on(mesh, batch):
     return jax.device_put(batch, NamedSharding(mesh, P("data")))
 
 
-def test_steps_after_the_second_neither_compile_nor_transfer_behind_the_back(built):
+def test_steps_after_the_second_neither_compile_nor_transfer_implicitly(built):
     compilations = []
 
     def note(event, duration, **_):
@@ -76,7 +76,7 @@ def test_steps_after_the_second_neither_compile_nor_transfer_behind_the_back(bui
     assert [int(row["bad_step"]) for row in rows] == [-1] * 4
 
 
-def test_a_hidden_transfer_would_have_been_caught(built):
+def test_an_implicit_transfer_is_detected(built):
     with (
         jax.transfer_guard("disallow"),
         pytest.raises(Exception, match="Disallowed host-to-device"),  # jaxlib's XlaRuntimeError
