@@ -58,7 +58,7 @@ def test_a_run_without_training_rows_shows_its_scores_only(tmp_path):
 
 
 @pytest.mark.parametrize("loss", [0.0, math.nan, math.inf, -1.0])
-def test_losses_that_are_not_positive_are_drawn(tmp_path, loss):
+def test_losses_that_are_not_positive_or_not_finite_are_drawn(tmp_path, loss):
     folder = write_run(tmp_path / "run")
     with (folder / "metrics.jsonl").open("a") as stream:
         stream.write(json.dumps({"kind": "train", "step": 999, "epoch": 7.0, "loss": loss}) + "\n")

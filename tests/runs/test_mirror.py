@@ -127,7 +127,7 @@ def test_a_permanent_network_error_is_reported_and_the_local_run_is_complete(wan
     Store.fails = lambda call: call >= 20
     with pytest.raises(RemoteError, match=r"the network is down.*give the same command with --resume.*by hand: python"):
         toy.train(URL)
-    assert any("The run goes on" in record.getMessage() for record in caplog.records)
+    assert any("The run continues" in record.getMessage() for record in caplog.records)
     assert_same(working_folder(URL), want)
     assert (working_folder(URL) / "report.md").exists()
     Store.fails = None
@@ -221,7 +221,7 @@ def test_a_damaged_remote_best_is_reported_and_the_run_continues(want, toy, capl
     Store.begin([*damaged.items()])
     toy.train(URL, resume=True)
     assert "expected checkpoint best/6 to be whole, but " in caplog.text
-    assert "the run goes on without its best checkpoint" in caplog.text
+    assert "the run continues without its best checkpoint" in caplog.text
     assert "/bucket/run/report.md" in files()
     assert whole_there(Remote(URL).names())["last"] == whole_here(want.folder)["last"]
 
