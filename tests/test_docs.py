@@ -1,4 +1,4 @@
-"""Tutorials run as they stand, pages say what the code says, and every public name is documented."""
+"""Documentation: tutorials run, pages agree with the code, and every public name is documented."""
 
 import ast
 import importlib
@@ -64,7 +64,7 @@ def test_every_file_the_pages_link_to_exists():
 
 
 @pytest.mark.parametrize("equation", [*SUPPLEMENT, *BEYOND], ids=lambda equation: equation.number)
-def test_the_table_of_equations_says_what_the_code_says(equation):
+def test_the_table_of_equations_agrees_with_the_code(equation):
     page = (ROOT / "docs" / "verify.md").read_text()
     (row,) = [line for line in page.splitlines() if line.startswith(f"| {equation.number} |")]
     assert equation.title.replace("|", "\\|") in row

@@ -56,7 +56,7 @@ def test_votes_without_score_do_not_count_and_a_box_with_no_others_stays():
     np.testing.assert_array_equal(by_score(boxes[:1], boxes, jnp.zeros(3), every, sigma=0.5), boxes[:1])
 
 
-def test_a_side_without_deviation_decides_and_nothing_overflows():
+def test_a_side_with_deviation_zero_determines_the_result_without_overflow():
     boxes = jnp.array([[1e4, 1e4, 1e4 + 10, 1e4 + 10], [1e4 + 1, 1e4, 1e4 + 10, 1e4 + 10]])
     found = by_variance(boxes[:1], boxes, jnp.array([[2.0] * 4, [0.0] * 4]), jnp.ones((1, 2), bool), sigma=0.02)
     np.testing.assert_allclose(found, boxes[1:], atol=0.01)

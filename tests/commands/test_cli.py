@@ -41,7 +41,7 @@ def test_without_arguments_it_prints_the_manual(capsys):
         (["curvature", "nowhere"], "nowhere: expected a run folder"),
     ],
 )
-def test_a_wrong_word_is_an_error_that_names_it_and_the_right_one(words, hint, capsys):
+def test_an_unknown_command_is_an_error_with_the_nearest_known_one(words, hint, capsys):
     assert main(words) != 0
     assert hint in capsys.readouterr().err
 
@@ -81,7 +81,7 @@ print(len(hits))
 """
 
 
-def test_what_a_command_has_compiled_the_next_one_finds(tmp_path):
+def test_a_command_uses_the_compilation_cache_of_the_one_before(tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment = kept | {"JAX_PLATFORMS": "cpu", "UGS_CACHE": str(tmp_path)}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # by default only what takes a second is kept

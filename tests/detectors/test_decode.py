@@ -1,4 +1,4 @@
-"""From raw outputs to detections: the dense loops of the reference, found by the sparse path."""
+"""Decoding of raw outputs: the sparse path finds the detections of the dense reference."""
 
 import functools
 

@@ -49,7 +49,7 @@ def test_num_parameters_counts_what_init_makes(detector, variables):
 
 
 @pytest.mark.parametrize("other", [BoxRegression(), DFL()])
-def test_objectives_share_their_initial_weights_but_for_the_localizers(variables, other):
+def test_objectives_have_equal_initial_weights_except_for_the_localizers(variables, other):
     params, stats = Detector(ARCH, other).init(0)
     ours, theirs = leaves(variables[0]), leaves(params)
     assert ours.keys() == theirs.keys()
@@ -134,7 +134,7 @@ def test_scores_start_near_the_share_of_cells_with_an_object(detector, variables
         np.testing.assert_allclose(bias[:, 1:], np.log(0.6 / 2), atol=reach + 1e-4)
 
 
-def test_training_moves_the_statistics_and_use_leaves_them(detector, variables, images):
+def test_training_updates_the_statistics_and_inference_does_not(detector, variables, images):
     params, stats = variables
     run = jax.jit(detector.apply, static_argnames="train", compiler_options=QUICKLY)
     outputs, moved = run(params, stats, images, train=True)

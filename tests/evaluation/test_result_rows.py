@@ -71,7 +71,7 @@ def test_padding_rows_and_invalid_detections_are_left_out():
     assert [len(image.boxes) for image in split_batch(found, batch)] == [2]
 
 
-def test_jax_arrays_are_taken_as_they_are():
+def test_jax_arrays_are_accepted():
     jnp = pytest.importorskip("jax.numpy")
     batch = batch_of([[1, 0, 0]], [[50, 50]])
     found = detections_of([[[1, 1, 5, 5]]], [[0.5]], [[0]], [[True]])

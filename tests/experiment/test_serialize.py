@@ -1,4 +1,4 @@
-"""Configs as JSON: whatever is written can be read back, and what cannot be is named."""
+"""Configs as JSON: written configs can be read back, and values that cannot be read are named."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def changed(**fields):
         (changed(ema={"type": "Ema", "ramp": 0.0}), r"Ema\.ramp: expected a positive number"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_named_with_the_nearest_known_name(config, message):
+def test_an_unknown_name_is_refused_with_the_nearest_known_name(config, message):
     with pytest.raises(ValueError, match=message):
         from_json(config)
 

@@ -1,4 +1,4 @@
-"""Deviations of sides from predicted distributions: enumerated, sampled, and carried to the detections."""
+"""Standard deviations of box sides: enumerated, sampled, and carried to the detections."""
 
 import functools
 import itertools
@@ -49,13 +49,13 @@ def enumerated(raw, axis):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_interval_is_that_of_all_outcomes(seed):
+def test_the_interval_deviation_is_that_of_all_outcomes(seed):
     raw = logits(INTERVAL, seed)
     (x1, x2), (y1, y2) = enumerated(raw, 0), enumerated(raw, 1)
     np.testing.assert_allclose(deviation(jnp.float32(raw), INTERVAL), [x1, y1, x2, y2], rtol=1e-5)
 
 
-def test_interval_is_that_of_samples():
+def test_the_interval_deviation_is_that_of_samples():
     raw = logits(INTERVAL, 0).reshape(4, -1)
     rng = np.random.default_rng(0)
     draw = lambda row, grid: rng.choice(grid.points(), 200_000, p=softmax(row.tolist()))  # noqa: E731
@@ -69,7 +69,7 @@ def test_interval_is_that_of_samples():
 
 
 @pytest.mark.parametrize("start", [0, -2])
-def test_distribution_is_that_of_its_distances(start):
+def test_the_dfl_deviation_is_that_of_its_distances(start):
     objective = DFL(bins=8, start=start)
     raw = logits(objective, 1)
     points = np.arange(8)
@@ -81,7 +81,7 @@ def test_distribution_is_that_of_its_distances(start):
 
 
 @pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8)])
-def test_a_sure_prediction_has_none_and_its_gradient_is_finite(objective):
+def test_a_certain_prediction_has_deviation_zero_and_a_finite_gradient(objective):
     raw = jnp.zeros((4, objective.num_outputs // 4)).at[:, 3].set(1e4).ravel()
     assert np.asarray(deviation(raw, objective)).tolist() == [0, 0, 0, 0]
     gradient = jax.grad(lambda raw: objective.deviation(raw, ANCHORS).sum())
@@ -93,7 +93,7 @@ def found_with(objective, options):
     return jax.jit(lambda *x: detect(*x, objective, ARCH, options), compiler_options=QUICKLY)(levels, localizers)
 
 
-def test_detections_carry_it_and_votes_move_their_boxes():
+def test_detections_have_deviations_and_voting_moves_their_boxes():
     objective = UGS(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
     every = found_with(objective, Postprocess(0.15, 1.0, candidates=60, max_detections=60))
     moved = found_with(objective, Postprocess(0.15, 0.5, candidates=60, max_detections=30, voting=2.0))

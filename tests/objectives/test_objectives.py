@@ -1,4 +1,4 @@
-"""The seam: what holds for every localization objective, and that none of them needs our detector."""
+"""Properties of every localization objective, and independence from our detector."""
 
 import functools
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_raw_outputs_that_encode_a_target_decode_to_it(name):
 
 
 @every_objective
-def test_boxes_are_those_of_the_plain_loop(name):
+def test_boxes_equal_those_of_a_plain_loop(name):
     raw, terms, _ = random_case(name, "small")
     np.testing.assert_allclose(terms.boxes, by_loops(OBJECTIVES[name], raw), rtol=1e-5, atol=1e-5)
 

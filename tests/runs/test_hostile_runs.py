@@ -1,4 +1,4 @@
-"""Run folders that others made: nothing in them is executed, and nothing in them leads out of them."""
+"""Run folders from strangers: nothing in them is executed, and no path in them leads out of them."""
 
 import builtins
 import json
@@ -69,7 +69,7 @@ def outside(folder):
 
 
 @pytest.mark.parametrize("whole_folder", [False, True])
-def test_a_link_in_a_checkpoint_is_damage_and_what_it_leads_to_stays(folder, toy, whole_folder):
+def test_a_link_in_a_checkpoint_counts_as_damage_and_its_target_is_unchanged(folder, toy, whole_folder):
     place = folder / "checkpoints" / "last" / "6"
     file = max((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     if whole_folder:
@@ -88,7 +88,7 @@ def test_a_link_in_a_checkpoint_is_damage_and_what_it_leads_to_stays(folder, toy
     assert not whole_folder or any((folder.parent / "elsewhere").rglob("*"))
 
 
-def test_names_in_checksums_that_lead_out_are_read_nowhere(folder):
+def test_names_in_checksums_that_lead_out_of_the_folder_are_never_read(folder):
     (folder.parent / "secret").write_bytes(SECRET)
     sums = checksum_file(folder / "checkpoints", "last", 6)
     content = json.loads(sums.read_text())
@@ -96,7 +96,7 @@ def test_names_in_checksums_that_lead_out_are_read_nowhere(folder):
     assert int(load_for_inference(folder, which="last")[1].step) == 3
 
 
-def test_a_lock_that_leads_out_is_refused_and_what_it_leads_to_stays(folder):
+def test_a_lock_that_is_a_link_is_refused_and_its_target_is_unchanged(folder):
     (folder.parent / "secret").write_bytes(SECRET)
     (folder / ".lock").unlink()
     (folder / ".lock").symlink_to(folder.parent / "secret")
@@ -105,7 +105,7 @@ def test_a_lock_that_leads_out_is_refused_and_what_it_leads_to_stays(folder):
     assert (folder.parent / "secret").read_bytes() == SECRET
 
 
-def test_a_log_that_leads_out_is_not_written_through(folder, toy):
+def test_a_log_that_is_a_link_is_not_written_through(folder, toy):
     for name in ("metrics.jsonl", "timing.jsonl"):
         (folder / name).rename(folder.parent / name)
         (folder / name).symlink_to(folder.parent / name)

@@ -1,4 +1,4 @@
-"""The objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
+"""Training objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
 
 import functools
 import math
@@ -126,7 +126,7 @@ def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_rema
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient.localizers))
 
 
-def test_what_stands_in_padding_rows_has_no_influence():
+def test_the_contents_of_padding_rows_have_no_influence():
     batch, outputs = random_batch(), random_outputs(UGS())
     off = ~batch.mask
     other = batch._replace(

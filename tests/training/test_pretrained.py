@@ -1,4 +1,4 @@
-"""Runs that start from weights, and what is written of a run for elsewhere: `ugs import`, `ugs export`."""
+"""Runs that start from weights, and `ugs import` and `ugs export`."""
 
 import functools
 import json
@@ -164,13 +164,13 @@ def test_weights_of_another_size_are_refused_before_anything_is_computed(file):
         read_for_all(str(file), detector("n"))
 
 
-def test_weights_that_are_not_there_leave_no_run_behind(tmp_path):
+def test_missing_weights_leave_no_run_behind(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt: expected a \.pt or \.safetensors file"):
         train(experiment(tmp_path / "nowhere.pt"), tmp_path / "run", stop_after=0)
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_ugs_import_writes_a_safe_file_and_says_what_it_found(file, tmp_path, monkeypatch, capsys):
+def test_ugs_import_writes_a_safe_file_and_describes_the_weights(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["import", str(file)]) == 0
     said = capsys.readouterr().out
@@ -195,7 +195,7 @@ def test_ugs_import_writes_a_safe_file_and_says_what_it_found(file, tmp_path, mo
         (["--format", "safetensors"], "run-last.safetensors"),
     ],
 )
-def test_ugs_export_writes_the_averages_of_a_run_and_they_come_back_to_the_bit(words, name, run, tmp_path, monkeypatch):
+def test_ugs_export_writes_the_averages_of_a_run_bit_identically(words, name, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(run), "--which", "last", *words]) == 0
     network, state, _ = inference(run, "last")
@@ -215,6 +215,6 @@ def test_ugs_export_writes_a_program(run, tmp_path):
     assert [(images.shape, images.dtype) for images in program.in_avals] == [((2, 64, 64, 3), np.uint8)]
 
 
-def test_ugs_export_of_a_run_that_is_not_there(capsys):
+def test_ugs_export_of_a_missing_run_is_an_error(capsys):
     assert main(["export", "nowhere"]) == 1
     assert "nowhere: expected a run folder" in capsys.readouterr().err

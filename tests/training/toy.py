@@ -1,4 +1,4 @@
-"""A detector of a few layers with the real one's interface, so that training programs compile in seconds."""
+"""A detector of a few layers with the interface of the real one, so that training programs compile in seconds."""
 
 import itertools
 from collections.abc import Callable, Iterator

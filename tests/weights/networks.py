@@ -1,4 +1,4 @@
-"""Small detectors with weights that no layer has twice, for tests of files and of what fits where."""
+"""Small detectors with different weights in every layer, to test files and the matching of weights."""
 
 import functools
 

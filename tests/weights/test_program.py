@@ -1,4 +1,4 @@
-"""Exported programs give the detections of the detector, in a process that has only JAX."""
+"""Exported programs give the detections of the detector in a process that has JAX only."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
 
 
-def test_a_process_with_nothing_but_jax_runs_the_program(network, state, images, tmp_path, monkeypatch):
+def test_a_process_with_jax_only_runs_the_program(network, state, images, tmp_path, monkeypatch):
     (tmp_path / "program").write_bytes(export_program(network, *state, OPTIONS, SIZE))
     np.save(tmp_path / "images.npy", images)
     monkeypatch.setenv("XLA_FLAGS", QUICK_FLAGS)

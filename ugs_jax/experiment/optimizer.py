@@ -92,7 +92,11 @@ class AdamW:
     stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-        """The optax chain."""
+        """Return the optimizer chain.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             optax.adamw(learning_rate, self.b1, self.b2, weight_decay=self.weight_decay, mask=decayed),
@@ -119,7 +123,11 @@ class SGD:
     stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-        """The optax chain."""
+        """Return the optimizer chain.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),

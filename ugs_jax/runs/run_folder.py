@@ -186,8 +186,9 @@ class RunFolder:
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 _logger.warning(
-                    "%s: expected a file system with locks, got: %s. The run goes on without; take care that no other "
-                    "is started in this folder, or choose a --folder on another disk.", self.path, error.strerror,
+                    "%s: expected a file system with locks, got: %s. The run continues without a lock; take care that "
+                    "no other run is started in this folder, or choose a --folder on another disk.",
+                    self.path, error.strerror,
                 )  # fmt: skip
                 return
             if not isinstance(error, BlockingIOError):
