@@ -29,7 +29,7 @@ def differences(there: Any, now: Any) -> list[str]:
 
 def describe_data(experiment: Experiment) -> str:
     """The data set's settings, with files by name and content: equal on two machines, different for two data sets."""
-    data = experiment.data
+    data: Any = experiment.data
     settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
 

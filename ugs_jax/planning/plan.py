@@ -175,6 +175,7 @@ def plan_training(
         limit = round(_OFFERED * hardware.memory * hardware.usable)
         unit = mesh.shape[DATA] * experiment.accumulate
         search = largest_batch(footprint_of, {batch: found}, unit, limit, compiles)
+    dtype = getattr(experiment.network, "dtype", "float32")
     return Plan(
         topology=topology.name,
         hardware=hardware,
@@ -182,7 +183,7 @@ def plan_training(
         batch_size=batch,
         footprint=found,
         state=state[batch],
-        roofline=roofline_of(found, hardware, mesh.size, experiment.network.dtype) if found.fits else None,
+        roofline=roofline_of(found, hardware, mesh.size, dtype) if found.fits else None,
         steps=None if images is None else experiment.epochs * max(1, images // batch),
         search=search,
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import TrainableDetector
 
 Tree = dict[str, Any]
 Metrics = dict[str, Array]
@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
     ema_stats: Tree
 
 
-def create_state(detector: Detector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(detector: TrainableDetector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step; the averages start as copies, so that all of it can be donated."""
     params, stats = detector.init(seed)
     return TrainState(

@@ -11,7 +11,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Detector, Postprocess, localize, localize_again
+from ugs_jax.detectors import Postprocess, TrainableDetector, localize, localize_again
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What an exported StableHLO program runs on."""
@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
     scores: Float[Array, "b n c"]
 
 
-def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any) -> Predictions:
+def predict_everywhere(detector: TrainableDetector, params: Any, stats: Any, images: Any) -> Predictions:
     """Boxes and scores of every anchor, without suppression.
 
     Args:
@@ -52,12 +52,12 @@ def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any)
         decoded = detector.localization.decode(raw, anchors)
         score = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
         boxes.append(decoded.reshape(images.shape[0], rows * columns * count, 4))
-        scores.append(score.reshape(images.shape[0], rows * columns * count, arch.classes))
+        scores.append(score.reshape(images.shape[0], rows * columns * count, score.shape[-1]))
     return Predictions(jnp.concatenate(boxes, axis=1), jnp.concatenate(scores, axis=1))
 
 
 def export_program(
-    detector: Detector,
+    detector: TrainableDetector,
     params: Any,
     stats: Any,
     options: Postprocess,
@@ -93,7 +93,7 @@ def export_program(
 
 
 def export_onnx(
-    detector: Detector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
+    detector: TrainableDetector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
 ) -> bytes:
     """Images to `Predictions` as an ONNX model; needs jax2onnx.
 

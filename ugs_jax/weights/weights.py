@@ -11,14 +11,14 @@ import safetensors.numpy
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.detectors.architecture import network_name
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Localization
+from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
 from ugs_jax.weights.published import flat_leaves, to_published
 
 Arrays = dict[str, np.ndarray]
 KEY = "ugs_jax"
 """Of our metadata in a safetensors file."""
-REGRESSION = "BoxRegression()"
-"""What `decoding_of` says of heads that regress boxes, as the published ones do."""
+REGRESSION = BoxRegression().decoding
+"""Decoding of heads that regress boxes, as the published ones do."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,8 @@ def name_of(arch: Architecture) -> str:
 
 
 def decoding_of(localization: Localization) -> str:
-    """What decides how raw outputs become boxes, and nothing else: layers with equal texts can be exchanged."""
-    if isinstance(localization, BoxRegression):
-        return REGRESSION
-    if isinstance(localization, DFL):
-        return f"DFL(bins={localization.bins}, start={localization.start})"
-    if isinstance(localization, UGS):
-        return f"UGS(center={localization.center}, size={localization.size})"
-    return repr(localization)
+    """Return what raw outputs of an objective mean: layers with equal texts can be exchanged."""
+    return localization.decoding if isinstance(localization, DescribesDecoding) else repr(localization)
 
 
 def weights_of(
