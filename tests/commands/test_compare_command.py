@@ -29,7 +29,7 @@ def config_file(folder, name, file):
 def begin_run(folder, experiment, aps=(0.1, 0.2)):
     run = RunFolder(folder)
     folder.mkdir(parents=True)
-    run.begin(experiment, "", fit_to(experiment, experiment.data.open("train")), resume=False)
+    run.begin(experiment, "", fit_to(experiment, experiment.data.open("train")), experiment.data.classes, resume=False)
     rows = [{"kind": "eval", "step": i, "epoch": float(i), "ap": ap} for i, ap in enumerate(aps, start=1)]
     run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder)

@@ -50,7 +50,7 @@ def run_of(localization, data, folder, patch):
         patch.setattr(f"{place}.load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
     run = RunFolder(folder)
     folder.mkdir()
-    run.begin(experiment, "", fit_to(experiment, data.open("train")), resume=False)
+    run.begin(experiment, "", fit_to(experiment, data.open("train")), data.classes, resume=False)
     return folder
 
 
@@ -155,7 +155,7 @@ def test_the_deviations_of_a_run_are_compared_with_its_errors(run, monkeypatch, 
 @pytest.mark.parametrize(
     ("localization", "words", "message"),
     [
-        (BoxRegression(), [], "objective predicts a distribution, UGS or DFL, got BoxRegression"),
+        (BoxRegression(), [], "objective predicts a distribution, such as UGS or DFL, got BoxRegression"),
         (UGS(), ["--split", "test"], "--calibration: expected --split val or train, got test"),
     ],
 )

@@ -64,7 +64,7 @@ def test_distance_losses():
     wanted = exactly(functools.partial(hessian, nwd), boxes, targets)
     found = exactly(functools.partial(closed_forms.nwd, constant=CONSTANT), boxes, targets)
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)
-    dotd = in_centers(functools.partial(losses.dotd, scale=CONSTANT))
+    dotd = in_centers(functools.partial(losses.dotd, constant=CONSTANT))
     wanted = exactly(functools.partial(hessian, dotd), boxes, targets)[:, :2, :2]
     found = exactly(functools.partial(closed_forms.dotd, constant=CONSTANT), boxes[:, :2], targets[:, :2])
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)

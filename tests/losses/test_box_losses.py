@@ -185,7 +185,7 @@ def test_the_loss_of_disjoint_boxes_is_minus_log_of_the_floor():
     [
         (lambda b: losses.log_iou(b, b, floor=0.0), r"floor: expected an IoU in \(0, 1\), got 0.0"),
         (lambda b: losses.nwd(b, b, constant=0), "constant: expected a length in px > 0, got 0"),
-        (lambda b: losses.dotd(b, b, scale=-1), "scale: expected a length in px > 0, got -1"),
+        (lambda b: losses.dotd(b, b, constant=-1), "constant: expected a length in px > 0, got -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, message):

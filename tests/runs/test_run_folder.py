@@ -35,7 +35,9 @@ def coco_set(folder, width):
 def described(folder, data):
     run = RunFolder(folder)
     experiment = replace(toy_experiment(), data=data)
-    run.begin(experiment, "ugs train toy", Fitted(ANCHORS, experiment.localization), resume=False)
+    run.begin(
+        experiment, "ugs train toy", Fitted(ANCHORS, experiment.localization), experiment.data.classes, resume=False
+    )
     return json.loads((folder / "config.json").read_text())["dataset"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import Anchors, non_maximum_suppression, score_voting, variance_voting
-from ugs_jax.detectors.architecture import Architecture, Level, Localizer
+from ugs_jax.detectors.architecture import HasPyramid, Level, Localizer
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.numerics import SIDE_FLOOR
 from ugs_jax.objectives import Localization, PredictsDeviation
@@ -90,7 +90,7 @@ def detect(
     levels: Sequence[Level],
     localizers: Sequence[Localizer],
     localization: Localization,
-    arch: Architecture,
+    arch: HasPyramid,
     options: Postprocess,
 ) -> Detections:
     """Decode the outputs of a batch and suppress duplicates, with static shapes.
@@ -108,7 +108,7 @@ def localize_candidates(
     levels: Sequence[Level],
     localizers: Sequence[Localizer],
     localization: Localization,
-    arch: Architecture,
+    arch: HasPyramid,
     count: int,
 ) -> LocalizedCandidates:
     """Return the `count` best candidates over all levels of each image, localized."""

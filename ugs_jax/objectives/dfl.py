@@ -60,6 +60,11 @@ class DFL:
         return 4 * self.bins
 
     @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+        return f"DFL(bins={self.bins}, start={self.start})"
+
+    @property
     def points(self) -> Float[np.ndarray, "bins"]:
         """Support points, in units."""
         return np.arange(self.bins, dtype=np.float64) + self.start

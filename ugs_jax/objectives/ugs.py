@@ -132,6 +132,11 @@ class UGS:
         """Channels for each anchor."""
         return 4 * (self.center.n + 1)
 
+    @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+        return f"UGS(center={self.center}, size={self.size})"
+
     def probabilities(self, raw: Float[Array, "*batch outputs"]) -> Float[Array, "*batch 4 bins"]:
         """Return the distributions of x, y, log w and log h over their grids."""
         return jax.nn.softmax(self._logits(raw))

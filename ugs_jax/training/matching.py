@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 from data_pipeline import Batch
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import (
-    Architecture,
     Candidates,
+    HasPyramid,
     Level,
     Localizer,
     Outputs,
@@ -60,7 +60,7 @@ class Match(NamedTuple):
         return gather(self.level.features, self.found.cell)
 
 
-def match(outputs: Outputs, batch: Batch, arch: Architecture, ratio_limit: float) -> tuple[Match, ...]:
+def match(outputs: Outputs, batch: Batch, arch: HasPyramid, ratio_limit: float) -> tuple[Match, ...]:
     """Assign the boxes of a batch to every level, finest first. Boxes inside ignore regions are not assigned.
 
     Args:
