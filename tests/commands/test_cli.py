@@ -62,7 +62,7 @@ def test_every_command_is_a_function_that_the_manual_names(name, capsys):
     assert f"ugs {name} " in capsys.readouterr().out
 
 
-EXPERIMENT = "from data_pipeline import TinyScenes\nfrom ugs_jax.training import Ema, Experiment\n"
+EXPERIMENT = "from data_pipeline import TinyScenes\nfrom ugs_jax.experiment import Ema, Experiment\n"
 
 
 def config(folder, text, name="mine.py"):

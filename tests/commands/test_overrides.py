@@ -10,9 +10,8 @@ from data_pipeline import TinyScenes
 from ugs_jax import losses
 from ugs_jax.commands.overrides import function_text, mirror, parse_function, restore
 from ugs_jax.commands.train import with_overrides
-from ugs_jax.experiment import SGD, Experiment, to_json
+from ugs_jax.experiment import SGD, Experiment, OptaxChain, to_json
 from ugs_jax.objectives import DFL, UGS, BoxLoss, BoxRegression, FittedGrid, Grid
-from ugs_jax.training import OptaxChain
 
 
 def own_loss(boxes, targets, *, power=2.0, name="", sides=(1, 2)):

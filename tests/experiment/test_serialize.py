@@ -15,7 +15,19 @@ import pytest
 from data_pipeline import Augmentation, CocoJson, DataSource, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax import losses
 from ugs_jax.detectors import DetectorConfig, Postprocess
-from ugs_jax.experiment import SGD, AdamW, Ema, Experiment, LossWeights, Network, Schedule, from_json, to_json
+from ugs_jax.experiment import (
+    SGD,
+    AdamW,
+    Ema,
+    Experiment,
+    LossWeights,
+    Network,
+    OptaxChain,
+    Optimizer,
+    Schedule,
+    from_json,
+    to_json,
+)
 from ugs_jax.experiment.config import check_members
 from ugs_jax.objectives import (
     DFL,
@@ -30,7 +42,6 @@ from ugs_jax.objectives import (
     SecondStage,
     Uncertainty,
 )
-from ugs_jax.training import OptaxChain, Optimizer
 
 SCENES = TinyScenes()
 EXPERIMENTS = {
