@@ -71,11 +71,11 @@ def shared(gradient: Any) -> Array:
 
 
 def gradient_norms(
-    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, ratio_limit: float
+    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, anchor_ratio_threshold: float
 ) -> Norms:
     """Return the norms of the gradients of every positive and every box."""
     squares, positives = jnp.zeros(batch.boxes.shape[:2]), []
-    for level in match(outputs, batch, arch, ratio_limit):
+    for level in match(outputs, batch, arch, anchor_ratio_threshold):
         b, m, k, a = level.positive.shape
         raw, back = jax.vjp(lambda features, level=level: localize(level.localizer, features), level.features())
         by_raw = jax.grad(_summed_loss)(raw, level, localization)  # [b, m, 3, a, outputs]

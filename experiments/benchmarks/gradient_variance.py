@@ -160,7 +160,9 @@ def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str],
     @jax.jit
     def norms(params: Any, stats: Any, batch: Batch) -> Norms:
         outputs, _ = detector.apply(params, stats, batch.images, train=True)
-        return gradient_norms(outputs, batch, detector.localization, detector.arch, experiment.loss_weights.ratio_limit)
+        return gradient_norms(
+            outputs, batch, detector.localization, detector.arch, experiment.loss_weights.anchor_ratio_threshold
+        )
 
     @jax.jit
     def advance(params: Any, opt_state: Any, direction: Any, parts: dict[str, Array]) -> tuple[Any, Any]:

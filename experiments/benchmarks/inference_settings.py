@@ -39,7 +39,9 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
     detector, state, _ = load_for_inference(run, experiment, which=which)
     data = experiment.data.open("val")
     find = jax.jit(
-        lambda images: detector.candidates(state.ema_params, state.ema_stats, images, experiment.postprocess.candidates)
+        lambda images: detector.candidates(
+            state.ema_params, state.ema_stats, images, experiment.postprocess.pre_nms_topk
+        )
     )
     outputs = [(jax.device_get(find(batch.images)), batch) for batch in eval_batches(data, experiment.loader)]
     scorer = CocoScorer(data)

@@ -116,7 +116,7 @@ class Objective(nn.Module):
         )
         exists = torch.cat([torch.ones_like(mask)[..., None], step != 0], dim=-1)
         ratio = (boxes[..., 2:] - boxes[..., :2]).clamp(min=_SHORTEST)[:, :, None] / sizes
-        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.loss_weights.ratio_limit
+        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.loss_weights.anchor_ratio_threshold
         positive = mask[..., None, None] & exists[..., None] & fits[:, :, None]
         cell = torch.where(positive.any(dim=-1), cells[..., 1] * columns + cells[..., 0], 0)
         center = (cells + 0.5) * self.strides[i]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
     *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
-    *("--network.no-p2", "--epochs", "1", "--postprocess.candidates", "50"),
+    *("--network.no-p2", "--epochs", "1", "--postprocess.pre_nms_topk", "50"),
 ]
 
 

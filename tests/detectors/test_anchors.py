@@ -101,7 +101,7 @@ def test_recall_counts_boxes_within_the_limit_in_both_sides():
     anchors = (((10.0, 10.0),),)
     sizes = np.array([[10.0, 10.0], [39.0, 2.6], [41.0, 10.0], [10.0, 2.4], [0.0, 10.0], [np.nan, 10.0]])
     assert best_possible_recall(sizes, anchors) == pytest.approx(2 / 6)
-    assert best_possible_recall(sizes[:4], anchors, ratio_limit=5.0) == 1.0
+    assert best_possible_recall(sizes[:4], anchors, anchor_ratio_threshold=5.0) == 1.0
     assert best_possible_recall(sizes[:0], anchors) == 1.0
 
 

@@ -76,9 +76,9 @@ def test_every_candidate_is_that_of_loops_over_cells_after_both_stages(candidate
 @pytest.mark.parametrize(
     "options",
     [
-        Postprocess(0.05, 1.0, candidates=1000, max_detections=200, spread_penalty=3.0),
-        Postprocess(0.05, 1.0, candidates=1000, max_detections=200, quality_power=0.5),
-        Postprocess(0.02, 0.4, candidates=1000, max_detections=40, spread_penalty=1.0, quality_power=2.0),
+        Postprocess(0.05, 1.0, pre_nms_topk=1000, max_detections=200, spread_penalty=3.0),
+        Postprocess(0.05, 1.0, pre_nms_topk=1000, max_detections=200, quality_power=0.5),
+        Postprocess(0.02, 0.4, pre_nms_topk=1000, max_detections=40, spread_penalty=1.0, quality_power=2.0),
     ],
 )
 def test_scores_know_spread_and_quality_before_suppression_and_threshold(candidates, options):
@@ -103,7 +103,7 @@ def test_scores_know_spread_and_quality_before_suppression_and_threshold(candida
 
 
 def test_detections_are_what_suppression_leaves_of_the_candidates():
-    options = Postprocess(0.05, 0.5, candidates=40, voting=0.1, spread_penalty=2.0, quality_power=0.5)
+    options = Postprocess(0.05, 0.5, pre_nms_topk=40, voting=0.1, spread_penalty=2.0, quality_power=0.5)
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def both(levels, localizers):
@@ -117,7 +117,7 @@ def test_detections_are_what_suppression_leaves_of_the_candidates():
 
 def test_boxes_without_deviations_are_moved_by_scores():
     every, moved = (
-        Postprocess(0.1, iou, candidates=1000, max_detections=200, voting=voting)
+        Postprocess(0.1, iou, pre_nms_topk=1000, max_detections=200, voting=voting)
         for iou, voting in ((1.0, None), (0.5, 0.5))
     )
     run = jax.jit(lambda *each: [detect(*each, BoxRegression(), ARCH, options) for options in (every, moved)])

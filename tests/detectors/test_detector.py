@@ -14,7 +14,7 @@ from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
 
 ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))
 ARCH = Architecture("p", False, 3, ANCHORS)
-OPTIONS = Postprocess(score_threshold=0.0, candidates=50, max_detections=20)
+OPTIONS = Postprocess(score_threshold=0.0, pre_nms_topk=50, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_detections_are_what_suppression_leaves_of_the_candidates(images):
     def both(params, stats):
         outputs, _ = detector.apply(params, stats, images, train=False)
         again = detector.apply_heads(params, stats, tuple(level.features for level in outputs.levels))
-        candidates = detector.candidates(params, stats, images, options.candidates)
+        candidates = detector.candidates(params, stats, images, options.pre_nms_topk)
         return (
             detector.detect(params, stats, images, options),
             candidates,

@@ -109,10 +109,10 @@ def test_the_other_protocols_score_by_coco(visdrone):
 
 
 def test_as_many_detections_are_kept_as_the_protocol_counts():
-    few = Postprocess(max_detections=100, candidates=300)
+    few = Postprocess(max_detections=100, pre_nms_topk=300)
     assert room_for("default", few) == few
-    assert room_for("visdrone", few) == Postprocess(max_detections=500, candidates=500)
-    assert room_for("aitod", Postprocess()) == Postprocess(max_detections=1500, candidates=1500)
+    assert room_for("visdrone", few) == Postprocess(max_detections=500, pre_nms_topk=500)
+    assert room_for("aitod", Postprocess()) == Postprocess(max_detections=1500, pre_nms_topk=1500)
     assert room_for("coco", Postprocess()) == Postprocess()
 
 

@@ -38,7 +38,7 @@ def dataset(experiment):
 
 
 def test_targets_are_those_of_the_assignment_by_hand(experiment, dataset):
-    limited = replace(experiment, loss_weights=LossWeights(ratio_limit=2.0))
+    limited = replace(experiment, loss_weights=LossWeights(anchor_ratio_threshold=2.0))
     anchors = fit_to(limited, dataset).anchors
     wanted = []
     for i in range(len(dataset)):

@@ -95,8 +95,8 @@ def found_with(objective, options):
 
 def test_detections_have_deviations_and_voting_moves_their_boxes():
     objective = UGS(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
-    every = found_with(objective, Postprocess(0.15, 1.0, candidates=60, max_detections=60))
-    moved = found_with(objective, Postprocess(0.15, 0.5, candidates=60, max_detections=30, voting=2.0))
+    every = found_with(objective, Postprocess(0.15, 1.0, pre_nms_topk=60, max_detections=60))
+    moved = found_with(objective, Postprocess(0.15, 0.5, pre_nms_topk=60, max_detections=30, voting=2.0))
     for image in range(2):
         seen = np.asarray(every.valid[image])
         boxes, scores, classes, spread = (
@@ -117,8 +117,8 @@ def test_detections_have_deviations_and_voting_moves_their_boxes():
 def test_regression_has_none_and_no_score_can_know_it():
     objective = BoxRegression()
     assert not isinstance(objective, PredictsDeviation)
-    assert found_with(objective, Postprocess(candidates=20)).deviation is None
+    assert found_with(objective, Postprocess(pre_nms_topk=20)).deviation is None
     with pytest.raises(
         ValueError, match=r"Postprocess\.spread_penalty: expected an objective that predicts deviations"
     ):
-        found_with(objective, Postprocess(candidates=20, spread_penalty=4.0))
+        found_with(objective, Postprocess(pre_nms_topk=20, spread_penalty=4.0))

@@ -319,7 +319,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 def test_a_run_that_detects_nothing_is_scored_and_reported(tmp_path):
-    blind = toy_experiment(postprocess=Postprocess(score_threshold=1.0, candidates=50, max_detections=20))
+    blind = toy_experiment(postprocess=Postprocess(score_threshold=1.0, pre_nms_topk=50, max_detections=20))
     result = train(blind, tmp_path / "run")
     assert result.last["ap"] == 0
     assert (tmp_path / "run" / "report.md").exists()

@@ -14,7 +14,7 @@ from ugs_jax.detectors import Postprocess
 from ugs_jax.objectives import UGS, Quality, SecondStage
 from ugs_jax.weights import export_onnx, export_program, predict_everywhere
 
-OPTIONS = Postprocess(candidates=60, max_detections=20, voting=0.1, spread_penalty=1.0, quality_power=0.5)
+OPTIONS = Postprocess(pre_nms_topk=60, max_detections=20, voting=0.1, spread_penalty=1.0, quality_power=0.5)
 SIZE = (64, 96)
 RUN = """
 import sys

@@ -86,12 +86,12 @@ class DetectorConfig(Protocol):
     def strides(self) -> tuple[int, ...]:
         """Pixels per cell of every level, finest first."""
 
-    def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, ratio_limit: float, seed: int) -> AnchorSizes:
+    def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, anchor_ratio_threshold: float, seed: int) -> AnchorSizes:
         """Return anchors for the boxes of a data set, or those of the settings.
 
         Args:
           sizes: Box sides (w, h), px of the network's input.
-          ratio_limit: Side ratio up to which an anchor may learn a box.
+          anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
           seed: Seed of the experiment.
         """
 

@@ -66,19 +66,21 @@ class Network:
         """Pixels per cell of every level, finest first."""
         return pyramid_strides(self.p2)
 
-    def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, ratio_limit: float, seed: int) -> AnchorSizes:
+    def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, anchor_ratio_threshold: float, seed: int) -> AnchorSizes:
         """Return `anchors`, or anchors fitted as `anchor_fit` says.
 
         Args:
           sizes: Box sides (w, h), px of the network's input.
-          ratio_limit: Side ratio up to which an anchor may learn a box.
+          anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
           seed: Seed of AutoAnchor.
         """
         if self.anchors is not None:
             return self.anchors
         if self.anchor_fit == "auto":
             start = published_anchors(self.kind, self.p2)
-            return auto_anchors(sizes, start, keep=not self.p2, ratio_limit=ratio_limit, seed=seed)
+            return auto_anchors(
+                sizes, start, keep=not self.p2, anchor_ratio_threshold=anchor_ratio_threshold, seed=seed
+            )
         return fit_anchors(sizes, strides=self.strides, per_level=anchors_a_cell(self.kind))
 
     def build(self, classes: int, anchors: AnchorSizes, localization: Localization) -> Detector:

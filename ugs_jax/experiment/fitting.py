@@ -72,8 +72,10 @@ def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Tra
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     """Return the anchors of the config, or fit them to the data set if the config has none."""
     boxes = _input_boxes(dataset, experiment.loader.image_size)
-    limit = experiment.loss_weights.ratio_limit
-    return experiment.network.fit_anchors(boxes[:, 2:] - boxes[:, :2], ratio_limit=limit, seed=experiment.seed)
+    limit = experiment.loss_weights.anchor_ratio_threshold
+    return experiment.network.fit_anchors(
+        boxes[:, 2:] - boxes[:, :2], anchor_ratio_threshold=limit, seed=experiment.seed
+    )
 
 
 def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Dataset) -> Float[np.ndarray, "n 4"]:
@@ -101,7 +103,7 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
             sides,
             stride=stride,
             shape=(height // stride, width // stride),
-            ratio_limit=experiment.loss_weights.ratio_limit,
+            anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
         )
         offsets = encode(jnp.asarray(boxes)[:, :, None, None], candidate_anchors(candidates, sides, stride=stride))
         found.append(np.asarray(offsets)[np.asarray(candidates.positive)])

@@ -77,7 +77,7 @@ def program_of(
       detector_of: Function that builds the detector.
     """
     anchors = experiment.network.fit_anchors(
-        _SIZES, ratio_limit=experiment.loss_weights.ratio_limit, seed=experiment.seed
+        _SIZES, anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold, seed=experiment.seed
     )
     localization = experiment.localization
     if isinstance(localization, FitsToTargets):

@@ -145,7 +145,9 @@ class _Training:
         if self.pretrained is not None and isinstance(self.detector, Detector):
             # Every process takes the same images, so that all start alike.
             sample = TrainLoader(self.train_data, self.options).batch_at(0)
-            width = start_width(self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.ratio_limit)
+            width = start_width(
+                self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.anchor_ratio_threshold
+            )
             fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path, width)
         state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:

@@ -46,7 +46,7 @@ def objective(
       localization loss, uncertainty (mean over positives; NaN without positives), and positives (number of anchors per
       image that learn a box).
     """
-    matches = match(outputs, batch, arch, loss_weights.ratio_limit)
+    matches = match(outputs, batch, arch, loss_weights.anchor_ratio_threshold)
     terms = localization_terms(matches, localization)
     targets, positive = beside([m.targets for m in matches]), beside([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)

@@ -56,7 +56,7 @@ def make_step(
 
     def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         def measure() -> Metrics:
-            matches = match(outputs, batch, detector.arch, loss_weights.ratio_limit)
+            matches = match(outputs, batch, detector.arch, loss_weights.anchor_ratio_threshold)
             pulls = feature_gradient_norms(detector, params, stats, outputs, batch, loss_weights)
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
