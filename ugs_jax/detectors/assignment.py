@@ -38,9 +38,10 @@ def assign(
 ) -> Candidates:
     """Assign boxes as YOLOv5 does: anchors by side ratio; the box's own cell and the nearest cell along each axis.
 
-    An anchor is positive if neither side is `anchor_ratio_threshold` times longer or shorter than that of the box. The
-    nearest cell along an axis takes part if it lies in the map and the centre is not equally far from both neighbours. As
-    published, the first column and row take no box whose centre is exactly 1 stride from the edge. A box may be
+    An anchor is positive if neither side is `anchor_ratio_threshold` times longer or shorter than that of the box.
+    The nearest cell along an axis takes part if it lies in the map and the centre is not equally far from both
+    neighbours. As published, the first column and row take no box whose centre is exactly 1 stride from the edge. A
+    box may be
     learned by several anchors and levels. If its centre lies in the image, it is within (−1, 1) strides of the centres
     of all its cells. If its centre lies outside the image, the border cell learns it.
 
