@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Error for input data that cannot be used. The message names the file, what was expected and found, and the fix."""
+    """Error for input data that cannot be used. The message names the file, the fault and the fix."""
