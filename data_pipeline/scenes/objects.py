@@ -1,4 +1,4 @@
-"""The ten kinds of object, seen obliquely from above. Each drawing function uses a frame whose x axis points forwards."""
+"""The ten kinds of object, seen obliquely from above. Each is drawn in a frame whose x axis points forwards."""
 
 from collections.abc import Callable
 
