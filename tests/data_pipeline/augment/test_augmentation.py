@@ -282,7 +282,7 @@ def test_negatives_come_as_often_as_asked_and_nothing_else_changes(share):
         ({"mosaic": 1.5}, r"Augmentation.mosaic: expected a number in \[0, 1.0\], got 1.5"),
         ({"scale": 1.0}, "Augmentation.scale"),
         ({"perspective": 0.5}, "Augmentation.perspective"),
-        ({"hsv": (0.1, 0.1, -2.0)}, "expected three loss_weights"),
+        ({"hsv": (0.1, 0.1, -2.0)}, "expected three gains"),
         ({"degrees": float("nan")}, "Augmentation.degrees"),
     ],
 )
