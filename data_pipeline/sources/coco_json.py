@@ -64,7 +64,8 @@ class CocoJson:
 
         Args:
           split: Name of the split, `train` or `val`.
-          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or `~/.cache/ugs_jax`.
+          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or else
+            `~/.cache/ugs_jax/datasets`.
 
         Raises:
           ValueError: The split is unknown.

@@ -71,7 +71,8 @@ class VisDrone:
         Args:
           split: Name of the split: `train`, `val`, `test` for test-dev, or `challenge` for test-challenge, whose images
             have no annotations.
-          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or `~/.cache/ugs_jax`.
+          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or else
+            `~/.cache/ugs_jax/datasets`.
 
         Raises:
           ValueError: The split is unknown.
