@@ -1,4 +1,4 @@
-"""Data sets, loader and augmentation for object detection; knows nothing of `ugs_jax`."""
+"""Data sets, loader and augmentation for object detection, independent of `ugs_jax`."""
 
 from data_pipeline.augment.augmentation import Augmentation as Augmentation
 from data_pipeline.batch import Batch as Batch

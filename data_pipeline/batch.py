@@ -1,4 +1,4 @@
-"""The padded batch: what the loader yields and everything downstream consumes."""
+"""The padded batch that the loader yields and that training and evaluation consume."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ class Batch(NamedTuple):
     Boxes are `xyxy` in px of `images` (x right, y down, edges continuous: pixel k spans [k, k+1]).
 
     Attributes:
-      images: uint8 [B, H, W, 3], RGB.
-      boxes: float32 [B, M, 4] xyxy px; zeros where `mask` is False.
-      labels: int32 [B, M], 0-based class index; 0 where `mask` is False.
-      mask: bool [B, M], True for real boxes.
-      ignore: float32 [B, R, 4] xyxy px, regions that are neither object nor background.
-      ignore_mask: bool [B, R], True for real regions.
-      image_id: int32 [B], index of the record in its split (of a training mosaic: the first image's).
-      original_size: int32 [B, 2], height and width of the stored image, px.
-      letterbox: float32 [B, 3], scale, pad_x, pad_y with `batch_xy = original_xy * scale + pad`; (1, 0, 0) where
-        there is no such map (training with a random warp).
-      valid: bool [B], False for the rows that pad the last evaluation batch, and for images that cannot be read there.
+      images: RGB images, uint8 [B, H, W, 3].
+      boxes: Boxes, float32 [B, M, 4] xyxy px. Zeros where `mask` is False.
+      labels: 0-based class indices, int32 [B, M]. Zero where `mask` is False.
+      mask: True for real boxes, bool [B, M].
+      ignore: Regions that are neither object nor background, float32 [B, R, 4] xyxy px.
+      ignore_mask: True for real regions, bool [B, R].
+      image_id: Index of the record in its split, int32 [B]. For a training mosaic, the index of the first image.
+      original_size: Height and width of the stored image, px, int32 [B, 2].
+      letterbox: Scale, pad_x and pad_y with `batch_xy = original_xy * scale + pad`, float32 [B, 3]. (1, 0, 0) in
+        training, where a random warp takes the place of this map.
+      valid: False for rows that pad the last evaluation batch and for evaluation images that cannot be read, bool [B].
     """
 
     images: np.ndarray

@@ -1,6 +1,6 @@
-"""The TFDS builder behind every data set: annotated encoded images in ArrayRecord files, TensorFlow not needed.
+"""The TFDS builder of all data sets: annotated encoded images in ArrayRecord files, without TensorFlow.
 
-Imported only by functions that build or read, for `import tensorflow_datasets` takes a second.
+Only functions that build or read a data set import this module, because `import tensorflow_datasets` takes a second.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ Record = tuple[int, dict[str, Any]]
 
 
 class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes one split of annotated images; the record number is the image id.
+    """Builder that writes one split of annotated images. The record number is the image id.
 
-    Boxes are kept in px rather than as `tfds.features.BBox`, whose normalised float32 would not give them back exactly.
+    Boxes are stored in px. The normalised float32 of `tfds.features.BBox` would not reproduce them exactly.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # no checksum files beside the code; looking for them needs a package TFDS does not install
+    code_path = None  # There are no checksum files beside the code. Their search needs a package TFDS does not install.
 
     def __init__(self, name: str, split: str, examples: Iterable[Example], data_dir: Path) -> None:
-        """Prepares to write `examples` as `split` of the TFDS data set `name` under `data_dir`."""
+        """Prepare to write `examples` as `split` of the TFDS data set `name` under `data_dir`."""
         self.name = name
         self._split = split
         self._examples = examples
@@ -58,10 +58,10 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
 
 def write_array_record(name: str, split: str, examples: Iterable[Example], folder: Path) -> Path:
-    """Writes examples, whose image ids count from 0, as a TFDS data set in ArrayRecord files.
+    """Write examples, whose image ids count from 0, as a TFDS data set in ArrayRecord files.
 
     Returns:
-      The TFDS folder, for `read_array_record`.
+      The TFDS folder, to be passed to `read_array_record`.
     """
     builder = ExampleBuilder(name, split, examples, folder)
     config = tfds.download.DownloadConfig(try_download_gcs=False)
@@ -71,7 +71,7 @@ def write_array_record(name: str, split: str, examples: Iterable[Example], folde
 
 
 def read_array_record(folder: Path, split: str) -> Any:
-    """Opens a split as a random-access source of records whose `image` stays encoded."""
+    """Open a split as a random-access source of records. Their `image` stays encoded."""
     decoders = {"image": tfds.decode.SkipDecoding()}
     return tfds.builder_from_directory(str(folder)).as_data_source(split, decoders=decoders)
 

@@ -1,4 +1,4 @@
-"""Builds a split once, keeps it in a folder named by a fingerprint of its input, and opens it from there."""
+"""Cache of data set splits: each is built once, in a folder that is named by a fingerprint of its input."""
 
 import hashlib
 import json
@@ -23,17 +23,17 @@ SourceId = int | str
 
 @dataclass(frozen=True)
 class SplitRecipe:
-    """How to make one split.
+    """Everything that is needed to build one split of a data set.
 
     Attributes:
-      name: of the data set, such as `coco_json`; a TFDS data set name.
-      split: `train` or `val`.
-      classes: class names.
-      category_ids: the class's identifier in the source, one per class.
-      fingerprint: from `fingerprint`, of everything that decides the content.
-      examples: yields the source's image id and the example, image ids counting from 0; adds to the counter, by
-        reason, what it drops or clips.
-      notes: whole sentences to print when the split is built.
+      name: Name of the data set, such as `coco_json`. It must be a valid TFDS data set name.
+      split: Name of the split, `train` or `val`.
+      classes: Class names.
+      category_ids: Identifier of every class in the source.
+      fingerprint: Result of `fingerprint` for everything that decides the content.
+      examples: Function that yields the source's image id and the example for each image. The `image_id` of the
+        examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips.
+      notes: Whole sentences that are printed when the split is built.
     """
 
     name: str
@@ -46,7 +46,7 @@ class SplitRecipe:
 
 
 class Unreadable(NamedTuple):
-    """An example whose image cannot be read, and the message that says why."""
+    """An example whose image cannot be read, and the error message."""
 
     example: Example
     reason: str
@@ -54,7 +54,7 @@ class Unreadable(NamedTuple):
 
 @dataclass
 class ArrayRecordImages:
-    """Encoded images of a TFDS folder, opened at the first read; pickles as the folder's name."""
+    """Encoded images of a TFDS folder, which is opened at the first read. Only the folder's name is pickled."""
 
     folder: Path
     split: str
@@ -62,11 +62,11 @@ class ArrayRecordImages:
 
     @property
     def built(self) -> Path:
-        """Folder of the split in the cache, which holds the TFDS folder `name/version`."""
+        """Cache folder of the split, which contains the TFDS folder `name/version`."""
         return self.folder.parents[1]
 
     def __getitem__(self, index: int, /) -> bytes:
-        """Returns the bytes of encoded image `index`."""
+        """Return the bytes of encoded image `index`."""
         if self._source is None:
             from data_pipeline.builder import read_array_record
 
@@ -78,12 +78,12 @@ class ArrayRecordImages:
 
 
 def fingerprint(*parts: object) -> str:
-    """Hashes anything with a stable `repr` to 16 hexadecimal digits."""
+    """Return a hash of 16 hexadecimal digits. Every part needs a stable `repr`."""
     return hashlib.sha256(repr((FORMAT_VERSION, *parts)).encode()).hexdigest()[:16]
 
 
 def file_stamps(folder: Path, names: list[str]) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and modification time in ns of every file; -1 for a file that is not there."""
+    """Return name, size in bytes and modification time in ns of every file. Both numbers are -1 for a missing file."""
 
     def stamp(name: str) -> tuple[str, int, int]:
         try:
@@ -96,22 +96,22 @@ def file_stamps(folder: Path, names: list[str]) -> list[tuple[str, int, int]]:
 
 
 def default_cache_dir() -> Path:
-    """The environment variable UGS_CACHE, or else `~/.cache/ugs_jax/datasets`."""
+    """Return the folder in the environment variable UGS_CACHE, by default `~/.cache/ugs_jax/datasets`."""
     return Path(os.environ.get("UGS_CACHE") or Path.home() / ".cache" / "ugs_jax" / "datasets")
 
 
 def open_split(recipe: SplitRecipe, cache_dir: Path | None) -> Dataset:
-    """Opens a split from the cache, building it first where the cache has none for this fingerprint.
+    """Open a split from the cache. It is built first if the cache has no split with this fingerprint.
 
-    The build happens in a folder of its own that is renamed when complete, so that nobody reads half a data set, even
-    where a build was killed or several processes build at once.
+    The split is built in a temporary folder that is renamed when it is complete. A reader therefore never meets an
+    incomplete data set, even if a build was killed or several processes build at once.
 
     Args:
-      recipe: what to build.
-      cache_dir: the folder of all built data sets; None for `default_cache_dir()`.
+      recipe: Split to build.
+      cache_dir: Folder of all built data sets. None means `default_cache_dir()`.
 
     Raises:
-      DataError: from the recipe's input, or more than half of the images cannot be read.
+      DataError: The input of the recipe cannot be used, or more than half of the images cannot be read.
     """
     parent = (cache_dir or default_cache_dir()) / recipe.name
     folder = parent / f"{recipe.split}-{recipe.fingerprint}"
@@ -136,8 +136,8 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
     unreadable: dict[int, str] = {}
 
     def noted() -> Iterator[Example]:
-        for source_id, found in recipe.examples(summary):
-            example, reason = found if isinstance(found, Unreadable) else (found, None)
+        for source_id, item in recipe.examples(summary):
+            example, reason = item if isinstance(item, Unreadable) else (item, None)
             if reason is not None:
                 unreadable[example.image_id] = reason
             source_ids.append(source_id)
@@ -177,24 +177,24 @@ def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[st
     leaving = summary[CLIPPED] + summary[OUTSIDE]
     if 2 * leaving > boxes + regions + summary[OUTSIDE]:
         counts.append(
-            f"{title}: {leaving:,} boxes leave their image, most of all: they may be corners in place of widths, in "
-            "another unit than px, or of images of another size"
+            f"{title}: {leaving:,} boxes, more than half, leave their image. They may be stored as corners instead of "
+            "widths, in a unit other than px, or for images of another size"
         )
     return [head, *recipe.notes, *counts]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
-    unfinished.chmod(0o755)  # mkdtemp makes it private
+    unfinished.chmod(0o755)  # mkdtemp creates a private folder
     try:
         unfinished.rename(folder)
     except OSError:
-        if not folder.exists():  # otherwise another process has built the same split meanwhile
+        if not folder.exists():  # otherwise another process has built the same split in the meantime
             raise
 
 
 def _load(folder: Path) -> Dataset:
-    # While TFDS is imported, every import of every thread goes through a hook of its own that breaks some of them: so
-    # not when a loading thread first reads, for checkpoints are written by threads too.
+    # While TFDS is imported, its own hook handles the imports of all threads and breaks some of them. It is therefore
+    # imported here and not at the first read of a loading thread, when another thread may be writing a checkpoint.
     import data_pipeline.builder  # noqa: F401
 
     description = json.loads((folder / "dataset.json").read_text())

@@ -1,4 +1,4 @@
-"""Makes boxes of unknown quality fit for training: drops what is no box, clips what leaves the image, counts both."""
+"""Cleaning of boxes: invalid boxes are dropped, boxes that leave their image are clipped, and both are counted."""
 
 import logging
 from collections import Counter
@@ -17,16 +17,16 @@ REPEATED_REGIONS = "ignore regions repeated within their image (dropped)"
 
 
 def clean_boxes(boxes: np.ndarray, height: int, width: int, summary: Counter[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Drops and clips boxes and counts by reason.
+    """Drop invalid boxes, clip the others to their image, and count both by reason.
 
     Args:
-      boxes: float64 [n, 4] xyxy px, anything.
-      height: of the image, px.
-      width: of the image, px.
-      summary: to add the counts to.
+      boxes: Boxes with any values, float64 [n, 4] xyxy px.
+      height: Height of the image, px.
+      width: Width of the image, px.
+      summary: Counter to which the numbers are added.
 
     Returns:
-      The boxes that are left, float32 [m, 4] inside the image with positive sides; their indices, int [m].
+      The remaining boxes, float32 [m, 4] inside the image with positive sides, and their indices, int [m].
     """
     finite = np.isfinite(boxes).all(1)
     solid = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -45,7 +45,7 @@ def clean_boxes(boxes: np.ndarray, height: int, width: int, summary: Counter[str
 
 
 def clean_regions(regions: np.ndarray, height: int, width: int, summary: Counter[str]) -> np.ndarray:
-    """Like `clean_boxes`, for ignore regions, of which repetitions are dropped too; float32 [m, 4]."""
+    """Clean ignore regions in the same way as `clean_boxes` does, and drop repeated ones; float32 [m, 4]."""
     cleaned, _ = clean_boxes(regions, height, width, summary)
     distinct = np.unique(cleaned, axis=0)
     if len(distinct) < len(cleaned):
@@ -54,15 +54,15 @@ def clean_regions(regions: np.ndarray, height: int, width: int, summary: Counter
 
 
 def note_unreadable(error: DataError, corners: np.ndarray, summary: Counter[str]) -> tuple[int, int]:
-    """Names and counts an image that cannot be read, and says how far its annotations reach, in place of its size.
+    """Log and count an image that cannot be read, and estimate its size from its annotations.
 
     Args:
-      error: why.
-      corners: float64 [n, 4] xyxy px of its boxes and regions, anything.
-      summary: to add the count to.
+      error: Reason why the image cannot be read.
+      corners: Boxes and regions of the image with any values, float64 [n, 4] xyxy px.
+      summary: Counter to which the image is added.
 
     Returns:
-      Height and width, px, at least 1.
+      Smallest height and width, px, that contain all annotations, at least 1.
     """
     _logger.warning("%s It is left out.", error)
     summary[UNREADABLE] += 1

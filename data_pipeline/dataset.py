@@ -1,4 +1,4 @@
-"""Random access to annotated images: encoded bytes from a source, annotations from arrays held in memory."""
+"""Random access to annotated images: encoded bytes come from a source, annotations from arrays in memory."""
 
 import operator
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ class Example(NamedTuple):
     """One annotated image.
 
     Attributes:
-      image: the encoded file (JPEG, PNG, …); `b""` from `Dataset.annotations`.
-      boxes: float32 [n, 4] xyxy px of the stored image.
-      labels: int32 [n], 0-based class index.
-      ignore: float32 [r, 4] xyxy px, regions that are neither object nor background.
-      image_id: index of the record in its split.
-      file_name: name of the source file, relative to its image folder.
-      height: px of the stored image.
-      width: px of the stored image.
+      image: Bytes of the encoded file (JPEG, PNG, …). `Dataset.annotations` returns `b""` here.
+      boxes: Boxes, float32 [n, 4] xyxy px of the stored image.
+      labels: 0-based class indices, int32 [n].
+      ignore: Regions that are neither object nor background, float32 [r, 4] xyxy px.
+      image_id: Index of the record in its split.
+      file_name: Name of the source file, relative to its image folder.
+      height: Height of the stored image, px.
+      width: Width of the stored image, px.
     """
 
     image: bytes
@@ -35,10 +35,10 @@ class Example(NamedTuple):
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Anything that gives encoded image i; has to pickle if worker processes are used."""
+    """Random access to encoded images. The object must be picklable if worker processes are used."""
 
     def __getitem__(self, index: int, /) -> bytes:
-        """Returns the bytes of encoded image `index`."""
+        """Return the bytes of encoded image `index`."""
         ...
 
 
@@ -46,12 +46,12 @@ class AnnotationTable(NamedTuple):
     """Annotations of all images in flat arrays: image i owns rows `box_start[i]:box_start[i+1]`.
 
     Attributes:
-      boxes: float32 [n, 4] xyxy px.
-      labels: int32 [n].
-      box_start: int64 [images + 1].
-      ignore: float32 [r, 4] xyxy px.
-      ignore_start: int64 [images + 1].
-      sizes: int32 [images, 2], height and width, px.
+      boxes: Boxes, float32 [n, 4] xyxy px.
+      labels: 0-based class indices, int32 [n].
+      box_start: First row of every image in `boxes` and `labels`, and the total at the end, int64 [images + 1].
+      ignore: Ignore regions, float32 [r, 4] xyxy px.
+      ignore_start: First row of every image in `ignore`, and the total at the end, int64 [images + 1].
+      sizes: Height and width of every image, px, int32 [images, 2].
     """
 
     boxes: np.ndarray
@@ -64,19 +64,19 @@ class AnnotationTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a data set as a random-access sequence of `Example`; picklable, safe to read from threads.
+    """One split of a data set as a random-access sequence of `Example`. It is picklable and threads may share it.
 
     Attributes:
-      name: of the data set, such as `tiny_scenes`.
-      split: `train` or `val`.
-      classes: class names; a label is an index into them.
-      file_names: one per image.
-      source_ids: the image's identifier in the source (COCO image id, file stem), one per image.
-      category_ids: the class's identifier in the source, one per class.
-      table: annotations of all images.
-      images: encoded images, by index.
-      summary: how often each recoverable fault was dropped or clipped when the split was built.
-      unreadable: messages of the images that could not be read then, by index.
+      name: Name of the data set, such as `tiny_scenes`.
+      split: Name of the split, `train` or `val`.
+      classes: Class names. A label is an index into them.
+      file_names: File name of every image.
+      source_ids: Identifier of every image in the source (COCO image id, file stem).
+      category_ids: Identifier of every class in the source.
+      table: Annotations of all images.
+      images: Encoded images, by index.
+      summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
+      unreadable: Error messages of the images that could not be read when the split was built, by index.
     """
 
     name: str
@@ -94,19 +94,19 @@ class Dataset:
         return len(self.file_names)
 
     def __getitem__(self, index: SupportsIndex) -> Example:
-        """Reads image `index` with its annotations; the image stays encoded.
+        """Read image `index` with its annotations. The image stays encoded.
 
         Raises:
-          IndexError: `index` is outside [0, len).
+          IndexError: The index is outside [0, len).
         """
         example = self.annotations(index)
         return example._replace(image=self.images[example.image_id])
 
     def annotations(self, index: SupportsIndex) -> Example:
-        """Gives the annotations of image `index` without touching the disk; `image` is `b""`.
+        """Return the annotations of image `index` without access to the disk. `image` is `b""`.
 
         Raises:
-          IndexError: `index` is outside [0, len).
+          IndexError: The index is outside [0, len).
         """
         index = operator.index(index)
         if not 0 <= index < len(self):
@@ -147,13 +147,13 @@ class DataSource(Protocol):
 def dataset_from_examples(
     examples: Sequence[Example], classes: Sequence[str], *, name: str = "examples", split: str = "train"
 ) -> Dataset:
-    """Makes a data set of examples held in memory, for a few images or for data that comes from elsewhere.
+    """Return a data set of examples in memory, for a few images or for data from a source of your own.
 
     Args:
-      examples: with encoded images; `image_id` is replaced by the position.
-      classes: class names.
-      name: of the data set.
-      split: `train` or `val`.
+      examples: Examples with encoded images. Their `image_id` is replaced by their position.
+      classes: Class names.
+      name: Name of the data set.
+      split: Name of the split, `train` or `val`.
     """
     return Dataset(
         name=name,
@@ -168,7 +168,7 @@ def dataset_from_examples(
 
 
 def tabulate(examples: Sequence[Example]) -> AnnotationTable:
-    """Joins the annotations of examples into one table."""
+    """Join the annotations of examples into one table."""
 
     def starts(counts: list[int]) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)

@@ -1,5 +1,5 @@
-"""The one error type for everything that can be wrong with a user's files."""
+"""The error type for all faults in a user's files."""
 
 
 class DataError(ValueError):
-    """Input data that cannot be used; the message names the file, what was expected, what was found and the fix."""
+    """Error for input data that cannot be used. The message names the file, the fault and the fix."""

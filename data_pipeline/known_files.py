@@ -1,4 +1,4 @@
-"""Files that are often given by mistake, recognised by their first bytes or keys, and what to do about them."""
+"""Files that are often given by mistake: recognition by their first bytes or keys, and a fix for each."""
 
 import re
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 
 class KnownFile(NamedTuple):
-    """A kind of file.
+    """A known kind of file that cannot be read here.
 
     Attributes:
-      name: noun phrase with article.
-      fix: imperative, without a full stop.
+      name: Name of the kind, a noun phrase with its article.
+      fix: Advice in the imperative, without a full stop.
     """
 
     name: str
@@ -19,13 +19,13 @@ class KnownFile(NamedTuple):
 
 _EXPORT = "export the annotations in COCO detection format"
 _BY_START: tuple[tuple[bytes, KnownFile], ...] = (
-    (rb"version https://git-lfs\.github\.com/", KnownFile("a Git LFS pointer", "run `git lfs pull`, which fetches it")),
+    (rb"version https://git-lfs\.github\.com/", KnownFile("a Git LFS pointer", "fetch the file with `git lfs pull`")),
     (
         rb"(?i)\s*(<!doctype html|<html|<head|<body)",
-        KnownFile("a web page", "download the file itself; the link led to a page, for example one to log in"),
+        KnownFile("a web page", "download the file itself; the link led to a page, for example a login page"),
     ),
     (rb"\s*<\?xml[^>]*>\s*<annotations", KnownFile("CVAT's XML", _EXPORT)),
-    (rb"\s*(<\?xml[^>]*>\s*)?<annotation\b", KnownFile("an annotation file of Pascal VOC", _EXPORT)),
+    (rb"\s*(<\?xml[^>]*>\s*)?<annotation\b", KnownFile("a Pascal VOC annotation file", _EXPORT)),
     (rb"\s*<\?xml", KnownFile("XML", _EXPORT)),
     (rb"PK\x03\x04", KnownFile("a zip archive", "unpack it")),
     (rb"\x1f\x8b", KnownFile("a gzip archive", "unpack it")),
@@ -35,7 +35,7 @@ _START = re.compile(rb"version https|\s*<|PK\x03\x04|\x1f\x8b|\x80[\x02-\x05]", 
 
 
 def known_file(data: bytes) -> KnownFile | None:
-    """Return what a file is by its first bytes, if it is known and no JSON."""
+    """Return the kind of a file by its first bytes. None for JSON and for unknown files."""
     start = data[:1024].removeprefix(b"\xef\xbb\xbf")
     if not _START.match(start):
         return None
@@ -43,7 +43,7 @@ def known_file(data: bytes) -> KnownFile | None:
 
 
 def known_json(content: Any) -> KnownFile | None:
-    """Return which program's own format a JSON value is, if it is a known one other than COCO's."""
+    """Return the program-specific format of a JSON value. None for COCO and for unknown formats."""
     return next((kind for fits, kind in _BY_KEYS if fits(content)), None)
 
 
@@ -73,7 +73,7 @@ _BY_KEYS: tuple[tuple[Callable[[Any], bool], KnownFile], ...] = (
     ),
     (
         lambda content: isinstance(content, list) and _has(_first(content), "image_id", "score"),
-        KnownFile("a list of detections (COCO results)", "give the annotation file they were made for"),
+        KnownFile("a list of detections (COCO results)", "give the annotation file for which they were made"),
     ),
     (
         lambda content: isinstance(content, list) and _has(_first(content), "image", "annotations"),

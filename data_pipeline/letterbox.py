@@ -1,4 +1,4 @@
-"""Letterbox: an image scaled to fit a fixed size, aspect ratio kept, centred on grey, and boxes there and back."""
+"""Letterbox: an image scaled to fit a fixed size with its aspect ratio, centred on grey, and the map of its boxes."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ class Letterbox(NamedTuple):
     """The exact map `batch_xy = original_xy * scale + pad`.
 
     Attributes:
-      scale: output px per original px, the same along both axes.
-      pad_x: grey px to the left of the image.
-      pad_y: grey px above the image.
+      scale: Output px per original px, the same along both axes.
+      pad_x: Grey px to the left of the image.
+      pad_y: Grey px above the image.
     """
 
     scale: float
@@ -24,15 +24,15 @@ class Letterbox(NamedTuple):
     pad_y: float
 
     def matrix(self) -> Matrix:
-        """From px of the original to px of the output."""
+        """Return the matrix from px of the original to px of the output."""
         return np.array([[self.scale, 0.0, self.pad_x], [0.0, self.scale, self.pad_y], [0.0, 0.0, 1.0]])
 
 
 def letterbox_of(height: int, width: int, size: tuple[int, int]) -> Letterbox:
-    """Fits an image of height × width px into `size` (height, width) px; smaller images are enlarged.
+    """Return the map that fits an image of height × width px into `size` (height, width) px. Small images are enlarged.
 
-    The scale is rounded to float32, so that a batch's `letterbox` field holds it exactly, and the pads are whole
-    pixels, so that shrinking and padding resample once.
+    The scale is rounded to float32, so that the `letterbox` field of a batch holds it exactly. The pads are whole
+    pixels, so that shrinking and padding together resample only once.
     """
     scale = float(np.float32(min(size[0] / height, size[1] / width)))
     spare_y, spare_x = (max(0, out - round(side * scale)) for out, side in zip(size, (height, width), strict=True))
@@ -40,17 +40,17 @@ def letterbox_of(height: int, width: int, size: tuple[int, int]) -> Letterbox:
 
 
 def shrink(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "H W 3"]:
-    """Scales an image down by area averaging; bilinear sampling would alias away small objects.
+    """Scale an image down by area averaging. Bilinear sampling would lose small objects to aliasing.
 
-    OpenCV gets the scale, not the rounded size: point (x, y) lands on (x·scale, y·scale) along both axes, and the
-    last row or column may be covered in part.
+    OpenCV is given the scale instead of the rounded size. Point (x, y) is therefore mapped to (x·scale, y·scale) along
+    both axes, and the last row or column may be covered only in part.
 
     Args:
-      image: RGB.
-      scale: output px per input px; 1 or more returns the image as it is.
+      image: RGB image.
+      scale: Output px per input px. At 1 or more, the image is returned unchanged.
 
     Returns:
-      RGB of round(h·scale) × round(w·scale) px, at least one pixel a side.
+      RGB image of round(h·scale) × round(w·scale) px, at least one pixel per side.
     """
     if scale >= 1.0:
         return image
@@ -62,14 +62,14 @@ def shrink(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray,
 
 
 def letterbox(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H W 3"], Letterbox]:
-    """Letterboxes an image of any size.
+    """Letterbox an image of any size.
 
     Args:
-      image: RGB.
-      size: height and width of the output, px.
+      image: RGB image.
+      size: Height and width of the output, px.
 
     Returns:
-      RGB, filled with grey 114 around the image, and the map from the original to it.
+      RGB image, filled with grey 114 around the original, and the map from the original to it.
     """
     box = letterbox_of(image.shape[0], image.shape[1], size)
     canvas = grey_canvas(size)
@@ -81,14 +81,14 @@ def letterbox(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> tuple
 def unletterbox_boxes(
     boxes: Float[np.ndarray, "n 4"], letterbox: Float[np.ndarray, "3"] | Letterbox
 ) -> Float64[np.ndarray, "n 4"]:
-    """Maps boxes of a letterboxed image back to the original.
+    """Map boxes of a letterboxed image back to the original.
 
     Args:
-      boxes: xyxy, px of the letterboxed image.
-      letterbox: scale, pad_x, pad_y: a row of `Batch.letterbox`.
+      boxes: Boxes, xyxy px of the letterboxed image.
+      letterbox: Scale, pad_x and pad_y, for example a row of `Batch.letterbox`.
 
     Returns:
-      xyxy, px of the original, not clipped to it.
+      Boxes, xyxy px of the original, not clipped to it.
     """
     scale, pad_x, pad_y = (float(value) for value in letterbox)
     return (boxes.astype(np.float64) - np.array([pad_x, pad_y, pad_x, pad_y])) / scale

@@ -18,24 +18,25 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How batches are made.
+    """Options of the loader: shape of the batches, processes and threads, randomness and memory.
 
     Attributes:
-      image_size: height and width of the images in a batch, px.
-      batch_size: images in a batch, over all processes.
-      max_boxes: boxes a row holds. Of more, a random subset stays (in evaluation: the first); the others become ignore
-        regions while there is room, and are counted.
-      box_buckets: smaller numbers of boxes a row may hold, such as (64, 128). Every training batch gets the smallest
-        that is enough for whatever its images can hold; the step is compiled once for each. Evaluation does not use it.
-      max_ignore: ignore regions a row holds; of more, the largest stay.
-      workers: worker processes for training batches; 0 loads in this process. With them, a script needs the usual
+      image_size: Height and width of the images in a batch, px.
+      batch_size: Number of images in a batch, over all processes.
+      max_boxes: Number of boxes that a row can hold. If an image has more, a random subset is kept (in an evaluation,
+        the first ones). The others become ignore regions while there is room, and are counted.
+      box_buckets: Smaller numbers of boxes that a row may hold, such as (64, 128). Every training batch uses the
+        smallest that is enough for all boxes its images can yield. The training step is compiled once for each number.
+        Evaluation does not use them.
+      max_ignore: Number of ignore regions that a row can hold. If an image has more, the largest are kept.
+      workers: Worker processes for training batches. 0 loads in this process. With workers, a script needs the usual
         `if __name__ == "__main__":`.
-      threads: loading threads in each of these processes; 0 loads in the caller's thread.
-      seed: of the order and the augmentation.
-      augmentation: of training batches.
-      cache_bytes: budget for decoded images kept in memory, over all worker processes; 0 decodes every time.
-      strict: whether an image that cannot be read stops the run. Otherwise it is named, counted and left out: in
-        training an ignore region takes its place, in an evaluation its objects count as missed.
+      threads: Loading threads in each of these processes. 0 loads in the caller's thread.
+      seed: Seed of the order and the augmentation.
+      augmentation: Augmentation of training batches.
+      cache_bytes: Budget for decoded images in memory, over all worker processes. 0 decodes an image at every use.
+      strict: Stop the run at an image that cannot be read. Otherwise the image is named, counted and left out: in
+        training, an ignore region takes its place; in an evaluation, its objects count as missed.
     """
 
     image_size: tuple[int, int] = (640, 640)
@@ -66,31 +67,31 @@ class LoaderOptions:
 
     @property
     def capacity(self) -> Capacity:
-        """Boxes and ignore regions a row holds."""
+        """Numbers of boxes and ignore regions that a row can hold."""
         return Capacity(self.max_boxes, self.max_ignore)
 
 
 class TrainLoader:
-    """Endless training batches; which images, in which order and how augmented follows from the seed and the step.
+    """Endless sequence of training batches. The seed and the step decide the images, their order and augmentation.
 
-    Every epoch shuffles anew. Batches run on across the end of an epoch, so every image is seen once per
-    `len(dataset)` samples. Process p of n holds rows p, p + n, … of each global batch: their union does not depend
-    on n.
+    Every epoch shuffles anew. Batches continue across the end of an epoch, so that every image is seen once per
+    `len(dataset)` samples. Process p of n holds rows p, p + n, … of each global batch. The union of these rows does not
+    depend on n.
 
     Attributes:
-      steps_per_epoch: whole batches in the data set, at least 1.
-      dropped_boxes: boxes beyond `max_boxes` in the batches that `batches` has given out.
-      dropped_regions: ignore regions beyond `max_ignore` in them.
-      unreadable: images in them that could not be read.
+      steps_per_epoch: Number of whole batches in the data set, at least 1.
+      dropped_boxes: Number of boxes beyond `max_boxes` in the batches that `batches` has yielded.
+      dropped_regions: Number of ignore regions beyond `max_ignore` in these batches.
+      unreadable: Number of images in these batches that could not be read.
 
     Args:
-      dataset: at least one image.
-      options: how to make batches.
-      process_index: which process this is.
-      process_count: how many processes share a global batch.
+      dataset: Data set with at least one image.
+      options: Options of the batches.
+      process_index: Index of this process.
+      process_count: Number of processes that share a global batch.
 
     Raises:
-      ValueError: an empty data set, or a batch size that the processes cannot share equally.
+      ValueError: The data set is empty, or the processes cannot share the batch size equally.
     """
 
     def __init__(
@@ -111,25 +112,26 @@ class TrainLoader:
         images = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
         rows = images.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
-        # Of the rows of all processes, so that their parts of a batch have the same shape.
+        # The bounds cover the rows of all processes, so that all parts of a batch have the same shape.
         bounds = images.random_map(
             _MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation)
         )
         self._most_boxes = bounds.batch(options.batch_size, drop_remainder=True, batch_fn=max)
 
     def batch_at(self, step: int) -> Batch:
-        """This process's part of the batch for `step`, by random access, in the caller's thread."""
+        """Return this process's part of the batch of `step`, by random access, in the caller's thread."""
         return self._cut(step, self._batches[step].batch)
 
     def of_one_shape(self, count: int) -> list[Batch]:
-        """Return this process's part of the first batches, all with room for as many boxes as the fullest of them."""
+        """Return this process's part of the first `count` batches, all with room for the boxes of the fullest one."""
         room = max(self._room(step) for step in range(count))
         return [cut_boxes(self._batches[step].batch, room) for step in range(count)]
 
     def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
-        """This process's part of all batches from `start_step` on, equal to `batch_at`; starts at once at any step.
+        """Yield this process's part of all batches from `start_step` on, equal to those of `batch_at`.
 
-        Closing the iterator ends its threads and worker processes.
+        Any step is reached without reading the steps before it. Closing the iterator ends its threads and worker
+        processes.
         """
         for step, row in enumerate(
             iterate(self._batches[start_step:], self.options.threads, self.options.workers), start_step
@@ -143,16 +145,17 @@ class TrainLoader:
     def _room(self, step: int) -> int:
         if not self.options.box_buckets:
             return self.options.max_boxes
-        most = self._most_boxes[step]
-        return min((b for b in self.options.box_buckets if b >= most), default=self.options.max_boxes)
+        needed = self._most_boxes[step]
+        return min((b for b in self.options.box_buckets if b >= needed), default=self.options.max_boxes)
 
     def _count(self, row: Row) -> None:
         boxes, regions = int(row.dropped_boxes.sum()), int(row.dropped_regions.sum())
         if boxes and not self.dropped_boxes:
             image_id = row.batch.image_id[np.argmax(row.dropped_boxes)]
             _logger.warning(
-                "%d boxes of a batch do not fit (image %d): expected at most max_boxes=%d an image; they are ignored "
-                "or lost. Fix: raise max_boxes. Further ones are counted without a message.",
+                "%d boxes of a batch do not fit (image %d): expected at most max_boxes=%d per image. They become "
+                "ignore regions, or are lost if there is no room. Fix: raise max_boxes. Later ones are counted "
+                "without a message.",
                 boxes, image_id, self.options.max_boxes,
             )  # fmt: skip
         self.dropped_boxes += boxes
@@ -163,15 +166,16 @@ class TrainLoader:
 def eval_batches(
     dataset: Dataset, options: LoaderOptions, process_index: int = 0, process_count: int = 1
 ) -> Generator[Batch, None, None]:
-    """Letterboxed batches in order, once; rows that fill up the last one, or could not be read, have `valid` False.
+    """Yield letterboxed batches of all images, in order and once.
 
-    Loads in max(threads, workers) threads of this process: starting processes takes longer than most evaluations.
+    `valid` is False for rows that fill up the last batch and for images that could not be read. Images are loaded in
+    max(threads, workers) threads of this process, because starting processes takes longer than most evaluations.
 
     Args:
-      dataset: what to read.
-      options: how; augmentation, seed and cache do not matter.
-      process_index: which process this is.
-      process_count: how many processes share a global batch; all get the same number of batches.
+      dataset: Data set to read.
+      options: Options of the batches. Augmentation, seed and cache are not used.
+      process_index: Index of this process.
+      process_count: Number of processes that share a global batch. All get the same number of batches.
     """
     import grain
 
@@ -179,8 +183,9 @@ def eval_batches(
     excess = sum(max(0, len(dataset.annotations(i).boxes) - options.max_boxes) for i in range(len(dataset)))
     if excess:
         _logger.warning(
-            "%s/%s: %d boxes do not fit: expected at most max_boxes=%d an image; they are ignored or lost in the "
-            "batches. Fix: raise max_boxes.", dataset.name, dataset.split, excess, options.max_boxes,
+            "%s/%s: %d boxes do not fit: expected at most max_boxes=%d per image. In the batches they become ignore "
+            "regions, or are lost if there is no room. Fix: raise max_boxes.",
+            dataset.name, dataset.split, excess, options.max_boxes,
         )  # fmt: skip
     padded = -(-len(dataset) // options.batch_size) * options.batch_size
     rows = grain.MapDataset.range(padded).map(

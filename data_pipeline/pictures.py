@@ -1,4 +1,4 @@
-"""Decoded images at load resolution, kept in memory up to a byte budget."""
+"""Cache of decoded images at load resolution, in memory up to a byte budget."""
 
 import logging
 import threading
@@ -18,12 +18,12 @@ _logger = logging.getLogger(__name__)
 
 
 class Picture(NamedTuple):
-    """Pixels at load resolution: shrunk to fit the output size, never enlarged.
+    """Pixels at load resolution, shrunk to fit the output size and never enlarged.
 
     Attributes:
-      image: RGB, read-only.
-      scale: px of `image` per px of the stored image, at most 1.
-      extent: height and width of the stored image in px of `image`; the shape of `image` is this rounded.
+      image: RGB image, read-only.
+      scale: Px of `image` per px of the stored image, at most 1.
+      extent: Height and width of the stored image in px of `image`. The shape of `image` is the rounded extent.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -32,10 +32,10 @@ class Picture(NamedTuple):
 
 
 def require_readable(dataset: Dataset) -> None:
-    """Refuses a data set of which images could not be read when it was built; costs nothing otherwise.
+    """Raise an error if images of a data set could not be read when it was built. Costs nothing otherwise.
 
     Raises:
-      DataError: names the first such image.
+      DataError: An image cannot be read. The message names the first.
     """
     if dataset.summary.get(UNREADABLE):
         pictures = Pictures(dataset, (32, 32), 0)
@@ -44,16 +44,16 @@ def require_readable(dataset: Dataset) -> None:
 
 
 class Pictures:
-    """Random access to annotations and to decoded pictures of a data set; threads may share it.
+    """Random access to the annotations and decoded pictures of a data set. Threads may share it.
 
-    The first pictures read are kept until the budget is spent; later ones are decoded every time. What comes out does
-    not depend on the budget. A pickled copy, as in a worker process, starts with nothing kept.
+    The first pictures that are read are kept until the budget is spent. Later ones are decoded at every access. The
+    results do not depend on the budget. A pickled copy, as in a worker process, starts with an empty cache.
 
     Args:
-      dataset: where to read.
-      size: height and width of the network's input, px; pictures are shrunk to fit it.
-      cache_bytes: budget for kept pixels; 0 keeps nothing.
-      strict: whether an image that cannot be read is an error; otherwise it is named once and there is no picture.
+      dataset: Data set to read.
+      size: Height and width of the network's input, px. Pictures are shrunk to fit it.
+      cache_bytes: Budget for pixels in memory, bytes. 0 keeps none.
+      strict: Raise an error for an image that cannot be read. Otherwise it is named once and its picture is None.
     """
 
     def __init__(self, dataset: Dataset, size: tuple[int, int], cache_bytes: int, strict: bool = True) -> None:
@@ -75,15 +75,15 @@ class Pictures:
         self._start_cache()
 
     def annotations(self, index: int) -> Example:
-        """Annotations of image `index`, in px of the stored image; `image` is empty."""
+        """Return the annotations of image `index`, in px of the stored image. Their `image` is empty."""
         return self.dataset.annotations(index)
 
     def picture(self, index: int) -> Picture | None:
-        """Pixels of image `index`; None if it cannot be read and that is no error here.
+        """Return the pixels of image `index`. None if it cannot be read and `strict` is False.
 
         Raises:
-          DataError: the image cannot be read or decoded, or its size is not the annotated one; where that is no error,
-            more than half of all images were so.
+          DataError: The image cannot be read or decoded, or its size differs from the annotated one. If `strict` is
+            False, this is an error only once more than half of all images have failed.
         """
         kept = self._kept.get(index)
         if kept is not None:
@@ -99,7 +99,7 @@ class Pictures:
             if 2 * len(self._unreadable) > len(self):
                 raise DataError(
                     f"{self.dataset.name}/{self.dataset.split}: expected images, but {len(self._unreadable)} of "
-                    f"{len(self)} cannot be read; each is named above. The last: {error}"
+                    f"{len(self)} cannot be read; each is named above. The last one: {error}"
                 ) from error
             return None
         with self._lock:
@@ -134,7 +134,7 @@ class Pictures:
             return self.dataset[index]
         except DataError:
             raise
-        except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises any of them
+        except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises all of these
             images = self.dataset.images
             fix = "restore it in its source"
             if isinstance(images, ArrayRecordImages):

@@ -1,4 +1,4 @@
-"""Batches on the device before they are asked for."""
+"""Prefetching of batches to the device."""
 
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 def prefetch(
     batches: Iterable[Batch], sharding: "jax.sharding.Sharding | Batch | None" = None, size: int = 2
 ) -> Generator[Batch, None, None]:
-    """Reads batches and copies them to the device in a background thread, up to `size` ahead of the consumer.
+    """Read batches and copy them to the device in a background thread, up to `size` ahead of the consumer.
 
-    An exception in `batches` is raised where its batch would have come. When the consumer stops (the iterator is
-    closed, dropped or exhausted), the thread ends and `batches` is closed.
+    An exception in `batches` is raised in place of its batch. When the consumer stops (the iterator is closed, dropped
+    or exhausted), the thread ends and `batches` is closed.
 
     Args:
-      batches: NumPy batches; with several processes, this process's part of each.
-      sharding: of every array, or a batch of one for each; the default device without it. Rows are split along the
-        leading axis; along others, every process gives whole rows and its devices take their parts of them.
-      size: batches ahead, at least 1.
+      batches: NumPy batches. With several processes, this process's part of each batch.
+      sharding: Sharding of all arrays, or a batch with one sharding for each array. Without it, the default device is
+        used. Rows are split along the leading axis. For a split along other axes, every process gives whole rows and
+        its devices take their parts of them.
+      size: Number of batches that are read ahead, at least 1.
 
     Returns:
-      the same batches as jax Arrays; with several processes, the global batches.
+      The same batches as JAX arrays. With several processes, the global batches.
     """
     if size < 1:
         raise ValueError(f"prefetch size: expected at least 1, got {size}")
@@ -43,7 +44,7 @@ def _prefetched(
         batch = next(iterator, None)
         return None if batch is None else _to_device(batch, sharding)
 
-    # One thread, so the order is kept; a future carries an exception to the consumer.
+    # A single thread preserves the order. A future carries an exception to the consumer.
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
         pending = deque(pool.submit(load) for _ in range(size))
         try:
@@ -68,7 +69,7 @@ def _to_device(batch: Batch, sharding: "jax.sharding.Sharding | Batch | None") -
 
 
 def _global_array(sharding: "jax.sharding.Sharding", rows: "np.ndarray") -> "jax.Array":
-    """The array of which every process holds some rows; where their devices share rows, all hold the same."""
+    """Return the global array of which every process holds some rows. Processes that share rows hold the same ones."""
     import jax
 
     any_length = (len(sharding.device_set), *rows.shape[1:])

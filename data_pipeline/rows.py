@@ -1,4 +1,4 @@
-"""Fixed-shape rows of a batch: padding, and what happens to boxes beyond the capacity."""
+"""Fixed-shape rows of a batch: padding, and selection of boxes beyond the capacity."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from data_pipeline.letterbox import Letterbox
 
 
 class Capacity(NamedTuple):
-    """How much fits into a row: `boxes` and `ignore` regions."""
+    """Numbers of boxes and ignore regions that a row can hold."""
 
     boxes: int
     ignore: int
 
 
 class Row(NamedTuple):
-    """A `Batch` with or without the leading axis, and what did not fit.
+    """A `Batch` with or without the leading axis, and counts of its losses.
 
     Attributes:
-      batch: the arrays.
-      dropped_boxes: int32 [] or [B], boxes beyond the capacity; as many as fit became ignore regions.
-      dropped_regions: int32 [] or [B], ignore regions beyond the capacity, the smallest ones.
-      unreadable: int32 [] or [B], images that could not be read.
+      batch: Arrays of the batch.
+      dropped_boxes: Number of boxes beyond the capacity, int32 [] or [B]. As many as fit became ignore regions.
+      dropped_regions: Number of ignore regions beyond the capacity, the smallest ones, int32 [] or [B].
+      unreadable: Number of images that could not be read, int32 [] or [B].
     """
 
     batch: Batch
@@ -42,15 +42,15 @@ def make_row(
     original_size: tuple[int, int],
     rng: np.random.Generator | None = None,
 ) -> Row:
-    """Pads a sample to fixed shapes.
+    """Pad a sample to fixed shapes.
 
     Args:
-      sample: of any number of boxes.
-      capacity: of the row.
-      image_id: index of the record.
-      original_size: height and width of the stored image, px.
-      rng: chooses which boxes stay where there are too many: a random subset, so that no size or class is favoured;
-        without it the first ones stay.
+      sample: Sample with any number of boxes.
+      capacity: Capacity of the row.
+      image_id: Index of the record.
+      original_size: Height and width of the stored image, px.
+      rng: Generator that draws the boxes to keep if there are too many, so that no size or class is favoured. Without
+        it, the first boxes are kept.
     """
     kept, rest = _choose(len(sample.boxes), capacity.boxes, rng)
     regions = np.concatenate([sample.ignore, sample.boxes[rest]])
@@ -73,27 +73,27 @@ def make_row(
 
 
 def padding_row(size: tuple[int, int], capacity: Capacity) -> Row:
-    """A grey row that counts for nothing: `valid` is False, `image_id` −1."""
+    """Return a grey row that is ignored everywhere: `valid` is False and `image_id` is −1."""
     unity = Letterbox(1.0, 0.0, 0.0)
-    nothing = Sample(grey_canvas(size), np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros((0, 4)), unity)
-    row = make_row(nothing, capacity, -1, size)
+    empty = Sample(grey_canvas(size), np.zeros((0, 4)), np.zeros(0, np.int32), np.zeros((0, 4)), unity)
+    row = make_row(empty, capacity, -1, size)
     return row._replace(batch=row.batch._replace(valid=np.asarray(False)))
 
 
 def stack_rows(rows: Sequence[Row]) -> Row:
-    """Joins rows along a new leading axis."""
+    """Join rows along a new leading axis."""
     batch = Batch(*(np.stack(column) for column in zip(*(row.batch for row in rows), strict=True)))
     return Row(batch, *(np.stack(column) for column in list(zip(*rows, strict=True))[1:]))
 
 
 def cut_boxes(batch: Batch, most: int) -> Batch:
-    """The batch with room for `most` boxes a row, which must be enough for those it holds."""
+    """Return the batch with room for `most` boxes per row, which must be enough for the boxes that it holds."""
     return batch._replace(boxes=batch.boxes[:, :most], labels=batch.labels[:, :most], mask=batch.mask[:, :most])
 
 
-def _choose(count: int, most: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
-    order = np.arange(count) if rng is None or count <= most else rng.permutation(count)
-    return np.sort(order[:most]), np.sort(order[most:])
+def _choose(count: int, limit: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
+    order = np.arange(count) if rng is None or count <= limit else rng.permutation(count)
+    return np.sort(order[:limit]), np.sort(order[limit:])
 
 
 def _padded(values: np.ndarray, length: int) -> np.ndarray:

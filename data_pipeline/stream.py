@@ -1,4 +1,4 @@
-"""Reading batches of a Grain data set in threads and worker processes."""
+"""Reading of the batches of a Grain data set in threads and worker processes."""
 
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def iterate(batches: "grain.MapDataset", threads: int, workers: int) -> Generator[Row, None, None]:
-    """Gives batches of rows in order; closing the iterator ends the threads and processes.
+    """Yield batches of rows in order. Closing the iterator ends the threads and processes.
 
     Args:
-      batches: random access; has to pickle if there are workers.
-      threads: reading threads in each process; 0 reads in the caller's thread.
-      workers: processes; 0 reads in this one.
+      batches: Batches with random access. They must be picklable if there are workers.
+      threads: Reading threads in each process. 0 reads in the caller's thread.
+      workers: Worker processes. 0 reads in this process.
     """
     import grain
 
@@ -28,7 +28,7 @@ def iterate(batches: "grain.MapDataset", threads: int, workers: int) -> Generato
         from absl import flags
 
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl's own main would parse
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which only absl's main function parses
         ready = ready.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2), worker_init_fn=_start_worker
         )
@@ -40,12 +40,12 @@ def iterate(batches: "grain.MapDataset", threads: int, workers: int) -> Generato
 
 
 def _owned(row: Row) -> Row:
-    # What comes from a worker lies in shared memory, which Python reports as leaked if a batch is alive at exit.
+    # Arrays from a worker lie in shared memory, which Python reports as leaked if a batch is still alive at exit.
     return Row(Batch(*map(np.array, row.batch)), *map(np.array, row[1:]))
 
 
 def _start_worker(worker: int, workers: int) -> None:
-    del worker, workers  # they all start alike
-    import data_pipeline.builder  # noqa: F401, not first in a loading thread: see `data_pipeline.cache`
+    del worker, workers  # all workers start in the same way
+    import data_pipeline.builder  # noqa: F401, imported before the first loading thread, see `data_pipeline.cache`
 
-    cv2.setNumThreads(1)  # workers share the cores already; a thread pool in each would fight over them
+    cv2.setNumThreads(1)  # the workers already share the cores; a thread pool in each would compete for them

@@ -1,4 +1,4 @@
-"""Augmentation of one training sample: what may happen to it, and the boxes that come out."""
+"""Augmentation of one training sample: the random changes of the image, and the boxes that result."""
 
 import math
 from collections.abc import Sequence
@@ -30,25 +30,29 @@ from data_pipeline.pictures import Pictures
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training samples. Geometry is composed into one warp, so pixels are resampled once.
+    """Random changes to training samples.
+
+    All geometric changes are composed into one warp, so that pixels are resampled only once.
+
+    A warped box stays a label if it meets `min_side`, `min_visible` and `max_aspect`. The visible part of any other box
+    becomes an ignore region: it is neither object nor background.
 
     Attributes:
-      mosaic: probability of joining four images.
-      mixup: probability that a mosaic is blended with a second one, by Beta(32, 32).
-      hsv: gains of hue, saturation and value: factors are 1 + U(−gain, gain).
-      invert: probability of the negative. For thermal images, where an object is warmer or colder than the ground by
-        the hour of the day.
-      degrees: rotation U(−degrees, degrees).
-      translate: shift U(−translate, translate) of the output's width and height.
-      scale: zoom U(1 − scale, 1 + scale).
-      shear: U(−shear, shear), degrees, per axis.
-      perspective: largest relative change of size half an image away from the centre, per axis; at most 0.25.
-      flip_lr: probability of a left-right flip.
-      flip_ud: probability of an upside-down flip.
-      min_side: a box stays if both visible sides are longer than this, px of the output,
-      min_visible: and more than this share of its area is visible,
-      max_aspect: and its long side is under this many short sides. What remains visible of a box that does not stay
-        becomes an ignore region: it is neither object nor background.
+      mosaic: Probability of joining four images.
+      mixup: Probability of blending a mosaic with a second one. The weight is drawn from Beta(32, 32).
+      hsv: Gains of hue, saturation and value. The factors are drawn from 1 + U(−gain, gain).
+      invert: Probability of inverting the image to its negative. This is for thermal images, where the time of day
+        decides whether an object is warmer or colder than the ground.
+      degrees: Largest rotation, degrees. The angle is drawn from U(−degrees, degrees).
+      translate: Largest shift as a share of the output's width and height. It is drawn from U(−translate, translate).
+      scale: Largest change of the zoom factor, which is drawn from U(1 − scale, 1 + scale).
+      shear: Largest shear angle per axis, degrees. It is drawn from U(−shear, shear).
+      perspective: Largest relative change of size half an image away from the centre, per axis. At most 0.25.
+      flip_lr: Probability of a left-right flip.
+      flip_ud: Probability of an upside-down flip.
+      min_side: Length that both visible sides of a label exceed, px of the output.
+      min_visible: Share of a label's area that its visible part exceeds.
+      max_aspect: Ratio of the long to the short visible side that a label stays below.
     """
 
     mosaic: float = 1.0
@@ -69,20 +73,20 @@ class Augmentation:
     def __post_init__(self) -> None:
         limits = dict.fromkeys(("mosaic", "mixup", "invert", "flip_lr", "flip_ud", "translate", "min_visible"), 1.0)
         limits |= {"scale": 0.99, "perspective": 0.25, "shear": 80.0, "degrees": 180.0, "min_side": math.inf}
-        for name, most in limits.items():
-            if not 0.0 <= getattr(self, name) <= most:
-                raise ValueError(f"Augmentation.{name}: expected a number in [0, {most}], got {getattr(self, name)}")
+        for name, limit in limits.items():
+            if not 0.0 <= getattr(self, name) <= limit:
+                raise ValueError(f"Augmentation.{name}: expected a number in [0, {limit}], got {getattr(self, name)}")
         if len(self.hsv) != 3 or not all(0.0 <= gain <= 1.0 for gain in self.hsv):
             raise ValueError(f"Augmentation.hsv: expected three gains in [0, 1], got {self.hsv}")
 
     @property
     def keep_rule(self) -> KeepRule:
-        """Which boxes stay labels."""
+        """Rule that decides which boxes stay labels."""
         return KeepRule(self.min_side, self.min_visible, self.max_aspect)
 
     @classmethod
     def none(cls) -> "Augmentation":
-        """Letterboxing only, and no box is taken away."""
+        """Return an augmentation that only letterboxes images and keeps every box."""
         zeros = dict.fromkeys(("mosaic", "translate", "scale", "flip_lr", "min_side", "min_visible"), 0.0)
         return cls(hsv=(0.0, 0.0, 0.0), max_aspect=math.inf, **zeros)
 
@@ -91,12 +95,12 @@ class Sample(NamedTuple):
     """One unpadded sample.
 
     Attributes:
-      image: RGB.
-      boxes: xyxy px of `image`.
-      labels: 0-based class index.
-      ignore: xyxy px of `image`.
-      letterbox: from px of the stored image to px of `image`; (1, 0, 0) where there is no such map.
-      unreadable: how many of the images in it could not be read; an ignore region is where each would be.
+      image: RGB image.
+      boxes: Boxes, xyxy px of `image`.
+      labels: 0-based class index of every box.
+      ignore: Ignore regions, xyxy px of `image`.
+      letterbox: Map from px of the stored image to px of `image`, or (1, 0, 0) if the sample was not letterboxed.
+      unreadable: Number of its source images that could not be read. An ignore region marks the place of each.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -108,14 +112,17 @@ class Sample(NamedTuple):
 
 
 def letterboxed(pictures: Pictures, index: int) -> Sample:
-    """Image `index` as it is evaluated: letterboxed, no random change, all boxes."""
+    """Return image `index` as an evaluation sees it: letterboxed, with all boxes and without random changes."""
     example = pictures.annotations(index)
     fit = letterbox_of(example.height, example.width, pictures.size)
     return draw(pictures, [(index, fit.matrix())], Augmentation.none().keep_rule)._replace(letterbox=fit)
 
 
 def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    """Image `index` as it is trained on; mosaic partners are drawn from all images with the sample's own generator."""
+    """Return image `index` as training sees it, with random changes.
+
+    The other images of a mosaic are drawn from the whole data set with the same generator.
+    """
     if rng.random() >= augmentation.mosaic:
         sample = _single(pictures, index, augmentation, rng)
     else:
@@ -130,14 +137,16 @@ def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: n
 def most_boxes(
     counts: np.ndarray, sizes: np.ndarray, index: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> int:
-    """As many boxes as `augmented` can find with an equal generator: those of all images it draws from.
+    """Return an upper bound of the number of boxes that `augmented` yields with an equal generator.
+
+    The bound is the number of boxes in all images that `augmented` draws from.
 
     Args:
-      counts: int [N], boxes of every image.
-      sizes: int [N, 2], height and width of every image, px.
-      index: of the image.
-      augmentation: as for `augmented`.
-      rng: its numbers are used up as `augmented` does, pixels aside.
+      counts: Number of boxes of every image, int [N].
+      sizes: Height and width of every image, px, int [N, 2].
+      index: Index of the image.
+      augmentation: Augmentation that is passed to `augmented`.
+      rng: Generator in the state in which `augmented` receives it. The numbers that choose images are drawn alike.
     """
     if rng.random() >= augmentation.mosaic:
         return int(counts[index])
@@ -152,9 +161,9 @@ def most_boxes(
 def random_warp(
     augmentation: Augmentation, canvas: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
 ) -> Matrix:
-    """Draws the warp from a canvas (height, width) to an output of `size` px.
+    """Draw a random warp from a canvas of (height, width) px to an output of `size` px.
 
-    In order: centre, perspective, rotation and zoom, shear, shift to the output, flips.
+    The steps in order are: centre, perspective, rotation and zoom, shear, shift to the output, flips.
     """
     (canvas_height, canvas_width), (height, width), a = canvas, size, augmentation
     tilt = rng.uniform(-a.perspective, a.perspective, 2) / (0.5 * width, 0.5 * height)
@@ -171,12 +180,12 @@ def random_warp(
 
 
 def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRule) -> Sample:
-    """Draws images with their boxes on grey.
+    """Draw warped images and their boxes on a grey canvas.
 
     Args:
-      pictures: source; only images that can be seen in the output are decoded.
-      placed: image indices and matrices from px of the stored image to px of the output.
-      rule: which boxes stay.
+      pictures: Source of the images. Only images that are visible in the output are decoded.
+      placed: Index of every image, and its matrix from px of the stored image to px of the output.
+      rule: Rule that decides which boxes stay labels.
     """
     canvas = grey_canvas(pictures.size)
     boxes, labels, ignore, unreadable = [], [], [], 0
@@ -208,7 +217,7 @@ def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRul
 
 
 def mix(first: Sample, second: Sample, share: float) -> Sample:
-    """Blends two samples, `share` of the first; boxes and ignore regions of both count in full (MixUp)."""
+    """Blend two samples with weight `share` for the first (MixUp). All boxes and ignore regions of both are kept."""
     return Sample(
         image=cv2.addWeighted(first.image, share, second.image, 1.0 - share, 0.0),
         boxes=np.concatenate([first.boxes, second.boxes]),
@@ -241,4 +250,4 @@ def _mosaic_matrices(
 ) -> list[Matrix]:
     placement = mosaic_placement([(height, width) for height, width in sizes.tolist()], size, rng)
     warp = random_warp(augmentation, (2 * size[0], 2 * size[1]), size, rng)
-    return [warp @ at for at in placement]
+    return [warp @ matrix for matrix in placement]

@@ -1,4 +1,4 @@
-"""What an output shows of warped boxes: exact hulls of the visible parts, and which boxes stay."""
+"""Visible parts of warped boxes: their exact upright hulls, and the rule for boxes that stay labels."""
 
 from typing import NamedTuple
 
@@ -7,16 +7,16 @@ from jaxtyping import Bool, Float, Float64
 
 from data_pipeline.augment.geometry import Matrix, corners, is_axis_aligned, sides, warp_quads
 
-LEAST_VISIBLE_SIDE = 0.5  # px; a sliver thinner than this shows in no pixel and needs no ignore region
+LEAST_VISIBLE_SIDE = 0.5  # px. A thinner part is not visible in any pixel and needs no ignore region.
 
 
 class KeepRule(NamedTuple):
-    """When a partly visible box still is a label.
+    """Conditions under which a partly visible box stays a label.
 
     Attributes:
-      min_side: both visible sides are longer than this, px of the output,
-      min_visible: more than this share of its area is visible,
-      max_aspect: the long visible side is under this many short sides.
+      min_side: Length that both visible sides exceed, px of the output.
+      min_visible: Share of the box's area that its visible part exceeds.
+      max_aspect: Ratio of the long to the short visible side that the box stays below.
     """
 
     min_side: float
@@ -25,7 +25,7 @@ class KeepRule(NamedTuple):
 
 
 def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float64[np.ndarray, "n 4"]:
-    """Parts of boxes [n, 4] xyxy px inside an image of `size` (height, width); zero-sided when outside."""
+    """Clip boxes [n, 4] xyxy px to an image of `size` (height, width). A box outside the image gets zero sides."""
     height, width = size
     return np.clip(boxes, 0.0, np.array([width, height, width, height], np.float64))
 
@@ -33,18 +33,18 @@ def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Float6
 def warped_hulls(
     boxes: Float[np.ndarray, "n 4"], matrix: Matrix, size: tuple[int, int]
 ) -> tuple[Float64[np.ndarray, "n 4"], Float64[np.ndarray, "n 4"]]:
-    """Upright hulls of warped boxes and of their visible parts.
+    """Return the upright hulls of warped boxes and of their visible parts.
 
-    A turned box is clipped as a quadrilateral: clipping its hull instead would reach beyond what is visible.
+    A rotated box is clipped as a quadrilateral. Clipping its hull instead would include area beyond the visible part.
 
     Args:
-      boxes: [n, 4] xyxy px.
-      matrix: from px of the boxes to px of the output.
-      size: height and width of the output, px.
+      boxes: Boxes [n, 4], xyxy px.
+      matrix: Map from px of the boxes to px of the output.
+      size: Height and width of the output, px.
 
     Returns:
-      hulls of the boxes, float64 [n, 4] xyxy px of the output; of their visible parts, the same, zero-sided when
-      nothing is visible.
+      Hulls of the whole boxes, and hulls of their visible parts, both float64 [n, 4] xyxy px of the output. The second
+      has zero sides where no part of the box is visible.
     """
     quads = warp_quads(boxes, matrix)
     hulls = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
@@ -61,15 +61,15 @@ def warped_hulls(
 def keep(
     hulls: Float64[np.ndarray, "n 4"], seen: Float64[np.ndarray, "n 4"], rule: KeepRule
 ) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Says which boxes stay labels, and which become ignore regions.
+    """Select the boxes that stay labels and those that become ignore regions.
 
     Args:
-      hulls: [n, 4] xyxy px of the output, of the whole boxes.
-      seen: [n, 4] xyxy px of the output, of their visible parts.
-      rule: when a box stays.
+      hulls: Hulls of the whole boxes [n, 4], xyxy px of the output.
+      seen: Hulls of their visible parts [n, 4], xyxy px of the output.
+      rule: Conditions for labels.
 
     Returns:
-      bool [n], it stays; bool [n], it does not, but a part of it is visible.
+      Mask of the labels, bool [n], and mask of the other boxes that are visible in part, bool [n].
     """
     width_height = sides(seen)
     short, long = width_height.min(axis=1), width_height.max(axis=1)
@@ -97,7 +97,7 @@ def _clip_edges(
 def _corners_inside(
     quads: Float64[np.ndarray, "n 4 2"], points: Float64[np.ndarray, "n m 2"]
 ) -> Bool[np.ndarray, "n m"]:
-    # All four edges turn the same way around a point inside a convex quadrilateral, whichever way that is.
+    # Around a point inside a convex quadrilateral, all four edges turn the same way, clockwise or counterclockwise.
     start, step = quads[:, :, None], (np.roll(quads, -1, axis=1) - quads)[:, :, None]
     offset = points[:, None] - start
     turn = step[..., 0] * offset[..., 1] - step[..., 1] * offset[..., 0]

@@ -1,4 +1,4 @@
-"""Random changes of hue, saturation and value, by 8-bit tables."""
+"""Random changes of hue, saturation and value with 8-bit lookup tables."""
 
 import cv2
 import numpy as np
@@ -8,15 +8,15 @@ from jaxtyping import UInt8
 def jitter_hsv(
     image: UInt8[np.ndarray, "H W 3"], gains: tuple[float, float, float], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Multiplies hue, saturation and value by 1 + U(−1, 1)·gain each.
+    """Multiply hue, saturation and value by 1 + U(−1, 1)·gain each.
 
     Args:
-      image: RGB.
-      gains: for hue (which wraps around), saturation and value (which saturate).
-      rng: draws three numbers, whatever the gains.
+      image: RGB image.
+      gains: Gains of hue (which wraps around), saturation and value (which saturate).
+      rng: Random generator. It draws three numbers for any gains.
 
     Returns:
-      RGB.
+      RGB image.
     """
     hue, saturation, value = 1.0 + rng.uniform(-1.0, 1.0, 3) * gains
     if not any(gains):
@@ -26,7 +26,7 @@ def jitter_hsv(
 
 
 def hsv_tables(hue: float, saturation: float, value: float) -> UInt8[np.ndarray, "1 256 3"]:
-    """Tables for factors on OpenCV's 8-bit HSV, where hue is in steps of 2° (mod 180)."""
+    """Return lookup tables that apply factors to OpenCV's 8-bit HSV, where hue has steps of 2° (mod 180)."""
     levels = np.arange(256)
     table = np.stack(
         [

@@ -11,18 +11,18 @@ TILES = 4
 
 
 def mosaic_placement(sizes: Sequence[tuple[int, int]], size: tuple[int, int], rng: np.random.Generator) -> list[Matrix]:
-    """Places four images so that they meet in one point: top left, top right, bottom left, bottom right.
+    """Place four images so that they meet in one point: top left, top right, bottom left, bottom right.
 
     The point is uniform in the middle half of a canvas of 2H × 2W px. Each image is scaled as for a letterbox of H × W.
-    Unlike YOLOv5, an image is not cut at the canvas edge: what a later warp uncovers is image, not grey.
+    Unlike in YOLOv5, images are not cut at the edge of the canvas, so that a later warp uncovers image instead of grey.
 
     Args:
-      sizes: height and width of the four images, px.
-      size: H and W of the output, px.
-      rng: draws the meeting point.
+      sizes: Height and width of the four images, px.
+      size: Height H and width W of the output, px.
+      rng: Generator that draws the meeting point.
 
     Returns:
-      four matrices from px of an image to px of the canvas.
+      Four matrices from px of an image to px of the canvas.
     """
     meet_x = rng.uniform(0.5, 1.5) * size[1]
     meet_y = rng.uniform(0.5, 1.5) * size[0]
@@ -30,7 +30,10 @@ def mosaic_placement(sizes: Sequence[tuple[int, int]], size: tuple[int, int], rn
 
 
 def mosaic_around(point: tuple[float, float], sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Matrix]:
-    """Places four images around a given point (x, y) px; arguments and result as in `mosaic_placement`."""
+    """Place four images around a given `point` (x, y) px.
+
+    Arguments `sizes` and `size` and the result are the same as in `mosaic_placement`.
+    """
     matrices = []
     for tile, (height, width) in enumerate(sizes):
         scale = letterbox_of(height, width, size).scale

@@ -1,4 +1,4 @@
-"""Pasting a warped image into a canvas, with boxes that stay correct to a fraction of a pixel."""
+"""Pasting of warped images into a canvas, exact enough that boxes stay correct to a fraction of a pixel."""
 
 import math
 
@@ -17,16 +17,16 @@ from data_pipeline.augment.geometry import (
     warp_points,
 )
 
-GREY = 114  # of all padding: about the mean of natural images, so that a border is no strong edge
+GREY = 114  # Value of all padding: close to the mean of natural images, so that a border is not a strong edge.
 
 
 def grey_canvas(size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """A grey RGB image of `size` (height, width) px."""
+    """Return a grey RGB image of `size` (height, width) px."""
     return np.full((*size, 3), GREY, np.uint8)
 
 
 def covers(height: Number, width: Number, matrix: Matrix, size: tuple[int, int]) -> bool:
-    """Whether any part of a warped image of height × width px may be seen in an output of `size` px."""
+    """Return True if any part of a warped image of height × width px may be visible in an output of `size` px."""
     quad = warp_points(corners(height, width), matrix)
     rows, columns = _window(quad, size)
     return rows.start < rows.stop and columns.start < columns.stop
@@ -38,15 +38,16 @@ def paste(
     matrix: Matrix,
     extent: tuple[Number, Number] | None = None,
 ) -> None:
-    """Draws a warped image into the canvas, on exactly the pixels whose centres the image covers.
+    """Draw a warped image into the canvas, on exactly the pixels whose centres the image covers.
 
-    Bilinear, after halving by area as often as the scale is under ½. Neighbours that share an edge leave no seam.
+    The image is halved by area averaging as long as the scale is below ½, and then sampled bilinearly. Neighbouring
+    images that share an edge leave no seam.
 
     Args:
-      canvas: RGB, changed in place.
-      image: RGB.
-      matrix: from px of `image` to px of `canvas`, both with continuous edges.
-      extent: true height and width in px of `image`, where shrinking has rounded its shape; its shape by default.
+      canvas: RGB canvas, changed in place.
+      image: RGB image.
+      matrix: Map from px of `image` to px of `canvas`, both with continuous edges.
+      extent: True height and width in px of `image`, if shrinking has rounded its shape. Its shape by default.
     """
     height, width = image.shape[:2]
     whole_shift = _is_whole_shift(matrix)
@@ -83,7 +84,7 @@ def _warp(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix, size: tuple[int, ..
     while math.sqrt(abs(np.linalg.det(matrix[:2, :2]))) < 0.5 and min(image.shape[:2]) > 1:
         image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         matrix = matrix @ scaling(2.0, 2.0)
-    # The border is repeated for samples within half a pixel of the edge; no covered centre lies further out.
+    # Samples within half a pixel of the edge repeat the border. No covered pixel centre lies further out.
     index_matrix, shape = pixel_index_matrix(matrix), (size[1], size[0])
     if np.array_equal(matrix[2], [0.0, 0.0, 1.0]):
         return cv2.warpAffine(image, index_matrix[:2], shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -91,7 +92,8 @@ def _warp(image: UInt8[np.ndarray, "h w 3"], matrix: Matrix, size: tuple[int, ..
 
 
 def _inside(quad: Float64[np.ndarray, "4 2"], rows: slice, columns: slice) -> UInt8[np.ndarray, "H W"]:
-    # A convex shape covers one span of pixel centres in each row, bounded by its edges' half-planes a·x + b·y + c ≥ 0.
+    # A convex shape covers one span of pixel centres in each row. The half-planes a·x + b·y + c ≥ 0 of its edges
+    # bound the span.
     x = np.arange(columns.start, columns.stop) + 0.5
     y = np.arange(rows.start, rows.stop) + 0.5
     first, last = np.full(y.shape, -np.inf), np.full(y.shape, np.inf)

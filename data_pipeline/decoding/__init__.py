@@ -1,1 +1,1 @@
-"""Files to pixels: decoding, orientation, headers."""
+"""Image files: headers, orientation and decoding to pixels."""

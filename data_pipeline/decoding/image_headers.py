@@ -1,4 +1,4 @@
-"""Sizes and ends of JPEG and PNG files, from their outline alone."""
+"""Sizes and ends of JPEG and PNG files, read from their segments and chunks without decoding."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,19 +7,19 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 END_OF_IMAGE = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # of 0xC0…0xCF, those that begin no frame
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # the markers in 0xC0…0xCF that do not begin a frame
 _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xD9))
 
 
 class Header(NamedTuple):
-    """Size of the stored picture, px."""
+    """Height and width of the stored picture, px."""
 
     height: int
     width: int
 
 
 def header_of(data: bytes) -> Header | None:
-    """Return the size that a JPEG or PNG file says it has, px; None for other files and where it does not say."""
+    """Return the size in the header of a JPEG or PNG file, px. None for other files and for a missing size."""
     if data.startswith(PNG_SIGNATURE) and len(data) >= 24:
         return Header(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
     if data.startswith(JPEG_SIGNATURE):
@@ -31,7 +31,7 @@ def header_of(data: bytes) -> Header | None:
 
 
 def is_complete(data: bytes) -> bool:
-    """Tell whether a JPEG or PNG file has its end; True for other files."""
+    """Return True if a JPEG or PNG file has its end marker, and for all other files."""
     if data.startswith(JPEG_SIGNATURE):
         scans = [start for marker, start, _ in jpeg_segments(data) if marker == _START_OF_SCAN]
         return bool(scans) and data.find(END_OF_IMAGE, scans[0]) >= 0
@@ -41,9 +41,9 @@ def is_complete(data: bytes) -> bool:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, first byte and end of each segment up to the first scan; embedded thumbnails are inside segments.
+    """Yield marker, first byte and end of each JPEG segment up to the first scan.
 
-    Stray bytes between segments are passed over, as libjpeg does.
+    Embedded thumbnails lie inside segments. Stray bytes between segments are skipped, as libjpeg does.
     """
     position = 2
     while position + 4 <= len(data):
@@ -62,7 +62,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, first byte and end of the content of each chunk that is whole."""
+    """Yield type, first byte and end of the content of each complete PNG chunk."""
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")

@@ -1,4 +1,4 @@
-"""Encoded image bytes to RGB pixels: every oddity of real files ends here, as 8-bit RGB or as a DataError."""
+"""Decoding of image files. Every variant of real files becomes 8-bit RGB or a DataError."""
 
 from pathlib import Path, PurePosixPath
 
@@ -10,27 +10,27 @@ from data_pipeline.decoding.pillow_images import BY_PILLOW, decode_by_pillow
 from data_pipeline.errors import DataError
 from data_pipeline.known_files import known_file
 
-_MOST_PIXELS = 1 << 30  # OpenCV's limits, of the whole and of a side
+_MOST_PIXELS = 1 << 30  # limits of OpenCV for the whole image and for a side
 _LONGEST_SIDE = 1 << 20
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes an image file to 8-bit RGB, upright.
+    """Decode an image file to 8-bit RGB, upright.
 
     EXIF orientation is applied, as `cv2.imread` and annotation programs do: boxes refer to the upright picture. Grey
-    images are repeated into three channels, palettes and CMYK are converted, an alpha channel is dropped, 16-bit
-    samples are scaled so that 65535 becomes 255. Of several pages or frames, the first is taken.
+    images are repeated into three channels, palettes and CMYK are converted, an alpha channel is dropped, and 16-bit
+    samples are scaled so that 65535 becomes 255. If there are several pages or frames, the first is used.
 
     Args:
-      data: the bytes of one JPEG, PNG, BMP, TIFF or WebP file.
-      name: what to call the image in an error message.
+      data: Bytes of one JPEG, PNG, BMP, TIFF or WebP file.
+      name: Name of the image for error messages.
 
     Returns:
-      uint8 [H, W, 3], RGB.
+      RGB image, uint8 [H, W, 3].
 
     Raises:
-      DataError: empty or truncated data, not an image, a sample type other than 8- or 16-bit unsigned, or more pixels
-        than OpenCV reads.
+      DataError: The data is empty, truncated or not an image, its samples are not 8- or 16-bit unsigned, or it has more
+        pixels than OpenCV reads.
     """
     check_complete(data, name)
     if data.startswith(BY_PILLOW):
@@ -38,17 +38,17 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise DataError(_unreadable(data, name, f"OpenCV says: {error.err}")) from error
+        raise DataError(_unreadable(data, name, f"OpenCV reports: {error.err}")) from error
     if decoded is None:
         raise DataError(_unreadable(data, name, "no decoder accepts it"))
     return cv2.cvtColor(_to_uint8(decoded, name), cv2.COLOR_BGR2RGB)
 
 
 def read_image_file(path: Path) -> bytes:
-    """Reads an image file without decoding it.
+    """Read an image file without decoding it.
 
     Raises:
-      DataError: the file is missing or cannot be read.
+      DataError: The file is missing or cannot be read.
     """
     try:
         return path.read_bytes()
@@ -64,10 +64,10 @@ def read_image_file(path: Path) -> bytes:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """Joins a file name from an annotation file to its folder, refusing names that lead out of it.
+    """Join a file name from an annotation file to its folder.
 
     Raises:
-      DataError: an absolute name, or one with `..` in it.
+      DataError: The name leads out of the folder, because it is absolute or contains `..`.
     """
     relative = PurePosixPath(name.replace("\\", "/"))
     has_drive = len(name) > 1 and name[1] == ":"
@@ -80,12 +80,12 @@ def path_inside(folder: Path, name: str) -> Path:
 
 
 def check_complete(data: bytes, name: str) -> None:
-    """Refuse what can be told from the outline of a file: it is empty, cut off, no image, or too large.
+    """Raise an error for a file that is empty, truncated, too large or not an image, without decoding it.
 
-    libjpeg and libpng fill the missing part of a file that is cut off with grey, and only warn.
+    libjpeg and libpng fill the missing part of a truncated file with grey and only warn.
 
     Raises:
-      DataError: says which.
+      DataError: The file has one of these faults. The message names the fault.
     """
     if not data:
         raise DataError(f"{name}: expected an image, got 0 bytes. Fix: copy the file again from its source.")
@@ -94,10 +94,10 @@ def check_complete(data: bytes, name: str) -> None:
     header = header_of(data)
     if header is not None and (header.height * header.width > _MOST_PIXELS or max(header[:2]) > _LONGEST_SIDE):
         raise DataError(
-            f"{name}: expected at most 2^30 px and 2^20 px a side, which is what OpenCV reads, got {header.width} × "
+            f"{name}: expected at most 2^30 px and 2^20 px per side, the limits of OpenCV, got {header.width} × "
             f"{header.height} px. Fix: cut the image into tiles of a few thousand px, for example with "
-            "`gdal_retile.py` or `vips dzsave`, or open it as an array that is read by windows (numpy.memmap, Zarr) "
-            "and give that to ugs_jax.inference.detect_image."
+            "`gdal_retile.py` or `vips dzsave`, or open it as an array that is read in windows (numpy.memmap, Zarr) "
+            "and pass that to ugs_jax.inference.detect_image."
         )
     if not is_complete(data):
         raise DataError(
@@ -109,12 +109,12 @@ def check_complete(data: bytes, name: str) -> None:
 def _decode_by_pillow(data: bytes, name: str) -> np.ndarray:
     try:
         return decode_by_pillow(data)
-    except Exception as error:  # of a damaged file, Pillow raises errors of any kind
+    except Exception as error:  # Pillow raises errors of any type for a damaged file
         stored = _by_opencv(data)
         if stored is not None and stored.dtype not in (np.uint8, np.uint16):
             _to_uint8(stored, name)
         reason = str(error).partition("<")[0].strip() or type(error).__name__
-        raise DataError(_unreadable(data, name, f"Pillow says: {reason}")) from error
+        raise DataError(_unreadable(data, name, f"Pillow reports: {reason}")) from error
 
 
 def _by_opencv(data: bytes) -> np.ndarray | None:

@@ -5,11 +5,11 @@ import warnings
 
 ORIENTATION = 274
 TURNED = (5, 6, 7, 8)
-"""Values of the EXIF tag `ORIENTATION` that turn an image by 90°."""
+"""Values of the EXIF tag `ORIENTATION` that rotate an image by 90°."""
 
 
 def is_turned(data: bytes) -> bool:
-    """Tell whether EXIF turns an image by 90°, so that its stored width is its height when upright."""
+    """Return True if EXIF rotates an image by 90°, so that its stored width is its height when upright."""
     from PIL import Image
 
     try:

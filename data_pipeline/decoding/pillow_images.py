@@ -1,4 +1,4 @@
-"""Formats that Pillow reads with fewer surprises than OpenCV: TIFF in all its layouts, and BMP."""
+"""Decoding of TIFF and BMP files with Pillow, which reads their variants more reliably than OpenCV."""
 
 import io
 import warnings
@@ -16,24 +16,24 @@ _CONVERTED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 def decode_by_pillow(data: bytes) -> np.ndarray:
     """Return the first page of a TIFF or BMP file as 8-bit RGB, upright.
 
-    16-bit samples are scaled so that 65535 becomes 255. Colours that are multiplied by their alpha channel are divided
-    by it again.
+    16-bit samples are scaled so that 65535 becomes 255. Colours that were multiplied by their alpha channel are divided
+    by it.
 
     Args:
-      data: bytes of the file.
+      data: Bytes of the file.
 
     Returns:
-      uint8 [H, W, 3], RGB.
+      RGB image, uint8 [H, W, 3].
 
     Raises:
-      ValueError: samples that have no 8-bit RGB form.
-      OSError: damaged or cut off, or a layout that Pillow does not know.
+      ValueError: The samples have no 8-bit RGB form.
+      OSError: The file is damaged or truncated, or Pillow does not support its layout.
     """
     from PIL import Image, ImageOps
 
     Image.init()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata, and of sizes that Image.open takes for an attack
+        warnings.simplefilter("ignore")  # warnings about metadata, and about sizes that Image.open takes for an attack
         kind = "BMP" if data.startswith(b"BM") else "TIFF"
         stored = Image.OPEN[kind][0](io.BytesIO(data), "")
         tags = getattr(stored, "tag_v2", {})
@@ -52,7 +52,7 @@ def decode_by_pillow(data: bytes) -> np.ndarray:
 
 
 def _check_samples(tags: Mapping[int, Any]) -> None:
-    """Refuse layouts that Pillow takes for others."""
+    """Raise an error for layouts that Pillow misinterprets."""
     formats, bits = tags.get(_FORMATS, (_UNSIGNED,)), tags.get(_BITS, (1,))
     if any(each != _UNSIGNED for each in formats):
         raise ValueError("samples are signed or floating point")

@@ -1,4 +1,4 @@
-"""Finds damage inside image files whose ends are whole; decoders fill it with grey or garbage and go on."""
+"""Detection of damage inside complete image files. Decoders fill damaged parts with grey or garbage and go on."""
 
 import os
 import re
@@ -23,20 +23,20 @@ _STDERR = threading.Lock()
 
 
 def decode_whole_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes an image as `decode_image` does, and refuses one that is damaged inside.
+    """Decode an image as `decode_image` does, and raise an error if it is damaged inside.
 
-    Checksums of PNG files are compared. Of JPEG files, libjpeg's complaints are read, which it writes to the standard
-    error without a file name; stray bytes between the parts of a whole picture are no damage.
+    For PNG files, the checksums are compared. For JPEG files, the warnings of libjpeg are read, which it writes to
+    standard error without a file name. Stray bytes between the parts of a complete picture do not count as damage.
 
     Args:
-      data: the bytes of one image file.
-      name: what to call the image in an error message.
+      data: Bytes of one image file.
+      name: Name of the image for error messages.
 
     Returns:
-      uint8 [H, W, 3], RGB.
+      RGB image, uint8 [H, W, 3].
 
     Raises:
-      DataError: as `decode_image`; and a damaged file.
+      DataError: `decode_image` raises it, or the file is damaged inside.
     """
     check_complete(data, name)
     damage = _png_damage(data) if data.startswith(PNG_SIGNATURE) else None
@@ -57,21 +57,21 @@ def decode_whole_image(data: bytes, name: str) -> np.ndarray:
 
 
 def _png_damage(data: bytes) -> str | None:
-    """What is wrong with the checksums or the compressed pixels of a PNG file."""
+    """Return a description of wrong checksums or damaged compressed pixels of a PNG file; None for an intact file."""
     pixels = zlib.decompressobj()
     for kind, start, end in png_chunks(data):
         if kind[:1].isupper() and zlib.crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return f"the checksum of a part, {kind.decode('latin-1')}, is another"
+            return f"the checksum of its chunk {kind.decode('latin-1')} is wrong"
         if kind == b"IDAT" and not pixels.eof:
             try:
                 pixels.decompress(data[start:end])
             except zlib.error as error:
-                return f"its pixels cannot be unpacked: {error}"
+                return f"its pixels cannot be decompressed: {error}"
     return None if pixels.eof else "some of its pixels are missing"
 
 
 def _is_harmless(line: bytes, data: bytes) -> bool:
-    """Tell whether a complaint is of stray bytes only: between headers, or of nothing but padding before the end."""
+    """Return True if a warning is only about stray bytes between headers, or about padding before the end."""
     match = _STRAY.match(line)
     if match is None:
         return False
@@ -84,19 +84,22 @@ def _is_harmless(line: bytes, data: bytes) -> bool:
 
 
 def _with_stderr(call: Callable[[], T]) -> tuple[T, bytes]:
-    """The value of a call, and what it wrote to the standard error below Python; other lines are written there."""
+    """Return the value of a call, and the bytes that it wrote to standard error below the level of Python.
+
+    Lines that are not warnings of libjpeg are written back to standard error.
+    """
     with _STDERR, tempfile.TemporaryFile() as file:
         try:
             sys.stderr.flush()
-            kept = os.dup(2)
-        except (OSError, ValueError, AttributeError):  # there is no standard error
+            saved = os.dup(2)
+        except (OSError, ValueError, AttributeError):  # the process has no standard error
             return call(), b""
         try:
             os.dup2(file.fileno(), 2)
             value = call()
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(saved, 2)
+            os.close(saved)
             file.seek(0)
             lines = file.read()
             others = _COMPLAINT.sub(b"", lines).strip(b"\n")

@@ -1,4 +1,4 @@
-"""The ground of a scene: soil, fields, roads, roofs and things that look like objects but are none."""
+"""The ground of a scene: soil, fields, roads, roofs and distractors that resemble objects."""
 
 import math
 from typing import NamedTuple
@@ -19,8 +19,8 @@ class Road(NamedTuple):
     """A road in canvas px.
 
     Attributes:
-      centre: float [n, 2], points of its middle line.
-      width: kerb to kerb.
+      centre: Points of its centre line, float [n, 2].
+      width: Width from kerb to kerb.
     """
 
     centre: np.ndarray
@@ -31,8 +31,8 @@ class Ground(NamedTuple):
     """A painted background.
 
     Attributes:
-      pixels: uint8 [H, W, 3], canvas.
-      roads: where vehicles drive.
+      pixels: Pixels of the canvas, uint8 [H, W, 3].
+      roads: Roads, on which vehicles drive.
     """
 
     pixels: np.ndarray
@@ -40,13 +40,13 @@ class Ground(NamedTuple):
 
 
 def paint_ground(rng: np.random.Generator, height: int, width: int, unit: float) -> Ground:
-    """Paints a background.
+    """Paint a background.
 
     Args:
-      rng: decides everything.
-      height: of the canvas, px.
-      width: of the canvas, px.
-      unit: typical length of a car, canvas px, to which roads and roofs are in proportion.
+      rng: Generator of all random choices.
+      height: Height of the canvas, px.
+      width: Width of the canvas, px.
+      unit: Typical length of a car, canvas px. Roads and roofs are in proportion to it.
     """
     pixels = np.empty((height, width, 3), np.uint8)
     cv2.rectangle(pixels, (0, 0), (width, height), _tone(rng, _GROUNDS), -1)
@@ -64,7 +64,7 @@ def paint_ground(rng: np.random.Generator, height: int, width: int, unit: float)
 
 
 def texture(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds mottling at several scales to a canvas, uint8 [H, W, 3]."""
+    """Add mottling at several scales to a canvas, uint8 [H, W, 3]."""
     height, width = pixels.shape[0] // SUPERSAMPLING, pixels.shape[1] // SUPERSAMPLING
     noise = np.zeros((height, width), np.float32)
     for cell, strength in ((32, 11.0), (12, 6.5), (4, 5.0), (1, 3.5)):
@@ -84,7 +84,7 @@ def _quad(
 
 
 def _tone(rng: np.random.Generator, palette: tuple[tuple[int, int, int], ...]) -> list[float]:
-    """A colour of the palette, a little off in brightness and less so in hue."""
+    """Return a colour of the palette with a small change in brightness and a smaller one in hue."""
     colour = np.array(palette[rng.integers(len(palette))]) + rng.normal(0, 13) + rng.normal(0, 4, 3)
     shade: list[float] = np.clip(colour, 0, 255).tolist()
     return shade
@@ -114,7 +114,7 @@ def _roof(pixels: np.ndarray, rng: np.random.Generator, unit: float) -> None:
     across = np.array([-np.sin(angle), np.cos(angle)])
     _quad(pixels, centre + across * breadth * 0.25, length, breadth * 0.5, angle, colour * 0.84)
     along = np.array([np.cos(angle), np.sin(angle)])
-    for _ in range(rng.integers(0, 5)):  # skylights and air conditioners: of a car's or a person's size, but no object
+    for _ in range(rng.integers(0, 5)):  # skylights and air conditioners: as large as a car or a person, but no objects
         spot = centre + along * length * rng.uniform(-0.4, 0.4) + across * breadth * rng.uniform(-0.4, 0.4)
         side = unit * rng.uniform(0.2, 0.5)
         _quad(pixels, spot, side * rng.uniform(1, 2), side, angle, colour * rng.uniform(0.5, 1.4))
@@ -150,13 +150,13 @@ def _markings(pixels: np.ndarray, rng: np.random.Generator, road: Road) -> None:
             paint,
         )
     if rng.uniform() < 0.5:  # a zebra crossing
-        here = int(rng.integers(4, _CURVE_POINTS - 5))
-        angle = float(np.arctan2(*steps[here][::-1]))
+        point = int(rng.integers(4, _CURVE_POINTS - 5))
+        angle = float(np.arctan2(*steps[point][::-1]))
         across = np.array([-np.sin(angle), np.cos(angle)])
         for offset in np.arange(-0.42, 0.43, 0.14):
             _quad(
                 pixels,
-                road.centre[here] + across * offset * road.width,
+                road.centre[point] + across * offset * road.width,
                 road.width * 0.3,
                 road.width * 0.06,
                 angle,
@@ -165,7 +165,7 @@ def _markings(pixels: np.ndarray, rng: np.random.Generator, road: Road) -> None:
 
 
 def _distractor(pixels: np.ndarray, rng: np.random.Generator, unit: float) -> None:
-    """Paints a bollard, a bush, a container or a patch of repaired asphalt."""
+    """Paint a bollard, a bush, a container or a patch of repaired asphalt."""
     centre, angle, tone = _anywhere(pixels, rng), rng.uniform(0, np.pi), rng.uniform(40, 215)
     kind = rng.integers(4)
     if kind == 0:

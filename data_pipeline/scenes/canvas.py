@@ -1,4 +1,4 @@
-"""The picture being painted at a multiple of its final resolution, and which object owns each of its pixels."""
+"""Canvas on which a scene is painted at a multiple of its final resolution, with the owner of every pixel."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ SUPERSAMPLING = 3
 
 
 class Placed(NamedTuple):
-    """Where a sprite has landed.
+    """Position of a pasted sprite.
 
     Attributes:
-      box: xyxy in px of the final image, clipped to it.
-      window: rows and columns of that box on the canvas.
-      area: of the whole outline, in canvas px, hidden parts and parts outside the image included.
+      box: Box of the sprite, xyxy px of the final image, clipped to it.
+      window: Rows and columns of that box on the canvas.
+      area: Area of the whole outline, canvas px, including hidden parts and parts outside the image.
     """
 
     box: tuple[float, float, float, float]
@@ -25,38 +25,38 @@ class Placed(NamedTuple):
 
 
 class Canvas:
-    """RGB pixels and their owners; coordinates are canvas px, `SUPERSAMPLING` of them to a px of the final image."""
+    """RGB pixels and their owners. Coordinates are canvas px: `SUPERSAMPLING` of them make one px of the image."""
 
     def __init__(self, pixels: np.ndarray) -> None:
-        """Starts from a painted background, uint8 [H, W, 3]."""
+        """Start from a painted background, uint8 [H, W, 3]."""
         self.pixels = pixels
         self.owner: np.ndarray = np.zeros(pixels.shape[:2], np.int32)
 
     def shade(self, sprite: Sprite, x: float, y: float, strength: float) -> None:
-        """Darkens the ground under the outline of a sprite centred at (x, y) by the fraction `strength`."""
+        """Darken the ground under the outline of a sprite centred at (x, y) by the fraction `strength`."""
         windows = self._windows(sprite, x, y)
         if windows is not None:
-            there, here = windows
-            darker = cv2.convertScaleAbs(self.pixels[there], alpha=1.0 - strength)
-            cv2.copyTo(darker, sprite.mask[here], self.pixels[there])
+            target, source = windows
+            darker = cv2.convertScaleAbs(self.pixels[target], alpha=1.0 - strength)
+            cv2.copyTo(darker, sprite.mask[source], self.pixels[target])
 
     def paste(self, sprite: Sprite, x: float, y: float, owner: int) -> Placed | None:
-        """Puts a sprite centred at (x, y) on top; None where no part of it lies inside the image."""
+        """Paste a sprite centred at (x, y) on top. Returns None if no part of it lies inside the image."""
         windows = self._windows(sprite, x, y)
         if windows is None:
             return None
-        there, here = windows
-        cv2.copyTo(sprite.pixels[here], sprite.mask[here], self.pixels[there])
-        self.owner[there][sprite.mask[here] > 0] = owner
-        left, top, width, height = cv2.boundingRect(np.ascontiguousarray(sprite.mask[here]))
-        x0, y0 = there[1].start + left, there[0].start + top
+        target, source = windows
+        cv2.copyTo(sprite.pixels[source], sprite.mask[source], self.pixels[target])
+        self.owner[target][sprite.mask[source] > 0] = owner
+        left, top, width, height = cv2.boundingRect(np.ascontiguousarray(sprite.mask[source]))
+        x0, y0 = target[1].start + left, target[0].start + top
         corners = (x0, y0, x0 + width, y0 + height)
         x0, y0, x1, y1 = (corner / SUPERSAMPLING for corner in corners)
         window = slice(corners[1], corners[3]), slice(corners[0], corners[2])
         return Placed((x0, y0, x1, y1), window, cv2.countNonZero(sprite.mask))
 
     def occupied(self, x: float, y: float, side: float) -> float:
-        """Fraction of a square around (x, y) that objects own already; 1 where its centre is outside the image."""
+        """Return the fraction of a square around (x, y) that objects already own; 1 if (x, y) is outside the image."""
         height, width = self.owner.shape
         if not (0 <= x < width and 0 <= y < height):
             return 1.0
@@ -66,11 +66,11 @@ class Canvas:
         return np.count_nonzero(window) / max(1, window.size)
 
     def visible(self, placed: Placed, owner: int) -> float:
-        """Fraction of a pasted sprite's outline that lies inside the image with nothing on top."""
+        """Return the fraction of a pasted sprite's outline that lies inside the image and is not covered."""
         return float(np.count_nonzero(self.owner[placed.window] == owner)) / placed.area
 
     def image(self) -> np.ndarray:
-        """The picture at its final resolution, uint8 [H, W, 3]."""
+        """Return the picture at its final resolution, uint8 [H, W, 3]."""
         height, width = self.owner.shape
         size = (width // SUPERSAMPLING, height // SUPERSAMPLING)
         return cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA)

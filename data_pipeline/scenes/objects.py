@@ -1,4 +1,4 @@
-"""The ten kinds of object, seen obliquely from above; each drawer paints in a frame whose x points forwards."""
+"""The ten kinds of object, seen obliquely from above. Each is drawn in a frame whose x axis points forwards."""
 
 from collections.abc import Callable
 
@@ -22,17 +22,17 @@ _SKIN, _HAIR, _GLASS, _TYRE = (205, 165, 135), (40, 32, 28), (28, 36, 46), (25, 
 
 
 def draw_object(name: str, rng: np.random.Generator, size: float, heading: float, tilt: float) -> Sprite:
-    """Draws an object of a class with random proportions, colour and detail.
+    """Draw an object of a class with random proportions, colour and details.
 
     Args:
-      name: class name.
-      rng: decides the looks.
-      size: √(box area), px.
-      heading: direction of travel, radians, clockwise from the x axis; people stand upright whatever it is.
-      tilt: vertical foreshortening of things on the ground, 1 for a view straight down.
+      name: Class name.
+      rng: Generator of the random appearance.
+      size: Square root of the box area, px.
+      heading: Direction of travel, radians, clockwise from the x axis. People stand upright for any heading.
+      tilt: Vertical foreshortening of objects on the ground, 1 for a view straight down.
     """
     shortest, longest, upright, draw = _KINDS[name]
-    length = rng.uniform(shortest, longest)  # over width
+    length = rng.uniform(shortest, longest)  # relative to the width
     matrix = np.diag([1.0, length]) if upright else _ground_map(heading, tilt) @ np.diag([length, 1.0])
     brush = Brush(matrix)
     draw(brush, rng)
@@ -152,7 +152,7 @@ def _awning_tricycle(brush: Brush, rng: np.random.Generator) -> None:
     brush.box(-0.47, -0.04, 0.33, 0.04, _dim(awning, 1.0 if rng.uniform() < 0.4 else 0.8))
 
 
-# Class: shortest and longest length over width, whether it stands upright, how it is drawn.
+# For each class: smallest and largest ratio of length to width, True if it stands upright, and its drawing function.
 _KINDS: dict[str, tuple[float, float, bool, Callable[[Brush, np.random.Generator], None]]] = {
     "pedestrian": (1.9, 3.1, True, _pedestrian),
     "people": (1.1, 2.0, True, _people),

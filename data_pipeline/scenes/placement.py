@@ -1,4 +1,4 @@
-"""Where objects stand: cars in rows along roads and on car parks, people in groups beside them."""
+"""Placement of objects: cars in rows along roads and in car parks, people in groups beside them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,13 +20,13 @@ class Pose(NamedTuple):
 
 
 def poses(rng: np.random.Generator, ground: Ground, name: str, unit: float) -> Iterator[Pose]:
-    """Proposes places for objects of a class, in clusters, without end; some lie outside the image.
+    """Yield an endless sequence of poses for objects of a class, in clusters. Some lie outside the image.
 
     Args:
-      rng: decides everything.
-      ground: the background.
-      name: class name.
-      unit: typical length of a car, canvas px.
+      rng: Generator of all random choices.
+      ground: Background of the scene.
+      name: Class name.
+      unit: Typical length of a car, canvas px.
     """
     while True:
         if name in _WALKERS:
@@ -80,9 +80,9 @@ def _parked(rng: np.random.Generator, ground: Ground, unit: float) -> Iterator[P
 
 
 def _beside(road: Road, t: float, offset: float) -> Pose:
-    place = t * (len(road.centre) - 1)
-    index = min(int(place), len(road.centre) - 2)
+    position = t * (len(road.centre) - 1)
+    index = min(int(position), len(road.centre) - 2)
     step = road.centre[index + 1] - road.centre[index]
     normal = np.array([-step[1], step[0]]) / np.hypot(*step)
-    x, y = road.centre[index] + step * (place - index) + normal * offset
+    x, y = road.centre[index] + step * (position - index) + normal * offset
     return Pose(float(x), float(y), float(np.arctan2(step[1], step[0])))

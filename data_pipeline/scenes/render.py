@@ -1,4 +1,4 @@
-"""Composes a scene from background, objects, occluders and camera, and writes down what is visible of each object."""
+"""Rendering of a scene from background, objects, occluders and camera, with annotations of the visible objects."""
 
 import math
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from data_pipeline.scenes.placement import Pose, poses
 from data_pipeline.scenes.sprite import Brush
 from data_pipeline.scenes.statistics import SceneStatistics
 
-VISIBLE_TO_LABEL = 0.3  # less of an object visible: not annotated
-VISIBLE_TO_IGNORE = 0.1  # between the two: an ignore region
-_SMALLEST_SIDE = 1.0  # px; what the image border leaves of an object has to be this wide to be annotated
+VISIBLE_TO_LABEL = 0.3  # an object with a smaller visible fraction is not annotated
+VISIBLE_TO_IGNORE = 0.1  # a visible fraction between the two makes an ignore region
+_SMALLEST_SIDE = 1.0  # px; the part of an object inside the image must be at least this wide to be annotated
 _ATTEMPTS = 10
 _Region = tuple[float, float, float, float]
 
@@ -25,10 +25,10 @@ class Scene(NamedTuple):
     """A rendered image with its annotations.
 
     Attributes:
-      image: uint8 [H, W, 3], RGB.
-      boxes: float32 [n, 4] xyxy px.
-      labels: int32 [n].
-      ignore: float32 [r, 4] xyxy px.
+      image: RGB image, uint8 [H, W, 3].
+      boxes: Boxes, float32 [n, 4] xyxy px.
+      labels: 0-based class indices, int32 [n].
+      ignore: Ignore regions, float32 [r, 4] xyxy px.
     """
 
     image: np.ndarray
@@ -38,7 +38,7 @@ class Scene(NamedTuple):
 
 
 def render_scene(rng: np.random.Generator, height: int, width: int, statistics: SceneStatistics) -> Scene:
-    """Draws a scene of `height` × `width` px; equal generators give equal scenes."""
+    """Render a scene of `height` × `width` px with the given `statistics`. Equal generators `rng` give equal scenes."""
     labels = statistics.draw_labels(rng, statistics.draw_count(rng, height, width))
     altitude = statistics.draw_altitude(rng, len(labels))
     sizes = statistics.draw_sizes(rng, labels, altitude, largest=0.45 * min(height, width))
@@ -71,11 +71,11 @@ def _place_objects(
 ) -> list[Placed | None]:
     tilt, sun, shadow = rng.uniform(0.6, 1.0), rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.5)
     placed: list[Placed | None] = [None] * len(names)
-    for index in np.argsort(-sizes):  # large ones first: small ones still find room afterwards
+    for index in np.argsort(-sizes):  # large objects first, because small ones still find room afterwards
         name, size = names[index], SUPERSAMPLING * float(sizes[index])
         spot = _free_spot(canvas, streams[name], size)
         if spot is not None:
-            size *= math.exp(nearness * (spot.y / canvas.owner.shape[0] - 0.5))  # what is lower in the image is nearer
+            size *= math.exp(nearness * (spot.y / canvas.owner.shape[0] - 0.5))  # lower in the image means nearer
             sprite = draw_object(name, rng, size, spot.heading, tilt)
             reach = 0.16 * size
             canvas.shade(sprite, spot.x + reach * np.cos(sun), spot.y + reach * np.sin(sun), shadow)
@@ -92,25 +92,25 @@ def _free_spot(canvas: Canvas, stream: Iterator[Pose], size: float) -> Pose | No
 
 
 def _judge(canvas: Canvas, placed: list[Placed | None]) -> tuple[list[_Region], list[int], list[_Region]]:
-    """Sorts objects by how much of them is visible into annotated boxes, their indices, and ignore regions."""
+    """Return annotated boxes, their indices, and ignore regions, according to the visible fraction of each object."""
     boxes: list[_Region] = []
     kept: list[int] = []
     hidden: list[_Region] = []
-    for index, where in enumerate(placed):
-        if where is None:
+    for index, sprite in enumerate(placed):
+        if sprite is None:
             continue
-        x0, y0, x1, y1 = where.box
-        fraction = canvas.visible(where, owner=index + 1)
+        x0, y0, x1, y1 = sprite.box
+        fraction = canvas.visible(sprite, owner=index + 1)
         if fraction >= VISIBLE_TO_LABEL and min(x1 - x0, y1 - y0) >= _SMALLEST_SIDE:
-            boxes.append(where.box)
+            boxes.append(sprite.box)
             kept.append(index)
         elif fraction >= VISIBLE_TO_IGNORE:
-            hidden.append(where.box)
+            hidden.append(sprite.box)
     return boxes, kept, hidden
 
 
 def _far_crowd(canvas: Canvas, rng: np.random.Generator, height: int, width: int, owner: int) -> _Region:
-    """Paints a crowd too small and dense to label and gives the region it fills, xyxy px."""
+    """Paint a crowd that is too small and dense to be labelled, and return its region, xyxy px."""
     w, h = rng.uniform(0.08, 0.22) * width, rng.uniform(0.05, 0.1) * height
     x, y = rng.uniform(0, width - w), rng.uniform(0, 0.6 * height)
     density = rng.uniform(0.02, 0.05)
@@ -130,7 +130,7 @@ def _tree(canvas: Canvas, rng: np.random.Generator, unit: float, owner: int) -> 
     x, y, radius = rng.uniform(0, canvas_width), rng.uniform(0, canvas_height), unit * rng.uniform(0.3, 0.8)
     green = np.array([58, 84, 42]) * rng.uniform(0.6, 1.35) + rng.normal(0, 6, 3)
     brush = Brush(np.eye(2))
-    for _ in range(10):  # leaves: from the dark ones below to the bright ones on top
+    for _ in range(10):  # leaves of random brightness
         cx, cy = rng.normal(0, 0.16, 2).clip(-0.33, 0.33)
         leaf = rng.uniform(0.08, 0.16)
         brush.ellipse(cx, cy, leaf, leaf, tuple((green * rng.uniform(0.7, 1.3)).tolist()))
@@ -140,7 +140,7 @@ def _tree(canvas: Canvas, rng: np.random.Generator, unit: float, owner: int) -> 
 
 
 def _camera(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, lens and sensor: exposure with a gradient over the image, blur, noise."""
+    """Apply light, lens and sensor: exposure with a gradient over the image, blur and noise."""
     height, width = image.shape[:2]
     exposure = np.exp(rng.normal(-0.08, 0.22))
     slope = rng.normal(0, 0.12, 2)

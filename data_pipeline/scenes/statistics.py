@@ -1,7 +1,7 @@
-"""What a drone image holds, in numbers: counted from the public VisDrone2019-DET-train annotations (6,471 images).
+"""Statistics of drone images, counted from the public VisDrone2019-DET-train annotations (6,471 images).
 
-343,204 boxes, sizes in px of the original images. `full` scenes follow these numbers; `light` scenes are a smaller
-problem of the same kind for a first run on a CPU.
+There are 343,204 boxes. Sizes are in px of the original images. `full` scenes follow these numbers. `light` scenes are
+a smaller problem of the same kind for a first run on a CPU.
 """
 
 from dataclasses import dataclass
@@ -43,17 +43,17 @@ class SceneStatistics:
     """Distributions from which scenes are drawn.
 
     Attributes:
-      class_share: share of all objects, by class name.
-      median_size: median √(box area), px, by class name.
-      scale_spread: standard deviation of ln size between images (altitude of the drone).
-      scale_by_crowding: how fast ln size falls with ln of the number of objects.
-      crowded_count: number of objects at which that leaves the medians as they are.
-      size_spread: standard deviation of ln size within an image.
-      perspective: largest difference in ln size between the bottom and the top of an image.
-      size_limits: smallest and largest √(box area), px.
-      count_quantiles: objects per image at `QUANTILE_LEVELS`.
-      reference_side: counts shrink with the area of images smaller than this side squared, px.
-      far_crowds: mean number of unlabelled far-away crowds, which are ignore regions, per image.
+      class_share: Share of all objects, by class name.
+      median_size: Median √(box area), px, by class name.
+      scale_spread: Standard deviation of ln size between images (altitude of the drone).
+      scale_by_crowding: Rate at which ln size falls with ln of the number of objects.
+      crowded_count: Number of objects at which crowding leaves the medians unchanged.
+      size_spread: Standard deviation of ln size within an image.
+      perspective: Largest difference in ln size between the bottom and the top of an image.
+      size_limits: Smallest and largest √(box area), px.
+      count_quantiles: Number of objects per image at `QUANTILE_LEVELS`.
+      reference_side: Side of a square, px. In images of smaller area, the counts shrink in proportion to the area.
+      far_crowds: Mean number of unlabelled distant crowds per image. They are ignore regions.
     """
 
     class_share: dict[str, float]
@@ -74,22 +74,22 @@ class SceneStatistics:
         return tuple(self.class_share)
 
     def draw_count(self, rng: np.random.Generator, height: int, width: int) -> int:
-        """Draws a number of objects for an image of `height` × `width` px, by the inverse of the quantile function."""
+        """Draw the number of objects of an image of `height` × `width` px from its quantile function."""
         count = np.exp(np.interp(rng.uniform(), QUANTILE_LEVELS, np.log(self.count_quantiles)))
         return max(1, round(float(count) * min(1.0, height * width / self.reference_side**2)))
 
     def draw_labels(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draws `count` labels by the classes' shares, int [count]."""
+        """Draw `count` labels according to the shares of the classes, int [count]."""
         share = np.array(list(self.class_share.values()))
         return rng.choice(len(share), size=count, p=share / share.sum())
 
     def draw_altitude(self, rng: np.random.Generator, count: int) -> float:
-        """Draws the image's common scale: log-normal, and smaller where there are many objects."""
+        """Draw the common scale of an image. It is log-normal, and smaller for images with many objects."""
         crowding = np.log(max(count, 1) / self.crowded_count)
         return float(np.exp(self.scale_spread * rng.standard_normal() - self.scale_by_crowding * crowding))
 
     def draw_sizes(self, rng: np.random.Generator, labels: np.ndarray, altitude: float, largest: float) -> np.ndarray:
-        """Draws √(box area), px [count], log-normal around the class's median times the image's scale."""
+        """Draw √(box area), px [count], log-normal around the median of the class times the scale of the image."""
         median = np.array(list(self.median_size.values()))[labels]
         within = np.exp(self.size_spread * rng.standard_normal(len(labels)))
         sizes: np.ndarray = np.clip(altitude * median * within, self.size_limits[0], min(self.size_limits[1], largest))
@@ -99,9 +99,9 @@ class SceneStatistics:
 FULL = SceneStatistics(
     class_share=CLASS_SHARE,
     median_size=MEDIAN_SQRT_AREA,
-    # Of the variance 0.61 of ln size (from the quantiles), 0.11 lies between the classes' medians.
+    # The variance of ln size is 0.61 (from the quantiles), of which 0.11 lies between the medians of the classes.
     scale_spread=0.65,
-    # More objects than the typical object has around it: crowded scenes turn large objects away for lack of room.
+    # Larger than the typical number of objects around an object: crowded scenes reject large objects for lack of room.
     scale_by_crowding=0.3,
     crowded_count=130.0,
     size_spread=0.25,

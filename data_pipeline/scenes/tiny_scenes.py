@@ -1,4 +1,4 @@
-"""The embedded default data set: procedural aerial scenes, determined by a seed, nothing to download."""
+"""The embedded default data set: procedural aerial scenes that a seed determines, without a download."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from data_pipeline.dataset import Dataset, Example
 from data_pipeline.scenes.render import render_scene
 from data_pipeline.scenes.statistics import FULL, LIGHT, SceneStatistics
 
-_VERSION = 3  # raise it whenever the same seed gives another picture
+_VERSION = 3  # increase it whenever the same seed gives a different picture
 _JPEG_QUALITY = 95
 _SPLITS = ("train", "val")
 
@@ -23,16 +23,16 @@ _SPLITS = ("train", "val")
 class TinyScenes:
     """Procedural aerial scenes with small objects.
 
-    `full` has the ten classes of VisDrone with its object sizes, aspect ratios, class shares and crowding; `light` has
-    two classes, most objects between 6 and 32 px and about fourteen of them an image, so that a small network learns it
-    on a CPU within minutes. Image i of a split depends on `seed`, the split and i alone.
+    `full` has the ten classes of VisDrone with its object sizes, aspect ratios, class shares and crowding. `light` has
+    two classes, and about fourteen objects per image, most of them between 6 and 32 px. A small network learns it on a
+    CPU within minutes. Image i of a split depends only on `seed`, the split and i.
 
     Attributes:
-      variant: which statistics the scenes follow.
-      image_size: height and width, px.
-      train_images: number of images in `train`.
-      val_images: number of images in `val`.
-      seed: of all random choices, not negative.
+      variant: Statistics of the scenes, `light` or `full`.
+      image_size: Height and width of the images, px.
+      train_images: Number of images in `train`.
+      val_images: Number of images in `val`.
+      seed: Seed of all random choices, not negative.
     """
 
     variant: Literal["light", "full"] = "light"
@@ -42,10 +42,10 @@ class TinyScenes:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the values.
+        """Check the values.
 
         Raises:
-          ValueError: an unknown variant, a side below 32 px, no images, or a negative seed.
+          ValueError: The variant is unknown, a side is below 32 px, a split has no images, or the seed is negative.
         """
         if self.variant not in ("light", "full"):
             raise ValueError(f"variant: expected 'light' or 'full', got {self.variant!r}.")
@@ -60,18 +60,19 @@ class TinyScenes:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; a label is an index into them."""
+        """Class names. A label is an index into them."""
         return self._statistics.classes
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
-        """Opens a split, rendering it once.
+        """Open a split. It is rendered once and then read from the cache.
 
         Args:
-          split: `train` or `val`.
-          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+          split: Name of the split, `train` or `val`.
+          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or else
+            `~/.cache/ugs_jax/datasets`.
 
         Raises:
-          ValueError: an unknown split.
+          ValueError: The split is unknown.
         """
         if split not in _SPLITS:
             raise ValueError(f"split: expected one of {_SPLITS}, got {split!r}.")
@@ -94,7 +95,7 @@ class TinyScenes:
         return open_split(recipe, cache_dir)
 
     def example(self, split: str, index: int) -> Example:
-        """Renders image `index` of a split, encoded as JPEG, without the cache."""
+        """Render image `index` of a split, encoded as JPEG, without the cache."""
         rng = np.random.default_rng([self.seed, _SPLITS.index(split), index])
         scene = render_scene(rng, *self.image_size, self._statistics)
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)

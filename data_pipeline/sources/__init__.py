@@ -1,1 +1,1 @@
-"""Data sets on disk: COCO JSON, VisDrone; parsing, cleaning, building."""
+"""Data sets on disk, COCO JSON and VisDrone: parsing, checks and conversion."""

@@ -1,4 +1,4 @@
-"""Fields of COCO annotations as programs write them: flags, sizes, areas and boxes."""
+"""Fields of COCO annotations as different programs write them: flags, sizes, areas and boxes."""
 
 import math
 from collections import Counter
@@ -16,18 +16,18 @@ MARKS = frozenset(
         "difficult", "dontcare", "dont_care", "is_group_of", "isGroupOf", "IsGroupOf", "isgroupof",
     }
 )  # fmt: skip
-"""Keys by which programs say that an annotation counts neither as object nor as background."""
-FROM_OUTLINE = "annotations without 'bbox' (the box is the one around their 'segmentation')"
-ROTATED = "rotated boxes (the upright box around each is taken)"
+"""Keys by which programs mark an annotation that counts neither as object nor as background."""
+FROM_OUTLINE = "annotations without 'bbox' (the box around their 'segmentation' is used)"
+ROTATED = "rotated boxes (the upright box around each is used)"
 _YES = (True, 1, "1", "true", "True", "yes")
 _NO = (False, 0, None, "", "0", "false", "False", "no")
 
 
 def fields(where: str, entry: Any, *names: str) -> list[Any]:
-    """Return the values of keys that must be there.
+    """Return the values of required keys.
 
     Raises:
-      DataError: a key is missing, or the entry is no object.
+      DataError: A key is missing, or the entry is not a JSON object.
     """
     missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
     if missing:
@@ -36,10 +36,12 @@ def fields(where: str, entry: Any, *names: str) -> list[Any]:
 
 
 def marks_of(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    """Return the keys that mark an annotation as one that does not count; those in `attributes` with that before them.
+    """Return the keys by which an annotation is marked as not counting.
+
+    Keys inside `attributes` get the prefix `attributes.`.
 
     Raises:
-      DataError: such a key has a value that is neither yes nor no.
+      DataError: Such a key has a value that means neither yes nor no.
     """
     marks = []
     for key in sorted(MARKS & entry.keys()):
@@ -59,23 +61,23 @@ def marks_of(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def side(where: str, entry: dict[str, Any], name: str) -> int | None:
-    """Return the width or height of an image, px; None where it is missing, null or 0, which stands for unknown.
+    """Return the width or height of an image, px. None if it is unknown, that is missing, null or 0.
 
     Raises:
-      DataError: another value that is no whole number of px.
+      DataError: The value is not a whole number of px.
     """
     value = entry.get(name)
     number = 0 if value is None else whole_number(value)
     if number is None or not 0 <= number < 2**31:
         raise DataError(
             f"{where}: expected {name!r} to be a whole number of px, got {short(value)}. "
-            "Fix: correct it, or leave 'width' and 'height' out; they are then taken from the image."
+            "Fix: correct it, or leave 'width' and 'height' out to take them from the image."
         )
     return number or None
 
 
 def area(entry: dict[str, Any]) -> float | None:
-    """Return the area of an annotation, px², where the file has a finite number for it."""
+    """Return the area of an annotation, px². None if the file has no finite number for it."""
     value = entry.get("area")
     usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
     return float(value) if usable and value is not None else None
@@ -84,18 +86,18 @@ def area(entry: dict[str, Any]) -> float | None:
 def corners(where: str, entry: dict[str, Any], summary: Counter[str]) -> list[float]:
     """Return left, top, right and bottom of an annotation, px.
 
-    They come from `bbox`, or without one from `segmentation`. A box that is rotated by its attributes becomes the
-    upright box around it. A missing number (null) counts as NaN and is dropped later, in the open.
+    They come from `bbox`, or from `segmentation` if `bbox` is missing. A box that its attributes rotate is replaced by
+    the upright box around it. A missing number (null) becomes NaN; the box is dropped and counted later.
 
     Raises:
-      DataError: neither a box of four numbers nor an outline.
+      DataError: The annotation has neither a box of four numbers nor an outline.
     """
     bbox, outline = entry.get("bbox"), entry.get("segmentation")
     if outline and (bbox is None or bbox == []):
         return _from_outline(where, outline, summary)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(value is None or _is_number(value) for value in bbox):
         raise DataError(
-            f"{where}: expected 'bbox' to be four numbers, x, y, width and height in px, got {short(bbox)}. "
+            f"{where}: expected 'bbox' to be four numbers (x, y, width and height in px), got {short(bbox)}. "
             "Fix: correct it."
         )
     x, y, width, height = (np.nan if value is None else float(value) for value in bbox)
@@ -108,7 +110,7 @@ def corners(where: str, entry: dict[str, Any], summary: Counter[str]) -> list[fl
 
 
 def short(value: Any) -> str:
-    """Return a value for a message, in at most 80 characters."""
+    """Return the text of a value for messages, at most 80 characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):
@@ -126,7 +128,7 @@ def _from_outline(where: str, outline: Any, summary: Counter[str]) -> list[float
 
 
 def _rotation(entry: dict[str, Any]) -> float:
-    """CVAT writes degrees into the attributes, and the box before it is turned."""
+    """Return the rotation of a box, degrees. CVAT writes it into the attributes, and `bbox` is the unrotated box."""
     attributes = entry.get("attributes")
     value = attributes.get("rotation") if isinstance(attributes, dict) else entry.get("rotation")
     if not isinstance(value, int | float) or not _is_number(value) or not math.isfinite(value):

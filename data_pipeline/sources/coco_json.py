@@ -1,4 +1,4 @@
-"""Any data set in COCO detection format: an annotation file and a folder of images per split."""
+"""Data sets in COCO detection format, with an annotation file and a folder of images per split."""
 
 import hashlib
 from collections import Counter
@@ -26,21 +26,23 @@ class CocoJson:
     """A data set in COCO detection format.
 
     Categories become labels 0, 1, … in the order of their ids. Annotations that are marked as crowd, ignored, uncertain
-    or difficult become ignore regions. Boxes with NaN, without area or wholly outside their image are dropped, boxes
-    partly outside are clipped, annotations of unlisted images and repeated entries are dropped; all are counted in a
-    printed summary. Images that are missing, unreadable, damaged or of another size than annotated are named and
-    counted, unless they are more than half (`LoaderOptions.strict` refuses any). Everything else that is wrong, such as
-    an unknown category, is a DataError.
+    or difficult become ignore regions.
 
-    Boxes belong to the upright image, as its EXIF orientation turns it. Without `bbox` a box is taken from the
-    `segmentation`. Names that differ from those of the files in folder, case or spelling are matched where that is
-    possible in one way only.
+    Boxes with NaN, without area or wholly outside their image are dropped, and boxes partly outside are clipped.
+    Annotations of unlisted images and repeated entries are dropped. All are counted in a printed summary. Images that
+    are missing, unreadable, damaged or of a different size than annotated are named and counted. They are an error if
+    they are more than half of all images, or with `LoaderOptions.strict`. Any other fault, such as an unknown category,
+    is a DataError.
+
+    Boxes belong to the upright image, after its EXIF orientation is applied. If `bbox` is missing, the box is taken
+    from the `segmentation`. File names that differ from the files in folder, case or spelling are matched if exactly
+    one file fits.
 
     Attributes:
-      train_images: folder to which the file names of `train_json` are relative.
-      train_json: annotations of the training split.
-      val_images: folder to which the file names of `val_json` are relative.
-      val_json: annotations of the validation split.
+      train_images: Folder to which the file names in `train_json` are relative.
+      train_json: Annotation file of the training split.
+      val_images: Folder to which the file names in `val_json` are relative.
+      val_json: Annotation file of the validation split.
     """
 
     train_images: Path
@@ -50,38 +52,39 @@ class CocoJson:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names from the training annotations; a label is an index into them.
+        """Class names from the training annotations. A label is an index into them.
 
         Raises:
-          DataError: the training annotations cannot be read.
+          DataError: The training annotations cannot be read.
         """
         return self._read("train").classes
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
-        """Opens a split, converting it once.
+        """Open a split. It is converted once and then read from the cache.
 
         Args:
-          split: `train` or `val`.
-          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+          split: Name of the split, `train` or `val`.
+          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or else
+            `~/.cache/ugs_jax/datasets`.
 
         Raises:
-          ValueError: an unknown split.
-          DataError: input that cannot be used, by file and entry.
+          ValueError: The split is unknown.
+          DataError: The input cannot be used. The message names the file and the entry.
         """
         folder, path = self._paths(split)
         content = self._read(split)
         self._check_same_categories()
         renamed: Counter[str] = Counter()
-        found, example = find_files(folder, [image.file_name for image in content.images], renamed)
+        names, renaming = find_files(folder, [image.file_name for image in content.images], renamed)
 
         def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
             summary.update(content.summary)
             summary.update(renamed)
-            for index, (image, name) in enumerate(zip(content.images, found, strict=True)):
+            for index, (image, name) in enumerate(zip(content.images, names, strict=True)):
                 yield image.source_id, _example(index, image, name, folder, path, summary)
 
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        stamps = file_stamps(folder, [name for name in found if isinstance(name, str)])
+        stamps = file_stamps(folder, [name for name in names if isinstance(name, str)])
         recipe = SplitRecipe(
             name="coco_json",
             split=split,
@@ -89,7 +92,7 @@ class CocoJson:
             category_ids=content.category_ids,
             fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
             examples=examples,
-            notes=(*content.notes, *([] if example is None else [f"{path}: {example}"])),
+            notes=(*content.notes, *([] if renaming is None else [f"{path}: {renaming}"])),
         )
         return open_split(recipe, cache_dir)
 
@@ -105,11 +108,11 @@ class CocoJson:
 
     def _check_same_categories(self) -> None:
         train, val = self._read("train"), self._read("val")
-        ours = dict(zip(train.category_ids, train.classes, strict=True))
-        theirs = dict(zip(val.category_ids, val.classes, strict=True))
-        if ours != theirs:
+        expected = dict(zip(train.category_ids, train.classes, strict=True))
+        got = dict(zip(val.category_ids, val.classes, strict=True))
+        if got != expected:
             raise DataError(
-                f"{self.val_json}: expected the categories of {self.train_json}, {ours}, got {theirs}. "
+                f"{self.val_json}: expected the categories of {self.train_json}, {expected}, got {got}. "
                 "Fix: list the same categories, ids and names, in both files."
             )
 
@@ -145,15 +148,15 @@ def _example(
 
 
 def _size(data: bytes, image: CocoImage, file: Path, path: Path) -> tuple[int, int]:
-    """Height and width of the upright image, which the file may have either way round if EXIF turns the image."""
+    """Return height and width of the upright image. If EXIF rotates it, the annotation may have either order."""
     height, width = decode_whole_image(data, str(file)).shape[:2]
     expected = (image.height or height, image.width or width)
     turned = is_turned(data)
     if expected != (height, width) and not (turned and expected == (width, height)):
-        upright = " upright, as its EXIF orientation has it" if turned else ""
+        upright = " upright, after its EXIF orientation is applied" if turned else ""
         raise DataError(
-            f"{file}: expected {expected[1]} × {expected[0]} px as {path} says for image id "
+            f"{file}: expected {expected[1]} × {expected[0]} px, as in {path} for image id "
             f"{image.source_id!r}, got {width} × {height} px{upright}. Fix: correct 'width' and 'height', or restore "
-            "the image they were written for."
+            "the image for which they were written."
         )
     return height, width

@@ -1,4 +1,4 @@
-"""Reads a COCO annotation file into plain records, checking every entry before any image is opened."""
+"""Parsing of COCO annotation files into plain records. Every entry is checked before any image is opened."""
 
 import functools
 from collections import Counter
@@ -19,7 +19,7 @@ from data_pipeline.sources.units import check_units
 UNKNOWN_IMAGE = "annotations of images that the file does not list (dropped)"
 REPEATED_IMAGE = "image entries listed twice (second dropped)"
 REPEATED_ANNOTATION = "annotations listed twice (second dropped)"
-SHARED_ID = "annotations whose id another one has (both kept)"
+SHARED_ID = "annotations that share their id with another one (both kept)"
 _KIND = "a COCO annotation file"
 
 
@@ -27,10 +27,10 @@ class CocoObject(NamedTuple):
     """One annotation.
 
     Attributes:
-      box: left, top, right, bottom, px, as found.
-      label: index of its category.
-      area: px², where the file has it.
-      marks: keys by which the file says that it does not count, such as `iscrowd`; see `coco_fields.MARKS`.
+      box: Left, top, right and bottom, px, without cleaning.
+      label: Index of its category.
+      area: Area, px², or None if the file does not have it.
+      marks: Keys by which the file marks it as not counting, such as `iscrowd`. See `coco_fields.MARKS`.
     """
 
     box: list[float]
@@ -41,7 +41,7 @@ class CocoObject(NamedTuple):
 
 @dataclass
 class CocoImage:
-    """One image and its annotations, in the order of the file: `boxes` without marks, `regions` with marks."""
+    """One image and its annotations in the order of the file: `boxes` have no marks, `regions` have marks."""
 
     source_id: int | str
     file_name: str
@@ -51,7 +51,7 @@ class CocoImage:
 
     @property
     def boxes(self) -> list[list[float]]:
-        """Left, top, right, bottom of each object, px."""
+        """Left, top, right and bottom of each object, px."""
         return [each.box for each in self.objects if not each.marks]
 
     @property
@@ -61,20 +61,20 @@ class CocoImage:
 
     @property
     def regions(self) -> list[list[float]]:
-        """Left, top, right, bottom of each annotation with a mark, px."""
+        """Left, top, right and bottom of each annotation with a mark, px."""
         return [each.box for each in self.objects if each.marks]
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """The content of an annotation file.
+    """Content of an annotation file.
 
     Attributes:
-      classes: category names, ordered by category id; those that several categories have are followed by their ids.
-      category_ids: their ids, ascending.
-      images: in the order of the file.
-      summary: entries dropped or read in a way of their own, by reason.
-      notes: whole sentences on what a reader should know.
+      classes: Category names, ordered by category id. Names that several categories share are followed by their ids.
+      category_ids: Category ids, ascending.
+      images: Images in the order of the file.
+      summary: Numbers of entries that were dropped or read in a special way, by reason.
+      notes: Whole sentences for the user of the file.
     """
 
     classes: tuple[str, ...]
@@ -85,10 +85,10 @@ class CocoFile:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Reads an annotation file; once per process as long as it does not change.
+    """Read an annotation file. An unchanged file is read only once per process.
 
     Raises:
-      DataError: the file is missing, is no JSON, or has entries that cannot be trusted; names the entry's id.
+      DataError: The file is missing, is not JSON, or has wrong entries. The message names the id of the entry.
     """
     try:
         status = path.stat()
@@ -100,7 +100,7 @@ def read_coco(path: Path) -> CocoFile:
 
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
-    del mtime_ns, size  # part of the key only
+    del mtime_ns, size  # only part of the cache key
     content = read_json(path, _KIND)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -116,7 +116,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
     categories = _categories(path, content["categories"])
     images = _images(path, content["images"], summary)
     used = _annotate(path, content["annotations"], images, categories, summary)
-    notes = [f"{path}: {note}" for note in _leave_out_heading(content["categories"], categories, used, images)]
+    notes = [f"{path}: {note}" for note in _drop_parent_category(content["categories"], categories, used, images)]
     unused = [name for key, name in categories.items() if not used[key]]
     if unused and sum(used.values()):
         notes.append(f"{path}: no box of {len(unused)} of {len(categories)} classes: {_few(unused)}")
@@ -127,8 +127,8 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: categories[{position}]"
-        found, name = fields(where, entry, "id", "name")
-        key = whole_number(found)
+        raw_id, name = fields(where, entry, "id", "name")
+        key = whole_number(raw_id)
         if key is None or not isinstance(name, str):
             raise DataError(
                 f"{where}: expected a whole number 'id' and a text 'name', got {short(entry)}. Fix: correct it."
@@ -147,12 +147,12 @@ def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int |
     images: dict[int | str, CocoImage] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: images[{position}]"
-        found, name = fields(where, entry, "id", "file_name")
-        key = identifier(found)
+        raw_id, name = fields(where, entry, "id", "file_name")
+        key = identifier(raw_id)
         if key is None or not isinstance(name, str):
             raise DataError(
                 f"{where}: expected a whole number or a text for 'id' and a text for 'file_name', "
-                f"got {short(found)} and {short(name)}. "
+                f"got {short(raw_id)} and {short(name)}. "
                 "Fix: correct the entry."
             )
         image = CocoImage(key, name, height=side(where, entry, "height"), width=side(where, entry, "width"))
@@ -162,7 +162,7 @@ def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int |
             summary[REPEATED_IMAGE] += 1
         else:
             raise DataError(
-                f"{where}: expected a new image id, got {found!r}, which {images[key].file_name!r} has already. "
+                f"{where}: expected a new image id, got {raw_id!r}, which {images[key].file_name!r} has already. "
                 "Fix: give every image its own id."
             )
     if not images:
@@ -177,77 +177,77 @@ def _annotate(
     categories: dict[int, str],
     summary: Counter[str],
 ) -> Counter[int]:
-    """Give images their annotations; returns how many there are by category."""
+    """Add the annotations to their images. Returns the number of annotations by category."""
     labels = {key: label for label, key in enumerate(categories)}
     used: Counter[int] = Counter()
     seen: dict[Any, tuple[Any, ...]] = {}
     plain: list[tuple[list[float], float | None, CocoImage]] = []
-    lost = None
+    first_lost = None
     for position, entry in enumerate(entries):
         where = f"{path}: annotations[{position}]"
         outlined = isinstance(entry, dict) and bool(entry.get("segmentation"))
-        image_id, found = fields(where, entry, "image_id", "category_id", *([] if outlined else ["bbox"]))[:2]
+        image_id, category_id = fields(where, entry, "image_id", "category_id", *([] if outlined else ["bbox"]))[:2]
         key = identifier(entry.get("id"))
         where = f"{where} (id {short(entry.get('id'))})"
         box = corners(where, entry, summary)
-        category = whole_number(found)
+        category = whole_number(category_id)
         if category is None or category not in labels:
             raise DataError(
-                f"{where}: expected 'category_id' to be one of {_few(list(categories))}, got {short(found)}. "
+                f"{where}: expected 'category_id' to be one of {_few(list(categories))}, got {short(category_id)}. "
                 "Fix: correct the id, or add the category to 'categories'."
             )
         owner = identifier(image_id)
         if owner is None or owner not in images:
             summary[UNKNOWN_IMAGE] += 1
-            lost = lost or f"annotations[{position}] with 'image_id' {short(image_id)}"
+            first_lost = first_lost or f"annotations[{position}] with 'image_id' {short(image_id)}"
             continue
         marks = marks_of(where, entry)
-        fact = (owner, category, marks, repr(entry.get("bbox", box)))
+        content = (owner, category, marks, repr(entry.get("bbox", box)))
         if key is not None and key in seen:
-            summary[REPEATED_ANNOTATION if seen[key] == fact else SHARED_ID] += 1
-            if seen[key] == fact:
+            summary[REPEATED_ANNOTATION if seen[key] == content else SHARED_ID] += 1
+            if seen[key] == content:
                 continue
-        seen[key] = fact
+        seen[key] = content
         used[category] += 1
-        each = CocoObject(box, labels[category], area(entry), marks)
-        images[owner].objects.append(each)
+        annotation = CocoObject(box, labels[category], area(entry), marks)
+        images[owner].objects.append(annotation)
         if not marks and isinstance(entry.get("bbox"), list):
-            plain.append((box, each.area, images[owner]))
+            plain.append((box, annotation.area, images[owner]))
     if 2 * summary[UNKNOWN_IMAGE] > len(entries):
         raise DataError(
-            f"{path}: expected annotations of the images it lists, got {summary[UNKNOWN_IMAGE]} of {len(entries)} that "
-            f"belong to none, first {lost}; 'images' has ids such as {_few(list(images)[:3])}. Fix: write the ids "
-            "of 'images' into 'image_id'."
+            f"{path}: expected annotations of the listed images, got {summary[UNKNOWN_IMAGE]} of {len(entries)} that "
+            f"belong to no listed image, first {first_lost}; 'images' has ids such as {_few(list(images)[:3])}. "
+            "Fix: write the ids of 'images' into 'image_id'."
         )
     _check(path, plain)
     return used
 
 
 def _check(path: Path, plain: Sequence[tuple[list[float], float | None, CocoImage]]) -> None:
-    found = np.array([box for box, _, _ in plain], np.float64).reshape(-1, 4)
+    xyxy = np.array([box for box, _, _ in plain], np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore"):
-        boxes = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
+        boxes = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
     areas = np.array([np.nan if given is None else given for _, given, _ in plain], np.float64)
     sizes = np.array([[image.width or np.nan, image.height or np.nan] for _, _, image in plain], np.float64)
     check_units(f"{path}: annotations", boxes, areas, sizes.reshape(-1, 2))
 
 
-def _leave_out_heading(
+def _drop_parent_category(
     entries: list[dict[str, Any]],
     categories: dict[int, str],
     used: Counter[int],
     images: dict[int | str, CocoImage],
 ) -> list[str]:
-    """Drop the category that only groups the others, which Roboflow writes; returns what to say of it."""
-    above = {whole_number(entry["id"]): entry.get("supercategory") for entry in entries}
+    """Drop the category that only groups the others, which Roboflow writes. Returns notes about it for the user."""
+    parents = {whole_number(entry["id"]): entry.get("supercategory") for entry in entries}
     for key, name in categories.items():
-        others = [above[other] for other in categories if other != key]
-        if not used[key] and others and above[key] != name and all(other == name for other in others):
-            place = list(categories).index(key)
+        others = [parents[other] for other in categories if other != key]
+        if not used[key] and others and parents[key] != name and all(other == name for other in others):
+            dropped = list(categories).index(key)
             del categories[key]
             for image in images.values():
                 image.objects = [
-                    each._replace(label=each.label - 1) if each.label > place else each for each in image.objects
+                    each._replace(label=each.label - 1) if each.label > dropped else each for each in image.objects
                 ]
             return [f"category {key}, {name!r}, is only the supercategory of the others and has no box; it is left out"]
     return []

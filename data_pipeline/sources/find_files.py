@@ -1,4 +1,4 @@
-"""Finds the files that an annotation file means, where their names differ in folder, case or spelling."""
+"""Search for the image files of an annotation file whose names differ in folder, case or spelling."""
 
 import re
 import unicodedata
@@ -12,62 +12,62 @@ from data_pipeline.errors import DataError
 
 RENAMED = "image names that differ from those of the files in folder, case or spelling (matched)"
 _LEFTOVERS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"})
-_UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts it before the name of an uploaded file
+_UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-(?=.)")  # prefix that Label Studio adds to the name of an uploaded file
 
 
 def is_leftover(name: str) -> bool:
-    """Tell whether a file or folder is hidden, or one that macOS or Windows leaves behind: `._a.jpg`, `Thumbs.db`."""
+    """Return True for the name of a hidden file or folder, or of one that macOS or Windows creates, as `Thumbs.db`."""
     hidden = name.startswith(".") and not name.startswith("..")
     return hidden or name.casefold() in _LEFTOVERS
 
 
 def find_files(folder: Path, names: Sequence[str], summary: Counter[str]) -> tuple[list[str | DataError], str | None]:
-    """Return where the files of an annotation file lie in their folder.
+    """Return the paths of the files of an annotation file in their folder.
 
-    A name that has no file is compared without regard to folder, case, Unicode normal form, URL encoding and the hash
-    that Label Studio puts before it. It counts if exactly one file matches, and no other name means that one.
+    A name without a file is compared without regard to folder, case, Unicode normal form, URL encoding and the hash
+    that Label Studio adds as a prefix. A match is accepted if exactly one file fits and no other name matches it.
 
     Args:
-      folder: of the images.
-      names: as the annotation file has them.
-      summary: to add the count of other names to.
+      folder: Folder of the images.
+      names: Names in the annotation file.
+      summary: Counter to which the number of accepted matches is added.
 
     Returns:
-      For each name a path relative to `folder`, which is the name itself where no file matches, or the error of a name
-      that leads out of the folder; and an example of a name that differs.
+      For each name, a path relative to `folder` (the name itself if no file matches), or the error of a name that leads
+      out of the folder. Second, a text about one name that differs, or None.
     """
-    found: list[str | DataError] = []
+    paths: list[str | DataError] = []
     missing: list[int] = []
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         try:
             path = path_inside(folder, name)
-            there = _is_file(path)
-            found.append(path.relative_to(folder).as_posix())
+            exists = _is_file(path)
+            paths.append(path.relative_to(folder).as_posix())
         except DataError as error:
-            found.append(error)
-            there = False
-        if not there:
-            missing.append(place)
+            paths.append(error)
+            exists = False
+        if not exists:
+            missing.append(position)
     if not missing:
-        return found, None
+        return paths, None
     index: dict[str, list[PurePosixPath]] = defaultdict(list)
     for file in _files(folder):
         index[_plain(file.name)].append(file)
-    exact = {str(found[place]) for place in set(range(len(names))) - set(missing)}
-    matches = {place: _match(names[place], index) for place in missing}
-    meant = {place: str(file) for place, file in matches.items() if file is not None}
-    times = Counter(meant.values())
+    exact = {str(paths[position]) for position in set(range(len(names))) - set(missing)}
+    files = {position: _match(names[position], index) for position in missing}
+    matches = {position: str(file) for position, file in files.items() if file is not None}
+    times = Counter(matches.values())
     example = None
-    for place, other in meant.items():
-        if times[other] == 1 and other not in exact:
-            found[place] = other
+    for position, match in matches.items():
+        if times[match] == 1 and match not in exact:
+            paths[position] = match
             summary[RENAMED] += 1
-            example = example or f"{names[place]!r} is read from {other!r}"
-    return found, example
+            example = example or f"{names[position]!r} is read from {match!r}"
+    return paths, example
 
 
 def _match(name: str, index: dict[str, list[PurePosixPath]]) -> PurePosixPath | None:
-    """The one file whose last name, and as many folders above it as can be, are those of `name`."""
+    """Return the file with the same name and most of the same folders above it as `name`. None if several fit."""
     for spelling in _spellings(name):
         parts = [_plain(part) for part in spelling.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         if not parts:
@@ -92,10 +92,10 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _common_end(parts: list[str], file: PurePosixPath) -> int:
-    theirs = [_plain(part) for part in file.parts]
+    file_parts = [_plain(part) for part in file.parts]
     count = 0
-    for ours, other in zip(reversed(parts), reversed(theirs), strict=False):
-        if ours != other:
+    for part, file_part in zip(reversed(parts), reversed(file_parts), strict=False):
+        if part != file_part:
             break
         count += 1
     return count
@@ -106,15 +106,15 @@ def _plain(text: str) -> str:
 
 
 def _files(folder: Path) -> Iterator[PurePosixPath]:
-    """All files below a folder, as relative paths; nothing hidden."""
-    for place in sorted(folder.rglob("*")):
-        relative = place.relative_to(folder)
-        if not any(is_leftover(part) for part in relative.parts) and _is_file(place):
+    """Yield the relative paths of all files below a folder, without hidden ones."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if not any(is_leftover(part) for part in relative.parts) and _is_file(path):
             yield PurePosixPath(relative.as_posix())
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a null byte
+    except (OSError, ValueError):  # the name is too long or has a null byte
         return False

@@ -1,4 +1,4 @@
-"""Identifiers as values: 3, 3.0 and "3" are one."""
+"""Comparison of identifiers by value: 3, 3.0 and "3" are the same."""
 
 import re
 import unicodedata
@@ -9,9 +9,9 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.0+)?")
 
 
 def whole_number(value: Any) -> int | None:
-    """Return the whole number that a value is, be it an int, a float or a text; None for any other value.
+    """Return the whole number that an int, a float or a text stands for. None for any other value.
 
-    A text counts if it is how that number is written: "000003" is a name, not a number.
+    A text stands for a number only in its usual notation: "000003" is a name.
 
     Example:
       >>> [whole_number(value) for value in (3, 3.0, "3", "3.0", "003", 3.5, True)]
@@ -29,7 +29,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def identifier(value: Any) -> int | str | None:
-    """Return the one form of an identifier: a whole number where it is one, or else its text; None for other values."""
+    """Return the canonical form of an identifier: a whole number if possible, else its text. None for other values."""
     number = whole_number(value)
     if number is not None:
         return number
@@ -37,6 +37,6 @@ def identifier(value: Any) -> int | str | None:
 
 
 def in_order(values: Iterable[int | str]) -> list[int]:
-    """Return the places of identifiers in rising order, numbers before texts."""
+    """Return the indices that sort identifiers in ascending order, numbers before texts."""
     listed = list(values)
-    return sorted(range(len(listed)), key=lambda place: (isinstance(listed[place], str), listed[place]))
+    return sorted(range(len(listed)), key=lambda index: (isinstance(listed[index], str), listed[index]))

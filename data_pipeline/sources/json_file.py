@@ -1,4 +1,4 @@
-"""JSON files of other programs: read in any encoding that JSON has, refused by file and place."""
+"""Reading of JSON files of other programs, in any encoding of JSON. Errors name the file and the position."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from data_pipeline.known_files import known_file
 def read_json(path: Path, kind: str) -> Any:
     """Return the content of a JSON file.
 
-    UTF-8, UTF-16 and UTF-32 are understood, with a byte order mark or without.
+    UTF-8, UTF-16 and UTF-32 are supported, with or without a byte order mark.
 
     Args:
-      path: file.
-      kind: what is expected, for messages, such as `a COCO annotation file`.
+      path: Path of the file.
+      kind: Expected kind of file for error messages, such as `a COCO annotation file`.
 
     Raises:
-      DataError: the file cannot be read, or is no JSON; names the file and, where there is one, line and column.
+      DataError: The file cannot be read or is not JSON. The message names the file and, if known, line and column.
     """
     return parse_json(read_bytes(path, kind), path, kind)
 
@@ -27,7 +27,7 @@ def read_bytes(path: Path, kind: str) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-      DataError: the file cannot be read.
+      DataError: The file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -39,19 +39,20 @@ def decode_text(data: bytes, path: Path) -> str:
     """Return the text of a JSON file.
 
     Raises:
-      DataError: no text in one of the encodings of JSON.
+      DataError: The bytes are not text in one of the encodings of JSON.
     """
     encoding = json.detect_encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: expected JSON in UTF-8, got a byte that is none at {error.start}. Fix: save the file as UTF-8."
+            f"{path}: expected JSON in UTF-8, got an invalid byte at position {error.start}. "
+            "Fix: save the file as UTF-8."
         ) from error
 
 
 def parse_json(data: bytes, path: Path, kind: str) -> Any:
-    """Return the value of JSON text; see `read_json`."""
+    """Return the value of JSON text. See `read_json` for `path`, `kind` and errors."""
     if (known := known_file(data)) is not None:
         raise DataError(f"{path}: expected {kind}, got {known.name}. Fix: {known.fix}.")
     text = decode_text(data, path)
@@ -64,7 +65,7 @@ def parse_json(data: bytes, path: Path, kind: str) -> Any:
         ) from error
     except RecursionError as error:
         raise DataError(
-            f"{path}: expected {kind}, got JSON with lists inside lists too deep to read. Fix: export it again."
+            f"{path}: expected {kind}, got JSON that is nested too deeply. Fix: export it again."
         ) from error
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # a whole number with thousands of digits
         raise DataError(f"{path}: expected {kind}, got a number that is too long. Fix: export it again.") from error

@@ -1,4 +1,4 @@
-"""Upright boxes around what is annotated in other ways: polygons, run lengths, rotated rectangles."""
+"""Upright boxes around other annotations: polygons, run lengths and rotated rectangles."""
 
 import math
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 
 def outline_box(segmentation: Any) -> list[float] | None:
-    """Return left, top, right and bottom of a COCO segmentation, px; None where it has no outline.
+    """Return left, top, right and bottom of a COCO segmentation, px. None if it has no outline.
 
     Args:
-      segmentation: polygons [[x, y, x, y, …], …], or a dict with `size` [height, width] and `counts`, run lengths as
+      segmentation: Polygons [[x, y, x, y, …], …], or a dict with `size` [height, width] and `counts`, run lengths as
         text or as numbers.
 
     Raises:
-      ValueError: something else; says what.
+      ValueError: The segmentation has neither form. The message shows its value.
     """
     if isinstance(segmentation, dict):
         return _box_of_runs(segmentation)
@@ -33,11 +33,11 @@ def outline_box(segmentation: Any) -> list[float] | None:
 
 
 def rotated_box(corners: list[float], degrees: float) -> list[float]:
-    """Return the upright box around a box that is turned about its center.
+    """Return the upright box around a box that is rotated about its centre.
 
     Args:
-      corners: left, top, right, bottom of the box before it is turned, px.
-      degrees: angle, in either sense.
+      corners: Left, top, right and bottom of the unrotated box, px.
+      degrees: Rotation angle in either direction, degrees.
 
     Example:
       >>> [round(side, 6) for side in rotated_box([0.0, 0.0, 4.0, 2.0], 90.0)]
@@ -52,7 +52,7 @@ def rotated_box(corners: list[float], degrees: float) -> list[float]:
 
 
 def _box_of_runs(runs: dict[str, Any]) -> list[float] | None:
-    """faster-coco-eval's box of run lengths, which is pycocotools'."""
+    """Return the box of run lengths as faster-coco-eval computes it, the same as pycocotools does."""
     from faster_coco_eval.core import mask
 
     size, counts = runs.get("size"), runs.get("counts")
@@ -63,12 +63,12 @@ def _box_of_runs(runs: dict[str, Any]) -> list[float] | None:
     height, width = size
     if isinstance(counts, list):
         if not all(_is_whole(count) and count >= 0 for count in counts) or sum(counts) != height * width:
-            raise ValueError(f"expected 'counts' that add up to {height} × {width} px, got {_short(counts)}")
+            raise ValueError(f"expected 'counts' with the sum of {height} × {width} px, got {_short(counts)}")
         runs = mask.frPyObjects({"size": size, "counts": counts}, height, width)
     try:
         left, top, across, down = (float(side) for side in mask.toBbox(runs))
     except (RuntimeError, ValueError, TypeError, UnicodeError) as error:
-        raise ValueError(f"expected run lengths as COCO packs them, got {_short(counts)} ({error})") from error
+        raise ValueError(f"expected run lengths in COCO's encoding, got {_short(counts)} ({error})") from error
     if left < 0 or top < 0 or left + across > width or top + down > height:
         raise ValueError(f"expected run lengths inside {height} × {width} px, got {_short(counts)}")
     return [left, top, left + across, top + down] if across and down else None

@@ -1,4 +1,4 @@
-"""The official VisDrone-DET archives, unpacked: nothing else comes out of them, and nothing outside the folder."""
+"""Unpacking of the official VisDrone-DET archives: only images and annotations, and only inside the target folder."""
 
 import lzma
 import re
@@ -14,21 +14,21 @@ from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.visdrone import FOLDERS, SUFFIXES, UNANNOTATED
 
 IMAGES = {"train": 6471, "val": 548, "test": 1610, "challenge": 1580}
-"""Images in the official archives; `test` is test-dev, `challenge` is test-challenge."""
+"""Numbers of images in the official archives. `test` is test-dev, `challenge` is test-challenge."""
 
 _MOST_BYTES = 64 << 20
-"""Of one unpacked file: an image of VisDrone has at most a few MB."""
+"""Largest size of one unpacked file. An image of VisDrone has at most a few MB."""
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A split that is ready.
+    """A split that is ready for use.
 
     Attributes:
-      split: `train`, `val`, `test` (test-dev) or `challenge` (test-challenge).
-      folder: holds `images` and, but for `challenge`, `annotations`.
-      images: how many there are.
-      source: the archive or folder it came from; None where it was there already.
+      split: Name of the split: `train`, `val`, `test` (test-dev) or `challenge` (test-challenge).
+      folder: Folder with `images` and, except for `challenge`, `annotations`.
+      images: Number of images.
+      source: Archive or folder from which the split was made. None if the split already existed.
     """
 
     split: str
@@ -38,18 +38,18 @@ class Unpacked:
 
 
 def unpack_visdrone(source: Path, target: Path) -> list[Unpacked]:
-    """Bring the splits found in `source` into `target`, in the layout that `VisDrone` reads.
+    """Unpack or copy the splits in `source` to `target`, in the layout that `VisDrone` reads.
 
-    A split may be an archive, `VisDrone2019-DET-train.zip` (with a folder of that name in it, or without), or a folder
-    of that name, which is copied. A split that is there already stays. A split appears whole or not at all.
+    A split may be an archive such as `VisDrone2019-DET-train.zip` (with or without a folder of that name inside), or a
+    folder of that name, which is copied. An existing split is left unchanged. A split appears complete or not at all.
 
     Args:
-      source: folder of archives or unpacked folders, anywhere in it.
-      target: folder for the data set; may be `source`.
+      source: Folder that contains archives or unpacked folders, at any depth.
+      target: Folder for the data set. It may be `source`.
 
     Raises:
-      DataError: no split found; an archive that is damaged or encrypted; a name in it that leads out of the folder, or
-        is there twice.
+      DataError: There is no split, an archive is damaged or encrypted, or a name in an archive leads out of the folder
+        or occurs twice.
     """
     if not source.is_dir():
         raise DataError(f"{source}: expected the folder of the official archives, found none. Fix: correct --from.")
@@ -69,7 +69,7 @@ def unpack_visdrone(source: Path, target: Path) -> list[Unpacked]:
         listed = ", ".join(f"{name}.zip" for name in FOLDERS.values())
         raise DataError(
             f"{source}: expected one of {listed}, or folders of these names, found none. Fix: download them from "
-            "https://github.com/VisDrone/VisDrone-Dataset (Task 1) and name their folder with --from."
+            "https://github.com/VisDrone/VisDrone-Dataset (Task 1) and give their folder with --from."
         )
     return found
 
@@ -102,10 +102,10 @@ def _extract(archive: Path, part: Path, kinds: tuple[str, ...]) -> None:
         (part / kind).mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as file:
-            for member, place in _members(archive, file, kinds):
-                with file.open(member) as content, (part / place).open("xb") as out:
+            for member, path in _members(archive, file, kinds):
+                with file.open(member) as content, (part / path).open("xb") as out:
                     shutil.copyfileobj(content, out)
-    except RuntimeError as error:  # of which NotImplementedError is one, for compression that is not known
+    except RuntimeError as error:  # includes NotImplementedError, for an unknown compression
         raise DataError(
             f"{archive}: expected a zip archive that is not encrypted, got: {error}. Fix: this is not the official "
             "archive; download it from its source."
@@ -115,7 +115,7 @@ def _extract(archive: Path, part: Path, kinds: tuple[str, ...]) -> None:
 
 
 def _members(archive: Path, file: zipfile.ZipFile, kinds: tuple[str, ...]) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
-    """What a split has of images and annotations, with places below its folder; other files are not unpacked."""
+    """Yield the images and annotations of a split with their paths below its folder. Other files are skipped."""
     seen: set[Path] = set()
     for member in file.infolist():
         path = PurePosixPath(member.filename)
@@ -132,11 +132,11 @@ def _members(archive: Path, file: zipfile.ZipFile, kinds: tuple[str, ...]) -> It
                 f"{archive}: expected files of at most {_MOST_BYTES >> 20} MiB, got {member.filename} of "
                 f"{member.file_size >> 20} MiB. Fix: this is not the official archive; download it from its source."
             )
-        place = Path(kind) / path.name
-        if place in seen:
+        target = Path(kind) / path.name
+        if target in seen:
             raise DataError(
                 f"{archive}: expected every file once, got {member.filename!r} a second time. Fix: this is not the "
                 "official archive; download it from its source."
             )
-        seen.add(place)
-        yield member, place
+        seen.add(target)
+        yield member, target

@@ -1,4 +1,4 @@
-"""VisDrone-DET in its official folders: one text file of eight columns for each image."""
+"""VisDrone-DET in its official folders, with a text file of eight columns for each image."""
 
 import math
 from collections import Counter
@@ -33,12 +33,12 @@ _LAST_CATEGORY = 11  # others
 
 
 class Rows(NamedTuple):
-    """One annotation file.
+    """Content of one annotation file.
 
     Attributes:
-      boxes: float64 [n, 4] xyxy px as found.
-      labels: int32 [n], 0 to 9.
-      regions: float64 [r, 4] xyxy px: ignored regions, `others` and boxes with score 0.
+      boxes: Boxes without cleaning, float64 [n, 4] xyxy px.
+      labels: Class indices from 0 to 9, int32 [n].
+      regions: Ignored regions, `others` and boxes with score 0, float64 [r, 4] xyxy px.
     """
 
     boxes: np.ndarray
@@ -48,33 +48,35 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class VisDrone:
-    """The VisDrone2019-DET data set as downloaded.
+    """The VisDrone2019-DET data set in the layout of its download.
 
     Ignored regions (category 0), `others` (category 11) and rows with score 0 become ignore regions: neither objects
-    nor background. Rows without area are dropped and counted. Rows of another form are a DataError with file and line.
+    nor background. Rows without area are dropped and counted. Malformed rows raise a DataError with file and line.
 
     Attributes:
-      root: folder that holds `VisDrone2019-DET-train` and its like, each with `images` and, but for
-        `VisDrone2019-DET-test-challenge`, `annotations`.
+      root: Folder that contains `VisDrone2019-DET-train` and the folders of the other splits, each with `images` and,
+        except for `VisDrone2019-DET-test-challenge`, `annotations`.
     """
 
     root: Path
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the ten classes; a label is an index into them, the official category minus one."""
+        """Names of the ten classes. A label is an index into them: the official category minus one."""
         return CLASSES
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
-        """Opens a split, converting it once.
+        """Open a split. It is converted once and then read from the cache.
 
         Args:
-          split: `train`, `val`, `test` for test-dev, or `challenge` for test-challenge, whose images have no objects.
-          cache_dir: where built data sets are kept; None for the environment variable UGS_CACHE or `~/.cache/ugs_jax`.
+          split: Name of the split: `train`, `val`, `test` for test-dev, or `challenge` for test-challenge, whose images
+            have no annotations.
+          cache_dir: Folder of built data sets. None means the environment variable UGS_CACHE, or else
+            `~/.cache/ugs_jax/datasets`.
 
         Raises:
-          ValueError: an unknown split.
-          DataError: input that cannot be used, by file and line.
+          ValueError: The split is unknown.
+          DataError: The input cannot be used. The message names the file and the line.
         """
         folder = self._folder(split)
         annotated = split != UNANNOTATED
@@ -82,7 +84,7 @@ class VisDrone:
 
         def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
             read = lambda path: read_rows(_annotation_of(folder, path)) if annotated else _NO_ROWS  # noqa: E731
-            parsed = {path: read(path) for path in images}  # all, before any image
+            parsed = {path: read(path) for path in images}  # all annotations are read before any image
             for index, path in enumerate(images):
                 yield path.stem, _example(index, path, parsed[path], summary)
 
@@ -99,19 +101,19 @@ class VisDrone:
         return open_split(recipe, cache_dir)
 
     def count_images(self, split: str) -> int | None:
-        """How many images a split has, by their names alone; None where its folder is not there.
+        """Return the number of images of a split, counted by file name. None if its folder is missing.
 
         Raises:
-          ValueError: an unknown split.
+          ValueError: The split is unknown.
         """
         images = self._folder(split) / "images"
         return len(_listed(images)) if images.is_dir() else None
 
     def annotation_folder(self, split: str) -> Path:
-        """The folder of a split's annotation files, for scoring by the official protocol, which needs them as they are.
+        """Return the folder of a split's annotation files. The official protocol scores against the unchanged files.
 
         Raises:
-          ValueError: an unknown split.
+          ValueError: The split is unknown.
         """
         return self._folder(split) / "annotations"
 
@@ -122,10 +124,10 @@ class VisDrone:
 
 
 def read_columns(path: Path) -> np.ndarray:
-    """Reads the first six columns of an annotation file as they are: float64 [n, 6].
+    """Read the first six columns of an annotation file without changes: float64 [n, 6].
 
     Raises:
-      DataError: a row that does not have eight numbers or has an unknown category, by file and line.
+      DataError: A row does not have eight numbers or has an unknown category. The message names file and line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -135,17 +137,17 @@ def read_columns(path: Path) -> np.ndarray:
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: expected a text file, got other bytes. Fix: copy it again from its source."
+            f"{path}: expected a text file, got bytes that are not UTF-8. Fix: copy it again from its source."
         ) from error
     rows = [_row(f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
     return np.array(rows, np.float64).reshape(-1, 6)
 
 
 def read_rows(path: Path) -> Rows:
-    """Reads one annotation file.
+    """Read one annotation file.
 
     Raises:
-      DataError: a row that does not have eight numbers or has an unknown category, by file and line.
+      DataError: A row does not have eight numbers or has an unknown category. The message names file and line.
     """
     boxes: list[list[float]] = []
     labels: list[int] = []
@@ -161,11 +163,11 @@ def read_rows(path: Path) -> Rows:
 
 
 def _row(where: str, line: str) -> list[float]:
-    """The first six columns of a row; some official rows end in a comma."""
+    """Return the first six columns of a row. Some official rows end with a comma."""
     cells = line.strip().removesuffix(",").split(",")
     if len(cells) != len(COLUMNS):
         raise DataError(
-            f"{where}: expected {len(COLUMNS)} columns, {','.join(COLUMNS)}, got {len(cells)} in {line.strip()!r}. "
+            f"{where}: expected {len(COLUMNS)} columns, {', '.join(COLUMNS)}; got {len(cells)} in {line.strip()!r}. "
             "Fix: correct the row."
         )
     values = []
@@ -178,7 +180,7 @@ def _row(where: str, line: str) -> list[float]:
     if category not in range(_LAST_CATEGORY + 1):
         raise DataError(
             f"{where}: expected a category from 0 (ignored region) to {_LAST_CATEGORY} (others), got {cells[5]}. "
-            "Fix: correct the row; for other classes use COCO format."
+            "Fix: correct the row; for other classes, use the COCO format."
         )
     if not math.isfinite(score):
         raise DataError(f"{where}: expected the score 0 or 1, got {cells[4]}. Fix: correct the row.")
@@ -186,39 +188,40 @@ def _row(where: str, line: str) -> list[float]:
 
 
 def _pair(folder: Path) -> list[Path]:
-    """The images of a split, sorted by name, each of which has its annotation file and the reverse."""
+    """Return the images of a split, sorted by name, after a check that images and annotation files correspond."""
     _require(folder, "images", "annotations")
     images = _listed(folder / "images")
     named = {path.stem for path in images}
     annotated = {path.stem for path in annotation_files(folder / "annotations")}
     if len(named) < len(images):
         counts = Counter(path.stem for path in images)
-        twice = next(path for path in images if counts[path.stem] > 1)
+        repeated = next(path for path in images if counts[path.stem] > 1)
         raise DataError(
-            f"{twice}: expected one image for {twice.stem}.txt, got two that differ in their suffix. Fix: remove one."
+            f"{repeated}: expected one image for {repeated.stem}.txt, got two with different suffixes. Fix: remove one."
         )
     for stem in sorted(named ^ annotated)[:1]:
-        found, absent = ("image", "annotation file") if stem in named else ("annotation file", "image")
+        present, absent = ("image", "annotation file") if stem in named else ("annotation file", "image")
         raise DataError(
-            f"{folder}: expected an image and an annotation file for {stem!r}, got an {found} and no {absent} "
-            f"({len(named ^ annotated)} such). Fix: unpack the official archive again, or remove what has no partner."
+            f"{folder}: expected an image and an annotation file for {stem!r}, got an {present} and no {absent} "
+            f"({len(named ^ annotated)} such). Fix: unpack the official archive again, or remove the files without a "
+            "partner."
         )
-    return _some(folder, images)
+    return _not_empty(folder, images)
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images of a split without annotations, sorted by name."""
+    """Return the images of a split without annotations, sorted by name."""
     _require(folder, "images")
-    return _some(folder, _listed(folder / "images"))
+    return _not_empty(folder, _listed(folder / "images"))
 
 
 def _require(folder: Path, *parts: str) -> None:
     for part in parts:
         if not (folder / part).is_dir():
-            held = " and ".join(repr(each) for each in parts)
+            required = " and ".join(repr(each) for each in parts)
             raise DataError(
                 f"{folder / part}: expected a folder, found none. Fix: unpack the official archive so that "
-                f"{folder.name} holds {held}."
+                f"{folder.name} contains {required}."
             )
 
 
@@ -227,11 +230,11 @@ def _listed(images: Path) -> list[Path]:
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """Return the annotation files of a folder, sorted by name; files that macOS leaves behind are none."""
+    """Return the annotation files of a folder, sorted by name, without hidden files of the operating system."""
     return sorted(path for path in folder.glob("*.txt") if not is_leftover(path.name))
 
 
-def _some(folder: Path, images: list[Path]) -> list[Path]:
+def _not_empty(folder: Path, images: list[Path]) -> list[Path]:
     if not images:
         raise DataError(f"{folder / 'images'}: expected images, found none. Fix: unpack the official archive again.")
     return images

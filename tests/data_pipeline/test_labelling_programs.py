@@ -292,7 +292,7 @@ def test_other_formats_are_called_by_name(tmp_path, value, message):
         (b"<annotation><folder>", "Pascal VOC"),
         (b"PK\x03\x04....", "a zip archive.*unpack"),
         (b"\x1f\x8b\x08", "a gzip archive"),
-        (b"[" * 100_000, "too deep"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"images": ' + b"9" * 5000 + b"}", "a number that is too long"),
     ],
 )

@@ -276,7 +276,7 @@ def test_a_size_that_neither_frame_has_is_named(folder, caplog):
     images = [{"id": 7, "file_name": "phone.jpg", "width": 99, "height": 40}, {"id": 9, "file_name": "b.png"}]
     open_with(folder, images=images, annotations=[annotation()])
     assert "phone.jpg: expected 99 × 40 px" in caplog.text
-    assert "got 40 × 56 px upright, as its EXIF orientation has it" in caplog.text
+    assert "got 40 × 56 px upright, after its EXIF orientation is applied" in caplog.text
 
 
 def test_opencv_agrees():

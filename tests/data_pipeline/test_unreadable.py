@@ -55,7 +55,7 @@ def test_a_missing_image_is_named(folder, caplog):
 def test_a_size_that_differs_from_the_image_is_named(folder, caplog):
     write_image(folder / "images" / "b.png", height=WIDTH, width=HEIGHT)
     dataset = open_with(folder)
-    assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: ", caplog)
+    assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px, as in .*image id 7, got 24 × 32 px\. Fix: ", caplog)
 
 
 def test_an_unreadable_image_of_unknown_size_has_the_extent_of_its_annotations(folder):

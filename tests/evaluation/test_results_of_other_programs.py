@@ -122,7 +122,7 @@ def test_annotations_of_which_most_belong_to_no_image_are_an_error(run):
         entry["image_id"] += 1000
     scores, said = run(content, results([1]))
     assert scores is None
-    assert "got 3 of 3 that belong to none" in said
+    assert "got 3 of 3 that belong to no listed image" in said
 
 
 def test_where_nothing_is_left_to_score_it_is_said(run):
@@ -158,7 +158,7 @@ def test_detections_without_a_box_have_that_of_their_outline(run):
     rows[1]["segmentation"]["counts"] = "P" * 40
     scores, said = run(truth(), rows)
     assert scores is None
-    assert "entry 1: expected run lengths as COCO packs them" in said
+    assert "entry 1: expected run lengths in COCO's encoding" in said
 
 
 RUNS = [

@@ -282,7 +282,7 @@ def test_inverted_images_have_the_requested_frequency_and_nothing_else_changes(s
         ({"mosaic": 1.5}, r"Augmentation.mosaic: expected a number in \[0, 1.0\], got 1.5"),
         ({"scale": 1.0}, "Augmentation.scale"),
         ({"perspective": 0.5}, "Augmentation.perspective"),
-        ({"hsv": (0.1, 0.1, -2.0)}, "expected three loss_weights"),
+        ({"hsv": (0.1, 0.1, -2.0)}, "expected three gains"),
         ({"degrees": float("nan")}, "Augmentation.degrees"),
     ],
 )

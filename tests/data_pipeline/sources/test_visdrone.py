@@ -97,7 +97,7 @@ def test_images_come_in_the_order_of_their_names(split):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1,2,3,4,1,4,0", r"x\.txt:2: expected 8 columns, left,top,.*got 7 in '1,2,3,4,1,4,0'\. Fix: "),
+        ("1,2,3,4,1,4,0", r"x\.txt:2: expected 8 columns, left, top,.*got 7 in '1,2,3,4,1,4,0'\. Fix: "),
         ("1,2,3,4,1,4,0,0,9", r"x\.txt:2: expected 8 columns.*got 9"),
         ("1,2,3,4,1,4,0,0,,", r"x\.txt:2: expected 8 columns.*got 9"),
         ("1 2 3 4 1 4 0 0", r"x\.txt:2: expected 8 columns.*got 1"),
