@@ -24,7 +24,7 @@ def ablate_command(words: list[str]) -> None:
     """Run `ugs ablate`: train one config with several objectives."""
     own, overrides = split_overrides(words)
     if any(word.partition("=")[0] == "--name" for word in overrides):
-        raise ValueError("expected fields of the config behind `--`, got --name; methods have names of their own")
+        raise ValueError("expected fields of the config after `--`, got --name; methods have names of their own")
     tyro.cli(_ablate(overrides), args=own, prog="ugs ablate")
 
 

@@ -23,8 +23,8 @@ def _curvature(
 ) -> None:
     """Show how sharp the loss of small boxes is, in theory or in a run.
 
-    Without a run, the command plots the loss and the gradient of -ln IoU and of UGS against the shift of boxes of 4 to
-    64 px (wells.png).
+    Without a run, the command plots the loss and the gradient of -ln IoU and of UGS. They are plotted against the shift
+    of boxes of 4 to 64 px (wells.png).
 
     With a run, it plots the curvature and the variance of gradients by box size during the training, from the log of
     the run. At the checkpoint, it computes the spectrum of the Hessian of the training loss and two slices of the loss.

@@ -73,9 +73,8 @@ def _score(
       predictions: JSON file of COCO results, or a folder or zip archive in VisDrone's submission format.
       truth: JSON file of COCO annotations, or a folder of VisDrone's annotation files, or its parent folder.
       protocol: Scoring protocol. The default is coco for COCO files, and visdrone for files of VisDrone.
-      images: Folder of VisDrone's images. Only the sizes of the images are read. The default is the folder `images`
-        next to the annotations. If that is missing too, the sizes are unknown, and no box counts as reaching beyond its
-        image.
+      images: Folder of VisDrone's images, for their sizes only. The default is the folder `images` next to the
+        annotations. If it is missing too, every box is taken to lie inside its image.
       json: Print the scores as JSON.
     """
     if truth.is_dir():
@@ -133,8 +132,8 @@ def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) ->
     files = annotation_files(folder)
     if not files:
         raise DataError(f"{folder}: expected annotation files, NAME.txt, found none. Fix: check --truth.")
-    beside = folder.parent / "images"
-    sizes = _sizes(files, images or (beside if beside.is_dir() else None))
+    default = folder.parent / "images"
+    sizes = _sizes(files, images or (default if default.is_dir() else None))
     annotated = visdrone_truth(files, sizes)
     found = read_submission(predictions, [file.stem for file in files], len(CLASSES))
     return Case(CLASSES, annotated, found, _dataset(files, sizes), _rows(found))

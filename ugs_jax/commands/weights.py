@@ -76,17 +76,20 @@ def _export(
     """Write the averaged weights of a run for other programs.
 
     safetensors: weights with our parameter names, for any objective. `--network.weights` reads them.
-    pytorch-state-dict: weights with the names and layouts of YOLOv5, for heads that regress boxes.
-    `torch.load(FILE, weights_only=True)` reads them. If the output ends in .safetensors, they are written in that
-    format. stablehlo: a program from images to detections that contains the weights. `jax.export.deserialize` reads it
-    without this library. onnx: a model from images to the boxes and scores of all anchors, before suppression. It needs
-    jax2onnx.
+
+    pytorch-state-dict: weights with the names and layouts of YOLOv5, for heads that regress boxes. They are read
+    by `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
+
+    stablehlo: a program from images to detections that contains the weights. It is read by `jax.export.deserialize`,
+    without this library.
+
+    onnx: a model from images to the boxes and scores of all anchors, before suppression. This format needs jax2onnx.
 
     Args:
       run: Run folder, or URL of a run.
       format: Format to write.
-      output: File to write, or folder to write it in. The default is NAME, with the usual ending of the format, in the
-        current folder.
+      output: File to write, or folder to write it in. The default is NAME with the ending of the format, in the current
+        folder.
       which: Checkpoint to export: the best or the last.
       batch_size: Batch size of a StableHLO program or ONNX model. By default the program takes any number of images.
     """

@@ -50,7 +50,8 @@ def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
         values = loss(b, *args)
         if values.shape != b.shape[:-1]:
             raise ValueError(
-                f"expected a loss with one value a box, {b.shape[:-1]} for boxes of shape {b.shape}, got {values.shape}"
+                f"expected a loss with one value per box, {b.shape[:-1]} for boxes of shape {b.shape}, got "
+                f"{values.shape}"
             )
         return jnp.sum(values)
 

@@ -49,7 +49,7 @@ class Equation:
       order: Order of the derivative: 0 compares values, 1 the gradient, 2 the Hessian.
       printed: Form in the source, if it has one.
       bound: Upper bound of the largest eigenvalue, for equations of order 2.
-      reference: Function that autodiff has to compute, if it is not the derivative of `loss` of `order` by `variable`.
+      reference: Function that autodiff must compute, if it is not the derivative of `loss` of `order` by `variable`.
       unit: Unit of the result, for a loss without unit and lengths in px.
       remark: One line that says what is wrong with the printed form, or what to notice.
       latex: LaTeX of `exact`.

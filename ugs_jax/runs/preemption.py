@@ -63,7 +63,7 @@ class Preemption:
             self._restore(number)
 
     def stops_here(self) -> bool:
-        """Return True if the run has to stop after this step. Every process must call it after every step."""
+        """Return True if the run must stop after this step. Every process must call it after every step."""
         if jax.process_count() == 1:
             return self._requested.is_set()
         from jax.experimental import multihost_utils

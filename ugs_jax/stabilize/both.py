@@ -20,7 +20,7 @@ class StabilizeState(NamedTuple):
       uphill: Number of updates that did not descend (gᵀu ≥ 0). The limit by curvature returned them unchanged. If this
         number grows with `count`, the transformation does not see the step itself; see `ugs_stabilize`.
       scale: Factor of the last update, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update. NaN if it is unknown, for example because `grad` is missing.
+      curvature: Curvature uᵀHu/‖u‖² along the last update. NaN if it is unknown, for example because `grad` is missing.
       uncertainty: Running mean of the uncertainty. NaN before the first value and after an update without the
         argument.
       uncertain_count: Number of updates with a finite uncertainty.

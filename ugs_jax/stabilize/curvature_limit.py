@@ -24,7 +24,7 @@ class CurvatureLimitState(NamedTuple):
         `count`, the transformation does not see the step itself: put it last in the chain, or inside optimizers with
         iterates of their own.
       scale: Factor of the last update, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update u, as given or as last measured. NaN if it is unknown.
+      curvature: Curvature uᵀHu/‖u‖² along the last update u, as given or as last measured. NaN if it is unknown.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax

@@ -135,7 +135,7 @@ def limit_loss_by_value(
         value, pull_back = jax.vjp(lambda b: loss_fn(b, *rest), fixed)
         if value.shape != boxes.shape[:-1]:
             raise ValueError(
-                f"expected a loss with one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
+                f"expected a loss with one value per box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
                 f"{value.shape}"
             )
         (gradient,) = pull_back(jnp.ones_like(value))
