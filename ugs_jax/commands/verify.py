@@ -1,4 +1,4 @@
-"""The command `ugs verify`: compare equations with autodiff. It needs JAX, Optax and NumPy only."""
+"""The command `ugs verify`: compare equations with autodiff. It needs JAX and NumPy only."""
 
 import argparse
 import runpy

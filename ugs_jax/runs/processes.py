@@ -60,7 +60,7 @@ def join_processes(
 
 
 def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
-    """Check that process 0 can be reached. Otherwise JAX would end this process with a message for its developers."""
+    """Check that process 0 can be reached. Otherwise JAX would end this process with a message for developers."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
@@ -147,9 +147,8 @@ def from_first_process(data: bytes) -> bytes:
     parts = []
     for start in range(0, size * _PART + rest, _PART):
         length = min(_PART, size * _PART + rest - start)
-        padded = np.zeros(
-            max(_LEAST, 1 << (length - 1).bit_length()), np.uint8
-        )  # few different shapes compile few programs
+        # Padded to a power of two, so that few programs are compiled.
+        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)
         if is_first_process():
             padded[:length] = np.frombuffer(data, np.uint8, length, start)
         # As integers, because the broadcast is a sum, which would turn -0.0 into 0.0.

@@ -1,4 +1,4 @@
-"""Shorten steps that overshoot: the curvature limit."""
+"""Shorten steps that overshoot: the limit by curvature."""
 
 from collections.abc import Callable
 from functools import partial
