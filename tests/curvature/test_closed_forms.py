@@ -156,7 +156,7 @@ def test_products_with_the_hessian_and_with_gauss_newton():
 
 
 def test_a_loss_that_is_not_one_value_a_box_is_refused():
-    with pytest.raises(ValueError, match=r"one value a box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
+    with pytest.raises(ValueError, match=r"one value per box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
         hessian(lambda boxes: jnp.sum(boxes**2), jnp.ones((3, 4)))
 
 

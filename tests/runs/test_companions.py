@@ -64,7 +64,7 @@ def test_an_error_of_the_connection_is_the_end_of_the_process_that_no_longer_cou
     store.words["ugs/alive/0"] = companions._DONE
     with pytest.raises(Left, match="75"), watch:
         raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-    assert said == ["ugs: process 2 is gone; start all again with the same command"]
+    assert said == ["ugs: process 2 is lost; start all processes again with the same command"]
 
 
 def test_without_the_store_it_is_process_0_that_is_gone(job):
@@ -72,7 +72,7 @@ def test_without_the_store_it_is_process_0_that_is_gone(job):
     store.closed = True
     with pytest.raises(Left, match="75"), watch:
         raise RuntimeError("UNAVAILABLE: Socket closed")
-    assert said == ["ugs: process 0 is gone; start all again with the same command"]
+    assert said == ["ugs: process 0 is lost; start all processes again with the same command"]
 
 
 def test_an_error_of_another_kind_is_raised_as_it_is(job):
@@ -145,4 +145,4 @@ def test_the_other_of_two_processes_ends_with_75(dies):
             process.kill()
     assert both[dies].returncode == 9
     assert both[1 - dies].returncode == 75, said
-    assert said.rstrip().endswith(f"ugs: process {dies} is gone; start all again with the same command")
+    assert said.rstrip().endswith(f"ugs: process {dies} is lost; start all processes again with the same command")

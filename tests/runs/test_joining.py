@@ -140,7 +140,9 @@ def test_without_a_cluster_the_command_reports_it(no_cluster, tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert re.search(r"expected a cluster that says how many processes .* got none: .* leave --distributed out", line)
+    assert re.search(
+        r"expected a cluster that gives the number of processes .* got none: .* leave out --distributed", line
+    )
     assert not any(tmp_path.iterdir())
 
 

@@ -196,7 +196,7 @@ def test_a_run_whose_url_another_claims_stops_before_it_overwrites_anything(toy,
 def test_a_preempted_run_continues_elsewhere(want, toy, monkeypatch):
     steps = itertools.count(1)
     monkeypatch.setattr(Preemption, "stops_here", lambda _: next(steps) == 4)
-    with pytest.raises(PreemptedError, match="did after step 4"):
+    with pytest.raises(PreemptedError, match="stopped after step 4"):
         toy.train(URL)
     monkeypatch.undo()
     shutil.rmtree(working_folder(URL))

@@ -238,7 +238,7 @@ def seen_by(folder, count):
 def test_all_processes_stop_after_the_same_step_when_one_is_asked_to(folders):
     first, second = ((folders[2] / f"stopped-{process}.txt").read_text() for process in range(2))
     assert first == second.replace("disk-1/", "")
-    assert "asked to stop, and did after step" in first
+    assert "asked to stop, and stopped after step" in first
     assert not (folders[2] / "stopped" / "report.md").exists()
 
 

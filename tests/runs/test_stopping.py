@@ -76,8 +76,8 @@ def test_a_command_that_is_asked_to_stop_saves_and_has_the_right_exit_status(
         send_before_step(patch, sent)
         assert main(command) == status
     said = capfd.readouterr().err
-    assert "asked to stop, and did after step" in said
-    assert ("Ctrl-C again stops without" in said) == (sent == signal.SIGINT)
+    assert "asked to stop, and stopped after step" in said
+    assert ("press Ctrl-C again to stop without it" in said) == (sent == signal.SIGINT)
     assert int(load_for_inference(tmp_path / "run", which="last")[1].step) == 4
     assert not (tmp_path / "run" / "report.md").exists()
     assert main([*command, "--resume"]) == 0

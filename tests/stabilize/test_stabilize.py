@@ -249,5 +249,5 @@ def test_bad_settings_and_missing_params_are_named():
 
 def test_a_loss_that_is_not_one_value_a_box_is_refused():
     limited = stabilize_loss(lambda boxes: jnp.sum(boxes**2), max_curvature=1.0)
-    with pytest.raises(ValueError, match=r"one value a box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
+    with pytest.raises(ValueError, match=r"one value per box, \(3,\) for boxes of shape \(3, 4\), got \(\)"):
         limited(jnp.ones((3, 4)))

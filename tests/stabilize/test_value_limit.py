@@ -89,7 +89,7 @@ def test_a_loss_limited_by_value_keeps_its_values_and_the_direction_of_its_gradi
     wanted = np.minimum(1, np.asarray(log_iou(boxes, targets)) / (30 * (plain**2).sum(axis=1)))
     np.testing.assert_allclose(scale, wanted, rtol=1e-4)
     assert 0.05 < (scale < 1).mean() < 0.95
-    with pytest.raises(ValueError, match=r"one value a box, \(50,\)"):
+    with pytest.raises(ValueError, match=r"one value per box, \(50,\)"):
         limit_loss_by_value(lambda b: b.sum(), learning_rate=1.0)(boxes)
 
 

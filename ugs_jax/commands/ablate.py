@@ -1,4 +1,4 @@
-"""`ugs ablate`: the parts of UGS one by one, in one table."""
+"""The command `ugs ablate`: the parts of UGS one by one, in one table."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def ablate_command(words: list[str]) -> None:
-    """Train one config with several objectives."""
+    """Run `ugs ablate`: train one config with several objectives."""
     own, overrides = split_overrides(words)
     if any(word.partition("=")[0] == "--name" for word in overrides):
-        raise ValueError("expected fields of the config behind `--`, got --name; methods have names of their own")
+        raise ValueError("expected fields of the config after `--`, got --name; methods have names of their own")
     tyro.cli(_ablate(overrides), args=own, prog="ugs ablate")
 
 
@@ -41,31 +41,33 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
     ) -> None:
         """Train one config with each part of UGS and each seed, on the same batches, and write one table.
 
-        It has AP by size, the variance of gradients and the curvature of small boxes, time and memory of a step.
-        Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
+        The table shows AP by object size, the variance of gradients and the curvature of small boxes, and the time and
+        memory of a step. Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: A name or Python file. Its objective, if it is a `UGS`, is the whole of UGS.
-          methods: Rows of the table, the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
-            um_match, ur, fitted, box, box_um_ur, second, quality, config. The paper's table is probably
-            l2 ce in um um_ur ur; one part more in each row is l2 ciou ce in um_match ur box_um_ur.
-          seeds: each method is trained once with each.
-          folder: a folder or URL; holds the runs, ablation.md and ablation.json, and comparison.png.
-          resume: keep finished runs in the folder and continue interrupted ones.
-          repeats: timed steps of each method; 0 leaves time and memory out.
+          config: Name of a config, or a Python file. If its objective is a `UGS`, that is the complete UGS.
+          methods: Rows of the table, with the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
+            um_match, ur, fitted, box, box_um_ur, second, quality, config. The rows of the paper's table are probably
+            l2 ce in um um_ur ur. To add one part in each row, use l2 ciou ce in um_match ur box_um_ur.
+          seeds: Seeds. Each method is trained once with each seed.
+          folder: Folder or URL for the runs, ablation.md, ablation.json and comparison.png.
+          resume: Keep the finished runs in the folder, and continue the interrupted ones.
+          repeats: Number of timed steps of each method. With 0, the table has no time and memory.
         """
         check_seeds(seeds)
         experiments = ablation(overridden(config, overrides, "ugs ablate … --"), methods)
-        seeded = [replace(one, seed=seed) for seed in seeds for one in experiments]
+        seeded = [replace(experiment, seed=seed) for seed in seeds for experiment in experiments]
         check_names(experiments)
         check_places(seeded, folder, resume=resume)
-        runs = [train_once(one, folder, resume=resume) for one in seeded]
+        runs = [train_once(experiment, folder, resume=resume) for experiment in seeded]
         _write(config, experiments, runs, folder, repeats)
 
     return ablate
 
 
-def _write(config: str, experiments: "Sequence[Experiment]", runs: Sequence[str], place: str, repeats: int) -> None:
+def _write(
+    config: str, experiments: "Sequence[Experiment]", runs: Sequence[str], destination: str, repeats: int
+) -> None:
     from contextlib import ExitStack
 
     from ugs_jax.analysis.step_cost import step_costs
@@ -75,14 +77,14 @@ def _write(config: str, experiments: "Sequence[Experiment]", runs: Sequence[str]
     from ugs_jax.runs.remote.opened import opened_folder, opened_run
 
     costs = step_costs(experiments, repeats) if repeats else []
-    by_name = {one.name: cost for one, cost in zip(experiments, costs, strict=bool(costs))}
+    by_name = {experiment.name: cost for experiment, cost in zip(experiments, costs, strict=bool(costs))}
     with ExitStack() as stack:
         groups = group_by_name([stack.enter_context(opened_run(run)).folder for run in runs])
-        found = ablate({one.name: groups[one.name] for one in experiments}, by_name)
-        table = f"{ablation_table(found)}\n{DEFAULT_PROTOCOL.describe()}\n"
-        with opened_folder(place) as folder:
+        results = ablate({experiment.name: groups[experiment.name] for experiment in experiments}, by_name)
+        table = f"{ablation_table(results)}\n{DEFAULT_PROTOCOL.describe()}\n"
+        with opened_folder(destination) as folder:
             write_atomically(folder / "ablation.md", f"# Ablation of {config}\n\n{table}".encode())
-            write_atomically(folder / "ablation.json", json.dumps(found.json(), indent=1).encode())
+            write_atomically(folder / "ablation.json", json.dumps(results.json(), indent=1).encode())
             plot_comparison(groups, folder / "comparison.png")
     print(table)
-    print(f"table: {place.rstrip('/')}/ablation.md  curves: {place.rstrip('/')}/comparison.png")
+    print(f"table: {destination.rstrip('/')}/ablation.md  curves: {destination.rstrip('/')}/comparison.png")

@@ -1,4 +1,4 @@
-"""`ugs data prepare`: from downloaded archives to a data set that is checked and built."""
+"""The commands `ugs data prepare` and `ugs data check`: unpack, check and build a data set."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import tyro
 
 
 def data_command(words: list[str]) -> None:
-    """The `ugs data` command."""
+    """Run `ugs data`."""
     tyro.extras.subcommand_cli_from_dict({"prepare": _prepare, "check": _check}, args=words, prog="ugs data")
 
 
@@ -20,48 +20,47 @@ def _prepare(
     """Unpack the official archives of a data set, check every file, and build it for training.
 
     Args:
-      name: of the data set.
-      source: folder that holds the downloaded archives, or their unpacked folders.
-      to: folder for the data set; by default the environment variable VISDRONE, or data/visdrone.
+      name: Name of the data set.
+      source: Folder with the downloaded archives, or with their unpacked folders.
+      to: Folder for the data set. The default is the environment variable VISDRONE, or else data/visdrone.
     """
     from data_pipeline.sources.unpack import IMAGES, unpack_visdrone
 
     target = _folder(to)
-    found = unpack_visdrone(source, target)
-    for one in found:
-        origin = "was there" if one.source is None else f"from {one.source}"
-        note = "" if one.images == IMAGES[one.split] else f"; the official archive has {IMAGES[one.split]:,}"
-        print(f"{name}/{one.split}: {one.images:,} images, {origin}{note}")
-    splits = [one.split for one in found]
+    unpacked = unpack_visdrone(source, target)
+    for part in unpacked:
+        origin = "already unpacked" if part.source is None else f"from {part.source}"
+        note = "" if part.images == IMAGES[part.split] else f"; the official archive has {IMAGES[part.split]:,}"
+        print(f"{name}/{part.split}: {part.images:,} images, {origin}{note}")
+    splits = [part.split for part in unpacked]
     _build(target, splits)
-    _say_missing(splits)
+    _print_missing(splits)
     if to is not None and "VISDRONE" not in os.environ:
-        print(f"the configs look for it in data/visdrone; say where it is: export VISDRONE={to}")
+        print(f"the configs read data/visdrone by default; to use this folder: export VISDRONE={to}")
 
 
 def _check(name: tyro.conf.Positional[Literal["visdrone"]], folder: Path | None = None) -> None:
-    """Read all of a data set, and say what was found, dropped and left out.
+    """Read a whole data set, and print the numbers of images, of objects and of dropped annotations.
 
     Args:
-      name: of the data set.
-      folder: of the data set; by default the environment variable VISDRONE, or data/visdrone.
+      name: Name of the data set.
+      folder: Folder of the data set. The default is the environment variable VISDRONE, or else data/visdrone.
     """
     from data_pipeline.errors import DataError
     from data_pipeline.sources.visdrone import FOLDERS
 
-    place = _folder(folder)
-    splits = [split for split, part in FOLDERS.items() if (place / part).is_dir()]
+    root = _folder(folder)
+    splits = [split for split, part in FOLDERS.items() if (root / part).is_dir()]
     if not splits:
         raise DataError(
-            f"{place}: expected {', '.join(FOLDERS.values())}, found none. "
-            f"Fix: `ugs data prepare {name} --from FOLDER`."
+            f"{root}: expected {', '.join(FOLDERS.values())}, found none. Fix: `ugs data prepare {name} --from FOLDER`."
         )
-    _build(place, splits)
-    _say_missing(splits)
+    _build(root, splits)
+    _print_missing(splits)
 
 
-def _say_missing(splits: list[str]) -> None:
-    """Name the splits that are not there, and what cannot be done without them."""
+def _print_missing(splits: list[str]) -> None:
+    """Print the missing splits, and what needs them."""
     from data_pipeline.sources.visdrone import FOLDERS
 
     needed = {"train": "training", "val": "training", "test": "ugs eval --split test", "challenge": "its submission"}

@@ -1,4 +1,4 @@
-"""The command `ugs predict`: boxes of image files, as a whole or in tiles."""
+"""The command `ugs predict`: detection in image files, as a whole or in tiles."""
 
 import sys
 from dataclasses import replace
@@ -14,7 +14,7 @@ _DEFAULT = InferenceOptions()
 
 
 def predict_command(words: list[str]) -> None:
-    """Detect objects in image files."""
+    """Run `ugs predict`: detect objects in image files."""
     tyro.cli(_predict_images, args=words, prog="ugs predict")
 
 
@@ -24,20 +24,20 @@ def _predict_images(
     output: Path = Path("predictions"),
     threshold: float = 0.25,
     which: Literal["best", "last"] = "best",
-    looks: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
+    options: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
-    """Detect objects in image files; write predictions.json and one picture for each image.
+    """Detect objects in image files, and write predictions.json and one picture for each image.
 
-    A file that cannot be read is named and skipped.
+    Files that cannot be read are named and skipped.
 
     Args:
-      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+      run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
         --import FILE.py.
-      images: image files, or folders of them.
-      output: folder to write.
-      threshold: least score of a box in the pictures; the JSON holds all.
-      which: checkpoint.
-      looks: how the network looks at images.
+      images: Image files, or folders of image files.
+      output: Folder to write.
+      threshold: Lowest score of the boxes in the pictures. The JSON file contains all boxes.
+      which: Checkpoint to use: the best or the last.
+      options: Options of inference.
     """
     from ugs_jax.report import write_predictions
     from ugs_jax.runs import RunFolder, load_for_inference, predict_files, read_experiment
@@ -46,16 +46,16 @@ def _predict_images(
     with opened_run(run, which) as opened:
         experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
         detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
-    experiment = replace(experiment, postprocess=looks.postprocess(experiment.postprocess))
+    experiment = replace(experiment, postprocess=options.postprocess(experiment.postprocess))
     skipped: list[DataError] = []
 
     def skip(error: DataError) -> None:
         skipped.append(error)
-        print(f"{error} It is skipped.", file=sys.stderr)
+        print(f"{error} The file is skipped.", file=sys.stderr)
 
-    found = predict_files(
-        detector, state, experiment, images, tiling=looks.tiling, augmented=looks.augmented, on_error=skip
+    predictions = predict_files(
+        detector, state, experiment, images, tiling=options.tiling, augmented=options.augmented, on_error=skip
     )
-    print(f"boxes: {write_predictions(output, found, classes, threshold)}")
+    print(f"boxes: {write_predictions(output, predictions, classes, threshold)}")
     if skipped:
         print(f"skipped: {len(skipped)} {'file' if len(skipped) == 1 else 'files'}, named above")

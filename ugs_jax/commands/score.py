@@ -1,4 +1,4 @@
-"""`ugs score`: predictions of any program, by any of the protocols."""
+"""The command `ugs score`: scores of predictions of any program, by any protocol."""
 
 import json as json_format
 import sys
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from ugs_jax.detectors import Postprocess
 
 ProtocolName = Literal["default", "visdrone", "coco", "aitod", "sodad", "tinyperson"]
-_UNKNOWN = (1 << 20, 1 << 20)  # px; a size that no box reaches beyond
+_UNKNOWN = (1 << 20, 1 << 20)  # px; larger than any box
 
 
 class Case(NamedTuple):
-    """Predictions beside their ground truth, in the forms that the protocols take.
+    """Predictions with their ground truth, in the forms that the protocols take.
 
     Attributes:
-      classes: names.
-      truth: annotations, for VisDrone's protocol.
-      found: detections of each image, likewise.
-      coco_truth: annotations, for the others.
-      rows: detections, likewise.
+      classes: Names of the classes.
+      truth: Annotations for VisDrone's protocol.
+      found: Detections of each image for VisDrone's protocol.
+      coco_truth: Annotations for the other protocols.
+      rows: Detections for the other protocols.
     """
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 
 def score_command(words: list[str]) -> None:
-    """Score predictions of any program."""
+    """Run `ugs score`: score predictions of any program."""
     tyro.cli(_score, args=words, prog="ugs score")
 
 
@@ -70,12 +70,12 @@ def _score(
     """Score predictions of any program against their ground truth.
 
     Args:
-      predictions: COCO results, a JSON file; or a folder or zip archive in VisDrone's submission format.
-      truth: COCO annotations, a JSON file; or a folder of VisDrone's annotation files, or the folder around that.
-      protocol: what to count; coco for COCO files, visdrone for VisDrone's, if none is given.
-      images: folder of VisDrone's images, of which only the sizes are read; the folder `images` beside the annotations
-        if none is given, and if there is none either, no box is taken to reach beyond its image.
-      json: print the scores as JSON.
+      predictions: JSON file of COCO results, or a folder or zip archive in VisDrone's submission format.
+      truth: JSON file of COCO annotations, or a folder of VisDrone's annotation files, or its parent folder.
+      protocol: Scoring protocol. The default is coco for COCO files, and visdrone for files of VisDrone.
+      images: Folder of VisDrone's images, for their sizes only. The default is the folder `images` next to the
+        annotations. If it is missing too, every box is taken to lie inside its image.
+      json: Print the scores as JSON.
     """
     if truth.is_dir():
         case, name = visdrone_case(predictions, truth, images), protocol or "visdrone"
@@ -89,7 +89,7 @@ def _score(
 
 
 def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | None], str]:
-    """Scores by a protocol, and what they count."""
+    """Return the scores by a protocol, and a description of the protocol."""
     scorer = CocoScorer(case.coco_truth, CROSS_CHECK if protocol == "visdrone" else BENCHMARKS[protocol])
     scorer.add(case.rows)
     if protocol != "visdrone":
@@ -99,16 +99,18 @@ def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | No
 
 
 def coco_case(predictions: Path, truth: Path) -> Case:
-    """COCO results beside COCO annotations.
+    """Read COCO results and COCO annotations.
 
     Raises:
-      DataError: files that cannot be used, by file and place.
+      DataError: A file cannot be used. The message names the file and the entry.
     """
     content = read_annotations(truth)
     notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
     rows = read_results(predictions, content, notes)
     if not any(image.boxes for image in content.images):
-        notes.append(f"{truth}: there is nothing to score: no annotation is an object without a mark")
+        notes.append(
+            f"{truth}: there is nothing to score: no annotation is without a mark (crowd, ignore or uncertain)"
+        )
     for note in notes:
         print(note, file=sys.stderr)
     found = found_images(rows, len(content.images))
@@ -116,34 +118,34 @@ def coco_case(predictions: Path, truth: Path) -> Case:
 
 
 def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) -> Case:
-    """A submission beside VisDrone's annotation files.
+    """Read a VisDrone submission and VisDrone's annotation files.
 
     Args:
-      predictions: folder or zip archive.
-      truth: folder of annotation files, or of the split.
-      images: folder of the images; None for the folder `images` beside the annotations, if there is one.
+      predictions: Folder or zip archive of the submission.
+      truth: Folder of the annotation files, or of the split.
+      images: Folder of the images; None for the folder `images` next to the annotations, if it exists.
 
     Raises:
-      DataError: files that cannot be used, by file and line.
+      DataError: A file cannot be used. The message names the file and the line.
     """
     folder = truth / "annotations" if (truth / "annotations").is_dir() else truth
     files = annotation_files(folder)
     if not files:
         raise DataError(f"{folder}: expected annotation files, NAME.txt, found none. Fix: check --truth.")
-    beside = folder.parent / "images"
-    sizes = _sizes(files, images or (beside if beside.is_dir() else None))
+    default = folder.parent / "images"
+    sizes = _sizes(files, images or (default if default.is_dir() else None))
     annotated = visdrone_truth(files, sizes)
     found = read_submission(predictions, [file.stem for file in files], len(CLASSES))
     return Case(CLASSES, annotated, found, _dataset(files, sizes), _rows(found))
 
 
 def scorer_for(protocol: ProtocolName, data: Dataset, source: Any) -> CocoScorer | VisDroneScorer:
-    """The scorer of a protocol for the detections of a run.
+    """Return the scorer of a protocol for the detections of a run.
 
     Args:
-      protocol: what to count.
-      data: the images.
-      source: what `data` was opened from; VisDrone's protocol takes the annotation files of a `VisDrone` as they are.
+      protocol: Scoring protocol.
+      data: Data set with the images.
+      source: Source that `data` was opened from. VisDrone's protocol reads the annotation files of a `VisDrone`.
     """
     if protocol != "visdrone":
         return CocoScorer(data, BENCHMARKS[protocol])
@@ -155,7 +157,10 @@ def scorer_for(protocol: ProtocolName, data: Dataset, source: Any) -> CocoScorer
 
 
 def room_for(protocol: ProtocolName, options: "Postprocess") -> "Postprocess":
-    """Keeps at least as many detections as a protocol counts; the default scores the run as it is."""
+    """Return options that keep at least as many detections as a protocol counts.
+
+    The default protocol uses the options of the run, unchanged.
+    """
     if protocol == "default":
         return options
     most = CAPS[-1] if protocol == "visdrone" else BENCHMARKS[protocol].max_detections
@@ -170,7 +175,7 @@ def write_evaluation(
     scores: dict[str, float | None],
     data: Dataset,
 ) -> dict[str, Path]:
-    """Writes `evaluation_<name>.json` and, of VisDrone's protocol, a submission; returns what was written, by kind."""
+    """Write `evaluation_<name>.json` and, for VisDrone's protocol, a submission. Return the files by kind."""
     file = folder / f"evaluation_{name}.json"
     write_atomically(file, json_format.dumps({"protocol": scorer.describe(), **scores}, indent=1).encode())
     if not isinstance(scorer, VisDroneScorer):
@@ -179,14 +184,14 @@ def write_evaluation(
 
 
 def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset) -> Path:
-    """Writes `submission_<name>`, a text file for each image, and returns the zip archive of it."""
+    """Write `submission_<name>`, with a text file for each image, and return its zip archive."""
     return write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
 
 
 def image_names(data: Dataset) -> list[str]:
-    """Return a name of its own for each image: without suffix, folders joined by underscores, numbered if need be.
+    """Return a unique name for each image: without suffix, with folders joined by underscores, and numbered if needed.
 
-    Of `x.png` and `x.jpg`, the first keeps the name `x`; the second is `x-2`.
+    For `x.png` and `x.jpg`, the first keeps the name `x`, and the second is named `x-2`.
     """
     plain = [Path(name).with_suffix("").as_posix().replace("/", "_") for name in data.file_names]
     taken, names = set(plain), list[str]()
@@ -202,7 +207,7 @@ def image_names(data: Dataset) -> list[str]:
 
 
 def print_scores(scores: dict[str, float | None], title: str, description: str) -> None:
-    """Prints means and, beside one another, the scores of each class, in percent; below, what they count."""
+    """Print the mean scores, the scores of each class next to each other (in percent), and a description."""
     from rich.console import Console
     from rich.table import Table
 
@@ -230,7 +235,7 @@ def print_scores(scores: dict[str, float | None], title: str, description: str) 
 
 
 def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | None]:
-    """Height and width of the image of each annotation file."""
+    """Return the height and width of the image of each annotation file; None if there are no images."""
     from PIL import Image
 
     if images is None:
@@ -254,7 +259,7 @@ def _sizes(files: list[Path], images: Path | None) -> list[tuple[int, int] | Non
 
 
 def _dataset(files: list[Path], sizes: list[tuple[int, int] | None]) -> Dataset:
-    """The annotations as the data pipeline has them, without images."""
+    """Return the annotations as a data set of the data pipeline, without images."""
     examples = []
     for index, (file, size) in enumerate(zip(files, sizes, strict=True)):
         rows, (height, width) = read_rows(file), size or _UNKNOWN
@@ -266,7 +271,7 @@ def _dataset(files: list[Path], sizes: list[tuple[int, int] | None]) -> Dataset:
 
 
 def _rows(found: list[FoundImage]) -> list[CocoRow]:
-    """Detections of known classes as COCO result rows."""
+    """Return the detections of known classes as COCO result rows."""
     rows: list[CocoRow] = []
     for index, image in enumerate(found):
         columns = zip(image.boxes.tolist(), image.categories.tolist(), image.scores.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""`ugs verify`: the table of equations on the command line. Needs nothing but JAX and NumPy."""
+"""The command `ugs verify`: compare equations with autodiff. It needs JAX and NumPy only."""
 
 import argparse
 import runpy
@@ -13,16 +13,16 @@ from ugs_jax.curvature.verify import COUNT, verify
 
 
 def main(words: Sequence[str]) -> int:
-    """Verify the supplement's equations and ours, or those of the files given.
+    """Run `ugs verify`: verify the equations of the supplement and ours, or the equations in files.
 
     Args:
-      words: of the command line, after `verify`.
+      words: Words of the command line after `verify`.
 
     Returns:
-      The exit status: 0 if every exact form and every bound holds, 1 if not.
+      Exit status: 0 if every exact form and every bound holds, else 1.
 
     Raises:
-      ValueError: a file without equations, or an equation that cannot be evaluated.
+      ValueError: A file has no equations, or an equation cannot be evaluated.
     """
     options = _parser().parse_args(words)
     equations = [equation for file in options.files for equation in read_equations(file)] or [*SUPPLEMENT, *BEYOND]
@@ -46,29 +46,36 @@ def main(words: Sequence[str]) -> int:
 
 
 def read_equations(file: Path) -> list[Equation]:
-    """The equations of a Python file that defines `equations = [Equation(…), …]`.
+    """Read the equations of a Python file that defines `equations = [Equation(…), …]`.
 
     Raises:
-      ValueError: no such file, or nothing of the kind in it.
+      ValueError: The file does not exist, or does not define a list of equations.
     """
     if not file.is_file():
         raise ValueError(f"{file}: expected a Python file with `equations = [Equation(…), …]`, found none")
-    found = runpy.run_path(str(file)).get("equations")
-    if not isinstance(found, list | tuple) or not found or not all(isinstance(one, Equation) for one in found):
-        raise ValueError(f"{file}: expected `equations`, a list of ugs_jax.curvature.Equation, found {found!r}")
-    return list(found)
+    equations = runpy.run_path(str(file)).get("equations")
+    if (
+        not isinstance(equations, list | tuple)
+        or not equations
+        or not all(isinstance(equation, Equation) for equation in equations)
+    ):
+        raise ValueError(f"{file}: expected `equations`, a list of ugs_jax.curvature.Equation, found {equations!r}")
+    return list(equations)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ugs verify",
         description="Compare closed forms of gradients and Hessians with jax.grad and jax.hessian in float64. Without "
-        "files: the supplement's equations 1-11, printed and exact, and whole Hessians of the box losses (A1-A9) "
-        "with bounds of their largest eigenvalue. Exits 0 only if every exact form and every bound holds.",
+        "files, the command verifies equations 1-11 of the supplement, printed and exact, and whole Hessians of the "
+        "box losses (A1-A9) with bounds of their largest eigenvalue. The exit status is 0 only if every exact form and "
+        "every bound holds.",
     )
     parser.add_argument("files", nargs="*", type=Path, help="Python files that define `equations = [Equation(…), …]`")
-    parser.add_argument("--count", type=int, default=COUNT, help="samples for each equation (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help="number of samples for each equation (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples (default: %(default)s)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
     form.add_argument("--latex", action="store_true", help="print a LaTeX tabular instead of the table")

@@ -1,4 +1,4 @@
-"""`ugs import` and `ugs export`: weights from elsewhere, and for elsewhere."""
+"""The commands `ugs import` and `ugs export`: weights from other programs, and for other programs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,19 +17,19 @@ _ENDINGS = {"safetensors": "safetensors", "pytorch-state-dict": "pt", "stablehlo
 
 
 def import_command(words: list[str]) -> None:
-    """Read a file of weights and write it as safetensors."""
+    """Run `ugs import`: read a file of weights and write it as safetensors."""
     tyro.cli(_import, args=words, prog="ugs import")
 
 
 def _import(file: tyro.conf.Positional[Path], output: Path | None = None) -> None:
-    """Read weights of YOLOv5 v6 or v7 (n to x, P3-P5 or P2-P5) and write them as safetensors, with names of ours.
+    """Read weights of YOLOv5 v6 or v7 (n to x, P3-P5 or P2-P5) and write them as safetensors with our parameter names.
 
-    No PyTorch is needed, and nothing in the file is executed. `ugs train CONFIG --network.weights FILE` takes either
-    file.
+    PyTorch is not needed, and no code in the file is executed. `ugs train CONFIG --network.weights FILE` accepts the
+    file that is read and the file that is written.
 
     Args:
-      file: what YOLOv5 published or trained (.pt), a state dict of it, or safetensors.
-      output: the file to write, or a folder to write it in; NAME.ugs.safetensors here without it.
+      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors.
+      output: File to write, or folder to write it in. The default is NAME.ugs.safetensors in the current folder.
     """
     from ugs_jax.weights import read_weights, write_weights
 
@@ -62,32 +62,37 @@ def _facts(weights: "Weights") -> list[tuple[str, str]]:
 
 
 def export_command(words: list[str]) -> None:
-    """Write the weights of a run for elsewhere."""
+    """Run `ugs export`: write the weights of a run for other programs."""
     tyro.cli(_export, args=words, prog="ugs export")
 
 
 def _export(
     run: tyro.conf.Positional[str],
-    format: Format = "safetensors",  # noqa: A002 - the word for it on a command line
+    format: Format = "safetensors",  # noqa: A002 - the usual name on a command line
     output: Path | None = None,
     which: Literal["best", "last"] = "best",
     batch_size: int | None = None,
 ) -> None:
     """Write the averaged weights of a run for other programs.
 
-    safetensors: weights with names of ours, any objective; `--network.weights` reads them. pytorch-state-dict: names
-    and layouts of YOLOv5, for heads that regress boxes; `torch.load(FILE, weights_only=True)` reads them, and with an
-    output that ends in .safetensors they are written as such. stablehlo: a program from images to detections with the
-    weights inside, which `jax.export.deserialize` reads without this library. onnx: a model from images to boxes and
-    scores of all anchors, before suppression; needs jax2onnx.
+    safetensors: weights with our parameter names, for any objective. `--network.weights` reads them.
+
+    pytorch-state-dict: weights with the names and layouts of YOLOv5, for heads that regress boxes. They are read
+    by `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
+
+    stablehlo: a program from images to detections that contains the weights. It is read by `jax.export.deserialize`,
+    without this library.
+
+    onnx: a model from images to the boxes and scores of all anchors, before suppression. This format needs jax2onnx.
 
     Args:
-      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+      run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
         --import FILE.py.
-      format: what to write.
-      output: the file to write, or a folder to write it in; NAME with the usual ending here without it.
-      which: checkpoint.
-      batch_size: of a StableHLO program or ONNX model; any number of images without it.
+      format: Format to write.
+      output: File to write, or folder to write it in. The default is NAME with the ending of the format, in the current
+        folder.
+      which: Checkpoint to export: the best or the last.
+      batch_size: Batch size of a StableHLO program or ONNX model. By default the program takes any number of images.
     """
     from ugs_jax.atomic import write_atomically
     from ugs_jax.runs import RunFolder, load_for_inference, read_experiment

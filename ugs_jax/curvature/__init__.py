@@ -1,11 +1,12 @@
 """Curvature of localization losses: closed forms, verified against automatic differentiation.
 
-- `SUPPLEMENT`, `BEYOND`: the published equations and those that are missing there, as data (`Equation`);
-- `verify`: any of them, or your own, against `jax.grad` and `jax.hessian` in double precision;
-- `closed_forms`: batched Hessians of the box losses; `bounds` of their largest eigenvalue by the size of the box;
-- `hessian`, `eigenvalues`, `hvp`, `gauss_newton_product`: exact curvature by autodiff of any loss; `in_double`.
+- `SUPPLEMENT`, `BEYOND`: the published equations, and equations that the supplement leaves out, as data (`Equation`);
+- `verify`: compares these equations, or your own, with `jax.grad` and `jax.hessian` in double precision;
+- `closed_forms`: batched Hessians of the box losses; `bounds`: bounds of their largest eigenvalue by size of the box;
+- `hessian`, `eigenvalues`, `hvp`, `gauss_newton_product`: exact curvature of any loss by autodiff;
+- `in_double`: calls a function in float64.
 
-Needs JAX and NumPy only.
+This package needs JAX and NumPy only.
 """
 
 from ugs_jax.curvature import bounds, closed_forms

@@ -1,4 +1,4 @@
-"""Exact curvature by automatic differentiation: Hessians of every box, products with the Hessian of a whole model."""
+"""Exact curvature by automatic differentiation: the Hessian of each box, and products with the Hessian of a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,24 +12,25 @@ BoxLoss = Callable[..., Array]
 
 
 def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
-    """Hessian of every box's loss by that box's own coordinates.
+    """Return the Hessian of every box's loss with respect to the coordinates of that box.
 
-    One forward pass over the gradient for each coordinate. Equal to `jax.vmap(jax.hessian(loss))`, about as fast once
-    compiled, and for losses of whole batches: `args` need not have the batch axes of `boxes`, only broadcast to them.
-    Where there is a closed form, that is some twenty times faster (`experiments/results/hessian.md`).
+    The cost is one forward pass over the gradient for each coordinate. The result equals `jax.vmap(jax.hessian(loss))`,
+    and is about as fast once compiled. It takes losses of whole batches: `args` need not have the batch axes of `boxes`
+    but must broadcast to them. A closed form, where one exists, is about twenty times faster
+    (`experiments/results/hessian.md`).
 
     Args:
-      loss: `loss(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. All of
-        `ugs_jax.losses` are such functions.
-      boxes: Array [..., d], or nested lists of numbers.
-      *args: what else `loss` takes, e.g. targets.
+      loss: Function `loss(boxes, *args)` that returns one value for each box, [..., d] → [...]. The value of a box
+        depends on no other box. All of `ugs_jax.losses` are such functions.
+      boxes: Boxes, an array [..., d] or nested lists of numbers.
+      *args: Further arguments of `loss`, for example targets.
 
     Returns:
-      [..., d, d]. For coordinates in px and a loss without unit: 1/px².
+      Hessians [..., d, d]. The unit is 1/px² for coordinates in px and a loss without unit.
 
     Raises:
       TypeError: `boxes` is a pytree of arrays.
-      ValueError: `loss` gives anything but one value a box.
+      ValueError: `loss` does not return one value for each box.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,7 +50,8 @@ def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
         values = loss(b, *args)
         if values.shape != b.shape[:-1]:
             raise ValueError(
-                f"expected a loss with one value a box, {b.shape[:-1]} for boxes of shape {b.shape}, got {values.shape}"
+                f"expected a loss with one value per box, {b.shape[:-1]} for boxes of shape {b.shape}, got "
+                f"{values.shape}"
             )
         return jnp.sum(values)
 
@@ -60,20 +62,24 @@ def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
 
 
 def eigenvalues(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
-    """Eigenvalues of `hessian`, ascending, [..., d]; symmetrised first, for ties at kinks need not be."""
+    """Return the eigenvalues of `hessian`, ascending, [..., d].
+
+    Hessians are symmetrised first, because they need not be symmetric at ties on kinks.
+    """
     matrices = hessian(loss, boxes, *args)
     return jnp.linalg.eigvalsh((matrices + jnp.swapaxes(matrices, -1, -2)) / 2)
 
 
 def in_double(function: Callable[..., Any], *args: Any) -> Any:
-    """Call `function` in float64, whatever the precision of the session, which stays as it is.
+    """Call `function` in float64. The precision of the session stays unchanged.
 
     Args:
-      function: of arrays, e.g. `functools.partial(hessian, losses.giou)`; not inside another transformation.
-      *args: pytrees; floating-point leaves are cast to float64.
+      function: Function of arrays, for example `functools.partial(hessian, losses.giou)`. The call must not be inside a
+        JAX transformation.
+      *args: Pytrees of arguments. Floating-point leaves are cast to float64.
 
     Returns:
-      The result with NumPy arrays as leaves, for outside a JAX array would fall back to float32.
+      The result, with NumPy arrays as leaves: outside of this function JAX arrays would fall back to float32.
 
     Example:
       >>> import jax.numpy as jnp
@@ -85,16 +91,18 @@ def in_double(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def hvp(loss: Callable[..., Array], params: Any, direction: Any, *args: Any) -> Any:
-    """Product of the Hessian of a scalar loss with a direction, forward over reverse: about the cost of two gradients.
+    """Return the product of the Hessian of a scalar loss with a direction.
+
+    It is computed forward over reverse, at about the cost of two gradients.
 
     Args:
-      loss: `loss(params, *args)` → scalar.
-      params: pytree.
-      direction: of the same structure.
-      *args: what else `loss` takes.
+      loss: Function `loss(params, *args)` that returns a scalar.
+      params: Pytree of parameters.
+      direction: Pytree of the same structure.
+      *args: Further arguments of `loss`.
 
     Returns:
-      Of the structure of `params`.
+      A pytree of the structure of `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -105,16 +113,21 @@ def hvp(loss: Callable[..., Array], params: Any, direction: Any, *args: Any) -> 
 
 
 def gauss_newton_product(model: Callable[[Any], Any], loss: Callable[[Any], Array], params: Any, direction: Any) -> Any:
-    """Product of the Gauss-Newton matrix JᵀHJ with a direction; positive semi-definite where `loss` is convex.
+    """Return the product of the Gauss-Newton matrix JᵀHJ with a direction.
+
+    The matrix is positive semi-definite where `loss` is convex.
 
     Args:
-      model: `model(params)` → outputs; J is its Jacobian.
-      loss: `loss(outputs)` → scalar; H is its Hessian.
-      params: pytree.
-      direction: of the same structure.
+      model: Function `model(params)` that returns outputs; J is its Jacobian.
+      loss: Function `loss(outputs)` that returns a scalar; H is its Hessian.
+      params: Pytree of parameters.
+      direction: Pytree of the same structure.
 
     Returns:
-      Of the structure of `params`. Schraudolph, Neural Computation 2002.
+      A pytree of the structure of `params`.
+
+    References:
+      Schraudolph, Neural Computation 2002.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""What the supplement leaves out, as equations to verify: whole Hessians of box losses, and how far they can grow.
+"""Equations that the supplement leaves out: whole Hessians of box losses, and bounds of their largest eigenvalue.
 
-Boxes are drawn with sides from 0.5 to 2000 px and aspect ratios from ¼ to 4, shifted and resized by up to a share of
-themselves. A bound is on the largest eigenvalue: a step along the gradient below 2/bound does not overshoot.
+Boxes are drawn with sides from 0.5 to 2000 px and aspect ratios from ¼ to 4. Predictions are shifted and resized by up
+to a share of their sides. A step along the gradient that is shorter than 2/bound does not overshoot.
 """
 
 import jax
@@ -13,17 +13,17 @@ from ugs_jax.curvature import bounds, closed_forms
 from ugs_jax.curvature.equations import Domain, Equation
 
 CONSTANT = 12.8
-"""Of NWD and DotD here, px: about the mean size of objects in AI-TOD."""
+"""Constant of NWD and DotD here, px: about the mean size of objects in AI-TOD."""
 
 BINS = 11
 
 
 def _boxes(least_iou: float) -> Domain:
-    """Predictions and targets, xyxy, with an IoU of more than `least_iou`."""
+    """Return a domain of predictions and targets, xyxy, with an IoU above `least_iou`."""
 
     def draw(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-        kept_boxes, kept_targets, found = [], [], 0
-        while found < count:
+        kept_boxes, kept_targets, kept = [], [], 0
+        while kept < count:
             targets = _sides_and_centers(rng, count)
             boxes = targets.copy()
             boxes[:, :2] += rng.uniform(-0.4, 0.4, (count, 2)) * targets[:, 2:]
@@ -34,7 +34,7 @@ def _boxes(least_iou: float) -> Domain:
             good = _iou(*pair) > least_iou
             kept_boxes.append(pair[0][good])
             kept_targets.append(pair[1][good])
-            found += int(good.sum())
+            kept += int(good.sum())
         return {"boxes": np.concatenate(kept_boxes)[:count], "targets": np.concatenate(kept_targets)[:count]}
 
     return draw
@@ -62,7 +62,7 @@ def _with_anchors(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]
 
 
 def _close(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-    """Centred boxes within a few constants of each other: beyond, e^(−r/c) leaves nothing to measure."""
+    """Draw boxes (cx, cy, w, h) at most a few constants apart. Farther apart, e^(−r/c) is too small to measure."""
     targets = _sides_and_centers(rng, count)
     scale = CONSTANT * np.exp(rng.uniform(np.log(1e-3), np.log(10.0), (count, 1)))
     return {"boxes": targets + scale * rng.uniform(-1, 1, (count, 4)), "targets": targets}
@@ -85,11 +85,11 @@ def _iou(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     )
 
 
-# Losses as one would write them down, for autodiff.
+# Losses written down directly, for autodiff.
 
 
 def _areas(boxes: Array, targets: Array) -> tuple[Array, Array, Array]:
-    """Overlap, union and smallest box around both, px²."""
+    """Return the areas of the overlap, of the union and of the smallest box around both, px²."""
     inner = jnp.minimum(boxes[2:], targets[2:]) - jnp.maximum(boxes[:2], targets[:2])
     outer = jnp.maximum(boxes[2:], targets[2:]) - jnp.minimum(boxes[:2], targets[:2])
     inter = jnp.prod(jnp.maximum(inner, 0))
@@ -167,7 +167,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=bounds.log_iou,
         domain=_boxes(0.5),
         unit="1/px²",
-        remark="at most 22/s², s the short side; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
+        remark="at most 22/s², s the short side; kinks where edges meet: for shifted squares the slope jumps by 4/w at "
+        "d = 0",
         latex=r"\frac{H_U}{U} - \frac{g_U g_U^\top}{U^2} - \frac{H_I}{I} + \frac{g_I g_I^\top}{I^2}",
     ),
     Equation(
@@ -179,7 +180,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=bounds.iou_loss,
         domain=_boxes(0.0),
         unit="1/px²",
-        remark="at most (4 + 8(r + 1/r))/wh, r = w/h; kinks where edges meet: shifted squares' jumps by 4/w at d = 0",
+        remark="at most (4 + 8(r + 1/r))/wh, r = w/h; kinks where edges meet: for shifted squares the slope jumps by "
+        "4/w at d = 0",
         latex=r"-\frac{1}{U}\left(H_I - \frac{I}{U} H_U - g_q g_U^\top - g_U g_q^\top\right)",
     ),
     Equation(
@@ -191,7 +193,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=bounds.giou,
         domain=_boxes(0.0),
         unit="1/px²",
-        remark="at most the sum of 1 − IoU's bound and the same of the hull; the kinks of 1 − IoU, and no new places",
+        remark="at most the sum of 1 − IoU's bound and the same bound for the hull; kinks at the same places as 1 − "
+        "IoU",
         latex=r"H_{1 - I/U} - H_{U/C}",
     ),
     Equation(
@@ -203,7 +206,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=lambda boxes, targets: bounds.nwd(boxes, targets, CONSTANT),
         domain=_close,
         unit="1/px²",
-        remark="at most 1/(c·W₂): no size of the box in it; at equal boxes a cone, whose slope jumps by 2/c",
+        remark="at most 1/(c·W₂), which does not depend on the size of the box; at equal boxes a cone, whose slope "
+        "jumps by 2/c",
         latex=r"\frac{e^{-r/c}}{cr}\left(D - \left(\frac{1}{r^2} + \frac{1}{cr}\right) D\delta\,(D\delta)^\top\right)",
     ),
     Equation(
@@ -215,7 +219,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=lambda boxes, targets: bounds.dotd(boxes, targets, CONSTANT),
         domain=_close_centers,
         unit="1/px²",
-        remark="at most 1/(c·D): no size of the box in it; at equal centres a cone, whose slope jumps by 2/c",
+        remark="at most 1/(c·D), which does not depend on the size of the box; at equal centres a cone, whose slope "
+        "jumps by 2/c",
         latex=r"\frac{e^{-r/c}}{cr}\left(1 - \left(\frac{1}{r^2} + \frac{1}{cr}\right) \delta\delta^\top\right)",
     ),
     Equation(
@@ -226,7 +231,7 @@ BEYOND: tuple[Equation, ...] = (
         exact=closed_forms.cross_entropy,
         bound=bounds.cross_entropy,
         domain=_logits,
-        remark="at most ½ whatever the box and the label, which is what UGS rests on; smooth",
+        remark="at most ½ for any box and any label, which is the basis of UGS; smooth",
         latex=r"\operatorname{diag}(p) - p p^\top",
     ),
     Equation(
@@ -237,7 +242,7 @@ BEYOND: tuple[Equation, ...] = (
         exact=closed_forms.entropy,
         bound=bounds.entropy,
         domain=_logits,
-        remark="at most (√max v + ‖p‖√Σv)², v = p·max(−1 − log p − H, 0): below 0.57 for 11 labels, and no box in it",
+        remark="at most (√max v + ‖p‖√Σv)², v = p·max(−1 − log p − H, 0): below 0.57 for 11 labels, for any box",
         latex=r"p a^\top_p + a_p p^\top + p p^\top - \operatorname{diag}(a_p + p),\; a_p = p \circ (\log p + H)",
     ),
     Equation(
@@ -249,8 +254,8 @@ BEYOND: tuple[Equation, ...] = (
         bound=bounds.ciou,
         domain=_boxes(0.0),
         unit="1/px²",
-        remark="at most 1 − IoU's bound + 30/(w² + h²); α is a constant to both derivatives, so this is the curvature "
-        "that training sees, not that of the value; the kinks of 1 − IoU",
+        remark="at most 1 − IoU's bound + 30/(w² + h²); α is a constant in both derivatives, so this is the curvature "
+        "in training, not that of the value; the kinks of 1 − IoU",
         latex=r"H_{1 - I/U} + H_{\rho^2/c^2} + \alpha H_v,\; \alpha = \frac{v}{1 - I/U + v}",
     ),
 )

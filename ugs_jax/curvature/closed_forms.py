@@ -1,12 +1,12 @@
-"""Hessians of box losses in closed form, one 4×4 matrix a box, and how far they can grow with the size of the box.
+"""Hessians of box losses in closed form, one 4×4 matrix for each box.
 
-Everything is written for a predicted box in px against a target, and depends on neither `ugs_jax.losses` nor
-`ugs_jax.boxes`: an independent check on them. All Hessians are symmetric. Where a loss has a kink (an edge passes an
-edge of the target, or the boxes touch), they are the Hessians of the piece that ties are counted to.
+Each function takes predicted boxes and targets in px. This module imports neither `ugs_jax.losses` nor `ugs_jax.boxes`,
+so it is an independent check of them. All Hessians are symmetric. Where a loss has a kink (an edge passes an edge of
+the target, or the boxes touch), the result is the Hessian of the piece to which ties are counted.
 
-Areas, distances and angles of boxes are built with `curvature.derivatives`; distances between centres and sizes whose
-root is taken are norms of a linear map: `_radial`. Under `jax.jit` the box losses cost three to six times a copy of
-their result (`experiments/results/hessian.md`).
+Areas, distances and angles of boxes are built with `curvature.derivatives`. NWD and DotD are functions of a weighted
+norm of the difference of the boxes: `_radial`. Under `jax.jit` the Hessians of the box losses cost three to six
+times a copy of their result (`experiments/results/hessian.md`).
 """
 
 import math
@@ -29,21 +29,21 @@ from ugs_jax.curvature.derivatives import (
 )
 
 ASPECT_SCALE = 4 / math.pi**2
-"""Brings the squared difference of angles, at most (π/2)², to [0, 1]: CIoU's v."""
+"""Scale that maps the squared difference of angles, at most (π/2)², to [0, 1]; it defines v of CIoU."""
 
 
 def l2(boxes: Array, targets: Array, anchors: Array) -> Array:
-    """Hessian by (cx, cy, w, h) px of L2 in anchor encoding, Σ ((c − ĉ)/a)² + Σ log²(s/ŝ).
+    """Return the Hessian by (cx, cy, w, h) px of L2 in anchor encoding, Σ ((c − ĉ)/a)² + Σ log²(s/ŝ).
 
-    diag(2/w_a², 2/h_a², 2(1 + log(w/ŵ))/ŵ², 2(1 + log(h/ĥ))/ĥ²).
+    It is diag(2/w_a², 2/h_a², 2(1 + log(w/ŵ))/ŵ², 2(1 + log(h/ĥ))/ĥ²).
 
     Args:
-      boxes: predicted (cx, cy, w, h) px, [..., 4].
-      targets: likewise.
-      anchors: sides (w_a, h_a) px, [..., 2].
+      boxes: Predicted boxes (cx, cy, w, h) px, [..., 4].
+      targets: Target boxes in the same format.
+      anchors: Sides (w_a, h_a) of the anchors, px, [..., 2].
 
     Returns:
-      [..., 4, 4], 1/px².
+      Hessians [..., 4, 4], 1/px².
     """
     size, wanted = boxes[..., 2:], targets[..., 2:]
     of_center = jnp.broadcast_to(2 / anchors**2, size.shape)
@@ -52,42 +52,42 @@ def l2(boxes: Array, targets: Array, anchors: Array) -> Array:
 
 
 def iou_loss(boxes: Array, targets: Array) -> Array:
-    """Hessian by (x1, y1, x2, y2) px of 1 − IoU; zero where the boxes do not overlap.
+    """Return the Hessian by (x1, y1, x2, y2) px of 1 − IoU. It is zero where the boxes do not overlap.
 
     Args:
-      boxes: predicted, xyxy px, [..., 4].
-      targets: likewise.
+      boxes: Predicted boxes, xyxy px, [..., 4].
+      targets: Target boxes in the same format.
 
     Returns:
-      [..., 4, 4], 1/px².
+      Hessians [..., 4, 4], 1/px².
     """
     overlap = quotient(_intersection(boxes, targets), _union(boxes, targets))
     return matrix(lambda i, j: -overlap.hessian(i, j))
 
 
 def log_iou(boxes: Array, targets: Array) -> Array:
-    """Hessian by (x1, y1, x2, y2) px of −ln IoU; not a number where the boxes do not overlap.
+    """Return the Hessian by (x1, y1, x2, y2) px of −ln IoU. It is NaN where the boxes do not overlap.
 
     Args:
-      boxes: predicted, xyxy px, [..., 4].
-      targets: likewise.
+      boxes: Predicted boxes, xyxy px, [..., 4].
+      targets: Target boxes in the same format.
 
     Returns:
-      [..., 4, 4], 1/px².
+      Hessians [..., 4, 4], 1/px².
     """
     inter, union = log(_intersection(boxes, targets)), log(_union(boxes, targets))
     return matrix(lambda i, j: union.hessian(i, j) - inter.hessian(i, j))
 
 
 def giou(boxes: Array, targets: Array) -> Array:
-    """Hessian by (x1, y1, x2, y2) px of 1 − GIoU = 2 − IoU − U/C, with C the smallest box around both.
+    """Return the Hessian by (x1, y1, x2, y2) px of 1 − GIoU = 2 − IoU − U/C, with C the smallest box around both.
 
     Args:
-      boxes: predicted, xyxy px, [..., 4].
-      targets: likewise.
+      boxes: Predicted boxes, xyxy px, [..., 4].
+      targets: Target boxes in the same format.
 
     Returns:
-      [..., 4, 4], 1/px².
+      Hessians [..., 4, 4], 1/px².
     """
     inter, union = _intersection(boxes, targets), _union(boxes, targets)
     overlap, filled = quotient(inter, union), quotient(union, product(*_hull(boxes, targets)))
@@ -95,18 +95,21 @@ def giou(boxes: Array, targets: Array) -> Array:
 
 
 def ciou(boxes: Array, targets: Array) -> Array:
-    """Hessian by (x1, y1, x2, y2) px of CIoU, 1 − IoU + ρ²/c² + αv, with α held constant.
+    """Return the Hessian by (x1, y1, x2, y2) px of CIoU, 1 − IoU + ρ²/c² + αv, with α held constant.
 
     ρ is the distance of the centres, c the diagonal of the smallest box around both, v = 4/π² · (Δ atan(w/h))² and
-    α = v/(1 − IoU + v + 1e-7). As published, α is a constant for the gradient, and it is one here for the second
-    derivative too: this is what autodiff makes of the loss, not the Hessian of its value.
+    α = v/(1 − IoU + v + 1e-7). As published, α is a constant for the gradient. Here it is also a constant for
+    the second derivative. The result is what autodiff computes from the loss, not the Hessian of its value.
 
     Args:
-      boxes: predicted, xyxy px, [..., 4], with sides > 0.
-      targets: likewise.
+      boxes: Predicted boxes, xyxy px, [..., 4], with sides > 0.
+      targets: Target boxes in the same format.
 
     Returns:
-      [..., 4, 4], 1/px². Zheng et al., Distance-IoU Loss, AAAI 2020.
+      Hessians [..., 4, 4], 1/px².
+
+    References:
+      Zheng et al., Distance-IoU Loss, AAAI 2020.
     """
     overlap = quotient(_intersection(boxes, targets), _union(boxes, targets))
     distance = quotient(_center_distance(boxes, targets), sum_of_squares(*_hull(boxes, targets)))
@@ -117,56 +120,56 @@ def ciou(boxes: Array, targets: Array) -> Array:
 
 
 def nwd(boxes: Array, targets: Array, constant: float) -> Array:
-    """Hessian by (cx, cy, w, h) px of 1 − exp(−W₂/constant), W₂² = Δcx² + Δcy² + (Δw² + Δh²)/4.
+    """Return the Hessian by (cx, cy, w, h) px of 1 − exp(−W₂/constant), W₂² = Δcx² + Δcy² + (Δw² + Δh²)/4.
 
     Args:
-      boxes: predicted (cx, cy, w, h) px, [..., 4].
-      targets: likewise.
-      constant: the data set's mean absolute object size, px.
+      boxes: Predicted boxes (cx, cy, w, h) px, [..., 4].
+      targets: Target boxes in the same format.
+      constant: Mean absolute object size of the data set, px.
 
     Returns:
-      [..., 4, 4], 1/px². Not a number at equal boxes, where the loss has the kink of a norm.
+      Hessians [..., 4, 4], 1/px². They are NaN at equal boxes, where the loss has the kink of a norm.
     """
     return _radial(boxes - targets, jnp.array([1.0, 1.0, 0.25, 0.25]), constant)
 
 
 def dotd(centers: Array, targets: Array, constant: float) -> Array:
-    """Hessian by (cx, cy) px of 1 − exp(−D/constant), D the distance of the centres.
+    """Return the Hessian by (cx, cy) px of 1 − exp(−D/constant), with D the distance of the centres.
 
     Args:
-      centers: predicted (cx, cy) px, [..., 2].
-      targets: likewise.
-      constant: the data set's mean object size √(wh), px.
+      centers: Predicted centres (cx, cy) px, [..., 2].
+      targets: Target centres in the same format.
+      constant: Mean object size √(wh) of the data set, px.
 
     Returns:
-      [..., 2, 2], 1/px². Not a number at equal centres, where the loss has the kink of a norm.
+      Hessians [..., 2, 2], 1/px². They are NaN at equal centres, where the loss has the kink of a norm.
     """
     return _radial(centers - targets, jnp.ones(2), constant)
 
 
 def cross_entropy(logits: Array) -> Array:
-    """Hessian by the logits of any cross entropy: diag(p) − ppᵀ, whatever the label; eigenvalues in [0, ½].
+    """Return the Hessian by the logits of any cross entropy: diag(p) − ppᵀ for any label. Eigenvalues lie in [0, ½].
 
     Args:
-      logits: [..., bins].
+      logits: Logits [..., bins].
 
     Returns:
-      [..., bins, bins].
+      Hessians [..., bins, bins].
     """
     p = _softmax(logits)
     return _diagonal(p) - p[..., :, None] * p[..., None, :]
 
 
 def entropy(logits: Array) -> Array:
-    """Hessian by the logits of the entropy of the prediction.
+    """Return the Hessian by the logits of the entropy of the prediction.
 
-    With a_i = log p_i + H: −(diag(p∘(a + 1)) − p∘a pᵀ − p (p∘a)ᵀ − ppᵀ).
+    With a_i = log p_i + H, it is −(diag(p∘(a + 1)) − p∘a pᵀ − p (p∘a)ᵀ − ppᵀ).
 
     Args:
-      logits: [..., bins].
+      logits: Logits [..., bins].
 
     Returns:
-      [..., bins, bins].
+      Hessians [..., bins, bins].
     """
     p = _softmax(logits)
     log_p = logits - jnp.max(logits, axis=-1, keepdims=True)
@@ -182,7 +185,7 @@ def _sides(boxes: Array) -> tuple[Column, Column]:
 
 
 def _intersection(boxes: Array, targets: Array) -> Derivatives:
-    """Area of overlap; an edge moves it where it lies inside the target."""
+    """Return derivatives of the area of overlap. An edge changes the area where it lies inside the target."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = columns(boxes), columns(targets)
     width, height = jnp.minimum(x2, u2) - jnp.maximum(x1, u1), jnp.minimum(y2, v2) - jnp.maximum(y1, v1)
     touch = (width > 0) & (height > 0)
@@ -201,7 +204,10 @@ def _union(boxes: Array, targets: Array) -> Derivatives:
 
 
 def _hull(boxes: Array, targets: Array) -> tuple[tuple[Column, Column], Four]:
-    """Sides of the smallest box around both, and their slopes; an edge moves them where it lies outside the target."""
+    """Return the sides of the smallest box around both, and their slopes.
+
+    An edge moves a side where it lies outside the target.
+    """
     (x1, y1, x2, y2), (u1, v1, u2, v2) = columns(boxes), columns(targets)
     width, height = jnp.maximum(x2, u2) - jnp.minimum(x1, u1), jnp.maximum(y2, v2) - jnp.minimum(y1, v1)
     outside = (x1 < u1, y1 < v1, x2 > u2, y2 > v2)
@@ -209,13 +215,16 @@ def _hull(boxes: Array, targets: Array) -> tuple[tuple[Column, Column], Four]:
 
 
 def _center_distance(boxes: Array, targets: Array) -> Derivatives:
-    """Squared distance of the centres."""
+    """Return derivatives of the squared distance of the centres."""
     x1, y1, x2, y2 = (a - b for a, b in zip(columns(boxes), columns(targets), strict=True))
     return sum_of_squares(((x1 + x2) / 2, (y1 + y2) / 2), (0.5, 0.5, 0.5, 0.5))
 
 
 def _angle(boxes: Array, targets: Array) -> Derivatives:
-    """Difference of the angles atan(w/h), as one angle: it keeps its digits where the two are nearly equal."""
+    """Return derivatives of the difference of the angles atan(w/h).
+
+    The difference is computed as one angle, which keeps its digits where the two are nearly equal.
+    """
     (w, h), (wanted_w, wanted_h) = _sides(boxes), _sides(targets)
     value = jnp.arctan2(w * wanted_h - h * wanted_w, h * wanted_h + w * wanted_w)
     inverse = 1 / (w**2 + h**2)
@@ -229,7 +238,10 @@ def _angle(boxes: Array, targets: Array) -> Derivatives:
 
 
 def _radial(difference: Array, weights: Array, constant: float) -> Array:
-    """Hessian of 1 − e^(−r/c), r² = Σ weights·difference²: e^(−r/c)/(c r) · (D − (1/r² + 1/(c r)) Dδ (Dδ)ᵀ)."""
+    """Return the Hessian of 1 − e^(−r/c), r² = Σ weights·difference².
+
+    It is e^(−r/c)/(c r) · (D − (1/r² + 1/(c r)) Dδ (Dδ)ᵀ).
+    """
     scaled = weights.astype(difference.dtype) * difference
     r = jnp.sqrt(jnp.sum(scaled * difference, axis=-1))[..., None, None]
     outer = scaled[..., :, None] * scaled[..., None, :]

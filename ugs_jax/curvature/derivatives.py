@@ -1,11 +1,12 @@
-"""Calculus for closed forms: what is differentiated by the four coordinates x1, y1, x2, y2 of a box, entry by entry.
+"""Calculus for closed forms: derivatives by the four coordinates x1, y1, x2, y2 of a box, entry by entry.
 
-Two ideas carry most of it. Areas are products of two sides, and squared lengths sums of their squares; each side is
-linear in the two coordinates along it, so one slope a coordinate says everything (`product`, `sum_of_squares`). And a
-Hessian is a function from (i, j) to one entry for all boxes: only `matrix` puts the ten different entries together.
+Most of it rests on two ideas. First, areas are products of two sides, and squared lengths are sums of their squares.
+Each side is linear in the two coordinates along it, so one slope for each coordinate is enough (`product`,
+`sum_of_squares`). Second, a Hessian is a function from (i, j) to one entry for all boxes. Only `matrix` joins the ten
+different entries.
 
-That order is what makes the closed forms fast: nothing of shape [..., 4, 4] exists before the result. Columns keep an
-axis of one ([..., 1]), for a reshape would end a loop that XLA can otherwise fuse.
+The second idea makes the closed forms fast: no array of shape [..., 4, 4] exists before the result. Columns keep an
+axis of length one ([..., 1]), because a reshape would end a loop that XLA can otherwise fuse.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +17,16 @@ import jax.numpy as jnp
 from jax import Array
 
 Column = Array
-"""One number a box, [..., 1]."""
+"""One number for each box, [..., 1]."""
 
 Four = Sequence[Column | float]
-"""Something for each of x1, y1, x2, y2."""
+"""One value for each of x1, y1, x2, y2."""
 
 Entries = Callable[[int, int], Column | float]
-"""Entry (i, j) of a symmetric matrix, asked for i ≤ j."""
+"""Function that returns the entry (i, j) of a symmetric matrix, called for i ≤ j."""
 
 OUTWARD: Four = (-1.0, -1.0, 1.0, 1.0)
-"""Slopes of a box's own sides: x2 lengthens the width, x1 shortens it; likewise the height."""
+"""Slopes of the sides of a box: x2 lengthens the width and x1 shortens it; the same holds for the height."""
 
 
 class Derivatives(NamedTuple):
@@ -37,15 +38,15 @@ class Derivatives(NamedTuple):
 
 
 def columns(boxes: Array) -> tuple[Column, Column, Column, Column]:
-    """The coordinates of boxes [..., 4], each [..., 1]."""
+    """Return the four coordinates of boxes [..., 4], each [..., 1]."""
     return boxes[..., 0:1], boxes[..., 1:2], boxes[..., 2:3], boxes[..., 3:4]
 
 
 def matrix(entries: Entries) -> Array:
-    """The symmetric matrices [..., 4, 4] of `entries`.
+    """Return the symmetric matrices [..., 4, 4] of `entries`.
 
-    Eight entries are selected at a time: with all sixteen in one loop, XLA's CPU compiler no longer works on several
-    boxes at once, and stacking them makes it compute what they share again for each.
+    Eight entries are selected at a time. With all sixteen in one loop, XLA's CPU compiler no longer vectorises over
+    boxes. With stacked entries, it computes their common terms again for each entry.
     """
 
     def half(row: int) -> Array:
@@ -62,7 +63,7 @@ def matrix(entries: Entries) -> Array:
 
 
 def product(sides: tuple[Column, Column], slopes: Four) -> Derivatives:
-    """Derivatives of width · height, the width moved by x1 and x2, the height by y1 and y2."""
+    """Return the derivatives of width · height. x1 and x2 change the width, y1 and y2 the height."""
     width, height = sides
     x1, y1, x2, y2 = slopes
     gradient = (x1 * height, y1 * width, x2 * height, y2 * width)
@@ -70,7 +71,7 @@ def product(sides: tuple[Column, Column], slopes: Four) -> Derivatives:
 
 
 def sum_of_squares(sides: tuple[Column, Column], slopes: Four) -> Derivatives:
-    """Derivatives of width² + height²."""
+    """Return the derivatives of width² + height²."""
     width, height = sides
     x1, y1, x2, y2 = slopes
     gradient = (2 * x1 * width, 2 * y1 * height, 2 * x2 * width, 2 * y2 * height)
@@ -79,7 +80,7 @@ def sum_of_squares(sides: tuple[Column, Column], slopes: Four) -> Derivatives:
 
 
 def quotient(a: Derivatives, b: Derivatives) -> Derivatives:
-    """Derivatives of a/b."""
+    """Return the derivatives of a/b."""
     inverse = 1 / b.value
     value = a.value * inverse
     gradient = tuple((x - value * y) * inverse for x, y in zip(a.gradient, b.gradient, strict=True))
@@ -92,14 +93,14 @@ def quotient(a: Derivatives, b: Derivatives) -> Derivatives:
 
 
 def log(a: Derivatives) -> Derivatives:
-    """Derivatives of log a."""
+    """Return the derivatives of log a."""
     inverse = 1 / a.value
     gradient = tuple(x * inverse for x in a.gradient)
     return Derivatives(jnp.log(a.value), gradient, lambda i, j: a.hessian(i, j) * inverse - gradient[i] * gradient[j])
 
 
 def square(a: Derivatives) -> Derivatives:
-    """Derivatives of a²."""
+    """Return the derivatives of a²."""
     gradient = tuple(2 * a.value * x for x in a.gradient)
     return Derivatives(
         a.value**2, gradient, lambda i, j: 2 * (a.gradient[i] * a.gradient[j] + a.value * a.hessian(i, j))

@@ -1,4 +1,4 @@
-"""Why a form does not hold: a constant factor, a region, a kink."""
+"""Diagnosis of a form that does not hold: a constant factor, a region, or a kink."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ def diagnose(
     holds: np.ndarray,
     variable: str | None,
 ) -> str:
-    """Return why a form does not hold, in a line; empty if it holds.
+    """Return in one line why a form does not hold; empty if it holds.
 
     Args:
       samples: Values by variable, [count, …].
       form: Values of the form.
-      derivatives: What it is compared with.
-      holds: True where the form is within its tolerance, and autodiff can be relied on, [count].
-      variable: Variable that is differentiated by.
+      derivatives: Derivatives by autodiff, which the form is compared with.
+      holds: True where the form is within its tolerance and autodiff is reliable, [count].
+      variable: Variable of differentiation.
     """
     wanted, finite, jumps = derivatives
     findings = []
@@ -33,9 +33,9 @@ def diagnose(
         findings.append(f"the loss is not finite at {_share(~finite)} of the samples{_where(samples, ~finite)}")
     if (kinks := finite & (jumps >= 0)).any():
         first = int(np.argmax(kinks))
-        place = f"near {variable} = {_short(samples[variable][first])}" if variable else "somewhere"
+        location = f"near {variable} = {_short(samples[variable][first])}" if variable else "somewhere"
         findings.append(
-            f"the loss has a kink {place}, where its {_ORDERS[jumps[first]]} jumps and autodiff takes one side or a "
+            f"the loss has a kink {location}, where its {_ORDERS[jumps[first]]} jumps and autodiff takes one side or a "
             f"mean: {_share(kinks)} of the samples lie on one"
         )
     sound = finite & (jumps < 0)
@@ -60,7 +60,7 @@ def _of_form(
 
 
 def _constant_ratio(form: np.ndarray, wanted: np.ndarray) -> float | None:
-    """Return the factor between a form and autodiff, if it is the same at all samples; entries have it in common."""
+    """Return the factor between a form and autodiff if it is the same for all samples and entries, else None."""
     flat, reference = form.reshape(len(form), -1), wanted.reshape(len(wanted), -1)
     with np.errstate(all="ignore"):
         square = np.sum(reference**2, axis=1)
@@ -75,7 +75,7 @@ def _constant_ratio(form: np.ndarray, wanted: np.ndarray) -> float | None:
 
 
 def _where(samples: Mapping[str, np.ndarray], marked: np.ndarray) -> str:
-    """Return a condition that tells marked samples from others with at most 2 % of mistakes; empty without one."""
+    """Return a condition that separates the marked samples with at most 2 % of mistakes; empty if none does."""
     count, total = len(marked), int(marked.sum())
     best, condition = 0.02 * min(total, count - total), ""
     for name, values in _features(samples):
@@ -92,7 +92,7 @@ def _where(samples: Mapping[str, np.ndarray], marked: np.ndarray) -> str:
 
 
 def _features(samples: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """Return numbers by which samples may be told apart, simple ones first."""
+    """Return the numbers by which samples may be separated, simple ones first."""
     single = []
     for name, values in samples.items():
         flat = values.reshape(len(values), -1)
@@ -108,7 +108,7 @@ def _compared(name: str, relation: str, threshold: str) -> str:
 
 
 def _between(low: float, high: float) -> str:
-    """Return the shortest number between two."""
+    """Return the shortest number between two numbers."""
     if low <= 0 <= high:
         return "0"
     middle = (low + high) / 2

@@ -1,6 +1,6 @@
-"""Derivatives written down by hand, as data: the loss, the form printed, the form that is right, where each applies.
+"""Derivatives derived by hand, as data: the loss, the printed form, the exact form, and the domain of samples.
 
-`verify` compares both forms with what `jax.grad` and `jax.hessian` make of the loss.
+`verify` compares both forms with `jax.grad` or `jax.hessian` of the loss.
 """
 
 import inspect
@@ -18,10 +18,11 @@ Domain = Callable[[np.random.Generator, int], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Equation:
-    """A derivative somebody derived by hand, with all it takes to check it.
+    """A derivative that was derived by hand, with everything needed to check it.
 
-    The functions take those variables of `domain` that they name, for one sample: scalars, or vectors where the domain
-    draws vectors. For your own, give `loss`, `variable`, `order`, `exact` (what you derived) and `domain`:
+    Each function takes the variables of `domain` that its signature names, for one sample: scalars, or vectors where
+    the domain draws vectors. To check your own derivative, give `loss`, `variable`, `order`, `exact` (your form) and
+    `domain`:
 
     >>> import jax.numpy as jnp
     >>> from ugs_jax.curvature import Equation, verify
@@ -38,21 +39,22 @@ class Equation:
     [True]
 
     Attributes:
-      number: what it is called in the report; the equation's number in its source.
-      title: what it says.
-      loss: the scalar loss the derivative is of.
-      exact: the form that should hold.
-      domain: from a random generator and a count to samples by variable, [count] or [count, …] float64 arrays.
-      variable: what is differentiated by; None for order 0.
-      order: 0 compares values, 1 the gradient, 2 the Hessian.
-      printed: the form in the source, if it is another one.
-      bound: upper bound of the largest eigenvalue, of equations of order 2.
-      reference: what autodiff is to compute, where it is not the derivative of `loss` of `order` by `variable`.
-      unit: of the result, for a loss without unit and lengths in px.
-      remark: one line: what is wrong with the printed form, or what to see here.
-      latex: of `exact`.
-      latex_printed: of `printed`.
-      tolerance: relative error up to which a form holds.
+      number: Name in the report: the number of the equation in its source.
+      title: Short description.
+      loss: Scalar loss.
+      exact: Form that should hold.
+      domain: Function from a random generator and a count to samples by variable, float64 arrays [count] or
+        [count, …].
+      variable: Variable of differentiation; None for order 0.
+      order: Order of the derivative: 0 compares values, 1 the gradient, 2 the Hessian.
+      printed: Form in the source, if it has one.
+      bound: Upper bound of the largest eigenvalue, for equations of order 2.
+      reference: Function that autodiff must compute, if it is not the derivative of `loss` of `order` by `variable`.
+      unit: Unit of the result, for a loss without unit and lengths in px.
+      remark: One line that says what is wrong with the printed form, or what to notice.
+      latex: LaTeX of `exact`.
+      latex_printed: LaTeX of `printed`.
+      tolerance: Largest relative error with which a form holds.
     """
 
     number: str
@@ -84,7 +86,7 @@ class Equation:
             raise ValueError(f"equation {self.number}: expected a tolerance > 0, got {self.tolerance!r}")
 
     def autodiff(self) -> Form:
-        """The function that both forms are measured against."""
+        """Return the function that both forms are compared with."""
         if self.reference is not None:
             return self.reference
         if self.order == 0 or self.variable is None:
@@ -93,16 +95,16 @@ class Equation:
 
 
 def arguments(form: Form) -> list[str] | None:
-    """Return the names of the variables that a form takes; None if it takes any, by `**`."""
+    """Return the names of the variables that a form takes; None if it takes any variable, by `**`."""
     named = inspect.signature(form).parameters
     return None if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values()) else list(named)
 
 
 def call(form: Form, variables: Mapping[str, Array]) -> Array:
-    """`form` of those variables that it names.
+    """Call a form with the variables that its signature names.
 
     Raises:
-      ValueError: it names one that there is not.
+      ValueError: A variable that the form names is missing.
     """
     named = inspect.signature(form).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in named.values()):
@@ -110,13 +112,13 @@ def call(form: Form, variables: Mapping[str, Array]) -> Array:
     missing = [name for name in named if name not in variables]
     if missing:
         raise ValueError(f"expected variables among {', '.join(variables)}, as the domain draws, got {missing[0]!r}")
-    only = [name for name, parameter in named.items() if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
-    rest = {name: variables[name] for name in named if name not in only}
-    return jnp.asarray(form(*(variables[name] for name in only), **rest))
+    positional = [name for name, parameter in named.items() if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
+    rest = {name: variables[name] for name in named if name not in positional}
+    return jnp.asarray(form(*(variables[name] for name in positional), **rest))
 
 
 def derivative(function: Form, variable: str, order: int) -> Form:
-    """`jax.grad` (order 1) or `jax.hessian` (order 2) of a scalar function by one keyword argument."""
+    """Return `jax.grad` (order 1) or `jax.hessian` (order 2) of a scalar function by one keyword argument."""
     transform = {1: jax.grad, 2: jax.hessian}[order]
 
     def differentiated(**variables: Array) -> Array:

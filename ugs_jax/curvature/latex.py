@@ -1,4 +1,4 @@
-"""Plain text for LaTeX: characters of its own escaped, mathematical ones as commands."""
+"""Plain text as LaTeX: special characters are escaped, mathematical characters become commands."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ _ACCENTS = {"\u0302": "hat", "\u0304": "bar", "\u0303": "tilde", "\u0307": "dot"
 
 
 def escape(text: str) -> str:
-    r"""Return LaTeX that prints a text; characters that are neither ASCII nor in the table stay unchanged.
+    r"""Return LaTeX that prints a text. Characters that are neither ASCII nor in the table stay unchanged.
 
     >>> print(escape("50 % of ∂²L/∂x̂²"))
     50 \% of $\partial ^2$L/$\partial \hat{x}^2$

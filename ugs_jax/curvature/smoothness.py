@@ -1,4 +1,4 @@
-"""Samples at which autodiff says nothing of a derivative: the loss is not finite there, or has a kink or a jump."""
+"""Samples at which autodiff is not reliable, because the loss is not finite there, or has a kink or a jump."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,19 +13,20 @@ from ugs_jax.curvature.equations import Equation, Form, arguments, call
 Samples = Mapping[str, np.ndarray]
 
 _NEAR, _FAR = 64.0, 512.0
-"""Distances from a sample, in units of rounding of its size, at which both sides are compared."""
+"""Distances from a sample at which both sides are compared, in units of the rounding of its size."""
 
 _JUMP = 1e-3
-"""Relative difference of both sides that counts as a jump: far above rounding, far below a change of sign."""
+"""Relative difference between both sides that counts as a jump: far above rounding, far below a change of sign."""
 
 
 class Derivatives(NamedTuple):
     """Derivatives of an equation's loss at every sample.
 
     Attributes:
-      wanted: What the forms are compared with.
+      wanted: Derivatives that the forms are compared with.
       finite: True where the loss is finite, [count].
-      jumps: Lowest order of a derivative of the loss, 0 the loss itself, that jumps at the sample; −1 where none does.
+      jumps: Lowest order of a derivative of the loss that jumps at the sample, with 0 for the loss itself; −1 if none
+        jumps.
     """
 
     wanted: np.ndarray
@@ -34,14 +35,14 @@ class Derivatives(NamedTuple):
 
 
 def differentiate(equation: Equation, samples: Samples) -> Derivatives:
-    """Return the derivative that an equation is about, and where it can be relied on.
+    """Return the derivative of an equation's loss at every sample, with the samples at which it is reliable.
 
     Args:
-      equation: Names loss, variable and order.
+      equation: Equation with the loss, the variable and the order.
       samples: Float64 arrays by variable, [count, …].
 
     Raises:
-      ValueError: The variable is none of the samples', or none that the loss takes.
+      ValueError: The domain does not draw the variable, or the loss does not take it.
     """
     if equation.reference is not None or equation.order == 0 or equation.variable is None:
         loss = evaluate(equation.loss, samples)
@@ -55,20 +56,20 @@ def differentiate(equation: Equation, samples: Samples) -> Derivatives:
     of_all_orders = jax.jit(jax.vmap(partial(_orders, equation.loss, variable, equation.order)))
 
     def of_variable(values: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(found, np.float64) for found in of_all_orders({**samples, variable: values})]
+        return [np.asarray(array, np.float64) for array in of_all_orders({**samples, variable: values})]
 
-    found = of_variable(samples[variable])
-    return Derivatives(found[-1], _all_finite(found[0]), _jumps(of_variable, samples[variable], np.abs(found[0])))
+    orders = of_variable(samples[variable])
+    return Derivatives(orders[-1], _all_finite(orders[0]), _jumps(of_variable, samples[variable], np.abs(orders[0])))
 
 
 def evaluate(form: Form, samples: Samples) -> np.ndarray:
-    """Return a form at every sample, float64."""
+    """Return the values of a form at every sample, float64."""
     mapped = jax.jit(jax.vmap(lambda variables: call(form, variables)))(dict(samples))
     return np.asarray(mapped, np.float64)
 
 
 def _orders(loss: Form, variable: str, order: int, variables: Mapping[str, Array]) -> tuple[Array, ...]:
-    """Return loss, gradient and for order 2 the Hessian, forward over reverse, as one program."""
+    """Return the loss, the gradient and, for order 2, the Hessian (forward over reverse) as one program."""
 
     def gradient(x: Array) -> tuple[Array, tuple[Array, Array]]:
         value, slope = jax.value_and_grad(lambda x: call(loss, {**variables, variable: x}))(x)
@@ -81,7 +82,11 @@ def _orders(loss: Form, variable: str, order: int, variables: Mapping[str, Array
 
 
 def _jumps(orders: Callable[[np.ndarray], list[np.ndarray]], values: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Compare both sides of every sample at two distances: what is smooth differs in proportion to the distance."""
+    """Return the lowest order that jumps at every sample, or −1.
+
+    Both sides of a sample are compared at two distances. Where the loss is smooth, the difference is in proportion to
+    the distance.
+    """
     unit = np.maximum(np.abs(values), np.median(np.abs(values)))
     unit = np.where(unit > 0, unit, 1.0)
     rng = np.random.default_rng(0)
@@ -89,15 +94,15 @@ def _jumps(orders: Callable[[np.ndarray], list[np.ndarray]], values: np.ndarray,
     step = np.finfo(np.float64).eps * unit * direction
     length = np.min(unit.reshape(len(values), -1), axis=1)
     below, above, far_below, far_above = (orders(values + k * step) for k in (-_NEAR, _NEAR, -_FAR, _FAR))
-    found = np.full(len(values), -1)
+    lowest = np.full(len(values), -1)
     with np.errstate(invalid="ignore", over="ignore"):
         for order in reversed(range(len(below))):
             gap, far_gap = _norm(above[order] - below[order]), _norm(far_above[order] - far_below[order])
             clear = gap > _JUMP * np.maximum(_norm(below[order]), _norm(above[order]))
             above_rounding = gap > 1e-6 * size / length**order
-            steady = gap > 0.5 * far_gap  # an eighth where the loss is smooth
-            found = np.where(clear & above_rounding & steady, order, found)
-    return found
+            steady = gap > 0.5 * far_gap  # the ratio is an eighth where the loss is smooth
+            lowest = np.where(clear & above_rounding & steady, order, lowest)
+    return lowest
 
 
 def _norm(values: np.ndarray) -> np.ndarray:

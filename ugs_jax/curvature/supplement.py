@@ -1,4 +1,4 @@
-"""The numbered equations of the supplement, as printed and as autodiff says they should read.
+"""Numbered equations of the supplement, in the printed form and in the form that agrees with autodiff.
 
 Sun et al., "Uncertainty-Aware Gradient Stabilization for Small Object Detection", ICCV 2025.
 """
@@ -14,45 +14,45 @@ from ugs_jax.curvature.equations import Domain, Equation, Form, derivative
 
 
 def l2_centre(x: Array, x_hat: Array, w_a: Array) -> Array:
-    """Eq. 1: squared difference of centres in widths of the anchor."""
+    """Return Eq. 1: the squared difference of the centres, in widths of the anchor."""
     return ((x - x_hat) / w_a) ** 2
 
 
 def l2_from_anchor(x: Array, x_hat: Array, x_a: Array, w_a: Array) -> Array:
-    """(T − T̂)² with T = (x − x_a)/w_a, what Eq. 1 says that it is."""
+    """Return (T − T̂)² with T = (x − x_a)/w_a, which Eq. 1 equals."""
     return l2_encoded((x - x_a) / w_a, (x_hat - x_a) / w_a)
 
 
 def l2_encoded(t: Array, t_hat: Array) -> Array:
-    """Eq. 1 in the encoded centre T = (x − x_a)/w_a."""
+    """Return Eq. 1 as a function of the encoded centre T = (x − x_a)/w_a."""
     return (t - t_hat) ** 2
 
 
 def l2_width(w: Array, w_hat: Array) -> Array:
-    """Squared log ratio of widths, of which Eqs. 5 and 6 are the derivatives."""
+    """Return the squared log ratio of the widths. Eqs. 5 and 6 are its derivatives."""
     return jnp.log(w / w_hat) ** 2
 
 
 def overlap(x: Array, x_hat: Array, w: Array) -> tuple[Array, Array]:
-    """Eq. 7's I and U: overlap and union of two equal squares shifted along one axis, in units of their side."""
+    """Return I and U of Eq. 7: overlap and union of two equal squares shifted along one axis, divided by their side."""
     intersection = jnp.maximum(0.0, w - jnp.abs(x - x_hat))
     return intersection, 2 * w - intersection
 
 
 def log_iou(x: Array, x_hat: Array, w: Array) -> Array:
-    """Eq. 7: −ln(I/U)."""
+    """Return Eq. 7: −ln(I/U)."""
     intersection, union = overlap(x, x_hat, w)
     return -jnp.log(intersection / union)
 
 
 def squares_log_iou(x: Array, x_hat: Array, w: Array) -> Array:
-    """−ln IoU of the two squares as areas, which Eq. 7 shortens by one side."""
+    """Return −ln IoU of the two squares, from their areas. Eq. 7 divides both areas by the side."""
     side_by_side = jnp.minimum(x, x_hat) + w / 2 - (jnp.maximum(x, x_hat) - w / 2)
     intersection = jnp.maximum(side_by_side, 0.0) * w
     return jnp.log(2 * w * w - intersection) - jnp.log(intersection)
 
 
-# Domains: sizes from 0.5 to 2000 px, shifts from a millionth of a side to all but all of it, to both sides.
+# Domains: sizes from 0.5 to 2000 px, shifts from a millionth to 0.999 of the side, in both directions.
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _sign(x: Array, x_hat: Array) -> Array:
 
 
 def _scale_exponents(x: Array, x_hat: Array, w: Array) -> Array:
-    """Exponents d log|f| / d log w at a fixed shift, for f the gradient and the Hessian of −ln IoU by x̂."""
+    """Return the exponents d log|f| / d log w at a fixed shift, for f the gradient and the Hessian of −ln IoU by x̂."""
     gradient = derivative(log_iou, "x_hat", 1)
     hessian = derivative(log_iou, "x_hat", 2)
 
@@ -256,7 +256,7 @@ SUPPLEMENT: tuple[Equation, ...] = (
         printed=_eq9,
         domain=overlapping,
         unit="1/px",
-        remark="as Eq. 8 the magnitude is that of 1 − I/U; its sign is flipped as well",
+        remark="as in Eq. 8, the magnitude is that of 1 − I/U; the sign is flipped as well",
         latex=r"-\frac{2w}{w^2 - d^2}\operatorname{sign}(x - \hat x)",
         latex_printed=r"\left(\frac{1}{w + d} + \frac{w - d}{(w + d)^2}\right)\operatorname{sign}(x - \hat x)",
     ),
@@ -270,7 +270,7 @@ SUPPLEMENT: tuple[Equation, ...] = (
         printed=_eq10,
         domain=overlapping,
         unit="1/px²",
-        remark="lacks the factor d, so that its unit is 1/px³; at d → 0 the Hessian vanishes, the kink (4/w) remains",
+        remark="the factor d is missing, so its unit is 1/px³; at d → 0 the Hessian vanishes, the kink (4/w) remains",
         latex=r"\frac{4wd}{(w^2 - d^2)^2}",
         latex_printed=r"\frac{4w}{(w^2 - d^2)^2}",
     ),

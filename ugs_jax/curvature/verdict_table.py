@@ -13,7 +13,10 @@ from ugs_jax.curvature.verify import Verdict
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as text, a line each; `bound` is the largest eigenvalue over its bound, at worst."""
+    """Return the verdicts as a text table, one line each.
+
+    The column `bound` is the largest ratio of an eigenvalue to its bound.
+    """
     header = ("equation", "of", "printed", "", "exact", "", "bound", "remark")
     rows = [header]
     for verdict in verdicts:
@@ -27,16 +30,16 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 
 def to_json(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a JSON list; an infinite error is null with `holds` false."""
+    """Return the verdicts as a JSON list. An infinite error is null, and its `holds` is false."""
     return json.dumps(
         [{key: _plain(value) for key, value in asdict(verdict).items()} for verdict in verdicts], indent=1
     )
 
 
 def to_latex(equations: Sequence[Equation], verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a `tabular`, in the order of `equations`; `bound` as in `table`.
+    """Return the verdicts as a LaTeX `tabular`, in the order of `equations`; `bound` is the same as in `table`.
 
-    Numbers and titles are escaped. The forms are the equations' own LaTeX.
+    Numbers and titles are escaped. The forms are the LaTeX of the equations, unchanged.
     """
     lines = [r"\begin{tabular}{lllllllr}", r"Eq. & of & printed & holds & exact & holds & bound & holds \\ \hline"]
     for equation, verdict in zip(equations, verdicts, strict=True):
@@ -56,7 +59,7 @@ def _yes(holds: bool | None) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: combining accents take none."""
+    """Return the width of a text in a terminal. Combining accents have no width."""
     return sum(not unicodedata.combining(character) for character in text)
 
 

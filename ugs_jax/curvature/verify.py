@@ -1,4 +1,4 @@
-"""Closed forms against automatic differentiation, in double precision, over the whole domain of an equation."""
+"""Comparison of closed forms with automatic differentiation, in float64, over the domain of an equation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,22 +15,23 @@ COUNT = 20_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """What autodiff says of one equation.
+    """Comparison of one equation with autodiff.
 
     Attributes:
-      equation: Its number.
-      title: What it is of.
-      printed_error: Worst relative error of the printed form; None where there is none. Infinite where not finite.
-      exact_error: Worst relative error of the exact form.
-      printed_holds: True if the error of the printed form is within the equation's tolerance; None without one.
-      exact_holds: The same of the exact form.
-      bound_ratio: Largest eigenvalue over its bound, at worst; None without a bound.
-      bound_holds: True if that is at most 1, to rounding; None without a bound.
+      equation: Number of the equation.
+      title: Title of the equation.
+      printed_error: Largest relative error of the printed form; None without a printed form. It is infinite if the form
+        or the loss is not finite somewhere, or if a sample lies on a kink.
+      exact_error: Largest relative error of the exact form, computed in the same way.
+      printed_holds: True if the printed form is within the equation's tolerance; None without a printed form.
+      exact_holds: True if the exact form is within the equation's tolerance.
+      bound_ratio: Largest ratio of the largest eigenvalue to its bound; None without a bound.
+      bound_holds: True if `bound_ratio` is at most 1, up to the tolerance; None without a bound.
       share: Share of the samples at which the exact form holds.
-      diagnosis: Why the exact form does not hold, in a line: a constant factor, the variable that separates samples, a
-        kink, a loss that is not finite. Empty if it holds.
-      worst: Sample at which the exact form is worst, by variable.
-      remark: The equation's.
+      diagnosis: Reason why the exact form does not hold, in one line: a constant factor, the variable that separates
+        samples, a kink, or a loss that is not finite. Empty if the form holds.
+      worst: Sample with the largest error of the exact form, by variable.
+      remark: Remark of the equation.
     """
 
     equation: str
@@ -48,24 +49,27 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the exact form holds, and the bound if there is one."""
+        """True if the exact form holds, and the bound if there is one."""
         return self.exact_holds and self.bound_holds is not False
 
 
 def verify(equations: Iterable[Equation], *, count: int = COUNT, seed: int = 0) -> list[Verdict]:
-    """Compare the forms of every equation with autodiff, in float64 whatever the session's precision.
+    """Compare the forms of every equation with autodiff, in float64 at any precision of the session.
 
     The error of a sample is ‖form − autodiff‖ / ‖autodiff‖ (Euclidean norms over the entries of one sample; the
-    absolute difference where autodiff gives exactly 0). It is infinite where a form or the loss is not finite, and
-    where the loss has a kink or a jump: autodiff returns a number there, but no derivative.
+    absolute difference where autodiff gives exactly 0). It is infinite where a form or the loss is not finite. It is
+    also infinite where the loss has a kink or a jump: autodiff returns a number there, but no derivative.
 
     Args:
-      equations: e.g. `SUPPLEMENT`, or your own.
-      count: samples drawn from each domain.
-      seed: of the samples.
+      equations: Equations to verify, for example `SUPPLEMENT` or your own.
+      count: Number of samples drawn from each domain.
+      seed: Seed of the samples.
+
+    Returns:
+      One verdict for each equation, in the same order.
 
     Raises:
-      ValueError: no samples, a domain or a form that does not fit the loss; names the equation.
+      ValueError: `count` is below 1, or the domain or a form does not fit the loss. The message names the equation.
     """
     if count < 1:
         raise ValueError(f"count: expected at least 1 sample, got {count}")
@@ -103,7 +107,7 @@ def _verdict(equation: Equation, count: int, seed: int) -> Verdict:
 
 
 def _errors(values: np.ndarray, derivatives: Derivatives) -> np.ndarray:
-    """Relative errors [count]; infinite where either is not finite, or autodiff says nothing."""
+    """Return relative errors [count]; infinite where a form or the loss is not finite, or autodiff is not reliable."""
     wanted, finite, jumps = derivatives
     if values.shape != wanted.shape:
         raise ValueError(f"expected a form of shape {wanted.shape[1:]}, as autodiff gives, got {values.shape[1:]}")
@@ -115,5 +119,5 @@ def _errors(values: np.ndarray, derivatives: Derivatives) -> np.ndarray:
 
 
 def _largest(hessians: np.ndarray) -> np.ndarray:
-    """Largest eigenvalue [count] of scalars [count] or matrices [count, n, n]."""
+    """Return the largest eigenvalues [count] of scalars [count] or matrices [count, n, n]."""
     return hessians if hessians.ndim == 1 else np.linalg.eigvalsh(hessians)[:, -1]

@@ -1,7 +1,8 @@
-"""Localization objectives: interchangeable in any detector, ours or yours.
+"""Localization objectives, interchangeable in any detector, ours or yours.
 
-`protocol` is the seam. Each objective turns raw numbers of an anchor into a box, and these and a target box into
-losses. It is a small immutable object; nothing here knows of networks or feature maps.
+`protocol` defines the interface to detectors. An objective is a small immutable object with two functions: from the raw
+outputs of an anchor to a box, and from raw outputs and a target box to losses. It does not depend on networks or
+feature maps.
 """
 
 from ugs_jax.objectives.box_regression import BoxLoss, BoxRegression

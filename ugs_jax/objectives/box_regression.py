@@ -1,4 +1,4 @@
-"""Box regression: four numbers a box, trained with any box loss."""
+"""Box regression: four numbers for each box, trained with any box loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ugs_jax.objectives.distribution import split_logits
 from ugs_jax.objectives.protocol import Terms
 
 BoxLoss = Callable[[Array, Array], Array]
-"""Function from predicted and target boxes [..., 4] to a loss for each box [...]: of `losses`, or yours.
+"""Function from predicted and target boxes [..., 4] to a loss for each box [...]: one of `losses`, or yours.
 
 `functools.partial` sets its hyperparameters: `partial(losses.nwd, constant=20.0)`.
 """
@@ -22,10 +22,12 @@ BoxLoss = Callable[[Array, Array], Array]
 
 @dataclass(frozen=True)
 class BoxRegression:
-    """Four numbers a box, decoded as YOLOv5 does: centre (2σ−1)·unit from the anchor's, sides (2σ)²·anchor.
+    """Box regression: four numbers for each box, decoded as in YOLOv5.
+
+    The centre is (2σ−1)·unit from the centre of the anchor, and the sides are (2σ)²·anchor.
 
     Attributes:
-      box_loss: Loss from `losses`: of boxes (`ciou`, `giou`, `nwd`, …) or of offsets (`l1`, `smooth_l1`, `l2`).
+      box_loss: Loss from `losses`, of boxes (`ciou`, `giou`, `nwd`, …) or of offsets (`l1`, `smooth_l1`, `l2`).
       space: Space in which `box_loss` compares: decoded `boxes` in px, or `offsets` as `boxes.encode` defines them.
     """
 
@@ -38,7 +40,7 @@ class BoxRegression:
 
     @property
     def num_outputs(self) -> int:
-        """Channels for each anchor."""
+        """Number of channels for each anchor."""
         return 4
 
     @property
@@ -47,7 +49,7 @@ class BoxRegression:
         return "BoxRegression()"
 
     def decode(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the boxes of raw outputs, xyxy px."""
+        """Return the boxes that raw outputs describe, xyxy px."""
         gate = 2 * jax.nn.sigmoid(split_logits(raw, 1)[..., 0])
         center = anchors.center + (gate[..., :2] - 1) * anchors.unit
         half = jnp.square(gate[..., 2:]) * anchors.size / 2

@@ -29,15 +29,15 @@ from ugs_jax.objectives.second_stage import SecondStage
 class DFL:
     """Distribution focal loss: distances to the four sides as distributions over whole units from `start` on.
 
-    L = `box_weight` · box loss + `dfl_weight` · L_DFL / ln(bins), so that either term is about 1 for a random head.
+    L = `box_weight` · box loss + `dfl_weight` · L_DFL / ln(bins), so that each loss is about 1 for a random head.
 
     Attributes:
-      bins: Support points; 17 in GFL, 16 in YOLOv8.
-      start: First point, in units. Published heads start at 0, which cannot place a side on the far side of the cell's
-        centre: for boxes smaller than a cell a negative start can.
+      bins: Number of support points; 17 in GFL, 16 in YOLOv8.
+      start: First support point, in units. Published heads start at 0 and cannot place a side on the other side of the
+        cell's centre. A negative start can, which helps for boxes smaller than a cell.
       box_loss: Loss on the decoded box; GIoU in GFL, CIoU in YOLOv8.
-      box_weight: Weight of `box_loss`; YOLOv8 uses 7.5 against 1.5 for DFL, GFL 2 against ¼.
-      dfl_weight: Weight of the distribution focal loss (mean over the four sides, over the log of the bins).
+      box_weight: Weight of `box_loss`. YOLOv8 uses 7.5 for the box and 1.5 for DFL, GFL uses 2 and ¼.
+      dfl_weight: Weight of the distribution focal loss, which is averaged over the four sides and divided by ln(bins).
       second_stage: Second localization stage, or None.
       quality: Quality predictor, or None.
     """
@@ -56,7 +56,7 @@ class DFL:
 
     @property
     def num_outputs(self) -> int:
-        """Channels for each anchor."""
+        """Number of channels for each anchor."""
         return 4 * self.bins
 
     @property
@@ -74,7 +74,7 @@ class DFL:
         return jax.nn.softmax(split_logits(raw, self.bins))
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the boxes of raw outputs, xyxy px; sides that cross collapse to a point between them."""
+        """Return the boxes that raw outputs describe, xyxy px. Sides that cross collapse to the point between them."""
         distance = expectation(self.probabilities(raw), self.points)
         low = anchors.center - distance[..., :2] * anchors.unit
         high = anchors.center + distance[..., 2:] * anchors.unit
@@ -82,7 +82,7 @@ class DFL:
         return jnp.concatenate([jnp.minimum(low, middle), jnp.maximum(high, middle)], axis=-1)
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the standard deviation of each side (x1, y1, x2, y2), px, as if sides could cross."""
+        """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
         spread = root(variance(self.probabilities(raw), self.points))
         return spread * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
@@ -108,7 +108,7 @@ class DFL:
         stride: int,
         width: Float[np.ndarray, "4"],
     ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
-        """Return kernel and bias that decode to about the boxes of a regression layer; see `StartsFromRegression`."""
+        """Return kernel and bias of a layer that decodes like a regression layer; see `StartsFromRegression`."""
         nodes, weights = standard_outputs()
         center, size = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
         basis = np.stack([np.ones_like(center), center, size], axis=1)

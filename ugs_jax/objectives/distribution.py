@@ -1,4 +1,4 @@
-"""What objectives that predict a distribution for each of the four box parameters have in common."""
+"""Functions shared by objectives that predict a distribution for each of the four box parameters."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +26,9 @@ def mean_uncertainty(logits: Float[Array, "*batch 4 bins"]) -> Float[Array, "*ba
 
 
 def bell(points: Float[np.ndarray, "bins"], width: float) -> Float[np.ndarray, "bins"]:
-    """Return logits of a normal distribution around 0 with standard deviation `width`, discretised on a grid.
+    """Return the logits of a normal distribution around 0 with standard deviation `width`, discretised on a grid.
 
-    Each point stands for the interval half way to its neighbours, so ln Δ is part of its logit.
+    Each point represents the interval that ends half way to its neighbours, so ln Δ is part of its logit.
     """
     edges = np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
     return np.log(np.diff(edges)) - np.square(points) / (2 * width**2)
@@ -61,17 +61,17 @@ def fit_natural_parameter(
     means: Float[np.ndarray, "n"],
     weights: Float[np.ndarray, "n"],
 ) -> Float[np.ndarray, "p"]:
-    """Return θ for which distributions with logits `bell` + (basis · θ) · points have means near those wanted.
+    """Return θ for which distributions with logits `bell` + (basis · θ) · points have means near the given ones.
 
     The mean of such a distribution is a smooth increasing function of η = basis · θ, with its variance as derivative.
     Gauss-Newton steps minimise the weighted squared error of the means.
 
     Args:
-      points: Grid.
+      points: Points of the grid.
       width: Standard deviation of the bell.
-      basis: Numbers that η is linear in.
-      means: Means wanted, in the unit of the grid; those beyond its range count as its ends.
-      weights: Weight of each row.
+      basis: Basis functions at each sample; η is linear in them.
+      means: Wanted mean of each sample, in the unit of the grid. Means outside its range are clipped to its ends.
+      weights: Weight of each sample.
     """
     logits = bell(points, width)
     wanted = np.clip(means, points[0], points[-1])
@@ -84,7 +84,7 @@ def fit_natural_parameter(
         mean = p @ points
         return mean, np.maximum(p @ np.square(points) - np.square(mean), 1e-12)
 
-    # A wide bell on an endless grid has mean η · width²: that is where the steps start.
+    # The steps start where a wide bell on an infinite grid has the wanted mean: η · width².
     theta = np.linalg.lstsq(basis * root[:, None], wanted * root / width**2, rcond=None)[0]
     mean, variance = moments(theta)
     error = np.sum(np.square(root * (wanted - mean)))
@@ -111,6 +111,6 @@ def fit_natural_parameter(
 
 
 def standard_outputs() -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """Return raw outputs of a regression layer and weights, on which a layer made from it is fitted: N(0, 1)."""
+    """Return raw outputs of a regression layer and their weights under N(0, 1): samples on which a layer is fitted."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     return nodes, weights / weights.sum()

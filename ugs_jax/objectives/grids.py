@@ -1,4 +1,4 @@
-"""Grids of labels: given by a rule, point by point, or fitted to the targets of a data set."""
+"""Label grids: defined by a rule, given point by point, or fitted to the targets of a data set."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,20 +11,34 @@ from ugs_jax.labels import checked_grid, fit_interval_grid, interval_grid, quant
 
 @dataclass(frozen=True)
 class Grid:
-    """Label positions of one kind of box parameter: n+1 points from −`alpha` to `alpha`; `beta` 0 is uniform."""
+    """Label positions of one kind of box parameter: an interval grid, or a uniform grid if `beta` is 0.
+
+    Attributes:
+      alpha: Half of the range; the grid goes from −`alpha` to `alpha`.
+      beta: Parameter β of `labels.interval_grid`; 0 gives a uniform grid.
+      n: Number of intervals; the grid has n+1 points.
+    """
 
     alpha: float
     beta: float = 0.0
     n: int = 10
 
     def points(self) -> np.ndarray:
-        """The n+1 positions; raises ValueError for settings out of range."""
+        """Return the n+1 positions.
+
+        Raises:
+          ValueError: A setting is out of range.
+        """
         return interval_grid(self.alpha, self.beta, self.n) if self.beta else uniform_grid(self.alpha, self.n)
 
 
 @dataclass(frozen=True)
 class GridPoints:
-    """Label positions given one by one, increasing."""
+    """Label positions given one by one.
+
+    Attributes:
+      positions: At least two positions, strictly increasing.
+    """
 
     positions: tuple[float, ...]
 
@@ -34,19 +48,24 @@ class GridPoints:
         return len(self.positions) - 1
 
     def points(self) -> np.ndarray:
-        """The n+1 positions; raises ValueError for fewer than two, or unsorted ones."""
+        """Return the n+1 positions.
+
+        Raises:
+          ValueError: There are fewer than two positions, or they are not increasing.
+        """
         return checked_grid(np.asarray(self.positions, np.float64))
 
 
 @dataclass(frozen=True)
 class FittedGrid:
-    """Label positions that follow the targets of the training set; fitted when a run begins, and kept with it.
+    """Label positions fitted to the targets of the training set. The fit is made when a run begins, and saved with it.
 
     Attributes:
-      n: intervals.
-      rule: `quantiles`: every interval holds about as many targets (`labels.quantile_grid`); `interval`: the IN grid,
-        α and β, that comes nearest to that (`labels.fit_interval_grid`).
-      coverage: share of the targets inside the range; others are clipped to its ends.
+      n: Number of intervals.
+      rule: Rule of the fit. `quantiles`: all intervals contain about the same number of targets
+        (`labels.quantile_grid`). `interval`: the IN grid, α and β, that comes nearest to
+        that (`labels.fit_interval_grid`).
+      coverage: Share of the targets inside the range. Other targets are clipped to its ends.
     """
 
     n: int = 10
@@ -62,37 +81,41 @@ class FittedGrid:
             raise ValueError(f"FittedGrid.coverage: expected a share in (0, 1], got {self.coverage}")
 
     def fit(self, offsets: Real[np.ndarray, "..."]) -> Grid | GridPoints:
-        """The grid of a sample of targets; raises ValueError where they give none."""
+        """Return the grid fitted to a sample of targets.
+
+        Raises:
+          ValueError: The targets do not define a grid.
+        """
         if self.rule == "interval":
             alpha, beta = fit_interval_grid(offsets, self.n, coverage=self.coverage)
             return Grid(alpha, beta, self.n)
         return GridPoints(tuple(quantile_grid(offsets, self.n, coverage=self.coverage).tolist()))
 
     def points(self) -> np.ndarray:
-        """Raises ValueError: there are none before `fit`."""
+        """Raise ValueError, because positions are unknown before `fit`."""
         raise ValueError(
-            f"{self}: expected a grid that is fitted; training fits it to its data set, elsewhere call "
+            f"{self}: expected a grid that is fitted; training fits it to its data set; elsewhere call "
             "`UGS.fit(offsets)` with a sample of targets"
         )
 
 
 AnyGrid = Grid | GridPoints | FittedGrid
-"""How label positions are set."""
+"""Any of the three kinds of label grid."""
 
 
 def d_fine_grid(bins: int = 33, *, reach: float = 0.5, sharpness: float = 4.0) -> GridPoints:
-    """Return D-FINE's grid: points packed around 0 geometrically, and two far ones at the ends.
+    """Return D-FINE's grid: points packed geometrically around 0, and two distant points at the ends.
 
     W(i) = sign(i − R/2) · ((a·c + 1)^{2·abs(i − R/2)/(R − 2)} − 1) for 0 < i < R = bins − 1, and W(0) = −2ac,
-    W(R) = 2ac; divided by c, so that the far points are at ±2a.
+    W(R) = 2ac; all points are divided by c, so that the distant points are at ±2a.
 
     Args:
       bins: Number of points, odd and at least 5.
-      reach: a, in units of the offsets.
-      sharpness: c, how closely points are packed around 0.
+      reach: Parameter a, in units of the offsets.
+      sharpness: Parameter c; a larger value packs the points more closely around 0.
 
     Raises:
-      ValueError: `bins` even or below 5.
+      ValueError: `bins` is even or below 5.
 
     References:
       Peng et al., D-FINE, ICLR 2025.

@@ -1,7 +1,7 @@
-"""The seam: what a detector and a localization objective know of each other.
+"""Protocols between a detector and a localization objective.
 
-`Localization` is all that a detector needs. The other protocols are abilities: an objective that has the members of one
-is given what the ability is for, and no objective has to have any.
+`Localization` is all that a detector needs. The other protocols are optional abilities. An objective has an ability if
+it has the members of that protocol; the detector and the trainer then use it.
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -33,14 +33,14 @@ class Terms(NamedTuple):
 
 @runtime_checkable
 class Localization(Protocol):
-    """A localization objective: how a head's raw outputs become boxes, and what they are trained with."""
+    """Localization objective: decodes the raw outputs of a head to boxes, and computes their training loss."""
 
     @property
     def num_outputs(self) -> int:
-        """Channels for each anchor."""
+        """Number of channels for each anchor."""
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the boxes of raw outputs, xyxy px."""
+        """Return the boxes that raw outputs describe, xyxy px."""
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
@@ -62,7 +62,7 @@ class DescribesDecoding(Protocol):
 
 @runtime_checkable
 class PredictsDeviation(Protocol):
-    """Ability: predict how far each side may be off, for box voting and for scores that know the spread."""
+    """Ability to predict the standard deviation of each side, for box voting and for scores that depend on it."""
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px."""
@@ -70,7 +70,7 @@ class PredictsDeviation(Protocol):
 
 @runtime_checkable
 class GuidesRefinement(Localization, Protocol):
-    """Ability: say in which direction features are to be perturbed for uncertainty-guided refinement (UR)."""
+    """Ability to give the direction in which uncertainty-guided refinement (UR) perturbs features."""
 
     @property
     def refinement(self) -> Refinement | None:
@@ -84,11 +84,11 @@ class GuidesRefinement(Localization, Protocol):
 
 @runtime_checkable
 class FitsToTargets(Protocol):
-    """Ability: fit itself, for instance its label grids, to the training targets before a run begins."""
+    """Ability to be fitted to the training targets before a run begins, for example its label grids."""
 
     @property
     def to_be_fitted(self) -> bool:
-        """Whether `fit` has to be called before anything can be decoded."""
+        """True if `fit` must be called before anything can be decoded."""
 
     def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "Localization":
         """Return the fitted objective, given a sample of targets as `boxes.encode` returns them."""
@@ -96,7 +96,7 @@ class FitsToTargets(Protocol):
 
 @runtime_checkable
 class StartsFromRegression(Protocol):
-    """Ability: start its layer from a published layer that regresses four numbers a box."""
+    """Ability to start the localization layer from a published layer that regresses four numbers for each box."""
 
     def layer_from_regression(
         self,
@@ -111,17 +111,18 @@ class StartsFromRegression(Protocol):
 
         Args:
           kernel: The published 1×1 layer from features to (x, y, w, h) of every anchor.
-          bias: Its bias.
-          published_anchors: Anchor sides (w, h) the published layer was trained with, px.
-          anchors: Anchor sides here, px.
+          bias: Bias of the published layer.
+          published_anchors: Anchor sides (w, h) with which the published layer was trained, px.
+          anchors: Anchor sides (w, h) of this detector, px.
           stride: Pixels per cell.
-          width: Standard deviation of the predicted distributions of (x, y, log w, log h): centre in strides.
+          width: Standard deviation of the predicted distributions of (x, y, log w, log h), with the centre in
+            strides.
         """
 
 
 @runtime_checkable
 class PredictsDistribution(Localization, Protocol):
-    """Ability: predict a distribution for each box parameter, for a second stage and a learned quality."""
+    """Ability to predict a distribution for each box parameter, for a second stage and a learned quality."""
 
     @property
     def second_stage(self) -> SecondStage | None:

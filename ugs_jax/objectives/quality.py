@@ -1,8 +1,8 @@
-"""A score that knows its spread: a tiny network that predicts the IoU of a box from its predicted distributions.
+"""Quality predictor: a small network that predicts the IoU of a box from its predicted distributions.
 
-The network sees, for each of the four box parameters, the four largest probabilities and their mean, and the sides of
-the box in cells. It is trained on positives alone, so localization stays sparse, and no gradient reaches the
-distributions. At inference the scores of the candidates are multiplied by a power of the predicted IoU before
+The inputs are the four largest probabilities of each of the four box parameters and their mean, and the sides of the
+box in cells. The network is trained on positives alone, so localization stays sparse. No gradient reaches the
+distributions. At inference, the scores of the candidates are multiplied by a power of the predicted IoU before
 suppression.
 
 References:
@@ -20,7 +20,7 @@ from ugs_jax.numerics import SIDE_FLOOR
 
 _TOP = 4
 EVIDENCE = 4 * (_TOP + 1) + 2
-"""Numbers that the quality predictor sees."""
+"""Number of inputs of the quality predictor."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Quality:
     """Settings of the quality predictor.
 
     Attributes:
-      hidden: Width of its hidden layer.
-      weight: Weight of its loss, the binary cross entropy against the IoU of the decoded box.
+      hidden: Width of the hidden layer.
+      weight: Weight of the loss, the binary cross entropy against the IoU of the decoded box.
     """
 
     hidden: int = 32
@@ -44,9 +44,9 @@ class QualityLayer(NamedTuple):
     """Parameters of the quality predictor of one level.
 
     Attributes:
-      kernel: From the evidence to the hidden layer.
+      kernel: Weights from the evidence to the hidden layer.
       bias: Bias of the hidden layer.
-      out: From the hidden layer to the logit of the IoU.
+      out: Weights from the hidden layer to the logit of the IoU.
       out_bias: Bias of the logit.
     """
 
@@ -63,7 +63,7 @@ def quality_logit(
     *,
     stride: int,
 ) -> Float[Array, "*batch"]:
-    """Return the logit of the predicted IoU; no gradient reaches distributions or boxes.
+    """Return the logit of the predicted IoU. No gradient reaches distributions or boxes.
 
     Args:
       layer: Parameters of the level.
@@ -71,14 +71,14 @@ def quality_logit(
       boxes: Decoded boxes, xyxy px.
       stride: Pixels per cell.
     """
-    seen = jax.lax.stop_gradient(evidence(probabilities, boxes, stride=stride))
-    return jax.nn.silu(seen @ layer.kernel + layer.bias) @ layer.out + layer.out_bias
+    inputs = jax.lax.stop_gradient(evidence(probabilities, boxes, stride=stride))
+    return jax.nn.silu(inputs @ layer.kernel + layer.bias) @ layer.out + layer.out_bias
 
 
 def evidence(
     probabilities: Float[Array, "*batch 4 bins"], boxes: Float[Array, "*batch 4"], *, stride: int
 ) -> Float[Array, "*batch evidence"]:
-    """Return what the quality predictor sees: top probabilities and their means, and log sides in cells."""
+    """Return the inputs of the quality predictor: top probabilities and their means, and log sides in cells."""
     count = min(_TOP, probabilities.shape[-1])
     top = jax.lax.top_k(probabilities, count)[0]
     top = jnp.pad(top, [(0, 0)] * (top.ndim - 1) + [(0, _TOP - count)])

@@ -1,8 +1,11 @@
 """Uncertainty-guided refinement (UR): perturb features along the gradient of the uncertainty loss.
 
-For every image and pyramid level, ε = ρ · ∇_P L_UM / ‖∇_P L_UM‖₂ with the gradient stopped; the localization layer then
-runs once more on P + ε and its loss is added. Training only. Sun et al., ICCV 2025; METHOD: the norm is taken over one
-image and level, which keeps ε independent of the batch size and of sharding.
+For every image and pyramid level, ε = ρ · ∇_P L_UM / ‖∇_P L_UM‖₂ with the gradient stopped. The localization layer then
+runs once more on P + ε, and its loss is added. UR is used in training only. The norm is taken over one image and level,
+which keeps ε independent of the batch size and of sharding.
+
+References:
+  Sun et al., ICCV 2025.
 """
 
 from collections.abc import Callable
@@ -21,7 +24,7 @@ T = TypeVar("T")
 Norm = Literal["image", "batch"]
 
 RADIUS = 0.5
-"""ρ of the paper."""
+"""Length ρ of the perturbation in the paper."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Refinement:
 
     Attributes:
       radius: Length ρ of the feature perturbation.
-      weight: Weight γ of the localization loss there.
-      norm: `image`: each image and level has a perturbation of length ρ. `batch`: one norm for all images of a level;
-        the root mean square length over them is ρ, and images with steep gradients get more of it.
+      weight: Weight γ of the localization loss at the perturbed features.
+      norm: Norm that is set to ρ. `image`: each image and level has a perturbation of length ρ. `batch`: one norm for
+        all images of a level, whose root mean square length is ρ. Images with steep gradients then get longer
+        perturbations.
     """
 
     radius: float = RADIUS
@@ -47,15 +51,15 @@ class Refinement:
 def perturbation(
     uncertainty: Callable[[Array], Array], features: Float[Array, "b *cells c"], *, radius: Scalar = RADIUS
 ) -> Float[Array, "b *cells c"]:
-    """ε for whole feature maps, one norm an image; zero for an image without any gradient.
+    """Return ε for whole feature maps, with one norm for each image. It is zero for an image without a gradient.
 
     Args:
-      uncertainty: from features to the scalar Σ L_UM over the positives of all images.
-      features: of one pyramid level, e.g. [B, h, w, C].
-      radius: ρ, length of ε.
+      uncertainty: Function from features to the scalar Σ L_UM over the positives of all images.
+      features: Features of one pyramid level, for example [B, h, w, C].
+      radius: Length ρ of ε.
 
     Returns:
-      ε, detached, in the dtype of `features`.
+      Perturbation ε, detached, in the dtype of `features`.
     """
     gradient = _gradient(uncertainty, features)
     length = root(jnp.sum(jnp.square(gradient), axis=tuple(range(1, features.ndim)), keepdims=True), floor=1e-30)
@@ -70,22 +74,24 @@ def sparse_perturbation(
     radius: Scalar = RADIUS,
     norm: Norm = "image",
 ) -> T:
-    """ε at gathered cells, equal to `perturbation` of the whole map gathered there.
+    """Return ε at gathered cells. It equals `perturbation` of the whole map at these cells.
 
-    The gradient of L_UM is zero at every cell that was not gathered. A cell gathered more than once collects the
-    gradients of all its copies, so copies are summed first; the squared norm of the map is then Σ_i g_i · G_i over
-    copies i, with g_i the gradient of a copy and G_i that of its cell.
+    The gradient of L_UM is zero at every cell that was not gathered. A cell that was gathered more than once has the
+    sum of the gradients of its copies, so copies are summed first. The squared norm of the map is then Σ_i g_i · G_i
+    over copies i, with g_i the gradient of a copy and G_i that of its cell.
 
     Args:
-      uncertainty: from gathered features to the scalar Σ L_UM; candidates that are not positive must not count.
-      features: [b, n, c], gathered feature vectors of one pyramid level; or a tuple or other pytree of these, one a
-        level.
-      cells: int [b, n], which cell of its level each came from; a pytree like `features`.
-      radius: ρ, length of ε over the map of one level.
-      norm: Whether ρ is the length for each image, or the root mean square over the images of a batch.
+      uncertainty: Function from gathered features to the scalar Σ L_UM. Candidates that are not positive must not
+        count.
+      features: Gathered feature vectors of one pyramid level, [b, n, c]; or a pytree, such as a tuple, with one such
+        array for each level.
+      cells: Index of the cell, in its level, from which each vector was gathered, int [b, n]; a pytree like
+        `features`.
+      radius: Length ρ of ε over the map of one level.
+      norm: Norm that is set to ρ: the length for each `image`, or the root mean square over the images of a `batch`.
 
     Returns:
-      ε, detached, in shape and dtype of `features`.
+      Perturbation ε, detached, in the shape and dtype of `features`.
     """
 
     def of_level(gradient: Array, features: Array, cells: Array) -> Array:

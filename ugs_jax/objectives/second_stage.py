@@ -1,9 +1,10 @@
-"""A second localization stage: residual logits from what the features are at the box that the first stage predicts.
+"""Second localization stage: residual logits from the features at the box that the first stage predicts.
 
-The first stage sees the feature vector of one cell. The second reads the level's map at five points of the first
-stage's box (its centre and the middles of its sides), together with the predicted distributions, and adds a residual to
-their logits. Its last layer starts at zero, so training begins with the first stage's boxes. Both stages are trained
-with the same objective; like the first stage, the second is computed only where boxes are learned or detected.
+The input of the first stage is the feature vector of one cell. The second stage reads the map of the level at five
+points of the first stage's box (its centre and the middles of its sides), together with the predicted distributions. It
+adds a residual to their logits. Its last layer starts at zero, so training begins with the boxes of the first stage.
+Both stages are trained with the same objective. Like the first stage, the second is computed only where boxes are
+learned or detected.
 
 References:
   Peng et al., D-FINE: Redefine BoxRegression Task in DETRs as Fine-grained DFL Refinement, ICLR 2025 (residual
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 POINTS = 5
-"""Points of a box that features are sampled at: the centre and the middles of the four sides."""
+"""Number of points of a box at which features are sampled: the centre and the middles of the four sides."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SecondStage:
     """Settings of the second localization stage.
 
     Attributes:
-      hidden: Width of its hidden layer.
+      hidden: Width of the hidden layer.
       share: Share of the second stage in the localization loss, in (0, 1]; the rest belongs to the first stage.
     """
 
@@ -44,10 +45,10 @@ class SecondStageLayer(NamedTuple):
     """Parameters of the second stage of one level, for features of `c` channels and `k` localization outputs.
 
     Attributes:
-      points: From the features at the five points to the hidden layer.
-      shape: From the first stage's distributions to the hidden layer.
+      points: Weights from the features at the five points to the hidden layer.
+      shape: Weights from the distributions of the first stage to the hidden layer.
       bias: Bias of the hidden layer.
-      out: From the hidden layer to the residual logits.
+      out: Weights from the hidden layer to the residual logits.
     """
 
     points: Float[Array, "5*c hidden"]
@@ -64,21 +65,23 @@ def residual_logits(
     *,
     stride: int,
 ) -> Float[Array, "b n k"]:
-    """Return what the second stage adds to the raw outputs of the first; no gradient reaches boxes or distributions.
+    """Return the logits that the second stage adds to the raw outputs of the first stage.
+
+    No gradient reaches boxes or distributions.
 
     Args:
       layer: Parameters of the level.
-      features: Map of the level.
+      features: Feature map of the level.
       boxes: Boxes of the first stage, xyxy px.
       probabilities: Distributions of the first stage.
       stride: Pixels per cell.
     """
     boxes, probabilities = jax.lax.stop_gradient((boxes, probabilities))
-    seen = sample(features, box_points(boxes), stride=stride)  # [b, n, 5, c]
-    seen = seen.reshape(*seen.shape[:2], -1)
+    sampled = sample(features, box_points(boxes), stride=stride)  # [b, n, 5, c]
+    sampled = sampled.reshape(*sampled.shape[:2], -1)
     shape = probabilities.reshape(*probabilities.shape[:2], -1)
     wide = layer.bias.dtype
-    hidden = jnp.matmul(seen, layer.points.astype(seen.dtype), preferred_element_type=wide)
+    hidden = jnp.matmul(sampled, layer.points.astype(sampled.dtype), preferred_element_type=wide)
     hidden = jax.nn.silu(hidden + shape.astype(wide) @ layer.shape + layer.bias)
     return hidden @ layer.out
 
@@ -93,10 +96,12 @@ def box_points(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch 5 2"]:
 def sample(
     features: Float[Array, "b h w c"], points: Float[Array, "b n p 2"], *, stride: int
 ) -> Float[Array, "b n p c"]:
-    """Return features at points (x, y) px by bilinear interpolation between cell centres; beyond the map, its border's.
+    """Return features at points (x, y) px, by bilinear interpolation between cell centres.
+
+    Points beyond the map take the features of its border.
 
     Args:
-      features: Map of one level.
+      features: Feature map of one level.
       points: Positions, px of the network's input.
       stride: Pixels per cell.
     """

@@ -34,13 +34,13 @@ from ugs_jax.objectives.second_stage import SecondStage
 class Uncertainty:
     """Uncertainty minimisation (UM): `match` the entropy of the prediction to the label's, or minimise the `entropy`.
 
-    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. The minimum of the cross
-    entropy has the label's entropy, which is above 0 for targets between grid points: `entropy` pulls away from it,
-    `match` does not.
+    The paper minimises the entropy with λ = 0.5; its first version on arXiv matched it. At the minimum of the cross
+    entropy, the prediction has the entropy of the label, which is above 0 for targets between grid points. `entropy`
+    pulls away from this minimum, `match` does not.
 
     Attributes:
-      mode: `entropy` or `match`.
-      weight: λ.
+      mode: Loss that is added: `entropy` or `match`.
+      weight: Weight λ of the loss.
     """
 
     mode: Literal["entropy", "match"] = "match"
@@ -56,22 +56,22 @@ class UGS:
     """UGS: every box parameter as a distribution over an interval grid, trained with cross entropy.
 
     L = `weight` · (L_CE + λ L_UM) / ln(n+1) + `box_weight` · box loss, with means over the parameters (x, y, log w,
-    log h). Divided by the log of the number of grid points, the first term is 1 for a head that knows nothing, whatever
-    the grid; so is the box loss for boxes that miss. The detector adds γ times this loss at perturbed features (UR).
+    log h). Divided by the log of the number of grid points, the cross entropy of a uniform prediction is 1 on any grid.
+    The box loss is about 1 for boxes that miss. The detector adds γ times this loss at perturbed features (UR).
 
     Attributes:
       center: Grid of the centre offsets, in units (strides for YOLO cells): `Grid`, `GridPoints` or `FittedGrid`.
       size: Grid of the log size ratios; both grids have the same n.
       um: Uncertainty minimisation, or None.
-      refinement: Uncertainty-guided refinement, or None. It follows the gradient of L_UM in the mode of `um`, of
-        the plain entropy without `um`.
+      refinement: Uncertainty-guided refinement, or None. It follows the gradient of L_UM in the mode of `um`, or of
+        the entropy if `um` is None.
       weight: Weight of cross entropy and UM.
-      box_loss: Loss on the decoded box, which the cross entropy alone leaves loose.
+      box_loss: Loss on the decoded box, which the cross entropy alone does not determine closely.
       box_weight: Weight of `box_loss`; 0 leaves it out, as in the paper.
       second_stage: Second localization stage, or None.
       quality: Quality predictor, or None.
-      center_unit: What centre offsets count in: the `unit` of the anchors (strides for YOLO cells), or the `anchor`'s
-        own sides, so that a small object's offset spans as much of the grid as a large one's.
+      center_unit: Unit of the centre offsets: the `unit` of the anchors (strides for YOLO cells), or the sides of the
+        `anchor`. With sides, the offsets of small objects cover as much of the grid as those of large objects.
     """
 
     center: AnyGrid = field(default_factory=lambda: Grid(alpha=2.0, beta=1.0))
@@ -103,23 +103,23 @@ class UGS:
 
     @classmethod
     def as_printed(cls) -> "UGS":
-        """Return UGS as the paper has it: L_CE + 0.5 · entropy + 0.1 · L_ur in nats, without a loss on the box."""
+        """Return UGS as printed in the paper: L_CE + 0.5 · entropy + 0.1 · L_ur in nats, without a loss on the box."""
         grid = Grid(alpha=2.0, beta=1.0)
         return cls(grid, grid, um=Uncertainty("entropy"), weight=math.log(grid.n + 1), box_weight=0.0)
 
     @property
     def to_be_fitted(self) -> bool:
-        """Whether there is a `FittedGrid`, so that nothing can be decoded before `fit`."""
+        """True if a grid is a `FittedGrid`, so that nothing can be decoded before `fit`."""
         return any(isinstance(grid, FittedGrid) for grid in (self.center, self.size))
 
     def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "UGS":
         """Return the same objective with every `FittedGrid` fitted.
 
         Args:
-          offsets: Targets as `boxes.encode` returns them; those of x and y share a grid, and so do those of w and h.
+          offsets: Targets as `boxes.encode` returns them. Those of x and y share a grid, and those of w and h do too.
 
         Raises:
-          ValueError: The targets give no grid.
+          ValueError: The targets do not define a grid.
         """
         center, size = (
             grid.fit(offsets[:, axes]) if isinstance(grid, FittedGrid) else grid
@@ -129,7 +129,7 @@ class UGS:
 
     @property
     def num_outputs(self) -> int:
-        """Channels for each anchor."""
+        """Number of channels for each anchor."""
         return 4 * (self.center.n + 1)
 
     @property
@@ -152,8 +152,9 @@ class UGS:
         """Return the standard deviation of each side (x1, y1, x2, y2), px.
 
         A side is a + u·X ± s/2·e^T for an anchor at a with unit u and side s. Centre X and log size T are predicted
-        apart, thus independent: the variance is u²·Var X + s²/4·Var e^T, exact sums over the grids. It is the same for
-        opposite sides. A label between two grid points is spread over both, so it is above 0 for a perfect prediction.
+        separately and thus independent. The variance is u²·Var X + s²/4·Var e^T, with exact sums over the grids. It is
+        the same for opposite sides. A label between two grid points is spread over both, so the variance is above 0
+        even for a perfect prediction.
         """
         probabilities = self.probabilities(raw)
         center = variance(probabilities[..., :2, :], self.center.points())
@@ -181,7 +182,7 @@ class UGS:
     def uncertainty_loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
     ) -> Float[Array, "*batch"]:
-        """Return L_UM, mean over the four parameters, nats."""
+        """Return L_UM, the mean over the four parameters, in nats."""
         logits = self._logits(raw)
         if self.um is not None and self.um.mode == "match":
             return self._over_grids(losses.entropy_gap, logits, bx.encode(targets, self._scaled(anchors)))
@@ -196,7 +197,7 @@ class UGS:
         stride: int,
         width: Float[np.ndarray, "4"],
     ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
-        """Return kernel and bias that decode to about the boxes of a regression layer; see `StartsFromRegression`."""
+        """Return kernel and bias of a layer that decodes like a regression layer; see `StartsFromRegression`."""
         nodes, weights = standard_outputs()
         basis = np.stack([np.ones_like(nodes), nodes], axis=1)
         gate = 2 / (1 + np.exp(-nodes))

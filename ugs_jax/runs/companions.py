@@ -1,4 +1,4 @@
-"""Detection of lost processes of a job. The other processes then end, so that the job can be started again."""
+"""Detection of lost processes of a job. The remaining processes then end, so that the job can be started again."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ from ugs_jax.runs.preemption import RESUMABLE, PreemptedError
 
 _BEAT = 2.0
 _SILENT_FOR = 80.0  # seconds; JAX itself gives up after 100
-_SUSPECT_FOR, _WAIT = 3.5 * _BEAT, 6 * _BEAT  # after an error that a lost connection may have caused
+_SUSPECT_FOR, _WAIT = 3.5 * _BEAT, 6 * _BEAT  # seconds, after an error that a lost connection may have caused
 _PREFIX, _DONE = "ugs/alive/", "done"
 _LOST = ("gloo", "connection", "socket closed", "unavailable", "heartbeat", "nccl", "peer", "coordination", "deadline")
 
@@ -22,8 +22,8 @@ _LOST = ("gloo", "connection", "socket closed", "unavailable", "heartbeat", "ncc
 class Companions:
     """Context in which the loss of another process ends this one, with a message and the exit status RESUMABLE.
 
-    Every process increments a counter in the store of JAX's coordination service and checks the counters of the others.
-    Without this, processes would wait for each other until JAX aborts them.
+    Every process increments a counter in the store of JAX's coordination service, and checks the counters of the
+    others. Without this context, processes would wait for each other until JAX aborts them.
 
     Args:
       say: Function that writes a line to standard error.
@@ -61,7 +61,7 @@ class Companions:
             self._tell(_DONE)
 
     def silent(self, seconds: float) -> int | None:
-        """Return the first process that is not done and whose counter has not changed for `seconds`; None if none."""
+        """Return the first unfinished process whose counter has not changed for `seconds`; None if there is none."""
         now = time.monotonic()
         late = (k for k, (word, since) in self._seen.items() if word != _DONE and now - since > seconds)
         return next(late, None)
@@ -71,7 +71,7 @@ class Companions:
         while not self._stopped.wait(_BEAT):
             count += 1
             if not (self._tell(str(count)) and self._listen()):
-                return  # process 0, which has the store, is lost or done; JAX reports this too
+                return  # process 0, which holds the store, is lost or done; JAX reports this too
             gone = self.silent(_SILENT_FOR)
             if gone is not None:
                 self._end(gone)
@@ -90,9 +90,9 @@ class Companions:
             return False
         now = time.monotonic()
         for other, (word, _) in list(self._seen.items()):
-            told = words.get(f"{_PREFIX}{other}", "")
-            if told != word:
-                self._seen[other] = (told, now)
+            current = words.get(f"{_PREFIX}{other}", "")
+            if current != word:
+                self._seen[other] = (current, now)
         return True
 
     def _look_closer(self) -> None:
@@ -129,11 +129,11 @@ class Companions:
 
 
 _KEPT: list[Any] = []
-"""Handlers that C code refers to. They have to live as long as the process."""
+"""Handlers that C code refers to. They must live as long as the process."""
 
 
 def _sentence(gone: int) -> str:
-    return f"ugs: process {gone} is gone; start all again with the same command"
+    return f"ugs: process {gone} is lost; start all processes again with the same command"
 
 
 def _write(line: str) -> None:
@@ -141,7 +141,10 @@ def _write(line: str) -> None:
 
 
 def _client() -> Any:
-    """Return the client of JAX's coordination service, or None. It has no public name, so a new JAX may move it."""
+    """Return the client of JAX's coordination service, or None.
+
+    It has no public name, so a new version of JAX may move it.
+    """
     try:
         from jax._src import distributed
 

@@ -14,16 +14,15 @@ RESUMABLE = 75
 
 _NUMBERS = itertools.count(1)
 
-
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status of a process that was ended by Ctrl-C, as in a shell."""
 
 
 class PreemptedError(InterruptedError):
-    """The run was asked to stop, saved a checkpoint and stopped. It continues with `resume`.
+    """Error of a run that was asked to stop, saved a checkpoint and stopped. It continues with `resume`.
 
     Args:
-      message: Message with the step, and how to continue.
+      message: Message that names the step and says how to continue.
       exit_status: Exit status for the process: RESUMABLE, or INTERRUPTED after Ctrl-C, so that a script that restarts
         RESUMABLE runs does not restart it.
     """
@@ -44,7 +43,7 @@ class Preemption:
     """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self.exit_status = RESUMABLE
         self._before: dict[int, Any] = {}
 
@@ -64,26 +63,26 @@ class Preemption:
             self._restore(number)
 
     def stops_here(self) -> bool:
-        """Return True if the run has to stop after this step. Every process has to call this after every step."""
+        """Return True if the run must stop after this step. Every process must call it after every step."""
         if jax.process_count() == 1:
-            return self._asked.is_set()
+            return self._requested.is_set()
         from jax.experimental import multihost_utils
 
-        # JAX makes all processes stop at the same number. It has to grow from call to call, over several runs too.
+        # JAX makes all processes stop at the same number. It must grow with every call, also over several runs.
         return multihost_utils.reached_preemption_sync_point(next(_NUMBERS))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked.set()
+        self._requested.set()
 
     def _note_interrupt(self, number: int, frame: FrameType | None) -> None:
         self._restore(number)
         self.exit_status = INTERRUPTED
         # `print` is not safe here: the signal may have interrupted a `print`.
-        os.write(2, b"\nugs: stops after this step and saves; Ctrl-C again stops without\n")
+        os.write(2, b"\nugs: stopping after this step, with a checkpoint; press Ctrl-C again to stop without it\n")
         if jax.process_count() == 1:
-            self._asked.set()
+            self._requested.set()
         else:
-            os.kill(os.getpid(), signal.SIGTERM)  # which JAX tells the other processes
+            os.kill(os.getpid(), signal.SIGTERM)  # JAX passes this signal on to the other processes
 
     def _restore(self, number: int) -> None:
         before = self._before.pop(number)

@@ -1,4 +1,4 @@
-"""Several processes as one program: joining them, and sharing results of the first process with all."""
+"""Several processes as one program: functions to join them, and to share results of the first process with all."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ import numpy as np
 from ugs_jax.runs.local_devices import local_devices
 
 _PART, _LEAST = 1 << 26, 1 << 8
-"""Largest and smallest number of bytes of one message."""
+"""Largest and smallest size of a message, bytes."""
 
 
 def join_processes(
@@ -49,18 +49,18 @@ def join_processes(
         )
     except ValueError as error:
         raise ValueError(
-            "--distributed: expected a cluster that says how many processes there are and where the first one is "
-            f"(Cloud TPU, GKE, Slurm's srun, Open MPI's mpirun), got none: {error} On one host leave --distributed "
-            "out; on hosts that know nothing of each other give --coordinator HOST:PORT, --processes and --process"
+            "--distributed: expected a cluster that gives the number of processes and the address of the first one "
+            f"(Cloud TPU, GKE, Slurm's srun, Open MPI's mpirun), got none: {error} On one host leave out "
+            "--distributed; on several hosts without a cluster give --coordinator HOST:PORT, --processes and --process"
         ) from error
     except RuntimeError as error:
         raise ConnectionError(
-            f"expected to join the other processes, got: {error} Start all of them again with the same command"
+            f"expected to join the other processes, got: {error} Start all processes again with the same command"
         ) from error
 
 
 def _reach(coordinator: str, processes: int, process: int, timeout: float) -> None:
-    """Check that process 0 can be reached. If it cannot, JAX would end this process with a message for programmers."""
+    """Check that process 0 can be reached. Otherwise JAX would end this process with a message for developers."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
@@ -69,8 +69,8 @@ def _reach(coordinator: str, processes: int, process: int, timeout: float) -> No
         )
     if not 0 <= process < processes:
         raise ValueError(
-            f"--process: expected a number from 0 to {processes - 1}, got {process}; --processes counts all, and the "
-            "first is 0"
+            f"--process: expected a number from 0 to {processes - 1}, got {process}; --processes is the number of "
+            "all processes, and the first process is 0"
         )
     try:
         if process == 0:
@@ -80,22 +80,22 @@ def _reach(coordinator: str, processes: int, process: int, timeout: float) -> No
     except OSError as error:
         raise ConnectionError(
             f"--coordinator {coordinator}: expected {'a free port here' if process == 0 else 'to reach process 0'}, "
-            f"got: {error}. Give the first host's name or address and a free port that no firewall closes, and start "
-            f"all processes within {timeout:g} s"
+            f"got: {error}. Give the name or address of the first host and a free port that no firewall blocks, and "
+            f"start all processes within {timeout:g} s"
         ) from error
 
 
 def _wait_for(host: str, port: int, timeout: float) -> None:
-    deadline, told = time.monotonic() + timeout, False
+    deadline, printed = time.monotonic() + timeout, False
     while True:
         try:
             socket.create_connection((host, port), timeout=min(10, timeout)).close()
         except OSError:
             if time.monotonic() > deadline:
                 raise
-            if not told:
-                print(f"waiting for process 0 at {host}:{port}, {timeout:g} s at most", flush=True)
-                told = True
+            if not printed:
+                print(f"waiting for process 0 at {host}:{port}, at most {timeout:g} s", flush=True)
+                printed = True
             time.sleep(min(1, timeout))
         else:
             return
@@ -107,7 +107,7 @@ def is_first_process() -> bool:
 
 
 def in_first_process(act: Callable[[], Any]) -> Any:
-    """Call a function in the first process, and return its result in every process. All processes have to call this.
+    """Call a function in the first process, and return its result in every process. All processes must call it.
 
     Args:
       act: Function without arguments that returns a JSON value.
@@ -122,18 +122,18 @@ def in_first_process(act: Callable[[], Any]) -> Any:
     if is_first_process():
         try:
             answer = json.dumps({"answer": act()}).encode()
-        except Exception as raised:  # noqa: BLE001 - the others wait for an answer, whatever happened
+        except Exception as raised:  # noqa: BLE001 - the other processes wait for an answer after any error
             error, answer = raised, json.dumps({"error": str(raised)}).encode()
-    told = json.loads(from_first_process(answer))
+    received = json.loads(from_first_process(answer))
     if error is not None:
         raise error
-    if "error" in told:
-        raise ValueError(f"process 0: {told['error']}")
-    return told["answer"]
+    if "error" in received:
+        raise ValueError(f"process 0: {received['error']}")
+    return received["answer"]
 
 
 def from_first_process(data: bytes) -> bytes:
-    """Return the data of the first process in every process. All processes have to call this.
+    """Return the data of the first process in every process. All processes must call it.
 
     Args:
       data: Data in the first process. The argument is ignored in the others.
@@ -147,9 +147,11 @@ def from_first_process(data: bytes) -> bytes:
     parts = []
     for start in range(0, size * _PART + rest, _PART):
         length = min(_PART, size * _PART + rest - start)
-        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)  # few shapes need few programs
+        # Padded to a power of two, so that few programs are compiled.
+        padded = np.zeros(max(_LEAST, 1 << (length - 1).bit_length()), np.uint8)
         if is_first_process():
             padded[:length] = np.frombuffer(data, np.uint8, length, start)
-        told = multihost_utils.broadcast_one_to_all(padded.view(np.uint32))  # as integers: a sum would make -0.0 to 0.0
-        parts.append(np.asarray(told).view(np.uint8)[:length].tobytes())
+        # As integers, because the broadcast is a sum, which would turn -0.0 into 0.0.
+        received = multihost_utils.broadcast_one_to_all(padded.view(np.uint32))
+        parts.append(np.asarray(received).view(np.uint8)[:length].tobytes())
     return b"".join(parts)

@@ -1,11 +1,11 @@
-"""Members for optax chains that shorten steps which would hurt, and a transform of losses that does so for every box.
+"""Optax transformations that shorten steps that would overshoot, and transforms of losses that do so for every box.
 
-- `ugs_stabilize`: both limits, with what they did readable from one state;
-- `limit_by_curvature`, `limit_by_uncertainty`: each alone;
-- `limit_by_value`: for losses with kinks, which have no curvature to go by, such as those on IoU;
-- `stabilize_loss`, `limit_loss_by_value`: limit the gradient of every box by its own curvature, or its own value.
+- `ugs_stabilize`: the limits by curvature and by uncertainty, with one state that records what they did;
+- `limit_by_curvature`, `limit_by_uncertainty`: each limit alone;
+- `limit_by_value`: a limit for losses with kinks, such as those on IoU, whose curvature does not show the kink;
+- `stabilize_loss`, `limit_loss_by_value`: the gradient of every box limited by its own curvature, or its own value.
 
-Needs JAX and Optax only.
+This package needs JAX and Optax only.
 """
 
 from ugs_jax.stabilize.both import StabilizeState, ugs_stabilize

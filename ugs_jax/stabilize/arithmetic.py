@@ -1,7 +1,7 @@
-"""Sums over trees of updates, in at least single precision; members that a mask left out count nothing.
+"""Sums over trees of updates, in at least single precision. Leaves that a mask hides count as zero.
 
-Updates may be complex: the change of a real loss along u is then Re(conj(g)·u), for gradients in optax's convention,
-the conjugate of what `jax.grad` returns.
+Updates may be complex. The change of a real loss along u is then Re(conj(g)·u), with g in optax's convention: the
+conjugate of what `jax.grad` returns.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from jax import Array
 
 
 def dot(tree: Any, updates: Any) -> Array:
-    """Σ Re(conj(tree) · updates) over all entries; `tree` may have leaves where `updates` are masked."""
+    """Return Σ Re(conj(tree) · updates) over all entries. `tree` may have leaves where `updates` are masked."""
 
     def product(update: Any, other: Any) -> Array:
         if is_masked(update):
@@ -25,12 +25,12 @@ def dot(tree: Any, updates: Any) -> Array:
 
 
 def squared_norm(updates: Any) -> Array:
-    """Σ |updates|²."""
+    """Return Σ |updates|²."""
     return dot(updates, updates)
 
 
 def squares(updates: Any) -> Any:
-    """|updates|², entry by entry, in at least single precision."""
+    """Return |updates|² entry by entry, in at least single precision."""
 
     def square(update: Array) -> Array:
         wide = update.astype(jnp.promote_types(update.dtype, jnp.float32))
@@ -40,10 +40,10 @@ def squares(updates: Any) -> Any:
 
 
 def scaled(updates: Any, scale: Array) -> Any:
-    """Updates times a real scalar, every leaf in its own dtype."""
+    """Return the updates times a real scalar. Every leaf keeps its dtype."""
     return jax.tree.map(lambda update: update * scale.astype(update.real.dtype), updates)
 
 
 def is_masked(node: Any) -> bool:
-    """Return True for the placeholder that `optax.masked` leaves where it masks."""
+    """Return True for the placeholder that `optax.masked` puts in the place of a masked leaf."""
     return isinstance(node, optax.MaskedNode)

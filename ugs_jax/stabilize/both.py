@@ -1,4 +1,4 @@
-"""`ugs_stabilize`: the curvature and the uncertainty limit as one member of an optax chain."""
+"""`ugs_stabilize`: the limits by curvature and by uncertainty as one optax transformation."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,14 +15,15 @@ class StabilizeState(NamedTuple):
     """State of `ugs_stabilize`, readable by name: `optax.tree.get(opt_state, "scale")`.
 
     Attributes:
-      count: Updates so far.
+      count: Number of updates.
       limited: Number of updates that were shortened.
-      uphill: Number of updates that did not descend (gᵀu ≥ 0), which the limit by curvature passed unchanged. If it
-        grows with `count`, the member does not see the step itself; see `ugs_stabilize`.
+      uphill: Number of updates that did not descend (gᵀu ≥ 0). The limit by curvature returned them unchanged. If this
+        number grows with `count`, the transformation does not see the step itself; see `ugs_stabilize`.
       scale: Factor of the last update, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update; NaN if it is unknown, for example because `grad` is missing.
-      uncertainty: Running mean of the uncertainty; NaN before the first, and after an update without the argument.
-      uncertain_count: Updates that came with a finite uncertainty.
+      curvature: Curvature uᵀHu/‖u‖² along the last update. NaN if it is unknown, for example because `grad` is missing.
+      uncertainty: Running mean of the uncertainty. NaN before the first value and after an update without the
+        argument.
+      uncertain_count: Number of updates with a finite uncertainty.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
@@ -43,42 +44,45 @@ def ugs_stabilize(
     every: Array | int = 1,
     require: Iterable[str] = (),
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shorten updates that curvature makes overshoot, or that come with a spike of uncertainty.
+    r"""Shorten updates that overshoot because of curvature, or that come with a spike of uncertainty.
 
     .. math:: u \leftarrow u \cdot \min(1, c\,s^*) \cdot \min(1, \bar q / q)^p, \; s^* = -g^\top u / u^\top Hu
 
     with u the update, g the gradient, H the Hessian, q the uncertainty and q̄ its running mean.
 
-    Updates are only ever scaled down. When no limit is active they are returned unchanged. Where it stands matters:
+    Updates are only ever scaled down. When no limit is active they are returned unchanged. The position in the chain
+    matters:
 
-    - *Last in a chain, after the learning rate*: the update is the step itself. This is the place for it, for Adam and
-      its like cancel any slow rescaling of what they are fed.
-    - *Before the learning rate*: updates point uphill (gᵀu > 0). They pass unchanged, and `uphill` in the state
+    - *Last in a chain, after the learning rate*: this is the right place. The update is the step itself. Adam and
+      similar optimizers cancel any slow rescaling of their inputs.
+    - *Before the learning rate*: updates point uphill (gᵀu > 0). They are returned unchanged, and `uphill` in the state
       counts them.
-    - *Optimizers with iterates of their own* (`optax.contrib.schedule_free`, `optax.contrib.mechanize`): inside, last
-      in the chain that they wrap. They rely on the updates they return being applied in full.
-    - *`optax.masked`, `optax.partition`*: outside and last with `value_fn` or `obj_fn`, which need whole parameters.
-    - *`optax.MultiSteps`*: inside it. The extra arguments of the last micro-batch count.
+    - *Optimizers with iterates of their own* (`optax.contrib.schedule_free`, `optax.contrib.mechanize`): put it inside,
+      last in the chain that they wrap. These optimizers rely on their updates being applied in full.
+    - *`optax.masked`, `optax.partition`*: put it outside and last if you use `value_fn` or `obj_fn`, because these need
+      all parameters.
+    - *`optax.MultiSteps`*: put it inside. The extra arguments of the last micro-batch count.
 
-    What is not passed to `update` turns off only what needs it: without `grad`, or without any source of curvature (see
-    `limit_by_curvature`), only the uncertainty counts; without `uncertainty` only the curvature does. A missing or
-    misspelt argument shows in the state, whose `curvature` or `uncertainty` is then NaN; `require` makes it an error.
+    An argument that is not passed to `update` turns off only the limit that needs it. Without `grad`, or without any
+    source of curvature (see `limit_by_curvature`), only the limit by uncertainty acts. Without `uncertainty`, only the
+    limit by curvature acts. If an argument is missing or misspelt, `curvature` or `uncertainty` in the state is NaN.
+    `require` makes it an error.
 
     Args:
-      fraction: c, in (0, 2).
-      power: p ≥ 0.
+      fraction: Factor c of the limit by curvature, in (0, 2).
+      power: Exponent p of the limit by uncertainty, p ≥ 0.
       decay: Decay of the running mean of the uncertainty, in [0, 1).
-      obj_fn: Fixed loss; see `limit_by_curvature`.
-      every: Updates between two Hessian-vector products; see `limit_by_curvature`.
-      require: Names of extra arguments that every `update` must get, of `grad`, `curvature`, `value_fn` and
+      obj_fn: Loss that is the same at every update; see `limit_by_curvature`.
+      every: Number of updates between two Hessian-vector products; see `limit_by_curvature`.
+      require: Names of the extra arguments that every `update` must get: any of `grad`, `curvature`, `value_fn` and
         `uncertainty`.
 
     Returns:
       A transformation whose `update` takes the extra arguments `grad`, `curvature`, `value_fn` and `uncertainty`.
 
     Raises:
-      ValueError: A setting is out of range, or `require` names no extra argument of this member. From `update`: a
-        required argument is missing, an argument has the wrong shape.
+      ValueError: A setting is out of range, or `require` has a name that is not an extra argument. From `update`: a
+        required argument is missing, or an argument has the wrong shape.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -95,15 +99,15 @@ def ugs_stabilize(
       [0.296] 3
 
     References:
-      Sun et al., Uncertainty-Aware Gradient Stabilization for Small Object Detection, ICCV 2025, whose stabilization
-      acts on the loss; this member is ours.
+      Sun et al., Uncertainty-Aware Gradient Stabilization for Small Object Detection, ICCV 2025. Their
+      stabilization acts on the loss; this transformation is ours.
     """
     required = _checked(require)
     curved, unsure = limit_by_curvature(fraction, obj_fn, every), limit_by_uncertainty(power, decay)
 
     def init(params: Any) -> StabilizeState:
         del params
-        # Not one array twice, or the state could not be donated.
+        # Separate arrays: a state that holds one array twice cannot be donated.
         count, limited, uphill, uncertain_count = jnp.zeros((4,), jnp.int32)
         curvature, uncertainty = jnp.full((2,), jnp.nan, float)
         return StabilizeState(count, limited, uphill, jnp.ones(()), curvature, uncertainty, uncertain_count)

@@ -9,14 +9,14 @@ from jax import Array
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, closed: bool = False) -> None:
-    """Raise ValueError for a Python number outside the interval (low, high); arrays and tracers pass.
+    """Raise ValueError for a Python number outside the interval (low, high). Arrays and tracers are not checked.
 
     Args:
-      name: Setting that the message names.
+      name: Name of the setting, for the message.
       value: Number to check.
       low: Lower end.
       high: Upper end, excluded.
-      closed: Includes the lower end.
+      closed: If True, the interval includes its lower end.
     """
     if not isinstance(value, int | float):
         return
@@ -37,6 +37,6 @@ def scalar(name: str, value: Any) -> Array:
 
 
 def check_every(every: Any) -> None:
-    """Raise ValueError for an interval below one update; arrays and tracers pass."""
+    """Raise ValueError for an interval below one update. Arrays and tracers are not checked."""
     if not isinstance(every, jax.Array) and every < 1:
         raise ValueError(f"every: expected at least 1 update between Hessian-vector products, got {every}")

@@ -1,4 +1,4 @@
-"""Shorten steps that overshoot: the curvature limit."""
+"""Shorten steps that overshoot: the limit by curvature."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +18,13 @@ class CurvatureLimitState(NamedTuple):
     """State of `limit_by_curvature`.
 
     Attributes:
-      count: Updates so far.
+      count: Number of updates.
       limited: Number of updates that were shortened.
-      uphill: Number of updates that did not descend (gᵀu ≥ 0) and passed unchanged. If it grows with `count`, the
-        member does not see the step itself: put it last, or inside optimizers with iterates of their own.
+      uphill: Number of updates that did not descend (gᵀu ≥ 0) and were returned unchanged. If this number grows with
+        `count`, the transformation does not see the step itself: put it last in the chain, or inside optimizers with
+        iterates of their own.
       scale: Factor of the last update, in [0, 1].
-      curvature: uᵀHu/‖u‖² along the last update u, as given or as last measured; NaN if it is unknown.
+      curvature: Curvature uᵀHu/‖u‖² along the last update u, as given or as last measured. NaN if it is unknown.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
@@ -36,45 +37,47 @@ class CurvatureLimitState(NamedTuple):
 def limit_by_curvature(
     fraction: Array | float = 1.0, obj_fn: Callable[[Any], Array] | None = None, every: Array | int = 1
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shorten updates that curvature makes overshoot; never lengthen, never turn.
+    r"""Shorten updates that overshoot because of curvature. Updates are never lengthened or turned.
 
-    With the gradient g and the update u (what will be added to the parameters), the loss along the update is to second
-    order m(s) = s·gᵀu + ½ s²·uᵀHu, lowest at s* = −gᵀu / uᵀHu. Where gᵀu < 0 and uᵀHu > 0 the update is multiplied by
+    Let g be the gradient and u the update, which will be added to the parameters. To second order, the loss along the
+    update is m(s) = s·gᵀu + ½ s²·uᵀHu, which is lowest at s* = −gᵀu / uᵀHu. Where gᵀu < 0 and uᵀHu > 0 the update is
+    multiplied by
 
     .. math:: s = \min(1, c\, s^*)
 
-    and left unchanged elsewhere: for 0 < c < 2 the model never rises along an update that descends. For plain gradient
-    descent this is a learning rate of at most c/κ. An update with gᵀu ≥ 0 passes unchanged and is counted in the state
-    (`uphill`). uᵀHu comes from, in order:
+    and is returned unchanged elsewhere. For 0 < c < 2 the model never rises along an update that descends. For plain
+    gradient descent this is a learning rate of at most c/κ. An update with gᵀu ≥ 0 is returned unchanged and is counted
+    in the state (`uphill`). uᵀHu comes from the first of these sources that is given:
 
-    1. `curvature` passed to `update`: a scalar κ (an upper bound will do) gives κ‖u‖², a tree like the parameters is
-       the diagonal of H;
-    2. `value_fn` passed to `update`, or else `obj_fn`: an exact Hessian-vector product every `every` updates, in
-       between uᵀHu/‖u‖² as last measured. A product that is not finite limits nothing, and the next update measures
-       again;
-    3. nothing: no limit.
+    1. `curvature`, passed to `update`: a scalar κ (an upper bound is enough) gives κ‖u‖², and a tree like the
+       parameters is the diagonal of H;
+    2. `value_fn`, passed to `update`, or else `obj_fn`: an exact Hessian-vector product every `every` updates. In
+       between, the last measured uᵀHu/‖u‖² is used. A product that is not finite sets no limit, and the next update
+       measures again;
+    3. no source: no limit.
 
-    It belongs last in a chain, after the learning rate, where the update is the step itself. Without `grad` there is no
-    limit either. Under `optax.flatten` the extra arguments stay trees. `optax.masked` and `optax.partition` hide the
-    masked parameters from `value_fn`: put the limit outside, `optax.chain(optax.partition(…), limit_by_curvature())`.
-    Complex updates and gradients follow optax's convention: `grad` is the conjugate of what `jax.grad` returns.
+    Put this transformation last in a chain, after the learning rate, where the update is the step itself. Without
+    `grad` there is no limit either. Under `optax.flatten` the extra arguments stay trees. `optax.masked` and
+    `optax.partition` hide the masked parameters from `value_fn`. Put the limit outside of them:
+    `optax.chain(optax.partition(…), limit_by_curvature())`. Complex updates and gradients follow optax's convention:
+    `grad` is the conjugate of what `jax.grad` returns.
 
     Args:
-      fraction: c, in (0, 2): 1 goes to the lowest point of the model, below 1 stops short of it.
-      obj_fn: Function from parameters to a scalar loss that is the same at every update. For the loss of a batch pass
-        `value_fn` to `update`, a function of the parameters made inside the jitted step. Under a sharded mesh the
-        product is that of the global loss, as `jax.jit` computes it. For `optax.inject_hyperparams` list it in
-        `static_args`: there, other functions count as schedules.
-      every: Updates between two Hessian-vector products, at least 1. A product of ten steps ago is hardly better than
-        none where curvatures differ (experiments/results/stabilizer_study.md).
+      fraction: Factor c, in (0, 2). With 1 the update ends at the lowest point of the model, below 1 before it.
+      obj_fn: Function from parameters to a scalar loss that is the same at every update. For the loss of a batch, pass
+        `value_fn` to `update`: a function of the parameters that is made inside the jitted step. On a sharded mesh the
+        product is that of the global loss, as `jax.jit` computes it. For `optax.inject_hyperparams` list `obj_fn` in
+        `static_args`, because there other functions count as schedules.
+      every: Number of updates between two Hessian-vector products, at least 1. Where curvatures differ, a product that
+        is ten steps old is hardly better than no product (experiments/results/stabilizer_study.md).
 
     Returns:
-      A transformation whose `update` takes `grad` (of the loss, like the updates), `curvature` and `value_fn` as extra
-      arguments.
+      A transformation whose `update` takes `grad` (the gradient of the loss, a tree like the updates), `curvature` and
+      `value_fn` as extra arguments.
 
     Raises:
-      ValueError: `every` is below 1, or `fraction` outside (0, 2). From `update`: an extra argument of another shape
-        than the updates, missing `params` or masked parameters for a product.
+      ValueError: `every` is below 1, or `fraction` is outside (0, 2). From `update`: the shape of an extra argument
+        differs from that of the updates, or `params` is missing or masked where a product needs it.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -91,7 +94,7 @@ def limit_by_curvature(
 
     def init(params: Any) -> CurvatureLimitState:
         del params
-        count, limited, uphill = jnp.zeros((3,), jnp.int32)  # not one array three times, or donation would fail
+        count, limited, uphill = jnp.zeros((3,), jnp.int32)  # separate arrays, so that they can be donated
         return CurvatureLimitState(count, limited, uphill, jnp.ones(()), jnp.full((), jnp.nan, float))
 
     def update(
@@ -154,5 +157,5 @@ def _measured(function: Callable[[Any], Array], params: Any, updates: Any, squar
             f"fails on optax.MaskedNode ({error}); put the limit outside and last, "
             "optax.chain(optax.partition(…), ugs_stabilize())"
         ) from error
-    # What jax.grad returns for complex parameters is the conjugate of the gradient.
+    # For complex parameters jax.grad returns the conjugate of the gradient.
     return (dot(jax.tree.map(jnp.conj, product), updates) / jnp.where(square > 0, square, 1)).astype(square.dtype)

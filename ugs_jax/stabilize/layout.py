@@ -1,4 +1,4 @@
-"""Extra arguments in the layout of the updates, which wrappers such as `optax.flatten` change for updates only."""
+"""Extra arguments in the layout of the updates. Wrappers such as `optax.flatten` change the layout of updates only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +13,16 @@ from ugs_jax.stabilize.arithmetic import is_masked
 
 
 def like_updates(name: str, tree: Any, updates: Any) -> Any:
-    """Return a tree like the parameters in the layout of the updates.
+    """Return a tree like the parameters, in the layout of the updates.
 
     Args:
-      name: Extra argument that the message names.
-      tree: Arrays by parameter.
-      updates: Tree of the same structure, with `optax.MaskedNode` in places or all of it; or one vector of all
-        parameters, as `optax.flatten` hands it on.
+      name: Name of the extra argument, for the message.
+      tree: Tree with one array for each parameter.
+      updates: Tree of the same structure, in which `optax.MaskedNode` may replace leaves; or one vector of all
+        parameters, as `optax.flatten` passes it on.
 
     Returns:
-      The tree unchanged, or as one vector.
+      The tree, unchanged or as one vector.
 
     Raises:
       ValueError: The shapes differ from those of the updates.
@@ -50,12 +50,12 @@ def like_updates(name: str, tree: Any, updates: Any) -> Any:
 
 
 def of_updates(function: Callable[[Any], Array], tree: Any, updates: Any) -> Callable[[Any], Array]:
-    """Return a function of parameters as a function of parameters in the layout of the updates.
+    """Return a function of the parameters that takes them in the layout of the updates.
 
     Args:
-      function: Takes parameters in the layout of `tree`.
-      tree: Arrays in the layout of the parameters, for example the gradient.
-      updates: See `like_updates`.
+      function: Function of the parameters in the layout of `tree`.
+      tree: Tree in the layout of the parameters, for example the gradient.
+      updates: Updates; see `like_updates`.
     """
     if not _flattened(tree, updates):
         return function

@@ -1,4 +1,4 @@
-"""The stabilizer at the level of one box: same loss, gradients limited by that box's own curvature."""
+"""The stabilizer for single boxes: unchanged losses, with the gradient of each box limited by its own curvature."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +17,17 @@ def stabilize_loss(loss_fn: Callable[..., Array], *, max_curvature: Array | floa
 
     The gradient of every box is multiplied by min(1, κ_max/λ_max(H)), with λ_max the largest eigenvalue of the exact
     Hessian of that box's loss by its coordinates. In gradient descent with a learning rate of at most 1/κ_max no box
-    overshoots the parabola it sees. A box whose Hessian is not finite (at the tip of a cone, or at an infinite loss)
-    keeps its loss and has the gradient 0.
+    overshoots the minimum of its parabola. A box whose Hessian is not finite (at the tip of a cone, or at an infinite
+    loss) keeps its loss and has the gradient 0.
 
     Args:
-      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box. It is
-        twice differentiable almost everywhere; all of `ugs_jax.losses` are.
-      max_curvature: κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px. A traced value below 0 counts as 0.
+      loss_fn: Function `loss_fn(boxes, *args)` that returns one value for each box, [..., d] → [...]. The value of a
+        box depends on no other box. It is twice differentiable almost everywhere, as all of `ugs_jax.losses` are.
+      max_curvature: Limit κ_max > 0, in the unit of the Hessian: 1/px² for boxes in px. A negative traced value counts
+        as 0.
 
     Returns:
-      A function of the same arguments. It raises ValueError if `loss_fn` returns anything but one value a box.
+      A function of the same arguments. It raises ValueError if `loss_fn` does not return one value for each box.
 
     Raises:
       ValueError: `max_curvature` is not above 0.

@@ -1,4 +1,4 @@
-"""Shorten steps when the prediction is suddenly unsure: the uncertainty limit."""
+"""Shorten steps while the prediction is unusually uncertain: the limit by uncertainty."""
 
 from typing import Any, NamedTuple
 
@@ -14,10 +14,10 @@ class UncertaintyLimitState(NamedTuple):
     """State of `limit_by_uncertainty`.
 
     Attributes:
-      count: Updates that came with a finite uncertainty.
+      count: Number of updates with a finite uncertainty.
       limited: Number of updates that were shortened.
       scale: Factor of the last update, in [0, 1].
-      uncertainty: Running mean; NaN before the first uncertainty, and after an update without the argument.
+      uncertainty: Running mean of the uncertainty. NaN before the first value and after an update without the argument.
     """
 
     count: Array  # type: ignore[assignment]  # shadows tuple.count, as in every state of optax
@@ -29,26 +29,27 @@ class UncertaintyLimitState(NamedTuple):
 def limit_by_uncertainty(
     power: Array | float = 1.0, decay: Array | float = 0.99
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shorten updates while the uncertainty is above its running mean; never lengthen, never turn.
+    r"""Shorten updates while the uncertainty is above its running mean. Updates are never lengthened or turned.
 
-    With u the uncertainty passed to `update` and ū its running mean before, updates are multiplied by
+    Let u be the uncertainty passed to `update`, and ū its running mean before that. Updates are multiplied by
 
     .. math:: s = \min(1, \bar u / u)^p
 
-    Steady uncertainty changes nothing, a spike shortens the step. The first uncertainty starts the mean. One that is
-    not finite means "unknown this time", for example a batch without positives: updates and mean stay unchanged.
-    Without the argument updates stay unchanged too, and the mean becomes NaN and starts again with the next.
+    A steady uncertainty changes nothing, and a spike shortens the step. The first uncertainty starts the mean. A value
+    that is not finite means that the uncertainty is unknown, for example for a batch without positives: updates and
+    mean stay unchanged. Without the argument, updates also stay unchanged, but the mean becomes NaN and starts again
+    with the next value.
 
     Args:
-      power: p ≥ 0; 0 turns the limit off.
+      power: Exponent p ≥ 0; 0 turns the limit off.
       decay: Decay of the running mean, in [0, 1).
 
     Returns:
-      A transformation whose `update` takes `uncertainty`, a scalar ≥ 0, as extra argument. UGS's is the mean normalised
-      entropy of the positives, in [0, 1].
+      A transformation whose `update` takes `uncertainty`, a scalar ≥ 0, as an extra argument. The uncertainty of UGS is
+      the mean normalised entropy of the positives, in [0, 1].
 
     Raises:
-      ValueError: `power` or `decay` is out of range. From `update`: an uncertainty with axes.
+      ValueError: `power` or `decay` is out of range. From `update`: the uncertainty is not a scalar.
 
     Examples:
       >>> import jax.numpy as jnp, optax
@@ -66,7 +67,7 @@ def limit_by_uncertainty(
 
     def init(params: Any) -> UncertaintyLimitState:
         del params
-        count, limited = jnp.zeros((2,), jnp.int32)  # not one array twice, or the state could not be donated
+        count, limited = jnp.zeros((2,), jnp.int32)  # separate arrays, so that they can be donated
         return UncertaintyLimitState(count, limited, jnp.ones(()), jnp.full((), jnp.nan, float))
 
     def update(

@@ -1,4 +1,4 @@
-"""Shorten steps that promise more than there is to gain: the value limit, for losses with kinks."""
+"""Shorten steps that promise to lower the loss below its minimum: the limit by value, for losses with kinks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class ValueLimitState(NamedTuple):
     """State of `limit_by_value`.
 
     Attributes:
-      count: Updates that came with a gradient and a value.
+      count: Number of updates with a gradient and a value.
       limited: Number of updates that were shortened.
       scale: Factor of the last update, in [0, 1].
     """
@@ -31,33 +31,36 @@ class ValueLimitState(NamedTuple):
 def limit_by_value(
     minimum: Array | float = 0.0, fraction: Array | float = 1.0
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shorten updates whose linear model falls below the lowest value of the loss; never lengthen, never turn.
+    r"""Shorten updates whose linear model falls below the lowest value of the loss.
 
     .. math:: u \leftarrow u \cdot \min\left(1, \max\left(0, c\,\frac{f - f^*}{-g^\top u}\right)\right)
 
-    with u the update, g the gradient, f the loss and f* its lowest value. IoU losses have a kink at their optimum: the
-    slope does not fade, the Hessian on either side sees nothing, and a step as long as the slope asks for overshoots.
-    That f is nearly f* is what tells. For gradient descent on a convex loss, kinks or not, with c ≤ 2 the distance to
-    an optimum of value f* never grows, whatever the learning rate. Needs no second derivative. After momentum or Adam,
-    whose steps do not follow the gradient, it did not help (experiments/results/stabilizer_study.md).
+    with u the update, g the gradient, f the loss and f* its lowest value. Updates are never lengthened or turned.
 
-    An update that does not descend, and one that comes with a value that is not finite, passes unchanged.
+    IoU losses have a kink at their optimum. The slope does not fade there, the Hessian on either side does not show the
+    kink, and a step in proportion to the slope overshoots. The value of the loss does show it: f is nearly f*. For
+    gradient descent on a convex loss, with or without kinks, and with c ≤ 2, the distance to an optimum of value f*
+    never grows, at any learning rate. No second derivative is needed. After momentum or Adam, whose steps do not follow
+    the gradient, this limit did not help (experiments/results/stabilizer_study.md).
+
+    An update that does not descend is returned unchanged, and so is one with a value that is not finite.
 
     Args:
-      minimum: f*, or a bound below it, which limits less.
-      fraction: c > 0.
+      minimum: Lowest value f* of the loss, or a lower bound of it. A lower bound limits less.
+      fraction: Factor c > 0.
 
     Returns:
-      A transformation whose `update` takes `grad` (of the loss, like the updates) and `value` as extra arguments.
-      Without either, updates pass unchanged.
+      A transformation whose `update` takes `grad` (the gradient of the loss, a tree like the updates) and `value` as
+      extra arguments. If either is missing, updates are returned unchanged.
 
     Raises:
-      ValueError: `fraction` is not above 0. From `update`: a value with axes, a gradient of another shape.
+      ValueError: `fraction` is not above 0. From `update`: `value` is not a scalar, or the gradient has another shape
+        than the updates.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> tx = optax.chain(optax.sgd(1.0), limit_by_value())
-      >>> distance = lambda x: jnp.abs(x).sum()  # SGD with rate 1 would jump to and fro across 0 for ever
+      >>> distance = lambda x: jnp.abs(x).sum()  # SGD with rate 1 would jump across 0 and back for ever
       >>> x, state = jnp.array([2.25]), tx.init(jnp.array([2.25]))
       >>> for _ in range(3):
       ...     value, g = jax.value_and_grad(distance)(x)
@@ -67,14 +70,14 @@ def limit_by_value(
       [0.]
 
     References:
-      Polyak, Introduction to Optimization, 1987, whose step size this is as a limit; for stochastic gradients
-      Loizou et al., AISTATS 2021, arXiv 2002.10542 (SPS_max). As the step size itself: `optax.polyak_sgd`.
+      Polyak, Introduction to Optimization, 1987: his step size, here as a limit. For stochastic gradients: Loizou et
+      al., AISTATS 2021, arXiv 2002.10542 (SPS_max). `optax.polyak_sgd` uses it as the step size itself.
     """
     check_number("fraction", fraction, 0)
 
     def init(params: Any) -> ValueLimitState:
         del params
-        count, limited = jnp.zeros((2,), jnp.int32)  # not one array twice, or the state could not be donated
+        count, limited = jnp.zeros((2,), jnp.int32)  # separate arrays, so that they can be donated
         return ValueLimitState(count, limited, jnp.ones(()))
 
     def update(
@@ -97,19 +100,22 @@ def limit_by_value(
 def limit_loss_by_value(
     loss_fn: Callable[..., Array], *, learning_rate: Array | float, minimum: Array | float = 0.0
 ) -> Callable[..., Array]:
-    r"""Return a loss with the same values whose gradient is limited, box by box, by what that box has to gain.
+    r"""Return a loss with the same values, in which the gradient of each box is limited by the value of its loss.
 
-    The gradient g of every box is multiplied by min(1, (f − f*)/(η‖g‖²)), so that in gradient descent with a learning
-    rate of η no box steps further than its own loss promises: with kinks and at every size. A box whose loss or
-    gradient is not finite keeps its loss and has the gradient 0. See `limit_by_value`.
+    The gradient g of every box is multiplied by min(1, (f − f*)/(η‖g‖²)). In gradient descent with the learning rate η,
+    the linear model of a box's loss then never falls below f*. This holds for boxes of every size, with or without
+    kinks. A box whose loss or gradient is not finite keeps its loss and has the gradient 0. See `limit_by_value`.
 
     Args:
-      loss_fn: `loss_fn(boxes, *args)` → one value a box, [..., d] → [...]; a box's value depends on no other box.
-      learning_rate: η > 0 of the descent on the sum of the losses, in the unit of boxes² over that of the loss.
-      minimum: f*, the lowest value of a box's loss; for cross entropy that of the label, [...] or a scalar.
+      loss_fn: Function `loss_fn(boxes, *args)` that returns one value for each box, [..., d] → [...]. The value of a
+        box depends on no other box.
+      learning_rate: Learning rate η > 0 of the descent on the sum of the losses, in the unit of boxes² over that of the
+        loss.
+      minimum: Lowest value f* of the loss of each box, [...] or a scalar. For cross entropy this is the entropy of the
+        label.
 
     Returns:
-      A function of the same arguments. It raises ValueError if `loss_fn` returns anything but one value a box.
+      A function of the same arguments. It raises ValueError if `loss_fn` does not return one value for each box.
 
     Raises:
       ValueError: `learning_rate` is not above 0.
@@ -129,7 +135,7 @@ def limit_loss_by_value(
         value, pull_back = jax.vjp(lambda b: loss_fn(b, *rest), fixed)
         if value.shape != boxes.shape[:-1]:
             raise ValueError(
-                f"expected a loss with one value a box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
+                f"expected a loss with one value per box, {boxes.shape[:-1]} for boxes of shape {boxes.shape}, got "
                 f"{value.shape}"
             )
         (gradient,) = pull_back(jnp.ones_like(value))
@@ -142,5 +148,5 @@ def limit_loss_by_value(
 
 
 def _share(gain: Array, promised: Array) -> Array:
-    """min(1, gain/promised) where something is promised, 1 elsewhere."""
+    """Return min(1, gain/promised) where `promised` is positive, and 1 elsewhere."""
     return jnp.where(promised > 0, jnp.clip(gain / jnp.where(promised > 0, promised, 1), 0, 1), 1)

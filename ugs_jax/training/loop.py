@@ -1,4 +1,4 @@
-"""The training loop: batches to the device, steps, log, evaluation, checkpoints, report."""
+"""The training loop: batches, steps, log, evaluation, checkpoints and report."""
 
 import logging
 import math
@@ -50,12 +50,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
-      best: the evaluation with the highest AP.
-      last: the final evaluation.
-      state: the final state.
+      best: Scores of the evaluation with the highest AP.
+      last: Scores of the final evaluation.
+      state: Final training state.
     """
 
     best: dict[str, float | None]
@@ -73,28 +73,34 @@ def train(
     command: str | None = None,
     profile: bool = False,
 ) -> Result:
-    """Train an experiment into a run folder, with a report at the end.
+    """Train an experiment, write its run folder, and write a report at the end.
 
     Args:
-      experiment: what to train.
-      folder: where everything is written, by the first process: a folder, or a URL that fsspec knows such as
-        `gs://bucket/run`, to which a folder below the cache is copied in the background.
-      resume: continue the run in `folder` from its last checkpoint; parameters then equal the uninterrupted run's.
-      cache_dir: where built data sets are kept; None for the usual place.
-      stop_after: end after this many steps in all, with a checkpoint but no report.
-      command: said in the report; the present command line by default.
-      profile: record ten steps into `profile` in the run folder; see `Profiler`.
+      experiment: Experiment to train.
+      folder: Run folder that the first process writes: a local folder, or a URL that fsspec supports, such as
+        `gs://bucket/run`. For a URL, the run is written to a folder in the cache and copied in the background.
+      resume: Continue the run in `folder` from its last checkpoint. The parameters then equal those of a run without
+        interruption.
+      cache_dir: Folder for built data sets; None for the default folder.
+      stop_after: Total number of steps after which the run ends, with a checkpoint but without a report; None for all.
+      command: Command that the report shows; the current command line by default.
+      profile: Record ten steps into `profile` in the run folder; see `Profiler`.
+
+    Returns:
+      Best and last scores, and the final state.
 
     Raises:
-      NonFiniteError: a loss or gradient that is not finite; the batch is saved beside the run, the last good state
-        as its checkpoint.
-      PreemptedError: a SIGTERM or a Ctrl-C came; the state is saved. A second Ctrl-C is a KeyboardInterrupt.
-      FileExistsError, ValueError, BlockingIOError: see `claimed_run`; ValueError also for weights that do not suit.
-      FileNotFoundError: no file of weights.
-      OSError: the folder cannot be written, or the URL not reached; checkpoints made before are whole.
-      FencedError: another run has claimed the URL.
+      NonFiniteError: A loss or a gradient is not finite. The batch is saved beside the run, and the last good state is
+        saved as its checkpoint.
+      PreemptedError: A SIGTERM or a Ctrl-C stopped the run; the state is saved. A second Ctrl-C raises
+        KeyboardInterrupt.
+      FileExistsError, ValueError, BlockingIOError: The folder cannot be used; see `claimed_run`. ValueError also for
+        weights that do not fit the network.
+      FileNotFoundError: The file of weights does not exist.
+      OSError: The folder cannot be written, or the URL cannot be reached. Earlier checkpoints stay complete.
+      FencedError: Another run has claimed the URL.
     """
-    said = command or " ".join(["ugs", *sys.argv[1:]])
+    command_line = command or " ".join(["ugs", *sys.argv[1:]])
     with (
         claimed_run(folder, experiment, resume=resume) as (run, mirror),
         closing(_Training(experiment, run, mirror, cache_dir)) as training,
@@ -102,7 +108,7 @@ def train(
     ):
         training.read_weights()
         in_first_process(
-            lambda: run.begin(experiment, said, training.fitted, training.train_data.classes, resume=resume)
+            lambda: run.begin(experiment, command_line, training.fitted, training.train_data.classes, resume=resume)
         )
         return training.run(stop_after, preemption, profile)
 
@@ -125,7 +131,7 @@ class _Training:
         self.stopwatch = Stopwatch(self.options.batch_size)
         self.checkpoints = Checkpoints(run.checkpoints)
         self.pretrained: Weights | None = None
-        self.pending: list[Any] = []  # of every step since the last row of the log
+        self.pending: list[Any] = []  # metrics of every step since the last row of the log
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self.last: dict[str, float | None] = {}
@@ -134,7 +140,7 @@ class _Training:
         self.checkpoints.close()
 
     def read_weights(self) -> None:
-        """Those of the config, for a run without a checkpoint; before the folder says that there is a run."""
+        """Read the weights of the config if the run has no checkpoint. Call this before the run folder is begun."""
         network, detector = self.experiment.network, self.detector
         file = network.weights if isinstance(network, StartsFromWeights) else None
         if file is not None and isinstance(detector, Detector) and self.checkpoints.step("last") is None:
@@ -143,7 +149,7 @@ class _Training:
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
         fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
         if self.pretrained is not None and isinstance(self.detector, Detector):
-            # Every process takes the same images, so that all start alike.
+            # All processes use the same images, so that all start with the same weights.
             sample = TrainLoader(self.train_data, self.options).batch_at(0)
             width = start_width(
                 self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.anchor_ratio_threshold
@@ -154,7 +160,7 @@ class _Training:
             state, notes = self.checkpoints.restore("last", state)
             self.pending = notes["pending"]
             if other := other_versions(notes.get("versions", {})):
-                _logger.warning("%s: %s; from here on numbers may be rounded otherwise", self.folder.path, other)
+                _logger.warning("%s: %s; results may be rounded differently from here on", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
         self._recall_scores()
@@ -181,7 +187,7 @@ class _Training:
                 self.profiler.after(count, metrics)
                 self.pending.append(metrics)
                 self._time(metrics)
-                # Rows end at the same steps whether or not the run was interrupted.
+                # Rows end at the same steps in interrupted and uninterrupted runs.
                 evaluating = self._evaluates(count)
                 if evaluating or count % self.experiment.log_every == 0:
                     self._log(count, state)
@@ -194,8 +200,8 @@ class _Training:
                 if stopping and count != self.total:
                     self.checkpoints.wait()
                     raise PreemptedError(
-                        f"{self.folder.path}: asked to stop, and did after step {count} of {self.total}; go on with "
-                        "--resume",
+                        f"{self.folder.path}: asked to stop, and stopped after step {count} of {self.total}; continue "
+                        "with --resume",
                         preemption.exit_status,
                     )
         return state
@@ -216,7 +222,7 @@ class _Training:
         return every is not None and count % every == 0
 
     def _log(self, count: int, state: TrainState) -> None:
-        """Wait for the steps since the last row, stop if one was bad, and write means of what each step measured."""
+        """Wait for the steps since the last row, stop if one was bad, and write the means of their metrics."""
         rows = self._pending_rows(count, state)
         self.pending = []
         values: dict[str, Any] = {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "bad_step"}
@@ -230,9 +236,9 @@ class _Training:
         self.progress.advance(count, rows[-1]["loss"])
 
     def _pending_rows(self, count: int, state: TrainState) -> list[dict[str, float]]:
-        """What the steps since the last row measured."""
-        found: list[dict[str, Any]] = jax.device_get(self.pending)
-        rows = [{name: float(value) for name, value in row.items()} for row in found]
+        """Return the metrics of the steps since the last row, and stop if one was bad."""
+        pending: list[dict[str, Any]] = jax.device_get(self.pending)
+        rows = [{name: float(value) for name, value in row.items()} for row in pending]
         self._stop_if_bad(rows, count, state)
         return rows
 
@@ -271,12 +277,12 @@ class _Training:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP
         if step == NO_BAD_STEP:
             return
-        # Parameters are those before the bad step; count from there, so that a resumed run meets the batch again.
+        # The parameters are those before the bad step. Count from there, so that a resumed run gets the same batch.
         counters = jax.device_put((np.int32(step), np.int32(NO_BAD_STEP)), replicated(self.mesh))
         good = state._replace(step=counters[0], bad_step=counters[1])
         before = step - (count - len(rows))
         bad, self.pending = rows[before], rows[:before]
-        # First what cannot be made again. What cannot be written must not hide why the run stops.
+        # The state is saved first, because the batch can be made again. A failed write must not hide why the run stops.
         saved = attempt(lambda: self._save_and_wait(step, good), "the last good state", "is the run's last checkpoint")
         batch = self.loader.batch_at(step)
         written = attempt(lambda: write_batch(self.folder.path, step, batch), "the batch", "is in {}")
@@ -297,7 +303,7 @@ class _Training:
         finish_run(self.folder.path, self.detect, self._best(state), self.val_data, self.options, self.mesh)
 
     def _best(self, state: TrainState) -> TrainState:
-        """The best state; where that cannot be read, which must not fail a run that is done, the last."""
+        """Return the best state, or the last state if the best cannot be read. A finished run must not fail here."""
         if self.checkpoints.step("best") is None:
             return state
         try:
@@ -308,6 +314,6 @@ class _Training:
 
 
 def _mean(values: list[float]) -> float:
-    """Of those that are not NaN; NaN without any."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan

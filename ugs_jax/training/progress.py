@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar in a terminal, a plain line every minute elsewhere; silent on all processes but one."""
+"""Progress of a run: a live bar in a terminal, or a plain line every minute elsewhere. Only one process prints."""
 
 import time
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from typing import Any
 import jax
 
 _PERIOD = 60.0
-"""Least seconds between two plain lines without an evaluation."""
+"""Minimum time between two plain lines without an evaluation, seconds."""
 
 
 class Progress:
-    """Context manager around a run: step, images/s, loss, AP and time left.
+    """Context manager that shows the progress of a run: step, images/s, loss, AP and time left.
 
     Args:
       name: Name of the run.
-      start: First step.
-      total: Last step.
-      batch_size: Images a step.
-      clock: Seconds; a parameter for the tests.
+      start: Number of steps that are done at the start.
+      total: Number of the last step.
+      batch_size: Images per step.
+      clock: Function that returns the time in seconds; a parameter for the tests.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class _Bar:
 
 
 class _Lines:
-    """A line when training starts, after every evaluation, and else once a period."""
+    """Plain output: a line when training starts, a line after every evaluation, and otherwise one line per period."""
 
     def __init__(self, name: str, start: int, total: int, batch_size: int, clock: Callable[[], float]) -> None:
         self._name, self._total, self._batch_size, self._clock = name, total, batch_size, clock
-        self._first: tuple[float, int] | None = None  # when the step that compiles was over
+        self._first: tuple[float, int] | None = None  # time and step at the end of the step that compiles
         self._last = (clock(), start)
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class _Lines:
             self._last = (at, step)
 
     def _speed(self, at: float, step: int) -> list[str]:
-        """Return images/s since the last line, and the time left at the mean pace of all steps so far."""
+        """Return images/s since the last line, and the time left at the mean speed of all steps so far."""
         if self._first is None or step <= self._first[1] or at <= self._first[0]:
             return []
         since, before = max(self._first, self._last)

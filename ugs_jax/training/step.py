@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, jitted with donated state over a mesh."""
+"""One training step: a pure function of state and batch, jitted over a mesh with donated state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from ugs_jax.training.unknown import MAY_BE_UNKNOWN, NOW_AND_THEN
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[Any, Metrics, Outputs]]]
-"""Of parameters, statistics, a batch or a part of it, the step's and the part's number."""
+"""Loss function of parameters, batch statistics, a batch or a part of it, and the numbers of the step and the part."""
 
 
 def make_step(
@@ -38,19 +38,19 @@ def make_step(
     seed: int = 0,
     accumulate: int = 1,
 ) -> Step:
-    """The step as a pure function, not jitted; `jit_step` does that.
+    """Return the training step as a pure function. It is not jitted; see `jit_step`.
 
     Args:
-      detector: what is trained.
-      optimizer: the optax chain; `grad`, `value`, `value_fn` and `uncertainty` are passed to members that take them.
-        A batch without positives has the uncertainty NaN, which means unknown.
-      learning_rate: for the log.
-      loss_weights: weights of the loss.
-      ema: averaging of parameters.
-      measure_every: Steps between measurements of `sharpness_by_size` and `feature_gradient_norms`, which are NaN in
-        the metrics of the others.
-      seed: of what transformers drop at random; with the number of the step it decides, on any number of devices.
-      accumulate: parts of a batch, computed one after the other, whose gradients are averaged.
+      detector: Detector to train.
+      optimizer: Optax chain. `grad`, `value`, `value_fn` and `uncertainty` are passed to the transformations that take
+        them. A batch without positives has the uncertainty NaN, which means unknown.
+      learning_rate: Schedule of the learning rate, for the log.
+      loss_weights: Weights of the parts of the loss.
+      ema: Settings of the moving average of the parameters.
+      measure_every: Number of steps between measurements of `sharpness_by_size` and `feature_gradient_norms`. These
+        metrics are NaN in all other steps.
+      seed: Seed of the random dropping in transformers. Seed and step number determine it, on any number of devices.
+      accumulate: Number of parts of a batch. They are computed one after the other, and their gradients are averaged.
     """
     loss_of = _loss_of(detector, loss_weights, seed)
 
@@ -115,10 +115,17 @@ def make_step(
 def make_finite_check(
     detector: TrainableDetector, loss_weights: LossWeights, seed: int = 0, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], dict[str, Any]]:
-    """Which tensors of a step are finite, to name those that are not: one bool for each array.
+    """Return a function that checks which tensors of a step are finite.
+
+    Args:
+      detector: Detector to train.
+      loss_weights: Weights of the parts of the loss.
+      seed: Seed of the random dropping in transformers.
+      accumulate: Number of parts of a batch.
 
     Returns:
-      A pure function of state and batch: `parameters`, `outputs` of the network, `loss` and its parts, `gradient`.
+      A pure function of state and batch. It returns a bool for each array of the `parameters`, the `outputs` of the
+      network, the `loss` and its parts, and the `gradient`.
     """
     gradient_of = jax.grad(_loss_of(detector, loss_weights, seed), has_aux=True)
 
@@ -135,15 +142,15 @@ def make_finite_check(
     return check
 
 
-def first_non_finite(found: dict[str, Any]) -> str:
-    """The tensor that is first not finite, in the order in which a step computes them.
+def first_non_finite(finite_by_kind: dict[str, Any]) -> str:
+    """Return the name of the first tensor that is not finite, in the order in which a step computes them.
 
     Args:
-      found: what `make_finite_check`'s function returns.
+      finite_by_kind: Result of the function that `make_finite_check` returns.
     """
-    found = jax.device_get(found)
+    finite_by_kind = jax.device_get(finite_by_kind)
     for kind in ("parameters", "outputs", "loss", "gradient"):
-        for path, finite in jax.tree_util.tree_leaves_with_path(found[kind]):
+        for path, finite in jax.tree_util.tree_leaves_with_path(finite_by_kind[kind]):
             if not finite:
                 return f"{kind} {jax.tree_util.keystr(path, simple=True, separator='/')}"
     return "the update, by the optimizer"
@@ -164,7 +171,7 @@ def _loss_of(detector: TrainableDetector, loss_weights: LossWeights, seed: int) 
 
 
 def stabilizer_metrics(opt_state: Any) -> Metrics:
-    """What the stabilizers of a chain did in the last update; empty without any."""
+    """Return metrics of the stabilizers of a chain in the last update; empty if the chain has none."""
     kinds = (StabilizeState, CurvatureLimitState, UncertaintyLimitState)
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
     metrics: Metrics = {}
@@ -177,14 +184,15 @@ def stabilizer_metrics(opt_state: Any) -> Metrics:
 
 
 def jit_step(step: Step, mesh: Mesh, state: TrainState | NamedSharding | None = None) -> Step:
-    """Compile for a mesh: the state donated, batches split along `data` and their images along `spatial`.
+    """Compile a step for a mesh.
 
-    Batch statistics and every mean in the loss are global over the mesh.
+    The state is donated. Batches are split along `data`, and their images along `spatial`. Batch statistics and all
+    means in the loss are global over the mesh.
 
     Args:
-      step: from `make_step`.
-      mesh: from `device_mesh`.
-      state: shardings of the state, from `state_sharding`; whole on every device without them.
+      step: Step from `make_step`.
+      mesh: Mesh from `device_mesh`.
+      state: Shardings of the state, from `state_sharding`. None keeps a full copy of the state on every device.
     """
     kept = replicated(mesh) if state is None else state
     return jax.jit(
@@ -193,13 +201,13 @@ def jit_step(step: Step, mesh: Mesh, state: TrainState | NamedSharding | None = 
 
 
 class Program(NamedTuple):
-    """An experiment's step for a mesh.
+    """Training step of an experiment for a mesh.
 
     Attributes:
-      step: jitted.
-      optimizer: its optax chain, for `create_state`.
-      shapes: of the state.
-      shardings: of the state.
+      step: Jitted step.
+      optimizer: Optax chain of the step, for `create_state`.
+      shapes: Shapes of the state.
+      shardings: Shardings of the state.
     """
 
     step: Step
@@ -209,13 +217,13 @@ class Program(NamedTuple):
 
 
 def build_program(experiment: Experiment, detector: TrainableDetector, mesh: Mesh, steps_per_epoch: int) -> Program:
-    """The step that trains an experiment.
+    """Build the step that trains an experiment.
 
     Args:
-      experiment: optimizer, loss_weights, averages, how the state is split.
-      detector: what is trained.
-      mesh: from `device_mesh`; its devices need not be there.
-      steps_per_epoch: for the schedule.
+      experiment: Experiment with the optimizer, the loss weights, the moving average and the sharding of the state.
+      detector: Detector to train.
+      mesh: Mesh from `device_mesh`. Its devices need not exist.
+      steps_per_epoch: Number of steps of an epoch, for the schedule.
     """
     rate = experiment.optimizer.schedule.build(steps_per_epoch, experiment.epochs * steps_per_epoch)
     optimizer = experiment.optimizer.build(rate)

@@ -52,7 +52,7 @@ def test_a_folder_laid_out_like_the_official_one_is_prepared(archives, tmp_path,
         data = VisDrone(target).open(split)
         np.testing.assert_array_equal(data[1].boxes, [[1, 2, 11, 10]])
     assert main(["data", "prepare", "visdrone", "--from", str(archives), "--to", str(target)]) == 0
-    assert "train: 2 images, was there" in capsys.readouterr().out
+    assert "train: 2 images, already unpacked" in capsys.readouterr().out
     assert main(["data", "check", "visdrone", "--folder", str(target)]) == 0
     assert "test: 2 images, 2 objects" in capsys.readouterr().out
 
