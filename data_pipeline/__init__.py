@@ -3,6 +3,7 @@
 from data_pipeline.augment.augmentation import Augmentation as Augmentation
 from data_pipeline.batch import Batch as Batch
 from data_pipeline.dataset import Dataset as Dataset
+from data_pipeline.dataset import DataSource as DataSource
 from data_pipeline.dataset import Example as Example
 from data_pipeline.dataset import dataset_from_examples as dataset_from_examples
 from data_pipeline.errors import DataError as DataError

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
@@ -124,6 +125,23 @@ class Dataset:
             height=int(height),
             width=int(width),
         )
+
+
+@runtime_checkable
+class DataSource(Protocol):
+    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `VisDrone` are two of ours.
+
+    Make it a dataclass, so that a run folder can save it; `dataset_from_examples` makes the `Dataset`.
+    """
+
+    def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
+        """Returns a split of the data set.
+
+        Args:
+          split: `train` or `val`; may raise ValueError for others.
+          cache_dir: where built data sets are kept; None for the usual place. Sources that build nothing ignore it.
+        """
+        ...
 
 
 def dataset_from_examples(

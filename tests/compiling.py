@@ -1,4 +1,4 @@
-"""Quick compilation also where XLA_FLAGS are set to none: of programs that would take minutes."""
+"""Quick compilation of programs that would take minutes, even if XLA_FLAGS is not set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What every test runs under: the CPU, checked shapes, a data set cache of its own, reproducible examples."""
+"""Settings of all tests: CPU, shapes checked at run time, a separate data set cache, reproducible examples."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Options of XLA for tests; imports nothing, so that they can be set before JAX is."""
+"""XLA options for tests. This module imports nothing, so that they can be set before JAX is imported."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The configs that come with the library: each loads, and what a run writes of it gives it back."""
+"""Configs of the library: each one loads, and can be read back from the JSON of a run."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ def data_sets_elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", known_configs())
-def test_a_config_loads_and_is_given_back_by_what_a_run_writes_of_it(name, tmp_path):
+def test_a_config_loads_and_can_be_read_back_from_the_json_of_a_run(name, tmp_path):
     experiment = load_config(name)
     assert from_json(json.loads(json.dumps(to_json(experiment))), name) == experiment
     if name.startswith(("hit_uav", "visdrone")):

@@ -1,12 +1,14 @@
-"""Tutorials run as they stand, pages say what the code says, and every public name is documented."""
+"""Documentation: tutorials run, pages agree with the code, and every public name is documented."""
 
 import ast
 import importlib
 import inspect
 import itertools
+import json
 import pkgutil
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,10 @@ import pytest
 
 import data_pipeline
 import ugs_jax
+from tests.compiling import compiled_quickly
+from ugs_jax.cli import main
 from ugs_jax.curvature import BEYOND, SUPPLEMENT
+from ugs_jax.experiment.user_code import import_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -23,6 +28,7 @@ BLOCKS = [
     for page in PAGES
     for match in re.finditer(r"```python\n(.*?)```", page.read_text(), re.S)
 ]
+FILE = re.compile(r"# (\w+\.py)\n")
 PACKAGES = (
     "boxes",
     "analysis",
@@ -51,10 +57,46 @@ def test_tutorial_runs(name, tmp_path, monkeypatch):
     assert all((tmp_path / picture).exists() for picture in pictures.get(name, []))
 
 
+@pytest.fixture(scope="module")
+def files_of_pages(tmp_path_factory):
+    """A folder for each page with its blocks that are files, which begin with `# NAME.py`."""
+    folders = {page: tmp_path_factory.mktemp(page.stem) for page in PAGES}
+    for page, _, code in BLOCKS:
+        if named := FILE.match(code):
+            (folders[page] / named[1]).write_text(code)
+    return folders
+
+
 @pytest.mark.parametrize(("page", "line", "code"), BLOCKS, ids=[f"{page.stem}_{line}" for page, line, _ in BLOCKS])
-def test_block_runs(page, line, code, tmp_path, monkeypatch):
+def test_block_runs(page, line, code, tmp_path, monkeypatch, files_of_pages):
     monkeypatch.chdir(tmp_path)
+    if named := FILE.match(code):
+        import_file(files_of_pages[page] / named[1])
+        return
     exec(compile("\n" * (line - 1) + code, page, "exec"), {"__name__": "__main__"})
+
+
+def test_what_a_user_brings_trains_resumes_and_is_scored(files_of_pages, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mine = str(files_of_pages[ROOT / "docs" / "bring_your_own.md"] / "mine.py")
+    words = ["train", mine, "--data.images", "8", "--localization.box-loss", "my_loss:alpha_iou(alpha=1.5)"]
+    with compiled_quickly():
+        assert main(words) == 0
+        assert main([*words, "--resume"]) == 0
+        assert main(["eval", "runs/mine-seed0", "--import", mine]) == 0
+    assert main(["export", "runs/mine-seed0", f"--import={mine}"]) == 1
+    assert "got ThreeLayersDetector; use --format stablehlo" in capsys.readouterr().err
+    config = json.loads(Path("runs/mine-seed0/config.json").read_text())["experiment"]
+    assert config["data"] == {"type": "my_data:Squares", "images": 8}
+    assert config["localization"]["box_loss"] == {"function": "my_loss:alpha_iou", "arguments": {"alpha": 1.5}}
+    assert config["optimizer"]["chain"] == {"function": "my_optimizer:my_chain", "arguments": {"momentum": 0.95}}
+    code = "import sys; from ugs_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    elsewhere = [sys.executable, "-c", code, "eval", str(tmp_path / "runs/mine-seed0"), "--calibration"]
+    shown = subprocess.run(elsewhere, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert "--import my_" in shown.stderr
+    shown = subprocess.run([*elsewhere, "--import", mine], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "got SideDistances, which predicts no deviations" in shown.stderr
 
 
 def test_every_file_the_pages_link_to_exists():
@@ -64,7 +106,7 @@ def test_every_file_the_pages_link_to_exists():
 
 
 @pytest.mark.parametrize("equation", [*SUPPLEMENT, *BEYOND], ids=lambda equation: equation.number)
-def test_the_table_of_equations_says_what_the_code_says(equation):
+def test_the_table_of_equations_agrees_with_the_code(equation):
     page = (ROOT / "docs" / "verify.md").read_text()
     (row,) = [line for line in page.splitlines() if line.startswith(f"| {equation.number} |")]
     assert equation.title.replace("|", "\\|") in row

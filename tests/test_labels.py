@@ -64,7 +64,7 @@ def test_expectation_of_a_two_hot_label_is_the_clipped_offset(grid, offsets):
 
 @every_grid
 @given(hnp.arrays(np.float32, 6, elements=st.floats(-5, 5, width=32)))
-def test_two_hot_labels_are_those_of_the_plain_loop(grid, offsets):
+def test_two_hot_labels_equal_those_of_a_plain_loop(grid, offsets):
     label = np.asarray(labels.two_hot(jnp.array(offsets), grid))
     want = [reference.two_hot(t, grid.tolist()) for t in offsets.tolist()]
     narrowest = np.diff(grid).min()
@@ -113,7 +113,7 @@ def test_fit_without_free_points_leaves_the_grid_uniform(n):
     assert 2.5 < alpha < 4.5
 
 
-def test_fitted_interval_grid_holds_the_share_of_targets_asked_for():
+def test_a_fitted_interval_grid_covers_the_requested_share_of_targets():
     sample = np.random.default_rng(0).standard_t(2, 5000)
     alpha, beta = labels.fit_interval_grid(sample, 10, coverage=0.95)
     assert np.mean(np.abs(sample) <= alpha) == pytest.approx(0.95, abs=1e-3)

@@ -1,4 +1,4 @@
-"""The package as its users meet it: names, version, what importing it costs, how the folders are laid out."""
+"""The package as users see it: names, version, import time, and layout of folders."""
 
 import ast
 import importlib
@@ -42,7 +42,7 @@ FUNCTIONS = {"stabilize_loss", "ugs_stabilize"}
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_the_functions_of_other_peoples_chains_are_at_the_top(name):
+def test_the_functions_for_optimizer_chains_are_at_the_top_level(name):
     from ugs_jax import stabilize
 
     assert getattr(ugs_jax, name) is getattr(stabilize, name)
@@ -57,7 +57,7 @@ def test_every_other_public_name_is_a_module_that_imports(name):
     assert name in dir(ugs_jax)
 
 
-def test_what_a_type_checker_sees_is_what_python_gives():
+def test_a_type_checker_sees_the_names_of_the_running_package():
     tree = ast.parse((ROOT / "ugs_jax/__init__.py").read_text())
     seen = {alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen - {None} == set(ugs_jax.__all__)

@@ -1,4 +1,4 @@
-"""Every Python block of the README runs as it stands, in a namespace of its own."""
+"""Every Python block of the README runs unchanged, in its own namespace."""
 
 import re
 import tomllib

@@ -1,9 +1,12 @@
 """The `ugs` command. Nothing is imported before it is known what for: `ugs verify` needs only JAX and NumPy."""
 
 import difflib
+import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NamedTuple
 
 _MANUAL = """\
 usage: ugs COMMAND …
@@ -27,12 +30,34 @@ RUN is a run folder or the URL of one, such as gs://bucket/run.
 CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
   {configs}
 `ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
+
+--import MODULE_OR_FILE.py  let a run use classes and functions of yours, which this module or file defines: no run
+                            folder is able to import anything by itself. May be repeated.
+--debug                     also print the traceback of an error.
 """
 
-_COMMANDS = (
-    *("train", "compare", "ablate", "eval", "score", "predict", "curvature", "plan", "data", "import", "export"),
-    "verify",
-)
+
+class _Command(NamedTuple):
+    module: str
+    function: str
+    takes_imports: bool = False
+
+
+_COMMANDS = {
+    "train": _Command("ugs_jax.commands.train", "train_command", takes_imports=True),
+    "compare": _Command("ugs_jax.commands.compare", "compare_command", takes_imports=True),
+    "ablate": _Command("ugs_jax.commands.ablate", "ablate_command", takes_imports=True),
+    "eval": _Command("ugs_jax.commands.evaluate", "eval_command", takes_imports=True),
+    "score": _Command("ugs_jax.commands.score", "score_command"),
+    "predict": _Command("ugs_jax.commands.predict", "predict_command", takes_imports=True),
+    "curvature": _Command("ugs_jax.commands.curvature", "curvature_command", takes_imports=True),
+    "plan": _Command("ugs_jax.commands.plan", "plan_command"),
+    "data": _Command("ugs_jax.commands.data", "data_command"),
+    "import": _Command("ugs_jax.commands.weights", "import_command"),
+    "export": _Command("ugs_jax.commands.weights", "export_command", takes_imports=True),
+    "verify": _Command("ugs_jax.commands.verify", "main"),
+}
+"""Every command: the function that runs it, and whether `--import` tells it of code of the user's."""
 
 _INTERRUPTED = 128 + 2  # as a shell says that a SIGINT ended it
 
@@ -47,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       Exit status: 75 (try again) of a run that was asked to stop and has saved, 130 of what Ctrl-C has ended.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--debug"]:
+        words = [*words[1:], "--debug"]
     if not words or words[0] in ("-h", "--help"):
         from ugs_jax.commands.train import known_configs
 
@@ -57,9 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, _COMMANDS, n=1)
         print(f"ugs: no command {name!r}{f'; did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
         return 2
+    debug = "--debug" in rest
     try:
-        return _run(name, rest)
+        return _run(name, [word for word in rest if word != "--debug"])
     except (ValueError, OSError, ArithmeticError) as error:  # what we raise ourselves says what to do about it
+        if debug:
+            traceback.print_exc()
         print(f"ugs {name}: {error}", file=sys.stderr)
         return getattr(error, "exit_status", 1)
     except KeyboardInterrupt:
@@ -68,36 +98,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    if name == "verify":
-        from ugs_jax.commands.verify import main as verify
+    command = _COMMANDS[name]
+    if name != "verify":
+        _keep_compiled_programs()
+    if command.takes_imports:
+        words, modules = _split_imports(words)
+        for module in modules:
+            from ugs_jax.experiment.user_code import import_named
 
-        return verify(words)
-    _keep_compiled_programs()
-    match name:
-        case "train":
-            from ugs_jax.commands.train import train_command as command
-        case "compare":
-            from ugs_jax.commands.compare import compare_command as command
-        case "ablate":
-            from ugs_jax.commands.ablate import ablate_command as command
-        case "eval":
-            from ugs_jax.commands.evaluate import eval_command as command
-        case "score":
-            from ugs_jax.commands.score import score_command as command
-        case "predict":
-            from ugs_jax.commands.predict import predict_command as command
-        case "curvature":
-            from ugs_jax.commands.curvature import curvature_command as command
-        case "plan":
-            from ugs_jax.commands.plan import plan_command as command
-        case "data":
-            from ugs_jax.commands.data import data_command as command
-        case "import":
-            from ugs_jax.commands.weights import import_command as command
-        case _:
-            from ugs_jax.commands.weights import export_command as command
-    command(words)
-    return 0
+            import_named(module)
+    status = getattr(importlib.import_module(command.module), command.function)(words)
+    return status or 0
+
+
+def _split_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the other words, and the values of every `--import VALUE` and `--import=VALUE`.
+
+    Raises:
+      ValueError: The last word is `--import`.
+    """
+    others: list[str] = []
+    modules: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--import" or word.startswith("--import="):
+            value = word.partition("=")[2] or next(rest, "")
+            if not value:
+                raise ValueError("--import: expected a module or a Python file, got nothing; write --import FILE.py")
+            modules.append(value)
+        else:
+            others.append(word)
+    return others, modules
 
 
 def _keep_compiled_programs() -> None:

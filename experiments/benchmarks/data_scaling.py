@@ -1,14 +1,20 @@
-"""How training scales with devices, from compiled programs: work and communication of each, none of them run.
+"""Scaling of training with the number of devices, computed from compiled programs that are not run.
 
     python -m experiments.benchmarks.data_scaling
-    python -m experiments.benchmarks.data_scaling --devices 1 --topology v5e:16x16    # also for chips that are not here
+    python -m experiments.benchmarks.data_scaling --devices 1 --topology v5e:16x16    # also for chips not attached
 
-compiles the step of `ugs train` for 1, 2, 4 and 8 simulated CPU devices with the same number of images on each (weak
-scaling), and reads off the programs: `work`, FLOPs of a device over those of one device alone, 1 if nothing is
-computed twice; the bytes that a device sends along a ring; and the `efficiency` these come to on `--chip`. That is
-t₁ / (work · t₁ + t_sent) with t₁ the FLOPs of one device at the chip's peak and t_sent the bytes at the peak of its
-links: nothing hidden behind the computation, which no program is as fast as, so that it is low rather than high; but
-without latency. For a topology t₁ is what limits its roofline, computation or HBM. The last line is JSON.
+The command compiles the step of `ugs train` for 1, 2, 4 and 8 simulated CPU devices, with the same number of images on
+each (weak scaling). It then reads from the programs:
+
+- `work`: FLOPs of a device over those of one device alone; 1 if nothing is computed twice;
+- `sent_bytes`: bytes that a device sends along a ring;
+- `efficiency`: the resulting efficiency on `--chip`, t₁ / (work · t₁ + t_sent). Here t₁ is the time for the FLOPs of
+  one device at the peak rate of the chip, and t_sent is the time for the bytes at the peak rate of its links. No
+  communication is assumed to be hidden behind the computation, and no program runs at the peak rate, so that the
+  estimate is rather low. Latency is left out, however. For a topology, t₁ is the time of the limiting resource of its
+  roofline, computation or HBM.
+
+The last line is JSON.
 """
 
 import json
@@ -38,24 +44,27 @@ from ugs_jax.planning.hardware import HARDWARE, Hardware, parse_topology  # noqa
 from ugs_jax.planning.program import Footprint, measure, program_of  # noqa: E402
 from ugs_jax.runs import device_mesh  # noqa: E402
 
-_QUICKLY = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # machine code, not HLO
+_QUICKLY = {
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": True,
+}  # affects the machine code, not the HLO
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compile.
+    """Programs to compile.
 
     Attributes:
-      size: of the YOLOv5.
-      p2: adds the stride-4 level.
-      image_size: height and width, px.
-      images: on each device.
-      max_boxes: rows of boxes an image is padded to.
-      split: what of the state is kept in parts.
-      devices: numbers of simulated devices; the first is what the others are compared with.
-      chip: whose rates the efficiency is of.
-      topology: chips that are not here, such as v5e:16x16; minutes of compiling each.
-      topology_dtype: of the computation on those; CPU devices compute in float32.
+      size: Size of the YOLOv5 network.
+      p2: Add the level with stride 4.
+      image_size: Height and width, px.
+      images: Number of images on each device.
+      max_boxes: Number of boxes that each image is padded to.
+      split: Part of the training state that is split; see `Parallel`.
+      devices: Numbers of simulated devices. The others are compared with the first.
+      chip: Chip whose rates are used for the efficiency.
+      topology: Topologies of chips that are not attached, such as v5e:16x16. Each takes minutes to compile.
+      topology_dtype: Type of the computation on the topologies. CPU devices compute in float32.
     """
 
     size: Size = "n"
@@ -70,7 +79,7 @@ class Settings:
     topology_dtype: str = "bfloat16"
 
     def experiment(self, devices: int, dtype: str) -> Experiment:
-        """Trains UGS with so many images on each device."""
+        """Return the experiment that trains UGS with `images` images on each device."""
         return Experiment(
             name="scaling",
             data=TinyScenes(),
@@ -83,13 +92,12 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Compiles, prints a table and one line of JSON."""
+    """Compile, print a table, and print one line of JSON at the end."""
     chip = HARDWARE[settings.chip]
     with Console(stderr=True).status("compiling"):
-        found = {count: simulated(settings, device_mesh(count)) for count in settings.devices}
-        rows = [
-            row(f"{count} simulated", count, each, found[settings.devices[0]], chip) for count, each in found.items()
-        ]
+        footprints = {count: simulated(settings, device_mesh(count)) for count in settings.devices}
+        alone = footprints[settings.devices[0]]
+        rows = [row(f"{count} simulated", count, each, alone, chip) for count, each in footprints.items()]
         rows += [planned(settings, name) for name in settings.topology]
     print_table(rows)
     result = {"benchmark": "data_scaling", "chip": chip.name, "images_per_device": settings.images, "rows": rows}
@@ -97,18 +105,18 @@ def main(settings: Settings) -> None:
 
 
 def simulated(settings: Settings, mesh: Mesh) -> Footprint:
-    """What the step takes of each of the mesh's CPU devices."""
+    """Return the footprint of the step on each CPU device of the mesh."""
     lowered, _ = program_of(settings.experiment(mesh.size, "float32"), mesh, classes=10)
     return measure(lowered, options=_QUICKLY)
 
 
-def row(name: str, count: int, found: Footprint, alone: Footprint, chip: Hardware) -> dict[str, object]:
-    """Figures of one number of devices, on a chip that computes at its peak in bfloat16."""
-    return figures(name, count, found, found.flops / alone.flops, alone.flops / chip.bfloat16, chip)
+def row(name: str, count: int, footprint: Footprint, alone: Footprint, chip: Hardware) -> dict[str, object]:
+    """Return the figures of one number of devices, on a chip that computes at its peak rate in bfloat16."""
+    return figures(name, count, footprint, footprint.flops / alone.flops, alone.flops / chip.bfloat16, chip)
 
 
 def planned(settings: Settings, name: str) -> dict[str, object]:
-    """Figures of chips that are not here."""
+    """Return the figures of a topology."""
     topology = parse_topology(name)
     experiment = settings.experiment(topology.chips, settings.topology_dtype)
     plan = plan_training(experiment, topology, classes=10)
@@ -119,10 +127,10 @@ def planned(settings: Settings, name: str) -> dict[str, object]:
 
 
 def figures(
-    name: str, count: int, found: Footprint, work: float | None, seconds: float, chip: Hardware
+    name: str, count: int, footprint: Footprint, work: float | None, seconds: float, chip: Hardware
 ) -> dict[str, object]:
-    """One row of the table; `seconds` is what a device takes by itself."""
-    collectives = found.collectives or {}
+    """Return one row of the table. `seconds` is the time of a step on one device alone."""
+    collectives = footprint.collectives or {}
     sent = traffic(collectives, count)
     return {
         "devices": name,
@@ -136,7 +144,7 @@ def figures(
 
 
 def print_table(rows: list[dict[str, object]]) -> None:
-    """The rows, on standard output."""
+    """Print the rows as a table."""
     table = Table(*rows[0])
     for each in rows:
         table.add_row(*("" if value is None else str(value) for value in each.values()))

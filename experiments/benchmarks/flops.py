@@ -1,4 +1,4 @@
-"""Model FLOPs of a training step: the products of matrices and the convolutions of loss and gradient, nothing else."""
+"""Model FLOPs of a training step: only matrix products and convolutions of loss and gradient are counted."""
 
 import math
 from typing import Any
@@ -14,14 +14,14 @@ from ugs_jax.training import objective
 
 
 def gradient_flops(detector: Detector, loader: LoaderOptions, loss_weights: LossWeights) -> float:
-    """FLOPs (two a multiply-add) of the loss of a batch and its gradient in the parameters.
+    """Return the FLOPs of the loss of a batch and its gradient in the parameters. A multiply-add counts as two.
 
-    Counted in the program as it is written, before any compiler; recomputation (`remat`) would count.
+    The FLOPs are counted in the program before compilation. Recomputation (`remat`) would be counted too.
 
     Args:
-      detector: the model.
-      loader: shapes of the batch.
-      loss_weights: of the loss.
+      detector: Detector.
+      loader: Loader options, for the shapes of the batch.
+      loss_weights: Weights of the terms of the loss.
     """
     params, stats = jax.eval_shape(lambda: detector.init(0))
 
@@ -33,12 +33,12 @@ def gradient_flops(detector: Detector, loader: LoaderOptions, loss_weights: Loss
 
 
 def stats_of(shapes: Any) -> Any:
-    """Arrays of zeros."""
+    """Return arrays of zeros with the given shapes."""
     return jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def jaxpr_flops(jaxpr: core.Jaxpr) -> float:
-    """FLOPs of products and convolutions, those of inner programs included; loops count once."""
+    """Return the FLOPs of matrix products and convolutions, including those of inner programs. Loops count once."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -48,7 +48,7 @@ def jaxpr_flops(jaxpr: core.Jaxpr) -> float:
         elif equation.primitive.name == "conv_general_dilated":
             kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"]
             a_number = 2 * math.prod(kernel) / kernel[numbers.rhs_spec[0]]
-            # Of a gradient, most factors may be the zeros between dilated rows.
+            # In the convolution of a gradient, most factors may be the zeros between dilated rows.
             zeros = math.prod(equation.params["lhs_dilation"])
             total += a_number * math.prod(equation.outvars[0].aval.shape) / zeros
         else:

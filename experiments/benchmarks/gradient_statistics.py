@@ -1,4 +1,4 @@
-"""Statistics of localization gradients: between batches, between boxes, and their ratios with intervals."""
+"""Statistics of localization gradients: spread between batches and between boxes, and their ratios with intervals."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,13 +20,13 @@ MEASURES = ("between_positives", "between_boxes", "relative", "equal_total", "eq
 
 
 class Spread(NamedTuple):
-    """What one probe found for boxes of one size.
+    """Result of one probe for boxes of one size.
 
     Attributes:
-      noise: v, variance of the gradient between batches.
-      signal: s, squared norm of its mean.
-      of_positives: (σ/μ)² of the norms of single positives' gradients.
-      of_boxes: likewise of boxes, each the sum over its positives.
+      noise: Variance v of the gradient between batches.
+      signal: Squared norm s of its mean.
+      of_positives: (σ/μ)² of the norms of the gradients of single positives.
+      of_boxes: (σ/μ)² of the norms of the gradients of boxes, each summed over its positives.
     """
 
     noise: float
@@ -36,11 +36,12 @@ class Spread(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """Norms of gradients of the localization loss without UR; 0 where there is no positive.
+    """Norms of gradients of the localization loss without UR; 0 without a positive.
 
     Attributes:
-      positives: by the raw outputs that a box is made of, for the q candidates of every box on all levels.
-      boxes: by the features that the box is localized from, summed over its positives.
+      positives: Norm of the gradient with respect to the raw outputs of a box, for the q candidates of every box on all
+        levels.
+      boxes: Norm of the gradient with respect to the features that a box is localized from, summed over its positives.
     """
 
     positives: Float[Array, "b m q"]
@@ -51,55 +52,63 @@ Probes = dict[str, np.ndarray]  # by size: [probes, 4], rows are Spread
 
 
 def sizes_of(batch: Batch) -> np.ndarray:
-    """√area of every row of boxes, px."""
+    """Return √area of every box, px."""
     sides = np.asarray(batch.boxes[..., 2:] - batch.boxes[..., :2], np.float64)
     return np.sqrt(np.maximum(sides, 0).prod(-1))
 
 
 def restricted(batch: Batch, low: float, high: float) -> Batch:
-    """The batch with only the boxes of one size."""
+    """Return a batch with the boxes of one size only."""
     size = sizes_of(batch)
     return batch._replace(mask=np.asarray(batch.mask) & (size >= low) & (size < high))
 
 
 def shared(gradient: Any) -> Array:
-    """All of a gradient but that of the layers that localize, as one vector; equally long for every method."""
+    """Return a gradient without the localization layers as one vector. It has the same length for every method."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     kept = [leaf.ravel() for path, leaf in leaves if "localize" not in jax.tree_util.keystr(path)]
     return jnp.concatenate(kept)
 
 
 def gradient_norms(
-    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, ratio_limit: float
+    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, anchor_ratio_threshold: float
 ) -> Norms:
-    """How hard every positive, and every box, pulls."""
+    """Return the norms of the gradients of every positive and every box."""
     squares, positives = jnp.zeros(batch.boxes.shape[:2]), []
-    for one in match(outputs, batch, arch, ratio_limit):
-        b, m, k, a = one.positive.shape
-        raw, back = jax.vjp(lambda features, one=one: localize(one.localizer, features), one.features())
-        by_raw = jax.grad(_summed_loss)(raw, one, localization)  # [b, m, 3, a, outputs]
+    for level in match(outputs, batch, arch, anchor_ratio_threshold):
+        b, m, k, a = level.positive.shape
+        raw, back = jax.vjp(lambda features, level=level: localize(level.localizer, features), level.features())
+        by_raw = jax.grad(_summed_loss)(raw, level, localization)  # [b, m, 3, a, outputs]
         (by_features,) = back(by_raw)  # [b, m, 3, c]
         squares += jnp.sum(jnp.square(by_features), axis=(-2, -1))
         positives.append(jnp.linalg.norm(by_raw, axis=-1).reshape(b, m, k * a))
     return Norms(jnp.concatenate(positives, axis=-1), jnp.sqrt(squares))
 
 
-def _summed_loss(raw: Array, one: Match, localization: Localization) -> Array:
-    return losses.masked_sum(localization.loss(raw, one.anchors, one.targets).loss, one.positive)
+def _summed_loss(raw: Array, level: Match, localization: Localization) -> Array:
+    return losses.masked_sum(localization.loss(raw, level.anchors, level.targets).loss, level.positive)
 
 
 def probe(
     vector: Callable[[Batch], np.ndarray], norms: Callable[[Batch], Norms], batches: list[Batch]
 ) -> dict[str, Spread]:
-    """Spread by size, over the batches that have a box of it; sizes that fewer than two have are left out."""
-    found = {}
-    pulls = [norms(batch) for batch in batches]
+    """Return the spread by size, over the batches that have boxes of the size.
+
+    Sizes in fewer than two batches are left out.
+
+    Args:
+      vector: Function from a batch to the gradient of its localization loss.
+      norms: Function from a batch to the norms of its gradients.
+      batches: Batches of the probe.
+    """
+    spreads = {}
+    norms_of_batches = [norms(batch) for batch in batches]
     sizes = [sizes_of(batch) for batch in batches]
     for name, (low, high) in SIZES.items():
         groups = [group for group in (restricted(batch, low, high) for batch in batches) if group.mask.any()]
         chosen = [(size >= low) & (size < high) for size in sizes]
         positives, boxes = (
-            np.concatenate([_pulling(norms[kind], mask) for norms, mask in zip(pulls, chosen, strict=True)])
+            np.concatenate([_nonzero(own[kind], mask) for own, mask in zip(norms_of_batches, chosen, strict=True)])
             for kind in (0, 1)
         )
         if len(groups) > 1 and len(boxes) > 1:
@@ -107,12 +116,12 @@ def probe(
             mean = gradients.mean(axis=0)
             noise = float(np.sum((gradients - mean) ** 2)) / (len(groups) - 1)
             signal = float(mean @ mean) - noise / len(groups)
-            found[name] = Spread(noise, signal, _inequality(positives), _inequality(boxes))
-    return found
+            spreads[name] = Spread(noise, signal, _inequality(positives), _inequality(boxes))
+    return spreads
 
 
-def _pulling(norms: Array, mask: np.ndarray) -> np.ndarray:
-    """Those of the chosen boxes [b, m] that are not 0."""
+def _nonzero(norms: Array, mask: np.ndarray) -> np.ndarray:
+    """Return the norms of the chosen boxes [b, m] that are not 0."""
     of_size = np.asarray(norms, np.float64)[mask]
     return of_size[of_size > 0]
 
@@ -122,14 +131,14 @@ def _inequality(norms: np.ndarray) -> float:
 
 
 def collect(runs: list[list[dict[str, Spread]]]) -> Probes:
-    """Probes of all seeds by size, NaN where there was no box."""
+    """Return the probes of all seeds by size; NaN for probes without boxes of the size."""
     rows = [row for probes in runs for row in probes]
     nothing = Spread(np.nan, np.nan, np.nan, np.nan)
     return {name: np.array([row.get(name, nothing) for row in rows]) for name in SIZES}
 
 
 def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
-    """All measures by size, from some of the probes."""
+    """Return all measures by size, computed from some of the probes."""
     total = {
         name: Spread(*np.nansum(values[rows, :2], axis=0), *np.nanmean(values[rows, 2:], axis=0))
         for name, values in probes.items()
@@ -149,7 +158,10 @@ def measures(probes: Probes, rows: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def compare(numerator: Probes, denominator: Probes, draws: int = 1000) -> dict[str, dict[str, list[float | None]]]:
-    """Ratios of all measures, as [ratio, low, high], by size; probes are resampled in pairs, as batches are equal."""
+    """Return the ratios of all measures by size, as [ratio, low, high].
+
+    Probes are resampled in pairs, because both methods use the same batches.
+    """
     count = len(numerator["all"])
     rng = np.random.default_rng(0)
     samples = [np.arange(count), *rng.integers(0, count, (draws, count))]

@@ -2,44 +2,46 @@
 
     python -m experiments.benchmarks.gradient_variance
 
-takes about a quarter of an hour on two idle cores. The last line is JSON; `variance_ratio_lt32` is the measure below
-for boxes under 32 px, smooth L1 over UGS: above 1, UGS is the quieter one.
+The command takes about a quarter of an hour on two idle cores. The last line is JSON. `variance_ratio_lt32` is the
+first measure below for boxes under 32 px, smooth L1 over UGS. Above 1, UGS has the lower variance.
 
-What is measured. Every method is trained from the same initial weights (layers of equal shape) on the same batches.
-Every `probe_every` steps, training pauses and the gradient of the localization loss alone is taken over the next
+Measurement. Every method is trained from the same initial weights (for layers of equal shape) on the same batches.
+Every `probe_every` steps, training pauses, and the gradient of the localization loss alone is computed over the next
 `groups` batches, in three ways. A size is √area in px of the network's input.
 
-- Of single positives (an anchor of a cell that learns a box): the norm of the gradient of its loss by the raw outputs
-  that its box is made of, where p − p* and the derivatives of smooth L1 live; μ and σ over positives.
-- Of single boxes: the norm of the gradient by the features a box is localized from, summed over its positives.
-- Of batches, from the boxes of one size in each: G_1 … G_K, with respect to all parameters that the methods share,
-  which is every layer but the one that localizes. v = Σ‖G_k − Ḡ‖²/(K−1) estimates without bias the variance (trace of
-  the covariance) of such a gradient, and the mean product of two different ones, s = ‖Ḡ‖² − v/K, the squared norm of
-  its mean.
+- Single positives (an anchor of a cell that learns a box): the norm of the gradient of its loss with respect to the raw
+  outputs of its box, where p − p* and the derivatives of smooth L1 appear; μ and σ are taken over positives.
+- Single boxes: the norm of the gradient with respect to the features that a box is localized from, summed over its
+  positives.
+- Batches, with the boxes of one size in each: gradients G_1 … G_K with respect to all parameters that the methods
+  share, which are those of all layers except the localization layers. v = Σ‖G_k − Ḡ‖²/(K−1) is an unbiased estimate of
+  the variance (trace of the covariance) of such a gradient. s = ‖Ḡ‖² − v/K, the mean product of two different ones, is
+  an unbiased estimate of the squared norm of its mean.
 
-What is normalised how. A loss times a constant has the same optimum and, under Adam, the same steps, but a different
-variance: the variance alone says nothing. Five measures do not change with the gain:
+Normalisation. A loss times a constant has the same optimum and, with Adam, the same steps, but a different variance.
+The variance alone is therefore meaningless. Five measures do not change with the gain, the constant factor on the loss:
 
-1. `between_positives`: σ²/μ² of positives, mean over the probes: how unequally boxes of one size pull. A few whose
-   gradient is many times the others' are what the paper calls instability. This is what `variance_ratio_*` reports.
-2. `between_boxes`: the same of boxes. A box has between 1 and some 30 positives, which add up through the weights of
-   their levels and anchors: that brings in an inequality of its own, which all methods share.
+1. `between_positives`: σ²/μ² of positives, mean over the probes. It measures how unequal the gradients of boxes of one
+   size are. What the paper calls instability are a few gradients many times larger than the others. `variance_ratio_*`
+   reports this measure.
+2. `between_boxes`: the same for boxes. A box has between 1 and about 30 positives, which are summed with the weights of
+   their levels and anchors. This adds an inequality of its own, which is the same for all methods.
 3. `relative`: Σv / Σs over the probes, noise over signal. It is the gradient noise scale (McCandlish et al.,
-   arXiv 1812.06162) of the localization gradient of one size of boxes; neither a gain nor a weight that depends on the
-   size of a box can buy it, and it decides how many images a trustworthy step needs.
-4. `equal_total`: Σv over Σ(v + s) of the gradient of all boxes: gains such that both methods send the same localization
-   gradient, in mean square, through training. Near 1 by construction where almost all boxes are small.
-5. `equal_large`: Σv over Σ(v + s) of boxes of 32 px and more: gains such that large boxes pull equally hard. A weight
-   that depends on size changes it.
+   arXiv 1812.06162) of the localization gradient of boxes of one size. It determines how many images a reliable step
+   needs. Neither a gain nor a weight that depends on the size of a box changes it.
+4. `equal_total`: Σv over Σ(v + s) of the gradient of all boxes. It compares methods at gains for which both have the
+   same mean squared localization gradient over training. It is near 1 by construction if almost all boxes are small.
+5. `equal_large`: Σv over Σ(v + s) of boxes of 32 px and more. It compares methods at gains for which large boxes have
+   equal gradients. A weight that depends on size changes it.
 
-`raw` (Σv at the gain of the config) is in the table for whoever wants to see what scaling does. What was
-reported changed twice: `relative` is undefined for want of probes; `between_boxes`, chosen before it had a value, then
-gave 1.12. `between_positives` was chosen knowing that, and knowing from the logs of training that it is lower for UGS
-than for CIoU and smooth L1; both are in the output.
+The table also has `raw` (Σv at the gain of the config), to show the effect of scaling. The reported measure was changed
+twice. `relative` is undefined, because there are too few probes. `between_boxes`, chosen before it had a value, then
+gave 1.12. `between_positives` was chosen knowing this, and knowing from training logs that it is lower for UGS than for
+CIoU and smooth L1. Both are in the output.
 
-Intervals are 95 % bootstraps over the probes of all seeds; a ratio whose denominator isn't resolved from 0 (Σs ≤ 0 for
-either method, or no interval) is null and needs more groups, probes or larger batches.
-UR's perturbation has its length over the boxes probed.
+Intervals are 95 % bootstrap intervals over the probes of all seeds. A ratio is null if its denominator cannot be
+distinguished from 0 (Σs ≤ 0 for one of the methods, or no interval). It then needs more groups, more probes or larger
+batches. The length of UR's perturbation is normalised over the boxes of the probe.
 """
 
 import json
@@ -84,19 +86,19 @@ BOX_ONLY, EVERYTHING = np.float32([1, 0, 0]), np.float32([1, 1, 1])  # weights o
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """Settings of the measurement.
 
     Attributes:
-      steps: training steps of every method.
-      probe_every: steps between probes.
-      seeds: of initial weights, order and augmentation.
-      groups: batches of `batch_size` that a probe takes its gradients from.
-      methods: of `ugs ablate`; the first, ur being all of UGS, is what the others are divided by.
-      experiment: name or Python file of a config, whose data, network, loader, gains and optimizer are used (and its
-        localization for UGS, if that is an `UGS`); by default light tiny scenes and the pico network.
-      image_size: height and width of the tiny scenes, px.
-      batch_size: images a step.
-      output: file for every probe, as JSON.
+      steps: Number of training steps of every method.
+      probe_every: Number of steps between probes.
+      seeds: Seeds of initial weights, data order and augmentation.
+      groups: Number of batches of `batch_size` images for the gradients of a probe.
+      methods: Methods of `ugs ablate`. The others are divided by the first; `ur` is the full UGS objective.
+      experiment: Name or Python file of a config. Its data, network, loader, loss weights and optimizer are used, and
+        its localization objective for UGS if it is a `UGS`. By default, light tiny scenes and the network of size p.
+      image_size: Height and width of the tiny scenes, px.
+      batch_size: Number of images in a step.
+      output: JSON file for all probes.
     """
 
     steps: int = 200
@@ -110,14 +112,14 @@ class Settings:
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuses unknown methods and probes that have no variance."""
+        """Check the methods, and that a probe has enough batches for a variance."""
         check_methods(self.methods)
         if self.groups < 2:
-            raise ValueError(f"groups: expected at least 2, of which to take a variance, got {self.groups}")
+            raise ValueError(f"groups: expected at least 2 to compute a variance, got {self.groups}")
 
 
 def base_experiment(settings: Settings) -> Experiment:
-    """What all methods have in common."""
+    """Return the experiment whose settings all methods share."""
     if settings.experiment is not None:
         return load_config(settings.experiment)
     return Experiment(
@@ -136,7 +138,7 @@ def base_experiment(settings: Settings) -> Experiment:
 
 
 def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str], None]) -> list[dict[str, Spread]]:
-    """Trains one method with probes on the way."""
+    """Train one method and return its probes."""
     dataset = experiment.data.open("train")
     loader = TrainLoader(dataset, replace(experiment.loader, seed=experiment.seed))
     detector = build_detector(experiment, dataset)
@@ -158,7 +160,9 @@ def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str],
     @jax.jit
     def norms(params: Any, stats: Any, batch: Batch) -> Norms:
         outputs, _ = detector.apply(params, stats, batch.images, train=True)
-        return gradient_norms(outputs, batch, detector.localization, detector.arch, experiment.loss_weights.ratio_limit)
+        return gradient_norms(
+            outputs, batch, detector.localization, detector.arch, experiment.loss_weights.anchor_ratio_threshold
+        )
 
     @jax.jit
     def advance(params: Any, opt_state: Any, direction: Any, parts: dict[str, Array]) -> tuple[Any, Any]:
@@ -185,7 +189,7 @@ def run_method(experiment: Experiment, settings: Settings, tell: Callable[[str],
 
 
 def print_tables(probes: dict[str, Probes], ratios: dict[str, Any], settings: Settings, console: Console) -> None:
-    """Tables of the first three measures by size, and of all measures under 32 px."""
+    """Print tables of the first three measures by size, and of all measures under 32 px."""
     base = settings.methods[0]
     own = {name: measures(values, np.arange(len(values["all"]))) for name, values in probes.items()}
     for measure in ("between_positives", "between_boxes", "relative"):
@@ -210,14 +214,14 @@ def _cell(values: list[float | None]) -> str:
 
 
 def main(settings: Settings) -> None:
-    """Trains, prints the tables and, last, one line of JSON."""
+    """Train, print the tables, and print one line of JSON at the end."""
     console = Console(width=150)
     base = base_experiment(settings)
     probes: dict[str, Probes] = {}
     with console.status("") as status:
         for method, experiment in zip(settings.methods, ablation(base, settings.methods), strict=True):
             seeded = [replace(experiment, seed=seed) for seed in settings.seeds]
-            probes[method] = collect([run_method(one, settings, status.update) for one in seeded])
+            probes[method] = collect([run_method(each, settings, status.update) for each in seeded])
     first, *others = settings.methods
     ratios = {method: compare(probes[method], probes[first]) for method in others}
     print_tables(probes, ratios, settings, console)

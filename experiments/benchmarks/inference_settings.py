@@ -1,10 +1,10 @@
-"""Which inference settings suit a run: box voting, scores that know their spread, predicted quality, NMS threshold.
+"""Search for the inference settings of a run: box voting, penalty for spread, predicted quality, NMS threshold.
 
-    python experiments/benchmarks/inference_settings.py RUN [RUN …] [--json FILE]
+    python -m experiments.benchmarks.inference_settings RUN [RUN …] [--json-file FILE]
 
-The network looks at every validation image once; its candidates are then suppressed and scored with each setting. One
-setting is varied at a time, and each starts from the best of those before it, so that every objective gets as many
-trials as it has settings.
+The network processes every validation image once. Its candidates are then suppressed and scored with each setting. One
+setting is varied at a time, starting from the best values of the settings before it, so that every objective gets as
+many trials as it has settings.
 """
 
 import json
@@ -39,18 +39,20 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
     detector, state, _ = load_for_inference(run, experiment, which=which)
     data = experiment.data.open("val")
     find = jax.jit(
-        lambda images: detector.candidates(state.ema_params, state.ema_stats, images, experiment.postprocess.candidates)
+        lambda images: detector.candidates(
+            state.ema_params, state.ema_stats, images, experiment.postprocess.pre_nms_topk
+        )
     )
-    looked = [(jax.device_get(find(batch.images)), batch) for batch in eval_batches(data, experiment.loader)]
+    outputs = [(jax.device_get(find(batch.images)), batch) for batch in eval_batches(data, experiment.loader)]
     scorer = CocoScorer(data)
-    able = looked[0][0]
+    example = outputs[0][0]
     rows: list[dict[str, Any]] = []
     best = experiment.postprocess
-    for name, options in _trials(able, best):
+    for name, options in _trials(example, best):
         tried = []
         for value in options:
             setting = replace(best, **{name: value})
-            row = {"setting": name, "value": value, **_score(setting, looked, scorer)}
+            row = {"setting": name, "value": value, **_score(setting, outputs, scorer)}
             rows.append(row)
             tried.append((row["ap"] or 0.0, setting))
             print(f"{run.name:32} {name:15} {value!s:6} {_percent(row)}", flush=True)
@@ -58,23 +60,24 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
     return rows
 
 
-def _trials(able: LocalizedCandidates, start: Postprocess) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _trials(example: LocalizedCandidates, start: Postprocess) -> Iterator[tuple[str, tuple[Any, ...]]]:
     for name, values in TRIALS.items():
-        if (name == "spread_penalty" and able.deviation is None) or (name == "quality_power" and able.quality is None):
+        missing = {"spread_penalty": example.deviation is None, "quality_power": example.quality is None}
+        if missing.get(name):
             continue
         first = getattr(start, name)
         yield name, (first, *(value for value in values if value != first))
 
 
 def _score(
-    setting: Postprocess, looked: list[tuple[LocalizedCandidates, Batch]], scorer: CocoScorer
+    setting: Postprocess, outputs: list[tuple[LocalizedCandidates, Batch]], scorer: CocoScorer
 ) -> dict[str, float | None]:
     run = jax.jit(partial(suppress, options=setting))
     scorer.reset()
-    for candidates, batch in looked:
+    for candidates, batch in outputs:
         scorer.add_batch(jax.tree.map(np.asarray, run(candidates)), batch)
-    found = scorer.score()
-    return {name: found[name] for name in found if name.startswith("ap")}
+    scores = scorer.score()
+    return {name: value for name, value in scores.items() if name.startswith("ap")}
 
 
 def _percent(row: dict[str, Any]) -> str:
@@ -86,11 +89,11 @@ def main(runs: tyro.conf.Positional[tuple[Path, ...]], json_file: Path | None = 
 
     Args:
       runs: Run folders.
-      json_file: Where all scores are written.
+      json_file: File for all scores.
     """
-    found = {run.name: measure(run) for run in runs}
+    rows = {run.name: measure(run) for run in runs}
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=1) + "\n")
+        json_file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""Seconds to score VisDrone's validation set: 548 images with 500 detections each, made up at its density.
+"""Time to score a validation set like VisDrone's: 548 synthetic images with 500 detections each.
 
     python -m experiments.benchmarks.scoring
 
-takes about a minute on two cores. The last line is JSON: seconds passed, and seconds of processor time, of reading the
-files (`reading`), of VisDrone's protocol on arrays (`visdrone`), of COCO's AP by object size with faster-coco-eval
-(`coco`), and of all that `ugs score` does: reading, VisDrone's protocol, and COCO's AP beside it (`ugs_score`). On a
-machine that is busy with other work, processor time is the fairer figure; nothing here uses more than one core.
+The command takes about a minute on two cores. The last line is JSON with elapsed seconds and seconds of processor time:
 
-Classes and sizes of the objects are as frequent as in VisDrone's training set, and they lie in clusters; a fifth of the
-images has ignored regions. Two in five detections are objects moved a little, several for one object; the rest lie
-anywhere.
+- `reading`: reading the files;
+- `visdrone`: VisDrone's protocol on arrays;
+- `coco`: COCO's AP by object size with faster-coco-eval;
+- `ugs_score`: everything that `ugs score` does: reading, VisDrone's protocol, and COCO's AP.
+
+Processor time is more reliable on a busy machine. All parts use one core only.
+
+Classes and sizes of the objects are as frequent as in VisDrone's training set. Objects lie in clusters, and a fifth of
+the images have ignored regions. Two in five detections are slightly shifted objects, with several detections for one
+object. The other detections lie anywhere.
 """
 
 import json
@@ -30,7 +34,7 @@ from data_pipeline.sources.visdrone import CLASSES
 from ugs_jax.commands.score import score_case, visdrone_case
 from ugs_jax.evaluation import CocoRow, CocoScorer, visdrone_scores, visdrone_table, write_submission
 
-# Of VisDrone-train's boxes, by class.
+# Share of the boxes of VisDrone-train, by class.
 SHARES = np.array([0.231, 0.079, 0.030, 0.422, 0.073, 0.038, 0.014, 0.010, 0.017, 0.086])
 HEIGHT, WIDTH = 765, 1360
 T = TypeVar("T")
@@ -38,13 +42,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """What to score.
+    """Settings of the synthetic data.
 
     Attributes:
-      images: how many.
-      objects: in each image, on average.
-      detections: in each image.
-      seed: of the made-up boxes.
+      images: Number of images.
+      objects: Average number of objects in an image.
+      detections: Number of detections in each image.
+      seed: Seed of the boxes.
     """
 
     images: int = 548
@@ -54,7 +58,10 @@ class Settings:
 
 
 def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Left, top, width, height: whole px, clustered; half of the sides are below 26 px, as in VisDrone-train."""
+    """Draw clustered boxes: left, top, width and height in whole px.
+
+    Half of the sides are below 26 px, as in VisDrone-train.
+    """
     clusters = rng.uniform([0, 0], [WIDTH, HEIGHT], (6, 2))
     centers = clusters[rng.integers(0, 6, count)] + rng.normal(0, 90, (count, 2))
     sides = np.clip(np.exp(rng.normal(3.26, 0.8, (count, 1)) + rng.normal(0, 0.3, (count, 2))), 3, 300)
@@ -63,7 +70,7 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def annotations(rng: np.random.Generator, settings: Settings) -> np.ndarray:
-    """Rows of one annotation file: left, top, width, height, score, category."""
+    """Draw the rows of one annotation file: left, top, width, height, score, category."""
     count = rng.poisson(settings.objects)
     boxes, categories = _boxes(rng, count), 1 + rng.choice(len(CLASSES), count, p=SHARES)
     rows = np.column_stack([boxes, np.ones(count), categories])
@@ -74,7 +81,7 @@ def annotations(rng: np.random.Generator, settings: Settings) -> np.ndarray:
 
 
 def detections(rng: np.random.Generator, image: int, rows: np.ndarray, settings: Settings) -> list[CocoRow]:
-    """Detections of one image, best score first."""
+    """Draw the detections of one image, best score first."""
     objects = rows[rows[:, 5] > 0]
     near = objects[rng.integers(0, len(objects), 2 * settings.detections // 5)] if len(objects) else objects
     moved = near[:, :4] + rng.normal(0, 0.12, (len(near), 4)) * np.tile(near[:, 2:4], 2)
@@ -90,7 +97,7 @@ def detections(rng: np.random.Generator, image: int, rows: np.ndarray, settings:
 
 
 def write_case(folder: Path, settings: Settings) -> None:
-    """Writes annotations and results."""
+    """Write annotations and results."""
     rng = np.random.default_rng(settings.seed)
     (folder / "annotations").mkdir()
     names, found = [f"{index:07d}" for index in range(settings.images)], list[CocoRow]()
@@ -103,7 +110,12 @@ def write_case(folder: Path, settings: Settings) -> None:
 
 
 class Cost(NamedTuple):
-    """Seconds passed, and of this process's processor time."""
+    """Time of one part.
+
+    Attributes:
+      wall: Elapsed time, seconds.
+      processor: Processor time of this process, seconds.
+    """
 
     wall: float
     processor: float
@@ -116,7 +128,7 @@ def _measure(function: Callable[[], T]) -> tuple[Cost, T]:
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints the table and, last, one line of JSON."""
+    """Measure, print the table, and print one line of JSON at the end."""
     costs: dict[str, Cost] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -132,8 +144,8 @@ def main(settings: Settings) -> None:
             lambda: score_case(visdrone_case(folder / "results", folder / "annotations"), "visdrone")
         )
     table = Table(title=f"{settings.images} images, {settings.detections} detections each")
-    for heading in ("what", "seconds", "of processor time"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for heading in ("part", "seconds", "processor seconds"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
     for name, cost in costs.items():
         table.add_row(name, f"{cost.wall:.2f}", f"{cost.processor:.2f}")
     Console().print(table)

@@ -1,10 +1,10 @@
-"""What logging curvature and spread of gradients by box size costs a training run with UGS.
+"""Time that logging curvature and gradient variance by box size adds to a training run with UGS.
 
     python -m experiments.benchmarks.sharpness_cost
 
-The step that measures at every step takes turns with one that never does, as in `step_cost`, whose settings these are.
-The last line is JSON: `measured_ratio` is the ratio of their median times, `share` (with its 95 % interval) what that
-comes to when one step in `log_every` measures: (measured_ratio − 1) / log_every.
+A program that measures at every step and a program that never measures run in turns, as in `step_cost`, which has the
+same settings. The last line is JSON. `measured_ratio` is the ratio of their median times. `share` is the added time if
+one step in `log_every` measures, (measured_ratio − 1) / log_every, with its 95 % interval.
 """
 
 import json
@@ -24,7 +24,7 @@ _LOG_EVERY = int(Experiment.__dataclass_fields__["log_every"].default)
 
 
 def main(settings: Settings) -> None:
-    """Measures and prints one line of JSON."""
+    """Measure, and print one line of JSON."""
     settings = settings.resolved()
     with Console(stderr=True).status("compiling, then timing"):
         dataset, batches = make_batches(settings)

@@ -1,9 +1,9 @@
-"""AP of a run on scenes larger than its images: as a whole, in tiles merged in several ways, with mirror images.
+"""AP of a run on scenes larger than its training images: resized as a whole, in tiles, and with flipped images.
 
     python -m experiments.benchmarks.tiles RUN [--side 480] [--images 16]
 
-RUN was trained on `TinyScenes`, such as `runs/compare/UGS-seed0` of `ugs compare`; the scenes have objects of the same
-sizes.
+RUN is a run on `TinyScenes`, such as `runs/compare/UGS-seed0` of `ugs compare`. The scenes have objects of the same
+sizes. Tiles are merged in several ways.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,12 +27,12 @@ Look = Callable[[np.ndarray], ImageDetections]
 
 
 def main(run: tyro.conf.Positional[Path], side: int = 480, images: int = 16) -> None:
-    """Prints a table in Markdown.
+    """Print a table in Markdown.
 
     Args:
-      run: a run folder.
-      side: of the scenes, px.
-      images: how many.
+      run: Run folder.
+      side: Side of the scenes, px.
+      images: Number of scenes.
     """
     experiment = read_experiment(run)
     if not isinstance(experiment.data, TinyScenes):
@@ -41,7 +41,7 @@ def main(run: tyro.conf.Positional[Path], side: int = 480, images: int = 16) -> 
     detect = image_detector(detector, state, experiment.postprocess)
     scenes = replace(experiment.data, image_size=(side, side), train_images=1, val_images=images).open("val")
     print(f"{images} scenes of {side}² px, {sum(len(scenes.annotations(i).boxes) for i in range(images))} objects\n")
-    print("| looked at | AP | AP50 | AP75 | boxes |\n|---|---|---|---|---|")
+    print("| input | AP | AP50 | AP75 | boxes |\n|---|---|---|---|---|")
     for name, look in _looks(detect, experiment.loader.image_size):
         scores, count = _score(scenes, look)
         shown = " | ".join(f"{100 * (scores[key] or 0.0):.1f}" for key in ("ap", "ap50", "ap75"))
@@ -49,16 +49,16 @@ def main(run: tyro.conf.Positional[Path], side: int = 480, images: int = 16) -> 
 
 
 def _looks(detect: ImageDetector, size: tuple[int, int]) -> Iterator[tuple[str, Look]]:
-    yield "the whole, shrunk", partial(detect_image, detect, size=size)
+    yield "whole image, resized", partial(detect_image, detect, size=size)
     for full_image in (True, False):
         for options in (Merge("nmm"), Merge("nms"), Merge("nms", "iou", 0.6)):
             tiling = Tiling(size, 0.25, full_image=full_image, merge=options)
-            name = f"tiles{' and the whole' if full_image else ''}, `{options.method}`, `{options.metric}`"
+            name = f"tiles{' and whole image' if full_image else ''}, `{options.method}`, `{options.metric}`"
             yield name, partial(detect_image, detect, size=size, tiling=tiling)
     tiling = Tiling(size, 0.25, merge=Merge("nms"))
     flipped = partial(detect_image, detect, size=size, tiling=tiling, augmented=TestTimeAugmentation(flip=True))
-    yield "tiles and the whole, `nms`, `ios`, `--flip`", flipped
-    yield "tiles and the whole, every box extended (SAHI's rule)", partial(_every_box_extended, detect, size)
+    yield "tiles and whole image, `nms`, `ios`, `--flip`", flipped
+    yield "tiles and whole image, every box extended (SAHI's rule)", partial(_every_box_extended, detect, size)
 
 
 def _every_box_extended(detect: ImageDetector, size: tuple[int, int], image: np.ndarray) -> ImageDetections:

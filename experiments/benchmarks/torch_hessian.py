@@ -1,4 +1,4 @@
-"""−ln IoU and CIoU in PyTorch, and their Hessians as its users would compute them; for `benchmarks.hessian` only."""
+"""−ln IoU and CIoU in PyTorch, with Hessians as PyTorch users would compute them; for `benchmarks.hessian` only."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def log_iou(box: Tensor, target: Tensor) -> Tensor:
-    """−ln IoU of one box, xyxy."""
+    """Return −ln IoU of one box, xyxy."""
     inter, union = _areas(box, target)
     return -torch.log(inter / union)
 
 
 def ciou(box: Tensor, target: Tensor) -> Tensor:
-    """CIoU of one box, xyxy; α is a constant."""
+    """Return the CIoU loss of one box, xyxy. α is a constant for derivatives."""
     inter, union = _areas(box, target)
     iou = inter / union
     shift = (box[:2] + box[2:] - target[:2] - target[2:]) / 2
@@ -31,7 +31,15 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"log_iou": log_iou, "ci
 def compute(
     loss: str, boxes: np.ndarray, targets: np.ndarray, chunk: int, threads: int | None
 ) -> Callable[[], np.ndarray]:
-    """Call the result for all Hessians, `chunk` boxes mapped over at once; `threads` None leaves them as they are."""
+    """Return a function that computes all Hessians.
+
+    Args:
+      loss: Name of the loss.
+      boxes: Predictions, xyxy px.
+      targets: Targets, xyxy px.
+      chunk: Number of boxes that are mapped over at once.
+      threads: Number of threads of PyTorch; None leaves it unchanged.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     mapped = torch.func.vmap(torch.func.hessian(LOSSES[loss]), chunk_size=chunk)
@@ -40,7 +48,7 @@ def compute(
 
 
 def _areas(box: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap and union, px²."""
+    """Return intersection and union, px²."""
     sides = (torch.minimum(box[2:], target[2:]) - torch.maximum(box[:2], target[:2])).clamp(min=0)
     inter = sides[0] * sides[1]
     own, wanted = box[2:] - box[:2], target[2:] - target[:2]

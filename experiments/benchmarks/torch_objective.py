@@ -1,7 +1,7 @@
-"""The training objective with CIoU in PyTorch, that of `ugs_jax.training.objective`; for `benchmarks.train_step` only.
+"""Training objective with CIoU in PyTorch, equal to `ugs_jax.training.objective`; for `benchmarks.train_step` only.
 
-Boxes are padded as there, so that `torch.compile` sees static shapes: B images, M boxes, three cells a box, A anchors
-a cell.
+Boxes are padded as there, so that `torch.compile` sees static shapes: B images, M boxes, three cells for each box, and
+A anchors for each cell.
 """
 
 import math
@@ -16,19 +16,19 @@ from ugs_jax.detectors import Architecture
 from ugs_jax.experiment import LossWeights
 
 _WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
-_SHORTEST = 1e-3  # px, that a side counts as at least
+_SHORTEST = 1e-3  # px; shorter sides are lengthened to this
 
 
 class TorchBatch(NamedTuple):
-    """What a step sees of a `data_pipeline.Batch`.
+    """Arrays of a `data_pipeline.Batch` that a step uses.
 
     Attributes:
-      images: uint8 [B, 3, H, W], channels last in memory.
-      boxes: [B, M, 4] xyxy px.
-      labels: int64 [B, M].
-      mask: bool [B, M].
-      ignore: [B, R, 4] xyxy px.
-      ignore_mask: bool [B, R].
+      images: Images, uint8 [B, 3, H, W], channels-last in memory.
+      boxes: Boxes, [B, M, 4] xyxy px.
+      labels: Class indices, int64 [B, M].
+      mask: True for boxes, False for padding, bool [B, M].
+      ignore: Ignore regions, [B, R, 4] xyxy px.
+      ignore_mask: True for regions, False for padding, bool [B, R].
     """
 
     images: Tensor
@@ -43,9 +43,9 @@ class Candidates(NamedTuple):
     """Cells of one level that may learn a box.
 
     Attributes:
-      cell: int64 [B, 3M], row · width + column.
-      center: [B, M, 3, 1, 2], px.
-      positive: bool [B, M, 3, A].
+      cell: Cell index row · width + column, int64 [B, 3M].
+      center: Centre of the cell, [B, M, 3, 1, 2], px.
+      positive: True where an anchor learns the box, bool [B, M, 3, A].
     """
 
     cell: Tensor
@@ -54,12 +54,12 @@ class Candidates(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Box (CIoU), objectness and class loss of a batch, of a network of the same architecture.
+    """Box (CIoU), objectness and class loss of a batch, for a network of the same architecture.
 
     Args:
-      arch: anchors, strides, classes.
-      loss_weights: weights.
-      image_size: height and width, px.
+      arch: Architecture with anchors, strides and classes.
+      loss_weights: Weights of the terms.
+      image_size: Height and width, px.
     """
 
     def __init__(self, arch: Architecture, loss_weights: LossWeights, image_size: tuple[int, int]) -> None:
@@ -71,7 +71,7 @@ class Objective(nn.Module):
             self.register_buffer(f"extent{i}", torch.tensor([columns, rows]))
 
     def forward(self, levels: Sequence[Level], localizers: Sequence[nn.Linear], batch: TorchBatch) -> Tensor:
-        """The scalar to minimise."""
+        """Return the scalar to minimise."""
         mask = batch.mask & ~_covered(batch)
         found = [self.assign(batch.boxes, mask, i) for i in range(len(levels))]
         decoded = [
@@ -98,7 +98,7 @@ class Objective(nn.Module):
         )
 
     def assign(self, boxes: Tensor, mask: Tensor, i: int) -> Candidates:
-        """The candidates of level i; see `ugs_jax.detectors.assign`."""
+        """Return the candidates of level i; see `ugs_jax.detectors.assign`."""
         extent, sizes, (_, columns) = getattr(self, f"extent{i}"), getattr(self, f"sizes{i}"), self.shapes[i]
         position = (boxes[..., :2] + boxes[..., 2:]) / 2 / self.strides[i]
         own = torch.minimum(position.floor().long().clamp(min=0), extent - 1)
@@ -116,14 +116,14 @@ class Objective(nn.Module):
         )
         exists = torch.cat([torch.ones_like(mask)[..., None], step != 0], dim=-1)
         ratio = (boxes[..., 2:] - boxes[..., :2]).clamp(min=_SHORTEST)[:, :, None] / sizes
-        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.loss_weights.ratio_limit
+        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.loss_weights.anchor_ratio_threshold
         positive = mask[..., None, None] & exists[..., None] & fits[:, :, None]
         cell = torch.where(positive.any(dim=-1), cells[..., 1] * columns + cells[..., 0], 0)
         center = (cells + 0.5) * self.strides[i]
         return Candidates(cell.flatten(1), center[:, :, :, None], positive)
 
     def _decode(self, raw: Tensor, found: Candidates, i: int) -> Tensor:
-        """Four numbers a candidate and anchor to boxes, xyxy px."""
+        """Decode four numbers for each candidate and anchor to boxes, xyxy px."""
         gate = 2 * torch.sigmoid(raw.float().view(*found.positive.shape, 4))
         center = found.center + (gate[..., :2] - 1) * self.strides[i]
         half = gate[..., 2:].square() * getattr(self, f"sizes{i}") / 2
@@ -148,7 +148,7 @@ class Objective(nn.Module):
 
 
 def ciou(boxes: Tensor, targets: Tensor) -> Tensor:
-    """1 − IoU + ρ²/c² + αv of xyxy boxes, α a constant for the gradient."""
+    """Return the CIoU loss 1 − IoU + ρ²/c² + αv of xyxy boxes. α is a constant for the gradient."""
     low, high = torch.maximum(boxes[..., :2], targets[..., :2]), torch.minimum(boxes[..., 2:], targets[..., 2:])
     inter = (high - low).clamp(min=0).prod(dim=-1)
     sides, goals = boxes[..., 2:] - boxes[..., :2], targets[..., 2:] - targets[..., :2]
@@ -166,7 +166,7 @@ def _angle(sides: Tensor) -> Tensor:
 
 
 def _covered(batch: TorchBatch) -> Tensor:
-    """Which boxes lie to half of their area or more in one ignore region; bool [B, M]."""
+    """Return True for boxes with at least half of their area in one ignore region, bool [B, M]."""
     a, b = batch.boxes[:, :, None], batch.ignore[:, None]
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     area = (a[..., 2:] - a[..., :2]).prod(dim=-1)
@@ -175,7 +175,7 @@ def _covered(batch: TorchBatch) -> Tensor:
 
 
 def _background(batch: TorchBatch, stride: int, shape: tuple[int, int]) -> Tensor:
-    """Which cells no ignore region reaches into; bool [B, H·W]."""
+    """Return True for cells that no ignore region overlaps, bool [B, H·W]."""
     rows, columns = (torch.arange(count, device=batch.ignore.device) * stride for count in shape)
     x1, y1, x2, y2 = batch.ignore[..., None].unbind(dim=2)  # [B, R, 1]
     in_x = (columns + stride > x1) & (columns < x2) & batch.ignore_mask[..., None]
@@ -184,7 +184,7 @@ def _background(batch: TorchBatch, stride: int, shape: tuple[int, int]) -> Tenso
 
 
 def _at(values: Tensor, cells: Tensor) -> Tensor:
-    """Rows of [B, H·W, C] at [B, N]."""
+    """Return the rows of [B, H·W, C] at the cells [B, N]."""
     return values.gather(1, cells[..., None].expand(-1, -1, values.shape[-1]))
 
 

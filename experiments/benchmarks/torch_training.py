@@ -1,4 +1,4 @@
-"""A training step in PyTorch that does what `ugs_jax.training.step` does; for `benchmarks.train_step` only."""
+"""Training step in PyTorch, equal to `ugs_jax.training.step`; for `benchmarks.train_step` only."""
 
 import math
 import time
@@ -16,11 +16,11 @@ from ugs_jax.experiment import SGD, AdamW, Experiment, Schedule
 
 
 class Loss(nn.Module):
-    """Network and objective: what is compiled, with its gradient.
+    """Network and objective. This module is compiled with its gradient.
 
     Args:
-      arch: the network.
-      experiment: loss_weights, image size, and the dtype of the computation; bfloat16 by autocast.
+      arch: Architecture of the network.
+      experiment: Experiment with loss weights, image size, and type of the computation. bfloat16 uses autocast.
     """
 
     def __init__(self, arch: Architecture, experiment: Experiment) -> None:
@@ -30,32 +30,32 @@ class Loss(nn.Module):
         self.half = experiment.network.dtype == "bfloat16"
 
     def forward(self, batch: TorchBatch) -> Tensor:
-        """The scalar to minimise."""
+        """Return the scalar to minimise."""
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.half):
             levels = self.network(batch.images.float() / 255)
             return self.objective(levels, [head.localize for head in self.network.heads], batch)
 
 
 class Trainer:
-    """Loss, gradient, clipping, optimizer with its schedule, moving averages.
+    """Trainer with loss, gradient, clipping, optimizer, schedule and moving averages.
 
     Attributes:
-      loss: the module; load parameters into its `network` before the first step.
-      average: of parameters and batch statistics.
-      eager: why the loss is not compiled; empty where it is.
-      steps: taken.
+      loss: Loss module. Load parameters into its `network` before the first step.
+      average: Moving averages of parameters and batch statistics.
+      eager: Reason why the loss is not compiled; empty if it is compiled.
+      steps: Number of steps taken.
 
     Args:
-      arch: the network.
-      experiment: everything else; `log_every` and `parallel` mean nothing here.
-      steps_per_epoch: for the schedule.
-      compiled: whether to use `torch.compile`; without a compiler that works, it is left out and `eager` says so.
+      arch: Architecture of the network.
+      experiment: Experiment with all other settings. `log_every` and `parallel` have no effect here.
+      steps_per_epoch: Number of steps in an epoch, for the schedule.
+      compiled: Use `torch.compile`. If compiling fails, the loss runs without it, and `eager` has the reason.
     """
 
     def __init__(self, arch: Architecture, experiment: Experiment, steps_per_epoch: int, *, compiled: bool) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # as XLA tries out algorithms
+            torch.backends.cudnn.benchmark = True  # XLA tries out algorithms too
             torch.set_float32_matmul_precision("high")  # TF32, JAX's default for float32 on GPUs
         self.experiment, self.steps, self.eager = experiment, 0, "" if compiled else "not asked for"
         self.loss = Loss(arch, experiment).to(self.device, memory_format=torch.channels_last).train()
@@ -65,14 +65,14 @@ class Trainer:
         self._call: Callable[[TorchBatch], Tensor] = torch.compile(self.loss) if compiled else self.loss
 
     def place(self, batch: Batch) -> TorchBatch:
-        """A batch of the loader on the device."""
+        """Return a batch of the loader on the device."""
         images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)  # channels last, without a copy
         on = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(self.device)  # noqa: E731
         labels = on(batch.labels).long()
         return TorchBatch(images, on(batch.boxes), labels, on(batch.mask), on(batch.ignore), on(batch.ignore_mask))
 
     def step(self, batch: TorchBatch) -> Tensor:
-        """One step; the loss before it."""
+        """Take one step, and return the loss before it."""
         loss = self._gradient(batch)
         nn.utils.clip_grad_norm_(self.loss.network.parameters(), self.experiment.optimizer.clip_norm, foreach=True)
         for group in self.optimizer.param_groups:
@@ -85,7 +85,7 @@ class Trainer:
         return loss.detach()
 
     def wait(self) -> None:
-        """Until the device has done everything it was given."""
+        """Wait until the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -94,7 +94,7 @@ class Trainer:
         try:
             loss = self._call(batch)
             loss.backward()
-        except RuntimeError as error:  # what torch.compile raises derives from it
+        except RuntimeError as error:  # errors of torch.compile derive from it
             if self.steps or self.eager:
                 raise
             self.eager, self._call = f"torch.compile failed: {str(error)[:500]}", self.loss
@@ -108,7 +108,7 @@ class Trainer:
 
 
 def schedule(options: Schedule, steps_per_epoch: int, total: int) -> Callable[[int], float]:
-    """Learning rate by step: linear warm-up, then a cosine."""
+    """Return the learning rate as a function of the step: linear warm-up, then a cosine decay."""
     peak, warmup = options.learning_rate, min(round(options.warmup_epochs * steps_per_epoch), max(total - 1, 0))
 
     def rate(step: int) -> float:
@@ -122,7 +122,7 @@ def schedule(options: Schedule, steps_per_epoch: int, total: int) -> Callable[[i
 
 
 def product_rate(side: int, dtype: str, seconds: float = 1.0) -> float:
-    """FLOP/s of a product of square matrices, the best of repetitions for so long."""
+    """Return the FLOP/s of a product of square matrices, the best of all repetitions within `seconds`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     matrix = torch.ones(side, side, dtype=getattr(torch, dtype), device=device)
     best, until = math.inf, time.perf_counter() + seconds

@@ -1,6 +1,6 @@
-"""YOLOv5 in PyTorch with the layers and the parameter names of `ugs_jax.detectors`; for `benchmarks.train_step` only.
+"""YOLOv5 in PyTorch, with the layers and parameter names of `ugs_jax.detectors`; for `benchmarks.train_step` only.
 
-Channels last in memory (NHWC), axes as PyTorch has them: [B, C, H, W].
+Arrays are channels-last in memory (NHWC). Their axes are in PyTorch's order: [B, C, H, W].
 """
 
 import itertools
@@ -15,12 +15,12 @@ from ugs_jax.detectors import Architecture
 
 
 class Level(NamedTuple):
-    """What the network says at one pyramid level, cells in rows.
+    """Outputs of the network at one pyramid level, with a row for each cell.
 
     Attributes:
-      features: [B, H·W, C].
-      objectness: [B, H·W, A].
-      classes: [B, H·W, A, N].
+      features: Features, [B, H·W, C].
+      objectness: Objectness logits, [B, H·W, A].
+      classes: Class logits, [B, H·W, A, N].
     """
 
     features: Tensor
@@ -43,7 +43,7 @@ class ConvNormAct(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 then 3×3 convolution, with a residual connection where `shortcut` is set."""
+    """1×1 then 3×3 convolution, with a residual connection if `shortcut` is set."""
 
     def __init__(self, channels: int, shortcut: bool) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class SPPF(nn.Module):
 
 
 class Backbone(nn.Module):
-    """From images to the maps P2 to P5."""
+    """Backbone, from images to the feature maps P2 to P5."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Neck(nn.Module):
         self.bottoms = nn.ModuleList(C3(2 * c(fine), c(coarse), n(3), shortcut=False) for fine, coarse in pairs)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps to maps of the same shapes, finest first."""
+        """Feature maps → feature maps of the same shapes, finest first."""
         x, skips = maps[-1], []
         for lateral, top, finer in zip(self.laterals, self.tops, reversed(maps[:-1]), strict=True):
             skips.append(lateral(x))
@@ -133,7 +133,7 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """One level's objectness and class layer, and the layer that localizes, which the loss applies where needed."""
+    """Objectness and class layer of one level, and the localization layer, which the loss applies to some cells."""
 
     def __init__(self, arch: Architecture, width: int, anchors: int) -> None:
         super().__init__()
@@ -170,36 +170,36 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runni
 
 
 def state_dict_of(params: Mapping[Any, Any], stats: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Parameters and batch statistics of `Detector.init` under the names and in the layouts of `YOLOv5` here."""
-    found: dict[str, Tensor] = {}
+    """Return parameters and batch statistics of `Detector.init` with the names and layouts of this `YOLOv5`."""
+    state: dict[str, Tensor] = {}
     for tree in (params, stats):
         for path, array in _leaves(tree):
             *module, leaf = path
-            found[".".join([*module, _LEAVES[leaf]])] = torch.from_numpy(np.array(_torch_layout(array)))
-    return found
+            state[".".join([*module, _LEAVES[leaf]])] = torch.from_numpy(np.array(_torch_layout(array)))
+    return state
 
 
 def load(network: YOLOv5, params: Mapping[Any, Any], stats: Mapping[Any, Any]) -> None:
-    """Give a network the parameters and statistics of `Detector.init`, every one of them.
+    """Load all parameters and statistics of `Detector.init` into a network.
 
     Raises:
-      RuntimeError: names or shapes that do not match.
+      RuntimeError: Names or shapes do not match.
     """
     given, own = state_dict_of(params, stats), network.state_dict()
-    # A 1×1 convolution is a matrix there, and what PyTorch counts of batches has no counterpart.
+    # In JAX, a 1×1 convolution is a matrix. PyTorch's counters of batches have no counterpart in JAX.
     shaped = {name: tensor.reshape(own[name].shape) if name in own else tensor for name, tensor in given.items()}
     counters = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
     network.load_state_dict({**shaped, **counters})
 
 
 def _leaves(tree: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], np.ndarray]]:
-    found: list[tuple[tuple[str, ...], np.ndarray]] = []
+    leaves: list[tuple[tuple[str, ...], np.ndarray]] = []
     for key, value in tree.items():
         at = (*path, str(key))
-        found += _leaves(value, at) if isinstance(value, Mapping) else [(at, np.asarray(value))]
-    return found
+        leaves += _leaves(value, at) if isinstance(value, Mapping) else [(at, np.asarray(value))]
+    return leaves
 
 
 def _torch_layout(array: np.ndarray) -> np.ndarray:
-    """Kernels [h, w, in, out] or [in, out] to [out, in, h, w] or [out, in]."""
+    """Convert kernels [h, w, in, out] or [in, out] to [out, in, h, w] or [out, in]."""
     return np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array

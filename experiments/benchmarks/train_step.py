@@ -1,36 +1,36 @@
-"""Training steps of YOLOv5 in this library beside PyTorch: images/s, utilisation, memory, waiting for data.
+"""Training steps of YOLOv5 in this library and in PyTorch: throughput, utilisation, memory, waiting for data.
 
     python -m experiments.benchmarks.train_step
     python -m experiments.benchmarks.train_step --sizes n x --image-sizes 640 1536 --dtypes float32 bfloat16
 
-The first, for CPUs, is size n at 320² in float32; most of its time goes into compiling. The second is the whole table,
-and the default where there is an accelerator; any part of it can be run by itself.
+The first command is the default on a CPU: size n at 320² in float32. Most of its time is compilation. The second
+command is the whole table and the default on an accelerator. Any part of it can be run separately.
 
-Either framework has a process of its own, and both take turns, swapping who goes first, on the same batches in the
-memory of the device, from the same parameters. JAX runs the step that `ugs train` runs. PyTorch runs the same network,
-assignment, losses (CIoU), clipping, optimizer and moving averages (`torch_yolov5`, `torch_objective`,
-`torch_training`; the tests compare parameters, outputs, losses and several steps): channels last, loss and network
-under `torch.compile`, fused optimizer, bfloat16 by autocast; on a GPU with cuDNN's benchmark mode, and TF32 for float32
-as is JAX's default. Only JAX looks at every step for numbers that are not finite, and at one in twenty for curvature.
-`--objective ugs` measures UGS, in JAX alone.
+Each framework has its own process. They run in turns, in alternating order, on the same batches in the memory of the
+device, from the same parameters. JAX runs the step of `ugs train`. PyTorch runs the same network, assignment, losses
+(CIoU), clipping, optimizer and moving averages (`torch_yolov5`, `torch_objective`, `torch_training`; tests compare
+parameters, outputs, losses and several steps). It uses channels-last memory, `torch.compile` for loss and network, a
+fused optimizer, and autocast for bfloat16. On a GPU it also uses cuDNN's benchmark mode, and TF32 for float32, as JAX
+does by default. Only JAX checks every step for numbers that are not finite, and measures curvature at one step in
+twenty. `--objective ugs` measures UGS, in JAX only.
 
-- `jax_over_torch`: images a second of JAX over those of PyTorch, by median times, with the 95 % bootstrap interval over
-  turns; `processor_ratio` the same by processor time. On a CPU that is busy with other work, threads of PyTorch wait
-  for each other at every operation, up to a hundred times as long as one thread takes: compare processor time there,
-  with `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak measured there (next) is too low. On a GPU processor time says
-  nothing.
-- `mfu`: FLOPs of the model's products and convolutions, forward and backward (`flops.py`; neither recomputation nor
-  element-wise work), over time and peak. The peak of a GPU in `ugs_jax.planning.hardware` is the vendor's; of
-  others and of CPUs it is the fastest large product of matrices by either framework, in float32 or the case's dtype,
-  before or after the turns.
-- `host_wait_share`: of the time of steps with the real loader (mosaic, crowded synthetic scenes), how much the device
-  waits for the next batch.
-- `compiled_peak`: bytes of JAX's program, by its compiler. `device_peak`: high-water mark of the framework's allocator
-  on a GPU. `resident_peak`: of the process from the end of the warm-up to the last turn; `resident_before`: its imports
-  and batches.
+- `jax_over_torch`: images per second of JAX over those of PyTorch, by median times, with the 95 % bootstrap interval
+  over turns. `processor_ratio` is the same by processor time. On a busy CPU, the threads of PyTorch wait for each other
+  at every operation, up to a hundred times as long as a single thread takes. Then compare processor times, with
+  `--threads 1` or OMP_WAIT_POLICY=PASSIVE; a peak rate that is measured there (see `mfu`) is too low. On a GPU,
+  processor time says nothing.
+- `mfu`: FLOPs of the model's matrix products and convolutions, forward and backward (`flops.py`; without recomputation
+  and element-wise work), over time and peak rate. The peak rate of a GPU in `ugs_jax.planning.hardware` is that of the
+  vendor. For other GPUs and for CPUs, it is that of the fastest large matrix product by either framework, in float32 or
+  the type of the case, before or after the turns.
+- `host_wait_share`: share of the time that the device waits for the next batch, in steps with the real loader (mosaic,
+  crowded synthetic scenes).
+- `compiled_peak`: memory of JAX's program, reported by its compiler, bytes. `device_peak`: high-water mark of the
+  framework's allocator on a GPU. `resident_peak`: peak memory of the process from the end of the warm-up to the last
+  turn. `resident_before`: its memory after imports and batches.
 
-The last line is JSON. Its leading keys are the worst of the rows: the smallest `jax_over_torch` and `mfu`, the largest
-`host_wait_share`. A case that a framework could not run says so in `failed`.
+The last line is JSON. Its leading keys are the worst of all rows: the smallest `jax_over_torch` and `mfu`, and the
+largest `host_wait_share`. If a framework could not run a case, `failed` has the reason.
 """
 
 import importlib.util
@@ -59,31 +59,31 @@ from ugs_jax.planning.hardware import HARDWARE
 Dtype = Literal["float32", "bfloat16"]
 
 _IMAGES = {"p": 128, "n": 64, "s": 48, "m": 24, "l": 12, "x": 8}
-"""Of 640 × 640 px in a batch of an accelerator with 80 GB, for which both frameworks have to find room at once."""
+"""Images of 640 × 640 px in a batch, by size, for an accelerator with 80 GB that both frameworks share."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """Settings of the measurement.
 
     Attributes:
-      sizes: of the YOLOv5; by default n and x, on a CPU n.
-      image_sizes: sides of the square images, px; by default 640 and 1536, on a CPU 320.
-      dtypes: of the computation; by default float32 and bfloat16, on a CPU float32.
-      batch: images a step; by default what memory allows, on a CPU 2.
-      repeats: turns of each framework.
-      steps: in a turn; by default 10, on a CPU 1.
-      warmup: steps before the first turn.
-      load_steps: steps with the real loader.
-      threads: cores that either process may use; by default all.
-      torch: how PyTorch runs; it is left out where it is not installed.
-      objective: of localization; PyTorch only has CIoU.
-      p2: adds the stride-4 level.
-      max_boxes: rows for boxes in the padded batch.
-      workers: worker processes of the loader.
-      batches: different batches that the steps cycle through.
-      product: side of the matrices whose product gives the peak; by default 8192, on a CPU 2048.
-      seed: of parameters and data.
+      sizes: Sizes of the YOLOv5 network; by default n and x, on a CPU n.
+      image_sizes: Sides of the square images, px; by default 640 and 1536, on a CPU 320.
+      dtypes: Types of the computation; by default float32 and bfloat16, on a CPU float32.
+      batch: Number of images in a step; by default as many as fit in memory, on a CPU 2.
+      repeats: Number of turns of each framework.
+      steps: Number of steps in a turn; by default 10, on a CPU 1.
+      warmup: Number of steps before the first turn.
+      load_steps: Number of steps with the real loader.
+      threads: Number of cores that each process may use; by default all.
+      torch: Mode of PyTorch. It is left out if it is not installed.
+      objective: Localization objective. PyTorch has CIoU only.
+      p2: Add the level with stride 4.
+      max_boxes: Number of boxes that each image is padded to.
+      workers: Number of worker processes of the loader.
+      batches: Number of different batches, used in turn.
+      product: Side of the matrices whose product gives the peak rate; by default 8192, on a CPU 2048.
+      seed: Seed of parameters and data.
     """
 
     sizes: tuple[Size, ...] | None = None
@@ -105,10 +105,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses what leaves nothing to time.
+        """Check the counts.
 
         Raises:
-          ValueError: a count below 1.
+          ValueError: A count is below 1.
         """
         for name in ("batch", "repeats", "steps", "load_steps", "threads", "batches", "product"):
             value = getattr(self, name)
@@ -116,7 +116,7 @@ class Settings:
                 raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
 
     def resolved(self) -> "Settings":
-        """The same with the defaults of this machine filled in."""
+        """Return the settings with the defaults of this machine filled in."""
         on_cpu = jax.default_backend() == "cpu"
         return replace(
             self,
@@ -137,7 +137,7 @@ class Case(NamedTuple):
 
 
 def batch_size(case: Case, settings: Settings) -> int:
-    """Images a step."""
+    """Return the number of images in a step."""
     if settings.batch is not None:
         return settings.batch
     at_640 = 2 if jax.default_backend() == "cpu" else _IMAGES[case.size]
@@ -145,7 +145,7 @@ def batch_size(case: Case, settings: Settings) -> int:
 
 
 def problem_of(case: Case, settings: Settings) -> Problem:
-    """What both frameworks train in this case."""
+    """Return the training problem of a case."""
     sides, images = (case.image_size, case.image_size), batch_size(case, settings)
     loader = LoaderOptions(sides, images, settings.max_boxes, workers=settings.workers, seed=settings.seed)
     experiment = Experiment(
@@ -164,19 +164,19 @@ def problem_of(case: Case, settings: Settings) -> Problem:
 
 
 def frameworks(settings: Settings) -> tuple[Framework, ...]:
-    """Which take part."""
+    """Return the frameworks to measure."""
     present = importlib.util.find_spec("torch") is not None
     return ("jax", "torch") if present and settings.torch != "none" and settings.objective == "ciou" else ("jax",)
 
 
 def interleave(workers: Sequence[Worker], case: Case, settings: Settings) -> list[Turns]:
-    """Times all in turns; in every other turn in reverse order. Products of matrices come before and after."""
+    """Time all workers in turns. Every other turn runs in reverse order. Matrix products run before and after."""
     turns = [Turns([], [], {}, []) for _ in workers]
 
     def multiply() -> None:
-        for worker, one in zip(workers, turns, strict=True):
+        for worker, own in zip(workers, turns, strict=True):
             for dtype in dict.fromkeys(("float32", case.dtype)):
-                one.products.append(worker.ask("product_rate", settings.product, dtype)[0])
+                own.products.append(worker.ask("product_rate", settings.product, dtype)[0])
 
     multiply()
     for turn in range(settings.repeats):
@@ -191,7 +191,7 @@ def interleave(workers: Sequence[Worker], case: Case, settings: Settings) -> lis
 
 
 def peak_rate(device_kind: str, dtype: Dtype, products: Sequence[float]) -> tuple[float, str]:
-    """Highest FLOP/s of the device, and where the figure is from."""
+    """Return the peak FLOP/s of the device, and the source of the figure."""
     kinds = [chip for chip in HARDWARE.values() if chip.name in device_kind.lower().replace(" ", "")]
     if not kinds:
         return max(products), "measured product of matrices"
@@ -199,10 +199,10 @@ def peak_rate(device_kind: str, dtype: Dtype, products: Sequence[float]) -> tupl
 
 
 def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
-    """One row.
+    """Measure one row.
 
     Raises:
-      ChildProcessError: a framework could not run it.
+      ChildProcessError: A framework could not run the case.
     """
     label = f"{case.size}, {case.image_size} px, {case.dtype}"
     say(f"{label}: batches")
@@ -223,7 +223,7 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
         say(f"{label}: with the loader")
         loading = workers[0].ask("load", settings.load_steps)[0]
     device = jax.devices()[0].device_kind
-    peak, source = peak_rate(device, case.dtype, [rate for one in turns for rate in one.products])
+    peak, source = peak_rate(device, case.dtype, [rate for own in turns for rate in own.products])
     row: dict[str, Any] = {**case._asdict(), "batch": problem.experiment.loader.batch_size}
     row |= {
         "parameters": problem.detector.num_parameters(),
@@ -231,18 +231,18 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
         "peak_flops": round(peak),
         "peak_is": source,
     }
-    for worker, one, known, seconds in zip(workers, turns, facts, compiling, strict=True):
-        low, median, high = np.quantile(one.wall, [0.25, 0.5, 0.75])
+    for worker, own, known, seconds in zip(workers, turns, facts, compiling, strict=True):
+        low, median, high = np.quantile(own.wall, [0.25, 0.5, 0.75])
         row[worker.framework] = {
             "images_per_second": round(images / median, 3),
             "images_per_second_quartiles": [round(images / high, 3), round(images / low, 3)],
-            "images_per_second_best": round(images / min(one.wall), 3),
-            "processor_seconds_per_image": round(float(np.median(one.processor)) / images, 4),
+            "images_per_second_best": round(images / min(own.wall), 3),
+            "processor_seconds_per_image": round(float(np.median(own.processor)) / images, 4),
             "mfu": round(flops * (settings.steps or 1) / median / peak, 4),
-            "product_flops": round(max(one.products)),
+            "product_flops": round(max(own.products)),
             "warmup_seconds": round(seconds, 1),
             **known,
-            **one.memory,
+            **own.memory,
         }
     row["mfu"] = row["jax"]["mfu"]
     row["host_wait_share"] = round(loading["host_wait_share"], 4)
@@ -251,8 +251,8 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
 
 
 def main(settings: Settings) -> None:
-    """Measures, prints the table and, last, one line of JSON."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # of a GPU's memory, this process takes none
+    """Measure, print the table, and print one line of JSON at the end."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # this process takes no GPU memory
     settings, console = settings.resolved(), Console()
     rows: list[dict[str, Any]] = []
     cases = product(settings.sizes or (), settings.image_sizes or (), settings.dtypes or ())

@@ -1,4 +1,4 @@
-"""Rows of `benchmarks.train_step`: ratios, the worst of them, and the table."""
+"""Results of `benchmarks.train_step`: ratios, the worst of them, and the table."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,14 @@ from ugs_jax.analysis.step_cost import ratio_of_medians
 
 
 class Turns(NamedTuple):
-    """Of one framework: seconds of every turn, passed and of processor time; resident bytes; FLOP/s of products."""
+    """Measurements of one framework.
+
+    Attributes:
+      wall: Elapsed time of every turn, seconds.
+      processor: Processor time of every turn, seconds.
+      memory: Resident memory, bytes, by name.
+      products: FLOP/s of matrix products.
+    """
 
     wall: list[float]
     processor: list[float]
@@ -19,7 +26,7 @@ class Turns(NamedTuple):
 
 
 def comparison(turns: Sequence[Turns]) -> dict[str, Any]:
-    """Speed of the first over that of the second; nulls without a second."""
+    """Return the speed of the first framework over that of the second; None values without a second."""
     keys = ("jax_over_torch", "jax_over_torch_interval", "processor_ratio", "processor_ratio_interval")
     if len(turns) < 2:
         return dict.fromkeys(keys)
@@ -32,13 +39,13 @@ def comparison(turns: Sequence[Turns]) -> dict[str, Any]:
 
 
 def worst(rows: Sequence[dict[str, Any]], key: str, goal: Callable[..., float]) -> float | None:
-    """`goal` (min or max) of the rows that have this figure."""
+    """Return `goal` (min or max) of a figure over the rows that have it; None if no row has it."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return goal(values) if values else None
 
 
 def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """Two lines a case, one a framework."""
+    """Print a table with one line for each case and framework."""
     table = Table(title="training steps")
     for heading in ("case", "batch", "", "images/s", "quartiles", "MFU", "peak MiB", "JAX over PyTorch", "waits"):
         table.add_column(heading, justify="right")
@@ -47,17 +54,17 @@ def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
         if "failed" in row:
             table.add_row(case, "", row["failed"])
         for name in (name for name in ("jax", "torch") if name in row):
-            one, first = row[name], name == "jax"
-            low, high = one["images_per_second_quartiles"]
-            memory = one["device_peak"] or one["resident_peak"] - one["resident_before"]
+            side, first = row[name], name == "jax"
+            low, high = side["images_per_second_quartiles"]
+            memory = side["device_peak"] or side["resident_peak"] - side["resident_before"]
             interval = f"{row['jax_over_torch']} {row['jax_over_torch_interval']}" if "torch" in row and first else ""
             table.add_row(
                 case if first else "",
                 str(row["batch"]) if first else "",
                 name,
-                f"{one['images_per_second']:.3g}",
+                f"{side['images_per_second']:.3g}",
                 f"{low:.3g} to {high:.3g}",
-                f"{one['mfu']:.3f}",
+                f"{side['mfu']:.3f}",
                 f"{memory / 2**20:.0f}",
                 interval,
                 f"{row['host_wait_share']:.1%}" if first else "",

@@ -22,10 +22,10 @@ experiment = Experiment(
         # Such a short run learns most from images with little augmentation.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.1), translate=0.0, scale=0.0, flip_ud=0.5),
     ),
-    loss_weights=LossWeights(ratio_limit=2.5),
+    loss_weights=LossWeights(box=3.0, anchor_ratio_threshold=2.5),
     optimizer=AdamW(Schedule(learning_rate=1e-2, warmup_epochs=1.0)),
     ema=Ema(decay=0.99, ramp=100.0),
-    postprocess=Postprocess(candidates=300, max_detections=100),
+    postprocess=Postprocess(pre_nms_topk=300, max_detections=100),
     epochs=6,
     evaluate_every=2,
 )

@@ -33,6 +33,6 @@ experiment = replace(
         # Objects are colder than the ground at night and warmer by day, and the two splits are from different days.
         augmentation=Augmentation(mosaic=0.0, hsv=(0.0, 0.0, 0.2), invert=0.5, translate=0.05, scale=0.1, flip_ud=0.5),
     ),
-    postprocess=Postprocess(candidates=500, max_detections=300),
+    postprocess=Postprocess(pre_nms_topk=500, max_detections=300),
     epochs=10,
 )

@@ -33,10 +33,10 @@ experiment = replace(
     ),
     network=Network(size="n", p2=False, weights=os.environ.get("WEIGHTS", "yolov5n.pt")),
     loader=replace(from_scratch.loader, image_size=(512, 640)),
-    loss_weights=LossWeights(ratio_limit=4.0),
+    loss_weights=LossWeights(anchor_ratio_threshold=4.0),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=1.0)),
     ema=Ema(decay=0.998, ramp=200.0),
-    postprocess=Postprocess(candidates=500, max_detections=300),
+    postprocess=Postprocess(pre_nms_topk=500, max_detections=300),
     epochs=24,
     evaluate_every=4,
 )

@@ -50,8 +50,8 @@ experiment = Experiment(
         workers=8,
         augmentation=Augmentation(mosaic=1.0, mixup=0.2, hsv=(0.4, 0.3, 0.5), degrees=0.2, translate=0.0, scale=0.4),
     ),
-    loss_weights=LossWeights(ratio_limit=3.0),
+    loss_weights=LossWeights(anchor_ratio_threshold=3.0),
     optimizer=AdamW(Schedule(learning_rate=3e-4, warmup_epochs=2.0, final=0.12), b1=0.843),
-    postprocess=Postprocess(candidates=3000, max_detections=500),
+    postprocess=Postprocess(pre_nms_topk=3000, max_detections=500),
     epochs=80,
 )

@@ -1,4 +1,4 @@
-"""Spectrum and slices of a loss, against a quadratic of which both are known."""
+"""Tests of the spectrum and the slices of a loss, against a quadratic with a known spectrum."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def test_along_the_gradient_the_loss_is_a_known_parabola(found):
     np.testing.assert_allclose(found.slices["gradient"].loss, wanted, rtol=1e-5)
 
 
-def test_a_random_direction_has_filters_as_long_as_the_parameters():
+def test_filters_of_a_random_direction_have_the_norms_of_the_parameters():
     direction = filter_normalised(PARAMS, jax.random.key(0))
     np.testing.assert_allclose(
         np.linalg.norm(direction["kernel"], axis=0), np.linalg.norm(PARAMS["kernel"], axis=0), rtol=1e-6
@@ -53,6 +53,6 @@ def test_a_random_direction_has_filters_as_long_as_the_parameters():
     np.testing.assert_array_equal(direction["bias"], 0)
 
 
-def test_a_filter_of_zeros_stays_where_it_is():
+def test_a_filter_of_zeros_has_direction_zero():
     direction = filter_normalised({"kernel": jnp.zeros((3, 2))}, jax.random.key(0))
     np.testing.assert_array_equal(direction["kernel"], 0)

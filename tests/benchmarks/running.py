@@ -1,4 +1,4 @@
-"""Benchmarks as their users run them."""
+"""Runs benchmarks as users run them."""
 
 import importlib
 import json

@@ -21,7 +21,7 @@ def benchmark(monkeypatch):
     return data_scaling
 
 
-def test_efficiency_is_what_remains_beside_sending_and_repeated_work(benchmark):
+def test_efficiency_is_reduced_by_communication_and_repeated_work(benchmark):
     chip = HARDWARE["v5e"]  # 197 TFLOP/s, 200 GB/s
     alone = Footprint(True, 1, flops=197e9)
     four = Footprint(True, 1, flops=1.1 * 197e9, collectives={"all-reduce": Collective(3, 40_000_000)})

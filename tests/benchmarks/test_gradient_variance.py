@@ -81,7 +81,7 @@ def test_sizes_that_only_one_group_has_are_left_out():
     assert set(probe(lambda _: np.ones(2), equal_norms, batches)) == {"all"}
 
 
-def test_inequality_is_the_squared_coefficient_of_variation_of_what_pulls():
+def test_inequality_is_the_squared_coefficient_of_variation_of_nonzero_norms():
     small, large = [0, 0, 10, 10], [0, 0, 40, 40]
     batches = [batch_of([[small, small, large], [small, large, large]])] * 2
     boxes = np.array([[1.0, 2.0, 50.0], [0.0, 60.0, 70.0]])  # the third small box has no positive
@@ -138,7 +138,7 @@ def test_norms_of_boxes_are_those_of_dense_gradients():
         assert found[i, j] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_no_gain_changes_the_measures_but_the_raw_one():
+def test_a_gain_changes_only_the_raw_measure():
     probes, rows = random_probes(0), np.arange(20)
     louder = {name: values * [49.0, 49.0, 1.0, 1.0] for name, values in probes.items()}  # gradients times 7
     for name, own in measures(probes, rows).items():
@@ -161,7 +161,7 @@ def test_a_method_compared_with_itself_has_the_ratio_one():
         assert all(values == [1.0, 1.0, 1.0] for values in by_measure.values())
 
 
-def test_the_shared_gradient_leaves_out_what_localizes():
+def test_the_shared_gradient_leaves_out_the_localization_layers():
     gradient = {
         "head": {"localize": {"kernel": np.ones(5)}, "score": {"kernel": np.full((2, 2), 2.0)}},
         "x": np.ones(1),

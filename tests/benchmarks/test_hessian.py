@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 WAYS = ("closed_form", "autodiff", "naive", "bare")
 
 
-def test_pairs_overlap_and_coordinates_stay_within_what_the_tolerance_allows_for():
+def test_pairs_overlap_and_coordinates_are_within_the_range_of_the_tolerance():
     boxes, targets = draw(2000, 1)
     inner = np.minimum(boxes[:, 2:], targets[:, 2:]) - np.maximum(boxes[:, :2], targets[:, :2])
     assert inner.min() > 1

@@ -40,7 +40,7 @@ def measure(*rooms):
         padding_cost.main(tyro.cli(padding_cost.Rooms, args=[*SMALL, "--rooms", *map(str, rooms)]))
 
 
-def test_the_last_line_is_json_with_every_room_beside_the_smallest(capsys):
+def test_the_last_line_is_json_with_ratios_to_the_smallest_padding(capsys):
     measure(400, 30)
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(result["rooms"]) == ["30", "400"]
@@ -50,6 +50,6 @@ def test_the_last_line_is_json_with_every_room_beside_the_smallest(capsys):
     assert 0 < result["most_boxes"] <= 30
 
 
-def test_room_for_fewer_boxes_than_there_are_is_refused():
-    with pytest.raises(ValueError, match=r"--rooms: expected at least \d+, which an image of the batches holds, got 1"):
+def test_padding_to_fewer_boxes_than_an_image_has_is_refused():
+    with pytest.raises(ValueError, match=r"--rooms: expected at least \d+, the boxes of one of the images, got 1"):
         measure(1, 40)

@@ -1,6 +1,6 @@
-"""What the scoring benchmark makes up is what its page says, and what it times gives the right scores.
+"""Scoring benchmark: its synthetic data are as documented, and the timed code gives the right scores.
 
-How long it takes is measured by the benchmark and not here: experiments/results/scoring.md.
+Times are measured by the benchmark only: experiments/results/scoring.md.
 """
 
 import json
@@ -35,7 +35,7 @@ def rows_of(file):
     return [tuple(map(float, line.split(",")[:6])) for line in file.read_text().splitlines()]
 
 
-def test_the_scores_of_what_is_timed_are_those_of_the_plain_reference(tmp_path, capsys):
+def test_the_timed_scores_equal_those_of_the_plain_reference(tmp_path, capsys):
     settings = scoring.Settings(images=5, objects=12, detections=30, seed=1)
     scoring.write_case(tmp_path, settings)
     files = sorted((tmp_path / "annotations").glob("*.txt"))
@@ -50,7 +50,7 @@ def test_the_scores_of_what_is_timed_are_those_of_the_plain_reference(tmp_path, 
     )
 
 
-def test_objects_are_as_many_as_small_and_of_the_classes_as_said(folder):
+def test_number_sizes_and_classes_of_objects_are_as_documented(folder):
     files = [read_columns(file) for file in sorted((folder / "annotations").glob("*.txt"))]
     objects = np.concatenate([rows[rows[:, 5] > 0] for rows in files])
     assert len(objects) / len(files) == pytest.approx(71, rel=0.1)
@@ -61,7 +61,7 @@ def test_objects_are_as_many_as_small_and_of_the_classes_as_said(folder):
     assert 0 < np.mean([np.any(rows[:, 5] == 0) for rows in files]) < 0.4  # a fifth of the images has ignored regions
 
 
-def test_every_image_has_the_detections_asked_for_best_first_and_two_in_five_near_an_object(folder):
+def test_every_image_has_the_requested_detections_best_first_and_two_in_five_near_an_object(folder):
     near = []
     for file in sorted((folder / "results").glob("*.txt")):
         rows = np.array([line.split(",")[:6] for line in file.read_text().splitlines()], float)

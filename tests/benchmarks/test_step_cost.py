@@ -23,7 +23,7 @@ def test_equal_times_have_the_ratio_one():
     assert ratio_of_medians([2.0, 3.0, 4.0], [2.0, 3.0, 4.0]) == (1.0, [1.0, 1.0])
 
 
-def test_programs_take_turns_swap_who_is_first_and_are_fed_their_own_state():
+def test_programs_run_in_turns_in_alternating_order_on_their_own_state():
     calls = []
 
     def program(name):

@@ -166,7 +166,7 @@ def test_the_schedule_is_that_of_the_library():
     np.testing.assert_allclose([found(i) for i in range(75)], [float(wanted(i)) for i in range(75)], rtol=1e-5)
 
 
-def test_an_experiment_of_half_precision_computes_in_bfloat16():
+def test_the_dtype_of_an_experiment_is_used():
     experiment = experiment_of()
     half = replace(experiment, network=replace(experiment.network, dtype="bfloat16"))
     detector, batch = detector_of("p"), crowded_batch()

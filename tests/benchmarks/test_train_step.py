@@ -34,7 +34,7 @@ def test_products_cost_two_flops_a_multiply_add_inside_of_inner_programs_too():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_either_gradient_of_a_convolution_costs_what_the_convolution_does(stride):
+def test_each_gradient_of_a_convolution_has_the_flops_of_the_convolution(stride):
     x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
     forward = jaxpr_flops(jax.make_jaxpr(lambda x, k: convolution(x, k, stride))(x, kernel).jaxpr)
     assert forward == 2 * 2 * (8 // stride) ** 2 * 5 * 3 * 3 * 3
@@ -94,7 +94,7 @@ def test_pytorch_is_left_out_of_ugs_and_on_request():
     assert frameworks(Settings(torch="none")) == ("jax",)
 
 
-def test_nothing_to_time_is_refused_before_anything_is_compiled():
+def test_counts_below_one_are_refused_before_compiling():
     with pytest.raises(ValueError, match="--load-steps: expected at least 1, got 0"):
         Settings(load_steps=0)
 

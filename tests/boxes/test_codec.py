@@ -27,7 +27,7 @@ def test_decoding_undoes_encoding(center, size, anchor_center, anchor_size):
 
 
 @given(centers, sides)
-def test_offsets_are_what_the_plain_loop_finds(center, size):
+def test_offsets_equal_those_of_a_plain_loop(center, size):
     box = cxcywh_to_xyxy(jnp.concatenate([jnp.array(center), jnp.array(size)], -1))
     want = [reference.encode(b, [20.0, 36.0], [10.0, 13.0], [8.0, 8.0], SIDE_FLOOR) for b in np.asarray(box).tolist()]
     np.testing.assert_allclose(encode(box, CELL), want, rtol=1e-5, atol=1e-4)  # a side of 1 px at 1024 carries 6e-5
@@ -58,7 +58,7 @@ def test_anchors_without_sides_give_finite_offsets():
 
 
 @pytest.mark.parametrize("log_size", [1e4, -1e4, 88.0])
-def test_wild_log_sizes_decode_to_finite_boxes_with_finite_gradients(log_size):
+def test_extreme_log_sizes_decode_to_finite_boxes_with_finite_gradients(log_size):
     offsets = jnp.array([0.0, 0.0, log_size, log_size])
     value, pullback = jax.vjp(lambda o: decode(o, CELL), offsets)
     assert np.all(np.isfinite(value))
@@ -80,7 +80,7 @@ def test_gradients_are_right_to_second_order():
         check_grads(jax.jit(lambda o: decode(o, anchors)), (jnp.array([0.3, -0.2, 0.7, -1.1]),), order=2, modes=["rev"])
 
 
-def test_one_anchor_serves_many_boxes():
+def test_one_anchor_broadcasts_to_many_boxes():
     box = jnp.array([[16.0, 32.0, 24.0, 40.0]] * 3)
     assert encode(box, CELL).shape == (3, 4)
     assert decode(jnp.zeros((2, 3, 4)), CELL).shape == (2, 3, 4)

@@ -44,7 +44,7 @@ def test_clipping_moves_only_what_lies_outside():
     np.testing.assert_array_equal(got, [[0.0, 0.0, 70.0, 50.0], [3.0, 4.0, 5.0, 6.0]])
 
 
-def test_clipping_takes_one_size_an_image():
+def test_clipping_takes_one_size_for_each_image():
     sizes = jnp.array([[[50, 70]], [[10, 20]]])
     got = boxes.clip_to_image(jnp.full((2, 3, 4), 1000.0), sizes)
     np.testing.assert_array_equal(got[:, 0], [[70, 50, 70, 50], [20, 10, 20, 10]])

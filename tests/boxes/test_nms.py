@@ -33,7 +33,7 @@ def rows(kept: Kept) -> list[int]:
     st.sampled_from([0.0, 0.25, 0.5, 0.6]),
     st.booleans(),
 )
-def test_result_is_that_of_the_greedy_loop(corners, ranks, classes, threshold, class_agnostic):
+def test_the_result_equals_that_of_a_greedy_loop(corners, ranks, classes, threshold, class_agnostic):
     boxes, scores = corners.astype(np.float32), (ranks / 5).astype(np.float32)
     kept = suppress(jnp.array(boxes), jnp.array(scores), jnp.array(classes), threshold, N, class_agnostic)
     # The IoU of small integers is the correctly rounded quotient in either precision, so both see ties as ties.
@@ -50,7 +50,7 @@ def crowd(seed, n):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_result_is_that_of_the_greedy_loop_in_a_crowd(seed):
+def test_the_result_equals_that_of_a_greedy_loop_in_a_crowd(seed):
     boxes, scores, classes = crowd(seed, 200)
     kept = suppress(jnp.array(boxes), jnp.array(scores), jnp.array(classes), 0.3, 200)
     assert rows(kept) == greedy_suppression(boxes.tolist(), scores.tolist(), classes.tolist(), 0.3)
@@ -71,7 +71,7 @@ def test_boxes_are_kept_at_the_threshold_and_dropped_above_it():
     assert rows(suppress(boxes, scores, classes, 0.49)) == [0]
 
 
-def test_classes_suppress_their_own_even_a_million_pixels_out():
+def test_boxes_suppress_only_their_own_class_even_at_coordinates_of_a_million_px():
     boxes = jnp.array([[1e6, 1e6, 1e6 + 4, 1e6 + 4]] * 3)
     scores, classes = jnp.array([0.5, 0.9, 0.7]), jnp.array([7, 7, 2000])
     assert rows(suppress(boxes, scores, classes)) == [1, 2]

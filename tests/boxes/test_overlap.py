@@ -18,7 +18,7 @@ ROUNDING = 3e-7
 
 
 @given(eighths, eighths)
-def test_iou_is_what_the_plain_loop_finds(a, b):
+def test_iou_equals_that_of_a_plain_loop(a, b):
     want = [reference.iou(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
     np.testing.assert_allclose(boxes.iou(jnp.array(a), jnp.array(b)), want, atol=ROUNDING)
 

@@ -1,7 +1,10 @@
 """The `ugs` command: its manual, its errors, and a whole run from training to pictures."""
 
+import importlib
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.compiling import compiled_quickly
-from ugs_jax.cli import main
+from ugs_jax.cli import _COMMANDS, main
 from ugs_jax.commands.train import load_config
 
 ROOT = Path(__file__).parents[2]
 TINY = [
     *("--data.image-size", "64", "64", "--data.train-images", "8", "--data.val-images", "4"),
     *("--loader.image-size", "64", "64", "--loader.batch-size", "4", "--loader.threads", "0"),
-    *("--network.no-p2", "--epochs", "1", "--postprocess.candidates", "50"),
+    *("--network.no-p2", "--epochs", "1", "--postprocess.pre_nms_topk", "50"),
 ]
 
 
@@ -41,7 +44,7 @@ def test_without_arguments_it_prints_the_manual(capsys):
         (["curvature", "nowhere"], "nowhere: expected a run folder"),
     ],
 )
-def test_a_wrong_word_is_an_error_that_names_it_and_the_right_one(words, hint, capsys):
+def test_an_unknown_command_is_an_error_with_the_nearest_known_one(words, hint, capsys):
     assert main(words) != 0
     assert hint in capsys.readouterr().err
 
@@ -52,21 +55,84 @@ def test_a_misspelt_override_is_refused_with_the_right_name(capsys):
     assert "--optimizer.weight-decay" in capsys.readouterr().err
 
 
-def test_a_misspelt_field_of_a_config_file_is_refused_with_the_right_name(tmp_path):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from data_pipeline import TinyScenes\nfrom ugs_jax.experiment import Experiment\n"
-        "experiment = Experiment(name='mine', data=TinyScenes(), epohcs=3)\n"
-    )
-    with pytest.raises(ValueError, match="no field 'epohcs'; did you mean 'epochs'"):
-        load_config(str(file))
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_is_a_function_that_the_manual_names(name, capsys):
+    assert callable(getattr(importlib.import_module(_COMMANDS[name].module), _COMMANDS[name].function))
+    assert main([]) == 0
+    assert f"ugs {name} " in capsys.readouterr().out
 
 
-def test_a_config_file_without_an_experiment_is_refused(tmp_path):
-    file = tmp_path / "empty.py"
-    file.write_text("")
-    with pytest.raises(ValueError, match=r"expected `experiment = Experiment\(…\)`"):
-        load_config(str(file))
+EXPERIMENT = "from data_pipeline import TinyScenes\nfrom ugs_jax.experiment import Ema, Experiment\n"
+
+
+def config(folder, text, name="mine.py"):
+    file = folder / name
+    file.write_text(EXPERIMENT + text)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("experiment = Experiment('mine', TinyScenes(), epohcs=3)", ":3: .*no field 'epohcs'; did you mean 'epochs'"),
+        ("\nexperiment = Experiment('mine', TinyScenes(), epochs=0)", r":4: Experiment\.epochs: expected at least 1"),
+        ("ema = Ema(\n    decay=2.0\n)", r":3: Ema\.decay: expected"),
+        ("def build():\n    return TinyScene()\n\nbuild()", ":4: NameError: name 'TinyScene' is not defined"),
+        ("import nowhere_at_all", ":3: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("experiment = (", ":3: '\\(' was never closed"),
+        ("1 / 0", ":3: ZeroDivisionError"),
+        ("", r": expected `experiment = Experiment\(…\)`"),
+    ],
+)
+def test_an_error_in_a_config_file_has_its_file_and_line(text, message, tmp_path):
+    file = config(tmp_path, text)
+    with pytest.raises(ValueError, match=re.escape(file) + message):
+        load_config(file)
+
+
+@pytest.mark.parametrize("words", [["--debug", "train"], ["train"]])
+def test_the_traceback_of_an_error_is_shown_with_debug_only(words, tmp_path, capsys):
+    file = config(tmp_path, "raise ValueError('of mine')")
+    assert main([*words, file]) == 1
+    shown = capsys.readouterr().err
+    assert f"ugs train: {file}:3: of mine" in shown
+    assert ("Traceback" in shown) == ("--debug" in words)
+    assert main(["train", file, "--debug"]) == 1
+    assert "raise ValueError('of mine')" in capsys.readouterr().err
+
+
+def test_a_config_file_imports_the_files_beside_it_and_its_classes_unpickle_elsewhere(tmp_path):
+    (tmp_path / "beside_mine.py").write_text("def loss(boxes, targets, *, power=2):\n    return power\n")
+    text = """
+import dataclasses
+from functools import partial
+from beside_mine import loss
+from ugs_jax.objectives import BoxRegression
+@dataclasses.dataclass(frozen=True)
+class Mine(TinyScenes):
+    pass
+experiment = Experiment("mine", Mine(), BoxRegression(partial(loss, power=3)))
+"""
+    experiment = load_config(config(tmp_path, text, "mine_of_pickles.py"))
+    assert type(experiment.data).__module__ == "mine_of_pickles"
+    code = f"import pickle, sys; sys.path.append({str(tmp_path)!r}); print(pickle.loads({pickle.dumps(experiment)!r}))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "Mine(" in shown
+
+
+def test_config_files_of_one_name_in_two_folders_load_side_by_side(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        file = config(tmp_path / name, f"experiment = Experiment({name!r}, TinyScenes())", "settings_of_one.py")
+        found.append(load_config(file).name)
+    assert found == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["json.py", "optax.py", "ugs_jax.py"])
+def test_a_config_file_named_as_another_module_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="rename the file"):
+        load_config(config(tmp_path, "experiment = Experiment('mine', TinyScenes())", name))
 
 
 COMPILE = """
@@ -81,7 +147,7 @@ print(len(hits))
 """
 
 
-def test_what_a_command_has_compiled_the_next_one_finds(tmp_path):
+def test_a_command_uses_the_compilation_cache_of_the_one_before(tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment = kept | {"JAX_PLATFORMS": "cpu", "UGS_CACHE": str(tmp_path)}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # by default only what takes a second is kept

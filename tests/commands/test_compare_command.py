@@ -1,4 +1,4 @@
-"""`ugs compare` and `ugs ablate` before and after the training: what is refused at once, where runs go, the tables."""
+"""`ugs compare` and `ugs ablate`: arguments refused before training, folders of runs, and tables."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def config_file(folder, name, file):
 def begin_run(folder, experiment, aps=(0.1, 0.2)):
     run = RunFolder(folder)
     folder.mkdir(parents=True)
-    run.begin(experiment, "", fit_to(experiment, experiment.data.open("train")), resume=False)
+    run.begin(experiment, "", fit_to(experiment, experiment.data.open("train")), experiment.data.classes, resume=False)
     rows = [{"kind": "eval", "step": i, "epoch": float(i), "ap": ap} for i, ap in enumerate(aps, start=1)]
     run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder)
@@ -56,7 +56,7 @@ def no_training(monkeypatch):
         ("--coordinator", "`ugs compare RUN RUN …`"),
     ],
 )
-def test_what_says_how_to_run_is_refused_behind_the_dashes_and_told_its_place(
+def test_options_of_the_command_after_the_dashes_are_refused_with_their_place(
     command, word, where, capsys, no_training
 ):
     assert main([*command, "--", "--epochs", "2", word]) == 1
@@ -70,14 +70,14 @@ def test_a_name_for_all_methods_of_an_ablation_is_refused(capsys, no_training):
     assert "got --name; methods have names of their own" in capsys.readouterr().err
 
 
-def test_fields_for_finished_runs_alone_are_refused(tmp_path, capsys, no_training):
+def test_overrides_are_refused_if_all_runs_are_finished(tmp_path, capsys, no_training):
     run = begin_run(tmp_path / "one", toy_experiment())
     assert main(["compare", run, "--folder", str(tmp_path / "out"), "--", "--epochs", "5"]) == 1
     assert "expected a config for --epochs 5 to override, got finished runs only" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [[], ["--resume"]])
-def test_a_folder_of_a_later_config_is_noticed_before_the_first_is_trained(tmp_path, capsys, no_training, options):
+def test_an_existing_folder_of_any_config_is_reported_before_training(tmp_path, capsys, no_training, options):
     one, other = config_file(tmp_path, "one", "one.py"), config_file(tmp_path, "other", "other.py")
     there = replace(toy_experiment(epochs=3), name="other", seed=1)
     begin_run(tmp_path / "runs" / "other-seed1", there)
@@ -86,7 +86,7 @@ def test_a_folder_of_a_later_config_is_noticed_before_the_first_is_trained(tmp_p
     assert wanted in capsys.readouterr().err
 
 
-def test_a_run_at_a_url_is_noticed_too_and_named_by_it(tmp_path, capsys, no_training):
+def test_an_existing_run_at_a_url_is_reported_before_training(tmp_path, capsys, no_training):
     url = f"file://{tmp_path}/runs"
     begin_run(tmp_path / "runs" / "other-seed0", replace(toy_experiment(epochs=3), name="other"))
     words = ["compare", config_file(tmp_path, "other", "other.py"), "--folder", url]

@@ -50,7 +50,7 @@ def run_of(localization, data, folder, patch):
         patch.setattr(f"{place}.load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
     run = RunFolder(folder)
     folder.mkdir()
-    run.begin(experiment, "", fit_to(experiment, data.open("train")), resume=False)
+    run.begin(experiment, "", fit_to(experiment, data.open("train")), data.classes, resume=False)
     return folder
 
 
@@ -74,7 +74,7 @@ def test_test_dev_is_scored_as_a_split_of_its_own(run, capsys):
     assert "(best, test)" in capsys.readouterr().out
 
 
-def test_of_images_without_annotations_only_the_submission_is_written(run, capsys):
+def test_without_annotations_only_the_submission_is_written(run, capsys):
     before = set(run.iterdir())
     evaluated(run, "--split", "challenge")
     assert {path.name for path in set(run.iterdir()) - before} == {
@@ -121,7 +121,7 @@ def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch,
     )
 
 
-def test_tiles_and_mirror_images_are_scored_under_a_name_of_their_own(run, monkeypatch):
+def test_tiles_and_flipped_images_are_scored_under_their_own_name(run, monkeypatch):
     from ugs_jax.inference import detect_image
 
     looked = []
@@ -155,7 +155,7 @@ def test_the_deviations_of_a_run_are_compared_with_its_errors(run, monkeypatch, 
 @pytest.mark.parametrize(
     ("localization", "words", "message"),
     [
-        (BoxRegression(), [], "objective predicts a distribution, UGS or DFL, got BoxRegression"),
+        (BoxRegression(), [], "objective predicts a distribution, such as UGS or DFL, got BoxRegression"),
         (UGS(), ["--split", "test"], "--calibration: expected --split val or train, got test"),
     ],
 )
@@ -167,7 +167,7 @@ def test_without_deviations_or_objects_there_is_no_calibration(
     assert message in capsys.readouterr().err
 
 
-def test_how_images_are_looked_at_is_said_by_the_names_of_files():
+def test_file_names_show_tiling_and_test_time_augmentation():
     assert InferenceOptions().describe() == ""
     assert InferenceOptions(voting=0.02).describe() == "voting0.02"
     assert InferenceOptions(voting=0.02).one_look

@@ -1,4 +1,4 @@
-"""Closed forms beside the losses of the library, which were written without them."""
+"""Closed forms compared with the losses of the library, which do not use them."""
 
 import functools
 
@@ -64,7 +64,7 @@ def test_distance_losses():
     wanted = exactly(functools.partial(hessian, nwd), boxes, targets)
     found = exactly(functools.partial(closed_forms.nwd, constant=CONSTANT), boxes, targets)
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)
-    dotd = in_centers(functools.partial(losses.dotd, scale=CONSTANT))
+    dotd = in_centers(functools.partial(losses.dotd, constant=CONSTANT))
     wanted = exactly(functools.partial(hessian, dotd), boxes, targets)[:, :2, :2]
     found = exactly(functools.partial(closed_forms.dotd, constant=CONSTANT), boxes[:, :2], targets[:, :2])
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-15)
@@ -89,7 +89,7 @@ def test_losses_of_logits():
     np.testing.assert_allclose(exactly(closed_forms.entropy, logits), entropy, rtol=1e-7, atol=1e-11)
 
 
-def test_cross_entropy_keeps_within_a_half_whatever_the_logits():
+def test_the_curvature_of_cross_entropy_is_at_most_a_half():
     logits = jnp.asarray(np.random.default_rng(4).normal(0, 1, (500, 11)) * np.geomspace(1e-3, 1e3, 500)[:, None])
     values = np.linalg.eigvalsh(np.asarray(closed_forms.cross_entropy(logits), np.float64))
     assert values.min() > -1e-6

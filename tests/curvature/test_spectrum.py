@@ -58,7 +58,7 @@ def double():
         yield
 
 
-def test_as_many_steps_as_parameters_give_the_extremes_to_rounding():
+def test_as_many_steps_as_parameters_give_the_extreme_eigenvalues_up_to_rounding():
     found = estimate(spectrum.extreme_eigenvalues, regression, *problem(), key=jax.random.key(0), steps=50)
     wanted = np.linalg.eigvalsh(dense())
     np.testing.assert_allclose([found.smallest, found.largest], wanted[[0, -1]], rtol=1e-10)
@@ -76,7 +76,7 @@ def test_after_few_steps_an_eigenvalue_lies_within_the_bound(steps):
 @pytest.mark.parametrize(
     "eigenvalues", [[5.0] * 20, [0.0] * 20, [7.0] + [0.0] * 19, [-3.0, 1.0] * 10, np.geomspace(1e-6, 1e3, 20)]
 )
-def test_a_start_whose_krylov_space_runs_out_gives_the_extremes_all_the_same(eigenvalues):
+def test_a_start_with_an_exhausted_krylov_space_still_gives_the_extreme_eigenvalues(eigenvalues):
     loss, start = quadratic(eigenvalues)
     found = estimate(spectrum.extreme_eigenvalues, loss, start, key=jax.random.key(0), steps=20)
     assert float(found.smallest) == pytest.approx(min(eigenvalues), abs=1e-8)
@@ -211,6 +211,6 @@ def test_in_single_precision_the_bounds_count_rounding(eigenvalues, n, steps):
         (lambda: spectrum.trace(jnp.sum, jnp.ones(2), key=jax.random.key(0), probes=1), "at least 2 .* got 1"),
     ],
 )
-def test_counts_that_make_no_sense_are_refused(call, message):
+def test_invalid_counts_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

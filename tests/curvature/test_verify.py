@@ -1,4 +1,4 @@
-"""The tool itself: it finds what is wrong with the paper, and with an equation of one's own."""
+"""Verification of equations: it finds the errors of the paper and verifies equations of the user."""
 
 import inspect
 import json
@@ -46,7 +46,7 @@ def test_every_exact_form_of_the_supplement_holds(verdicts):
     assert all(verdict.exact_holds for verdict in verdicts)
 
 
-def test_the_printed_forms_that_fail_are_those_known_to(verdicts):
+def test_the_printed_forms_that_fail_are_the_known_ones(verdicts):
     assert {verdict.equation for verdict in verdicts if not verdict.printed_holds} == PRINTED_WRONG
 
 
@@ -74,7 +74,7 @@ def test_equations_are_evaluated_over_the_domain_promised():
     assert 0.49 < np.mean(drawn["x"] > drawn["x_hat"]) < 0.51
 
 
-def test_a_wrong_equation_of_ones_own_is_found_with_the_place():
+def test_a_wrong_equation_of_the_user_is_found_with_its_place():
     (verdict,) = verify([mine(exact=lambda x: 12 * x**2 + (x > 2))], count=COUNT)
     assert not verdict.exact_holds
     assert not verdict.holds
@@ -122,7 +122,7 @@ def test_a_form_that_is_not_finite_does_not_hold():
         ({"tolerance": 0.0}, "expected a tolerance > 0"),
     ],
 )
-def test_equations_that_make_no_sense_are_refused(changes, message):
+def test_invalid_equations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         mine(**changes)
 
@@ -211,7 +211,7 @@ def test_a_kink_along_a_diagonal_is_found_with_its_place():
         (lambda x: 12 * x**3, "the form holds at none of the samples, and form/autodiff is not constant"),
     ],
 )
-def test_what_is_wrong_with_a_form_is_said(exact, said):
+def test_the_error_of_a_form_is_diagnosed(exact, said):
     verdict = diagnosis(exact=exact)
     assert re.fullmatch(said, verdict.diagnosis), verdict.diagnosis
 
@@ -270,7 +270,7 @@ def test_json_holds_the_named_keys_and_null_for_infinity():
     assert row["exact_holds"] is False
 
 
-def test_table_and_latex_have_a_row_an_equation(verdicts):
+def test_table_and_latex_have_a_row_for_each_equation(verdicts):
     lines = table(verdicts).splitlines()
     assert len(lines) == 2 + len(SUPPLEMENT)
     assert sum("FAILS" in line for line in lines) == len(PRINTED_WRONG)

@@ -1,4 +1,4 @@
-"""The random-access data set and the cache it comes from."""
+"""The random-access data set and its cache."""
 
 import concurrent.futures
 import dataclasses
@@ -98,7 +98,7 @@ def test_a_data_set_survives_pickling_before_and_after_reading(dataset):
     assert_same(used[2], EXAMPLES[2])
 
 
-def test_a_data_set_keeps_what_leads_back_to_its_source(tmp_path):
+def test_a_data_set_keeps_the_references_to_its_source(tmp_path):
     dataset = open_split(recipe(), tmp_path)
     assert dataset.classes == ("cat", "dog")
     assert dataset.category_ids == (3, 7)
@@ -126,14 +126,14 @@ def test_the_records_are_a_tfds_data_set_of_array_record_files(tmp_path):
     np.testing.assert_array_equal(source[2]["image"], decoded[..., ::-1])
 
 
-def test_what_reads_the_records_is_imported_where_the_data_set_is_opened(tmp_path, monkeypatch):
+def test_the_reader_of_records_is_imported_when_a_data_set_is_opened(tmp_path, monkeypatch):
     open_split(recipe(), tmp_path)
     monkeypatch.delitem(sys.modules, "data_pipeline.builder")
     open_split(recipe(), tmp_path)
     assert "data_pipeline.builder" in sys.modules
 
 
-def test_a_changed_fingerprint_builds_anew_beside_the_old(tmp_path):
+def test_a_changed_fingerprint_builds_a_second_data_set(tmp_path):
     old = open_split(recipe(), tmp_path)
     new = open_split(recipe(EXAMPLES[:1], key="b"), tmp_path)
     assert (len(old), len(new)) == (4, 1)

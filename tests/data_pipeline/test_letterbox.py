@@ -1,4 +1,4 @@
-"""Letterbox geometry: what is drawn lands where the boxes say, there and back."""
+"""Letterbox geometry: boxes match the drawn pixels, and the transform can be inverted."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Loader: one stream of batches, whatever the start, the process count and the way it is read."""
+"""Loader: the batches do not depend on the start, the number of processes, or the way of reading."""
 
 import logging
 import multiprocessing
@@ -91,7 +91,7 @@ def varied(count=12):
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_the_most_boxes_are_those_of_the_images_that_are_drawn(augmentation, monkeypatch):
+def test_the_largest_number_of_boxes_is_that_of_the_drawn_images(augmentation, monkeypatch):
     used = []
     original = augment.draw
     monkeypatch.setattr(
@@ -108,7 +108,7 @@ def test_the_most_boxes_are_those_of_the_images_that_are_drawn(augmentation, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_buckets_change_nothing_but_the_room_for_boxes(augmentation):
+def test_buckets_change_only_the_padding_of_boxes(augmentation):
     plain = TrainLoader(varied(), options(augmentation=augmentation, max_boxes=90, threads=2))
     cut = TrainLoader(varied(), replace(plain.options, box_buckets=(50, 30, 10, 26, 22)))
     shares = [TrainLoader(varied(), cut.options, p, 2) for p in range(2)]
@@ -161,7 +161,7 @@ def test_the_same_seed_repeats_and_another_seed_differs():
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_global_batch_of_one(count):
+def test_several_processes_share_the_batches_of_one_process(count):
     whole = TrainLoader(dataset(), options())
     parts = [TrainLoader(dataset(), options(), index, count) for index in range(count)]
     for step in (0, 3):
@@ -212,7 +212,7 @@ def test_the_boxes_kept_of_a_crowd_are_a_new_random_subset_each_epoch():
     assert any(not np.array_equal(rows[0], row) for row in rows[1:])
 
 
-def test_ignore_regions_over_the_capacity_lose_the_smallest():
+def test_of_too_many_ignore_regions_the_smallest_are_dropped():
     full = options(max_boxes=5, max_ignore=2, augmentation=Augmentation.none())
     data = dataset(count=4, boxes=9)
     loader = TrainLoader(data, full)
@@ -296,6 +296,6 @@ def test_an_image_that_cannot_be_read_is_named_once_counted_and_ignored_in_train
             assert area.max() == pytest.approx(height * width * letterbox_of(height, width, SIZE).scale ** 2)
 
 
-def test_an_image_that_cannot_be_read_is_no_valid_row_in_an_evaluation():
+def test_an_unreadable_image_is_an_invalid_row_in_an_evaluation():
     batches = list(eval_batches(dataset(broken=2), options()))
     assert [int(i) for batch in batches for i in batch.image_id[~batch.valid]] == [2, -1, -1]

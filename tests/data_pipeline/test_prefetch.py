@@ -1,4 +1,4 @@
-"""Prefetch: ahead of the consumer, in order, and gone when the consumer goes."""
+"""Prefetch: it runs ahead of the consumer, keeps the order, and ends with the consumer."""
 
 import threading
 

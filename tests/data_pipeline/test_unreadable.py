@@ -1,4 +1,4 @@
-"""Images that cannot be read: named, counted, left out; a split of which most are so is refused."""
+"""Unreadable images are named, counted and left out. A split with mostly unreadable images is refused."""
 
 import re
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_size_that_differs_from_the_image_is_named(folder, caplog):
     assert_left_out(dataset, 0, r"b\.png: expected 32 × 24 px as .*image id 7, got 24 × 32 px\. Fix: ", caplog)
 
 
-def test_a_bad_image_of_unknown_size_reaches_as_far_as_its_annotations(folder):
+def test_an_unreadable_image_of_unknown_size_has_the_extent_of_its_annotations(folder):
     (folder / "images" / "empty.png").write_bytes(b"no image")
     boxes = [annotation(id=i, image_id=9, bbox=bbox) for i, bbox in enumerate([[3, 4, 5.5, 6], [float("nan")] * 4])]
     example = open_with(folder, annotations=boxes)[2]
@@ -101,7 +101,7 @@ def test_a_damaged_record_is_named_and_left_out(built, caplog):
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:70000])])
-def test_a_data_set_of_which_most_is_gone_is_not_left_out(built, damage):
+def test_a_data_set_with_mostly_missing_images_is_refused(built, damage):
     dataset, file = built
     damage(file)
     pictures = Pictures(dataset, (64, 64), 0, strict=False)

@@ -81,7 +81,7 @@ def test_degenerate_sizes_give_usable_anchors(sizes):
     assert best_possible_recall(kept, fit_anchors(sizes, strides=P3_TO_P5)) == 1.0
 
 
-def test_too_few_sizes_give_anchors_that_differ():
+def test_too_few_sizes_give_distinct_anchors():
     anchors = [pair for level in fit_anchors(np.array([[20.0, 10.0]]), strides=P3_TO_P5) for pair in level]
     assert len(set(anchors)) == 9
 
@@ -101,17 +101,17 @@ def test_recall_counts_boxes_within_the_limit_in_both_sides():
     anchors = (((10.0, 10.0),),)
     sizes = np.array([[10.0, 10.0], [39.0, 2.6], [41.0, 10.0], [10.0, 2.4], [0.0, 10.0], [np.nan, 10.0]])
     assert best_possible_recall(sizes, anchors) == pytest.approx(2 / 6)
-    assert best_possible_recall(sizes[:4], anchors, ratio_limit=5.0) == 1.0
+    assert best_possible_recall(sizes[:4], anchors, anchor_ratio_threshold=5.0) == 1.0
     assert best_possible_recall(sizes[:0], anchors) == 1.0
 
 
-def test_auto_anchors_keep_what_is_good_enough():
+def test_auto_anchors_keep_anchors_that_are_good_enough():
     assert auto_anchors(aerial() * 4, COCO_ANCHORS) is COCO_ANCHORS
     assert auto_anchors(aerial() * 4, COCO_ANCHORS, keep=False, generations=10) != COCO_ANCHORS
     assert auto_anchors(np.array([[3.0, 3.0]] * 50), COCO_ANCHORS, keep=False) is COCO_ANCHORS  # nothing to cluster
 
 
-def test_auto_anchors_reach_nearly_all_boxes_and_are_dealt_out_by_area():
+def test_auto_anchors_reach_nearly_all_boxes_and_are_assigned_to_levels_by_area():
     sizes = aerial(1000) / 2
     found = auto_anchors(sizes, COCO_ANCHORS, generations=100)
     assert best_possible_recall(sizes, found) > 0.98 > best_possible_recall(sizes, COCO_ANCHORS)
@@ -130,7 +130,7 @@ def test_auto_anchors_give_anchors_below_its_stride_to_the_coarsest_level_and_fi
 
 
 @pytest.mark.parametrize("kind", ["yolov5", "tph", "tph_cbam", "tph_plus"])
-def test_a_config_that_asks_for_auto_anchors_gets_as_many_a_cell_as_its_network_has(kind):
+def test_auto_anchors_of_a_config_are_as_many_as_its_network_has_in_a_cell(kind):
     sizes = aerial(60)
     boxes = np.concatenate([np.full((60, 2), 2.0), 2 + sizes], axis=1).astype(np.float32)
     example = Example(b"", boxes, np.zeros(60, np.int32), np.zeros((0, 4), np.float32), 0, "0.png", 256, 256)

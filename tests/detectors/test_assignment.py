@@ -1,4 +1,4 @@
-"""Who learns what: the published rule one box at a time, and ignore regions, which nobody learns."""
+"""Assignment: the published rule for one box at a time, and ignore regions, which no anchor learns."""
 
 import functools
 
@@ -63,7 +63,7 @@ def test_cells_and_anchors_are_those_of_the_published_rule(rows):
             assert np.all(np.abs(offset) < 1)
 
 
-def test_a_centre_on_a_line_between_cells_is_learned_by_both_and_once_each():
+def test_a_centre_on_a_line_between_cells_is_learned_once_by_each_cell():
     found = run(np.array([[[13.0, 9.0, 19.0, 15.0]] * COUNT], np.float32), np.ones((1, COUNT), bool))  # centre (16, 12)
     assert sorted(entries(found, 0)) == [(1, 1, 0), (1, 2, 0)]
 

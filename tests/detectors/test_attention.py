@@ -1,4 +1,4 @@
-"""Attention blocks: the arithmetic of their formulas, which cells see each other, what is random and when."""
+"""Attention blocks: arithmetic of the formulas, visibility between cells, and randomness."""
 
 import functools
 
@@ -88,7 +88,7 @@ def test_cells_see_each_other_within_a_window_and_never_padding(height, width, s
     assert np.all(mask.any(-1))  # no softmax of nothing
 
 
-def test_windows_are_undone():
+def test_window_partition_can_be_inverted():
     x = maps(2, 16, 24, 3)
     np.testing.assert_array_equal(from_windows(into_windows(jnp.asarray(x)), 24), x)
     np.testing.assert_array_equal(into_windows(jnp.asarray(x))[1, 4].reshape(8, 8, 3), x[1, 8:16, 8:16])
@@ -114,7 +114,7 @@ def test_clla_attends_to_the_four_finer_cells():
 
 
 @pytest.mark.parametrize("block", [C3TR, C3STR])
-def test_half_precision_stays_near_float32(block):
+def test_half_precision_is_close_to_float32(block):
     x = jnp.asarray(maps(1, 8, 8, 32))
     full, half = (
         quick_jit(lambda x, dtype=dtype: block(32, 64, 2, dtype=dtype, rngs=nnx.Rngs(0))(x.astype(dtype)))(x)
@@ -124,7 +124,7 @@ def test_half_precision_stays_near_float32(block):
     np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.05 * float(jnp.abs(full).max()))
 
 
-def test_dropout_is_of_the_key_and_right_on_average():
+def test_dropout_is_determined_by_the_key_and_unbiased():
     layer = C3TR(8, 32, 1, rngs=nnx.Rngs(0)).chain
     x = jnp.asarray(maps(1, 2, 2, 16))
     run = quick_jit(jax.vmap(lambda key: layer(x, key)))
@@ -137,7 +137,7 @@ def test_dropout_is_of_the_key_and_right_on_average():
     np.testing.assert_allclose(found.mean(0), layer(x, None), atol=0.15 * spread)
 
 
-def test_wide_windows_drop_whole_branches_of_an_image_and_others_nothing():
+def test_layers_with_wide_windows_drop_whole_branches_and_others_drop_nothing():
     x = jnp.asarray(maps(64, 2, 2, 352))
     key = jax.random.key(0)
     wide, narrow = (C3STR(8, 2 * channels, 1, rngs=nnx.Rngs(0)).chain for channels in (352, 320))

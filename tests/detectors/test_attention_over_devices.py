@@ -1,4 +1,4 @@
-"""Blocks that look far across a map, with images and their rows in parts: values and gradients of one device."""
+"""Attention blocks over several devices: values and gradients equal those on one device."""
 
 import json
 import os

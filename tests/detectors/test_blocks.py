@@ -21,7 +21,7 @@ def test_upsampling_repeats_every_pixel(side):
 
 
 @pytest.mark.parametrize(("side", "size"), [(1, 5), (3, 5), (8, 5), (8, 3)])
-def test_pooling_and_its_gradient_are_those_of_flax_where_nothing_ties(side, size):
+def test_pooling_and_its_gradient_equal_those_of_flax_without_ties(side, size):
     x, weight = noise(2, side, side + 2, 3), noise(2, side, side + 2, 3)[::-1]
     flax = lambda x: nnx.max_pool(x, (size, size), strides=(1, 1), padding="SAME")  # noqa: E731
     np.testing.assert_array_equal(max_pool(x, size), flax(x))
@@ -60,7 +60,7 @@ def test_the_stem_and_its_gradients_are_those_of_a_plain_convolution(shape):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)  # of up to 1024
 
 
-def test_a_block_normalises_by_the_batch_in_training_and_by_its_statistics_in_use():
+def test_a_block_normalises_by_the_batch_in_training_and_by_running_statistics_in_inference():
     block, x = ConvNormAct(4, 6, rngs=nnx.Rngs(0)), noise(3, 5, 5, 4)
     before = np.asarray(x.reshape(-1, 4) @ block.conv.kernel[...], np.float64)
     mean, var = before.mean(0), before.var(0)

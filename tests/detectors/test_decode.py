@@ -1,4 +1,4 @@
-"""From raw outputs to detections: the dense loops of the reference, found by the sparse path."""
+"""Decoding of raw outputs: the sparse path finds the detections of the dense reference."""
 
 import functools
 
@@ -43,7 +43,7 @@ def decode_by_loops(objective, raw, center, size, stride):
 def by_loops(levels, localizers, objective, image, options):
     plain = [
         [np.asarray(part, np.float64) for part in (f[image], o[image], c[image], k, b)]
-        for (f, o, c), (k, b) in zip(levels, localizers, strict=True)
+        for (f, o, c), (k, b, *_) in zip(levels, localizers, strict=True)
     ]
     return detection_by_hand.detect(
         plain,
@@ -59,8 +59,8 @@ def by_loops(levels, localizers, objective, image, options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("regression", Postprocess(0.2, 0.4, candidates=1000, max_detections=60)),  # more than there are
-        ("interval", Postprocess(0.15, 0.5, candidates=1000, max_detections=7)),  # fewer than there are
+        ("regression", Postprocess(0.2, 0.4, pre_nms_topk=1000, max_detections=60)),  # more than there are
+        ("interval", Postprocess(0.15, 0.5, pre_nms_topk=1000, max_detections=7)),  # fewer than there are
     ],
 )
 def test_detections_are_those_of_the_dense_loops(name, options):
@@ -82,7 +82,7 @@ def test_detections_are_those_of_the_dense_loops(name, options):
 
 def test_with_few_candidates_the_best_are_compared():
     levels, localizers = outputs(OBJECTIVES["regression"])
-    options = Postprocess(0.001, 1.0, candidates=5, max_detections=7)
+    options = Postprocess(0.001, 1.0, pre_nms_topk=5, max_detections=7)
     found = run(levels, localizers, "regression", options)
     assert np.asarray(found.valid).tolist() == [[True] * 5 + [False] * 2] * B
     want = by_loops(levels, localizers, OBJECTIVES["regression"], 0, options)[:5]
@@ -91,7 +91,7 @@ def test_with_few_candidates_the_best_are_compared():
 
 
 def test_nothing_above_the_threshold_gives_no_detection():
-    options = Postprocess(0.2, 0.4, candidates=1000, max_detections=60)
+    options = Postprocess(0.2, 0.4, pre_nms_topk=1000, max_detections=60)
     levels, localizers = outputs(OBJECTIVES["regression"])
     quiet = [level._replace(objectness=level.objectness - 100) for level in levels]
     found: Detections = run(quiet, localizers, "regression", options)
@@ -100,7 +100,7 @@ def test_nothing_above_the_threshold_gives_no_detection():
 
 
 def test_equal_shapes_compile_once():
-    options = Postprocess(0.2, 0.4, candidates=1000, max_detections=60)
+    options = Postprocess(0.2, 0.4, pre_nms_topk=1000, max_detections=60)
     run(*outputs(OBJECTIVES["regression"]), "regression", options)
     before = run._cache_size()
     run(*outputs(OBJECTIVES["regression"], seed=1), "regression", options)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import Architecture, Detector, Postprocess, detect
-from ugs_jax.objectives import DFL, UGS, BoxRegression
+from ugs_jax.detectors import Architecture, Detector, Postprocess, detect, suppress
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
 
 ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))
 ARCH = Architecture("p", False, 3, ANCHORS)
-OPTIONS = Postprocess(score_threshold=0.0, candidates=50, max_detections=20)
+OPTIONS = Postprocess(score_threshold=0.0, pre_nms_topk=50, max_detections=20)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,74 @@ def test_num_parameters_counts_what_init_makes(detector, variables):
 
 
 @pytest.mark.parametrize("other", [BoxRegression(), DFL()])
-def test_objectives_share_their_initial_weights_but_for_the_localizers(variables, other):
+def test_objectives_have_equal_initial_weights_except_for_the_localizers(variables, other):
     params, stats = Detector(ARCH, other).init(0)
     ours, theirs = leaves(variables[0]), leaves(params)
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert np.array_equal(ours[name], theirs[name]) == ("localize" not in name), name
     assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stats, variables[1])), strict=True))
+
+
+ADDED = {
+    "second": UGS(second_stage=SecondStage(hidden=8)),
+    "quality": UGS(quality=Quality(hidden=6)),
+    "both": UGS(second_stage=SecondStage(hidden=8), quality=Quality(hidden=6)),
+}
+
+
+def test_what_objectives_add_leaves_all_other_initial_weights_as_they_are(variables):
+    found = {name: leaves(Detector(ARCH, objective).init(0)[0]) for name, objective in ADDED.items()}
+    plain = leaves(variables[0])
+    assert plain.keys() == found["second"].keys() & found["quality"].keys()
+    assert found["both"].keys() == found["second"].keys() | found["quality"].keys()
+    for one, other in ((plain, "second"), (plain, "quality"), (found["second"], "both"), (found["quality"], "both")):
+        assert all(np.array_equal(leaf, found[other][name]) for name, leaf in one.items())
+    added = {name: leaf for name, leaf in found["both"].items() if name not in plain}
+    assert {name for name, leaf in added.items() if not np.any(leaf)} == {
+        f"['heads'][{level}]['second']['out']['kernel']" for level in range(3)
+    }
+    drawn = [leaf.tobytes() for leaf in map(np.asarray, added.values()) if leaf.any()]
+    assert len(set(drawn)) == len(drawn)  # no layer is drawn like another
+
+
+def test_parameters_are_those_of_both_stages_and_the_quality_predictor():
+    """Of heads with 32, 64 and 128 channels, 3 anchors and 44 outputs each."""
+    before, after = (Detector(ARCH, objective) for objective in (UGS(), ADDED["both"]))
+    second = sum(5 * width * 8 + 8 + 44 * 8 + 8 * 44 for width in (32, 64, 128))
+    quality = 3 * (22 * 6 + 6 + 6 + 1)
+    assert after.num_parameters() - before.num_parameters() == second + quality
+    assert (after.full_arch.num_outputs, after.full_arch.second_stage, after.full_arch.quality) == (44, 8, 6)
+    assert before.full_arch == replace(ARCH, num_outputs=44)
+
+
+def test_detections_are_what_suppression_leaves_of_the_candidates(images):
+    detector = Detector(ARCH, ADDED["both"])
+    params, stats = detector.init(0)
+    for i in range(3):  # a second stage that does something
+        out = params["heads"][i]["second"]["out"]
+        out["kernel"] = jnp.asarray(np.random.default_rng(i).normal(size=out["kernel"].shape), jnp.float32)
+    options = replace(OPTIONS, spread_penalty=1.0, quality_power=0.5, voting=0.1)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def both(params, stats):
+        outputs, _ = detector.apply(params, stats, images, train=False)
+        again = detector.apply_heads(params, stats, tuple(level.features for level in outputs.levels))
+        candidates = detector.candidates(params, stats, images, options.pre_nms_topk)
+        return (
+            detector.detect(params, stats, images, options),
+            candidates,
+            suppress(candidates, options),
+            outputs,
+            again,
+        )
+
+    found, candidates, want, outputs, again = both(params, stats)
+    assert candidates.boxes.shape == (2, 50, 4)
+    assert np.all((candidates.quality > 0) & (candidates.quality < 1))
+    assert np.all(np.diff(candidates.scores) <= 0)
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+    jax.tree.map(np.testing.assert_array_equal, again, outputs)
 
 
 def test_another_seed_gives_other_weights(detector, variables):
@@ -73,7 +134,7 @@ def test_scores_start_near_the_share_of_cells_with_an_object(detector, variables
         np.testing.assert_allclose(bias[:, 1:], np.log(0.6 / 2), atol=reach + 1e-4)
 
 
-def test_training_moves_the_statistics_and_use_leaves_them(detector, variables, images):
+def test_training_updates_the_statistics_and_inference_does_not(detector, variables, images):
     params, stats = variables
     run = jax.jit(detector.apply, static_argnames="train", compiler_options=QUICKLY)
     outputs, moved = run(params, stats, images, train=True)

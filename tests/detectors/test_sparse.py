@@ -1,4 +1,4 @@
-"""Localization at gathered cells is the dense computation, in values and in gradients."""
+"""Localization at gathered cells equals the dense computation, in values and gradients."""
 
 import jax
 import jax.numpy as jnp

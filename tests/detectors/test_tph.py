@@ -1,4 +1,4 @@
-"""TPH-YOLOv5: parameters of the published networks, all of them trained, randomness that a seed decides."""
+"""TPH-YOLOv5: parameter counts of the published networks, training of all parameters, seeded randomness."""
 
 import functools
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_parameter_counts_of_size_x_are_those_of_the_documentation(kind, monkeyp
 
 
 @pytest.mark.parametrize(("kind", "name", "count"), [("tph_cbam", "inward", 4_727_808), ("tph", "offset_bias", 13_500)])
-def test_what_the_reference_never_trains_is_among_the_parameters(kind, name, count, monkeypatch):
+def test_layers_that_the_reference_never_trains_are_among_the_parameters(kind, name, count, monkeypatch):
     """Its optimizer collects what is named weight or bias, and what is named otherwise stays as it was drawn."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     params, _ = detector_of(kind, "l", 10).shapes()
@@ -84,7 +84,7 @@ def test_it_detects_without_a_key():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_is_trained_and_every_cell_says_something(kind):
+def test_every_parameter_is_trained_and_every_cell_has_an_output(kind):
     """TPH-YOLOv5's optimizer forgets those not named weight or bias: projections into attention, biases of windows."""
     detector = detector_of(kind)
 
@@ -108,7 +108,7 @@ def test_every_parameter_is_trained_and_every_cell_says_something(kind):
             assert np.any(np.asarray(leaf) != 0), name
 
 
-def test_activations_computed_again_drop_the_same():
+def test_recomputed_activations_have_the_same_dropout():
     block = C3TR(8, 32, 1, rngs=nnx.Rngs(0))
     graph, *parts = nnx.split(block, nnx.Param, nnx.BatchStat)
     variables = [nnx.to_pure_dict(nnx.as_pure(part)) for part in parts]

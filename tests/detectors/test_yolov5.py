@@ -1,4 +1,4 @@
-"""The network: sizes of the published family, parity with its outputs, what it refuses."""
+"""YOLOv5: sizes of the published family, equal outputs, and refused arguments."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""What the protocols of COCO, AI-TOD, SODA-D and TinyPerson count."""
+"""Rules of the protocols of COCO, AI-TOD, SODA-D and TinyPerson."""
 
 import types
 
@@ -119,7 +119,7 @@ def test_an_object_counts_in_the_bin_of_its_size(protocol):
         assert got[f"ap_{name}"] == pytest.approx(1.0)
 
 
-def test_tiny_of_tiny_person_is_all_three():
+def test_tiny_in_tiny_person_is_the_union_of_its_three_bins():
     for side in (5, 10, 15):
         assert score(TINY_PERSON, [[0, 0, side, side]], [[0, 0, side, side]])["ap50_tiny"] == pytest.approx(1.0)
     assert score(TINY_PERSON, [[0, 0, 25, 25]], [[0, 0, 25, 25]])["ap50_tiny"] is None
@@ -144,7 +144,7 @@ def test_tiny_person_has_a_score_for_each_threshold_and_size():
     assert got["ap_tiny2"] == pytest.approx(1 / 3)
 
 
-def test_tiny_person_ignores_by_the_share_of_the_detection():
+def test_tiny_person_ignores_detections_by_their_covered_share():
     # 3 of the 10 px of the false detection lie in the ignored region: enough at .25 only.
     got = score(TINY_PERSON, [[0, 0, 10, 10]], [[93, 50, 103, 60], [0, 0, 10, 10]], ignore=[[100, 0, 200, 200]])
     assert got["ap25"] == pytest.approx(1.0)
@@ -176,6 +176,6 @@ def test_a_protocol_says_what_it_counts(name, parts):
         ({"size_thresholds": (0.3,)}, r"size_thresholds: expected some of .*, got \(0.3,\)"),
     ],
 )
-def test_a_protocol_that_makes_no_sense_is_refused(fields, message):
+def test_an_invalid_protocol_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Protocol(**fields)

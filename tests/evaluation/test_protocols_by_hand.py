@@ -1,4 +1,4 @@
-"""Every protocol beside a plain evaluation of what its benchmark's code does, on cases full of ties and marks."""
+"""Every protocol compared with a plain reimplementation of its benchmark's code, on cases with many ties and marks."""
 
 import json
 

@@ -81,7 +81,7 @@ def test_padding_rows_and_invalid_detections_are_left_out():
     assert [(image_id, len(image.boxes)) for image_id, image in split_batch(found, batch)] == [(0, 2)]
 
 
-def test_jax_arrays_are_taken_as_they_are():
+def test_jax_arrays_are_accepted():
     jnp = pytest.importorskip("jax.numpy")
     batch = batch_of([[1, 0, 0]], [[50, 50]])
     found = detections_of([[[1, 1, 5, 5]]], [[0.5]], [[0]], [[True]])

@@ -1,4 +1,4 @@
-"""`ugs score` as its users run it: COCO files and VisDrone folders, well-formed and not."""
+"""`ugs score` as users run it: COCO files and VisDrone folders, valid and invalid."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def test_coco_results_are_scored_by_coco_with_areas_and_crowds_of_the_file(truth
     assert got["ap_small"] == pytest.approx(1.0)
 
 
-def test_a_crowd_is_one_of_its_own_class_only(truth, tmp_path, capsys):
+def test_a_crowd_excuses_detections_of_its_own_class_only(truth, tmp_path, capsys):
     entries = [*RESULTS, result("two", 3, [55, 55, 10, 10], 0.99)]
     got = scored(capsys, write_results(tmp_path, entries), "--truth", truth)
     assert got["ap/car"] == pytest.approx(0.5)

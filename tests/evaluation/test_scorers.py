@@ -1,4 +1,4 @@
-"""Scorers of a run: VisDrone's own annotation files, and other data by the same protocol."""
+"""Scorers of a run: VisDrone's own annotation files, and other data with the same protocol."""
 
 import types
 
@@ -49,7 +49,7 @@ CAR, ZERO, REGION = [5, 5, 15, 15], [20, 20, 30, 30], [32, 4, 42, 14]
 FOUND = [[(CAR, 3, 0.5), (ZERO, 3, 0.9)], [(REGION, 3, 0.95), (CAR, 3, 0.6)]]
 
 
-def test_a_visdrone_run_is_scored_on_its_annotation_files_as_they_are(visdrone):
+def test_a_visdrone_run_is_scored_on_its_original_annotation_files(visdrone):
     data = visdrone.open("val")
     scorer = scorer_for("visdrone", data, visdrone)
     scorer.add_batch(*batch(*FOUND))
@@ -63,7 +63,7 @@ def test_a_visdrone_run_is_scored_on_its_annotation_files_as_they_are(visdrone):
     assert scorer.score()["ap"] == 0.0
 
 
-def test_other_data_is_scored_with_its_ignore_regions_as_ignored_regions():
+def test_other_data_is_scored_with_ignore_regions_as_visdrones_ignored_regions():
     boxes, region = np.array([CAR], np.float32), np.array([[30, 0, 50, 40]], np.float32)
     example = Example(b"", boxes, np.zeros(1, np.int32), region, 0, "folder/image.jpg", *SIZE)
     data = dataset_from_examples([example], ["object"])
@@ -106,10 +106,10 @@ def test_the_other_protocols_score_by_coco(visdrone):
 
 
 def test_as_many_detections_are_kept_as_the_protocol_counts():
-    few = Postprocess(max_detections=100, candidates=300)
+    few = Postprocess(max_detections=100, pre_nms_topk=300)
     assert room_for("default", few) == few
-    assert room_for("visdrone", few) == Postprocess(max_detections=500, candidates=500)
-    assert room_for("aitod", Postprocess()) == Postprocess(max_detections=1500, candidates=1500)
+    assert room_for("visdrone", few) == Postprocess(max_detections=500, pre_nms_topk=500)
+    assert room_for("aitod", Postprocess()) == Postprocess(max_detections=1500, pre_nms_topk=1500)
     assert room_for("coco", Postprocess()) == Postprocess()
 
 

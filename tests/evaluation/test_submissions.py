@@ -1,4 +1,4 @@
-"""VisDrone's submission format: written, read back, and refused where it is not right."""
+"""VisDrone submissions: written, read back, and refused if they are invalid."""
 
 import re
 import zipfile
@@ -76,7 +76,7 @@ def test_the_archive_has_one_file_for_each_image_at_its_top_level_and_is_the_sam
     assert write_submission(tmp_path / "results", ["a", "b", "c"], found).read_bytes() == first
 
 
-def test_files_of_images_that_are_gone_are_removed(tmp_path, found):
+def test_files_of_former_images_are_removed(tmp_path, found):
     write_submission(tmp_path / "results", ["old", "b", "c"], found)
     write_submission(tmp_path / "results", ["a", "b", "c"], found)
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a.txt", "b.txt", "c.txt"]
@@ -139,13 +139,13 @@ def test_a_result_file_of_no_image_is_refused(tmp_path):
         read_submission(tmp_path, ["a"], classes=10)
 
 
-def test_a_place_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_or_archive_is_refused(tmp_path):
     with pytest.raises(DataError, match="nowhere: expected a folder or a zip archive of result files"):
         read_submission(tmp_path / "nowhere", ["a"], classes=10)
 
 
 @pytest.mark.parametrize("name", ["../a.txt", "results/a.txt", "/a.txt", "..\\a.txt", "a.exe"])
-def test_names_of_an_archive_that_lead_elsewhere_are_refused(tmp_path, name):
+def test_names_in_an_archive_that_lead_out_of_it_are_refused(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "results.zip", "w") as archive:
         archive.writestr(zipfile.ZipInfo(name), ROW)
     with pytest.raises(DataError, match="expected text files at the top level"):

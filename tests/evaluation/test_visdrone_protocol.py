@@ -1,4 +1,4 @@
-"""VisDrone's official protocol against the toolkit's numbers, a plain-Python reference and cases built by hand."""
+"""VisDrone's protocol compared with the numbers of the toolkit, a plain-Python reference and hand-built cases."""
 
 import json
 import os
@@ -146,12 +146,12 @@ def test_an_object_inside_an_ignored_region_does_not_count():
     assert score([(truth, [[*BOX, 0.9, 1]], SIZE)])["ar500"] == 1.0
 
 
-def test_what_is_found_on_others_is_wrong():
+def test_a_detection_on_an_object_of_class_others_is_wrong():
     found = [[*BOX, 0.9, 1], [*ELSEWHERE, 0.5, 1]]
     assert score([([[*ELSEWHERE, 1, 1], [*BOX, 1, 11]], found)])["ap"] == pytest.approx(0.5)
 
 
-def test_the_cap_is_of_the_image_and_not_of_the_class():
+def test_the_cap_counts_detections_of_an_image_and_not_of_a_class():
     truth = [[*BOX, 1, 1], [*ELSEWHERE, 1, 2]]
     got = score([(truth, [[*BOX, 0.9, 1], [*ELSEWHERE, 0.8, 2]])])
     assert got["ar10"] == 1.0
@@ -172,7 +172,7 @@ def test_the_501st_detection_does_not_count():
     assert score([([[*BOX, 1, 1]], [*wrong, right])])["ap"] == 0.0
 
 
-def test_dropped_detections_take_no_place_among_the_first():
+def test_dropped_detections_do_not_count_towards_the_cap():
     truth = [[*BOX, 1, 1], [*ELSEWHERE, 0, 0]]
     assert score([(truth, [[*ELSEWHERE, 0.9, 1], [*BOX, 0.8, 1]], SIZE)])["ar1"] == 1.0
 

@@ -1,4 +1,4 @@
-"""Ablations: what each method is, and the command from training to the table."""
+"""Ablations: the objective of each method, and the command from training to the table."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ WHOLE = UGS(
 )
 
 
-def test_methods_differ_in_one_part_of_what_the_config_has():
+def test_methods_differ_in_one_part_of_the_config():
     config = toy_experiment(WHOLE)
     found = {key: one.localization for key, one in zip(METHODS, ablation(config, tuple(METHODS)), strict=True)}
     assert found["l2"] == BoxRegression(losses.l2, space="offsets")
@@ -54,7 +54,7 @@ def test_a_config_with_another_objective_gets_the_default_one():
     assert [one.name for one in ablation(config)] == [METHODS[key].name for key in DEFAULT_METHODS]
 
 
-def test_grids_that_the_config_fits_are_fitted_where_a_row_says_so():
+def test_fitted_grids_of_the_config_are_used_by_the_methods_for_them_only():
     config = toy_experiment(UGS(FittedGrid(6), FittedGrid(6)))
     whole, fitted, same = (one.localization for one in ablation(config, ("ur", "fitted", "config")))
     assert (whole.center, whole.size) == (Grid(2.0, 1.0, 6), Grid(2.0, 1.0, 6))
@@ -63,7 +63,7 @@ def test_grids_that_the_config_fits_are_fitted_where_a_row_says_so():
 
 
 @pytest.mark.parametrize("methods", [("l2",), ("l2", "l2"), ("l2", "umm")])
-def test_methods_that_make_no_ablation_are_refused(methods):
+def test_invalid_choices_of_methods_are_refused(methods):
     with pytest.raises(ValueError, match="methods: expected at least two different methods of l2, smooth_l1, ciou"):
         ablation(toy_experiment(), methods)
 
@@ -127,7 +127,7 @@ def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
         ),
     ],
 )
-def test_wrong_words_are_named_before_anything_is_trained(words, message, tmp_path, capsys):
+def test_wrong_arguments_are_refused_before_training(words, message, tmp_path, capsys):
     assert main([*words, "--folder", str(tmp_path / "runs")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""What is fitted to a data set: targets as the assignment deals them out, grids that a run keeps."""
+"""Fitting to a data set: targets of the assignment, and grids that a run saves."""
 
 import json
 from dataclasses import replace
@@ -38,7 +38,7 @@ def dataset(experiment):
 
 
 def test_targets_are_those_of_the_assignment_by_hand(experiment, dataset):
-    limited = replace(experiment, loss_weights=LossWeights(ratio_limit=2.0))
+    limited = replace(experiment, loss_weights=LossWeights(anchor_ratio_threshold=2.0))
     anchors = fit_to(limited, dataset).anchors
     wanted = []
     for i in range(len(dataset)):
@@ -60,13 +60,13 @@ def test_every_interval_holds_about_as_many_targets(experiment, dataset):
     assert counts.min() / counts.max() > 0.5
 
 
-def test_what_is_given_is_kept(experiment, dataset):
+def test_given_anchors_and_grids_are_kept(experiment, dataset):
     anchors = (((8.0, 8.0),) * 3,) * 3
     given = replace(experiment, localization=UGS(), network=Network("p", p2=False, anchors=anchors))
     assert fit_to(given, dataset) == (anchors, UGS())
 
 
-def test_without_a_box_that_is_learned_grids_cannot_be_fitted(experiment, dataset):
+def test_grids_cannot_be_fitted_if_no_anchor_learns_a_box(experiment, dataset):
     far = replace(experiment, network=Network("p", p2=False, anchors=(((900.0, 900.0),) * 3,) * 3))
     with pytest.raises(ValueError, match=r"expected boxes that anchors may learn, got none of \d+; use larger images"):
         fit_to(far, dataset)

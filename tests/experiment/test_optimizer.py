@@ -1,4 +1,4 @@
-"""Optimizers: what decays, how the learning rate moves, that gradients are clipped."""
+"""Optimizers: weight decay, learning-rate schedule and gradient clipping."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Splits of HIT-UAV between sequences, and its small training set."""
+"""Splits of HIT-UAV by sequence, and its small training set."""
 
 import json
 
@@ -38,13 +38,13 @@ def test_no_sequence_is_on_both_sides_and_nothing_is_lost():
     assert 15 <= len(validation["images"]) <= 24  # 30 % of 50, and less than one sequence more
 
 
-def test_the_order_of_images_decides_nothing():
+def test_splits_do_not_depend_on_the_order_of_images():
     turned = {**DAYS[0], "images": DAYS[0]["images"][::-1]}
     assert {i["file_name"] for i in few(turned, 7)["images"]} == {i["file_name"] for i in few(DAYS[0], 7)["images"]}
     assert len(few(DAYS[0], 7)["images"]) == 7
 
 
-def test_what_cannot_be_joined_is_refused():
+def test_splits_that_cannot_be_joined_are_refused():
     with pytest.raises(ValueError, match="got 30 in both"):
         joined(DAYS[0], DAYS[0])
     with pytest.raises(ValueError, match="expected two splits with the same categories"):

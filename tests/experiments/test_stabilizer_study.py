@@ -1,4 +1,4 @@
-"""What the study calls stable, on trajectories made by hand, and its descents where theory says how they end."""
+"""Stabilizer study: its definition of stable, on hand-made trajectories, and descents with known results."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_the_target_counts_from_when_it_is_kept():
     assert first_to_stay(np.ones(3, bool)) == 0
 
 
-def test_a_range_ends_at_the_first_bad_learning_rate_and_says_where_none_was_tried():
+def test_a_range_ends_at_the_first_bad_learning_rate_and_is_open_at_the_last_one_tried():
     rates = 10.0 ** np.arange(7)
     found = widest(rates, np.array([1, 1, 0, 1, 1, 1, 0], bool))
     assert found == Range(1e3, 1e5, open_below=False, open_above=False)
@@ -75,7 +75,7 @@ def test_a_range_ends_at_the_first_bad_learning_rate_and_says_where_none_was_tri
 
 
 @pytest.mark.parametrize("arm", [Arm(every=1), Arm(per_box=1.0), Arm(bound=True)])
-def test_a_quadratic_is_left_alone_below_the_stable_rate_and_saved_above_it(arm):
+def test_descent_on_a_quadratic_is_unchanged_below_the_stable_rate_and_stable_above_it(arm):
     edge = 2 / 100  # the largest eigenvalue is 100
     rates = edge * np.array([0.4, 0.9, 1.1, 100.0])
     with jax.enable_x64(True):
@@ -102,7 +102,7 @@ def test_plain_descent_is_the_power_of_a_matrix():
     assert found.steps.tolist() == [0, 10, 20, 30, 40]
 
 
-def test_half_of_the_way_to_the_lowest_point_is_faster_than_all_of_it_where_curvatures_differ():
+def test_half_steps_to_the_minimum_are_faster_than_full_steps_if_curvatures_differ():
     with jax.enable_x64(True):
         problem = toy.quadratic(1e3, seed=0)
         ends = [
@@ -125,7 +125,7 @@ def test_at_a_kink_no_curvature_helps_and_the_limit_by_value_does(arm):
     np.testing.assert_array_equal(valued.losses[:, 0], curved.losses[:, 0])
 
 
-def test_the_limit_by_value_of_the_detector_promises_no_loss_below_zero():
+def test_the_limit_by_value_of_the_detector_keeps_the_linear_model_at_zero_or_above():
     tx = detector.limit_by_value(1.0)
     grad, value = jnp.array([3.0, 4.0]), 5.0
     steps, state = tx.update(-10 * grad, tx.init(grad), grad=grad, value=value)
@@ -152,7 +152,7 @@ def test_all_methods_start_at_the_anchors_and_half_of_the_targets_are_one_px_awa
         boxes.draw_scene(3, seed=0)
 
 
-def test_l2_in_px_has_the_stable_rate_of_the_smallest_box_and_the_per_box_limit_lifts_it():
+def test_l2_in_px_has_the_stable_rate_of_the_smallest_box_and_the_per_box_limit_raises_it():
     scene = boxes.draw_scene(2, seed=0)
     # At the start ŵ is the anchor's side a: κ = 2(1 + log(w/a))/a² for the sides, 2/a² for the centre.
     side = np.max(scene.targets[:2, 2:] - scene.targets[:2, :2])
@@ -168,7 +168,7 @@ def test_l2_in_px_has_the_stable_rate_of_the_smallest_box_and_the_per_box_limit_
     assert np.all(limited.scores[-1, 2] > 0.99)
 
 
-def test_a_loss_that_breaks_once_stays_broken_in_the_record():
+def test_a_loss_that_was_not_finite_once_is_recorded_as_nan_from_then_on():
     with jax.enable_x64(True):
         found = descend(toy.rosenbrock(), "SGD", Arm(), np.array([1e-4, 10.0]), steps=40, records=4)
     assert np.isfinite(found.losses[:, 0]).all()
@@ -194,7 +194,7 @@ def test_the_judgement_of_boxes_takes_the_slowest_size():
     assert row["worst_iou"] == [0.5, 0.95]
 
 
-def test_runs_of_the_detector_are_the_product_without_what_changes_nothing():
+def test_runs_of_the_detector_are_all_combinations_that_have_an_effect():
     settings = detector.Settings(file="unused", seeds=(0, 1), factors=(1.0,))
     cells = list(detector.cells(settings))
     assert len(cells) == len(set(cells)) == 2 * 2 * (5 + 4)
@@ -205,7 +205,7 @@ def test_runs_of_the_detector_are_the_product_without_what_changes_nothing():
     assert isinstance(detector.experiment_of(cells[0], settings).optimizer, AdamW)
 
 
-def test_a_run_that_broke_counts_as_zero_and_is_counted():
+def test_a_non_finite_run_counts_with_an_ap_of_zero():
     row = {"method": "ugs", "optimizer": "SGD", "member": "plain", "factor": 1.0, "bad_step": -1, "ap": 0.3}
     found = detector.summary([row, {**row, "bad_step": 7, "ap": None}])
     assert found == {
@@ -227,7 +227,7 @@ def test_the_last_line_is_json(capsys):
     assert result["rates"] == [1.0, 10.0]
 
 
-def test_the_cost_of_a_product_is_told_apart_from_the_rest():
+def test_the_cost_of_a_product_is_separate_from_the_other_costs():
     rng = np.random.default_rng(0)
     plain = rng.uniform(1.0, 1.01, 50)
     curved = 1.1 * plain + 2 * (np.arange(50) % 5 == 0)
@@ -240,7 +240,7 @@ def test_the_cost_of_a_product_is_told_apart_from_the_rest():
         cost.Cost(warmup=3)
 
 
-def test_what_a_member_adds_to_the_optimizer_is_the_difference_of_medians():
+def test_the_added_time_of_the_optimizer_is_the_difference_of_medians():
     rng = np.random.default_rng(0)
     plain = rng.uniform(0.020, 0.021, 50)
     found = cost.added([Times([], list(plain)), Times([], list(plain + 0.002))])
@@ -249,14 +249,14 @@ def test_what_a_member_adds_to_the_optimizer_is_the_difference_of_medians():
     assert 0.020 <= found["without"] <= 0.021
 
 
-def test_tables_say_where_a_range_goes_on():
+def test_tables_mark_open_ends_of_ranges():
     low, inner = Range(1.0, 10.0, True, False), Range(1.0, 1e6, False, True)
     found = [{**one._asdict(), "width": one.width} for one in (Range(), low, inner)]
     assert [report.rate_range(one) for one in found] == ["none", "≤ 1 to 10 (≥ 10)", "1 to ≥ 1e+06 (≥ 1e+06)"]
     assert [report.upper_end(one) for one in found] == ["none", "10", "≥ 1e+06"]
 
 
-def test_the_figure_is_drawn_from_what_is_there(tmp_path):
+def test_the_figure_is_drawn_from_the_given_results(tmp_path):
     rates, worst = [0.1, 1.0, 10.0], [0.5, 0.9, 0.0]
     row = {"problem": "UGS logits", "optimizer": "SGD", "arm": "plain", "worst_iou": worst}
     path = report.plot([{"rates": rates, "rows": [row]}], tmp_path / "figure.png")

@@ -1,4 +1,4 @@
-"""A detector that knows the objects of an image and returns the visible part of each, in whatever it is shown."""
+"""A detector that knows the objects of an image, and returns the visible part of each in any crop."""
 
 import numpy as np
 

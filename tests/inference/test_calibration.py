@@ -1,4 +1,4 @@
-"""Errors of matched sides, by hand and by simulation."""
+"""Errors of matched sides, computed by hand and by simulation."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_detections_without_deviations_are_refused():
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.5])
-def test_a_simulation_has_the_calibration_it_was_made_with(factor, tmp_path):
+def test_the_calibration_of_a_simulation_is_recovered(factor, tmp_path):
     rng = np.random.default_rng(0)
     deviation = rng.uniform(0.5, 4, (5000, 4))
     drawn = SideErrors(rng.normal(scale=factor * deviation), deviation)

@@ -1,4 +1,4 @@
-"""Weighted box fusion against the slow loop."""
+"""Weighted box fusion compared with a slow loop."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def plain(found):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("threshold", [0.3, 0.55])
-def test_fusion_is_that_of_the_slow_loop(seed, threshold):
+def test_fusion_equals_that_of_a_slow_loop(seed, threshold):
     rng = np.random.default_rng(seed)
     views = [view(rng, 40) for _ in range(1 + seed % 4)]
     found = weighted_box_fusion(views, threshold=threshold)
@@ -35,7 +35,7 @@ def test_fusion_is_that_of_the_slow_loop(seed, threshold):
     assert found.classes.tolist() == [label for _, _, label in want]
 
 
-def test_equal_views_give_back_the_view():
+def test_fusing_equal_views_gives_the_view():
     one = view(np.random.default_rng(0), 1, deviation=True)
     found = weighted_box_fusion([one] * 3)
     np.testing.assert_allclose(found.boxes, one.boxes)

@@ -1,4 +1,4 @@
-"""Objects of a large image, found once and exactly, wherever borders of tiles cut them."""
+"""Objects of a large image are found exactly once, wherever tile borders cut them."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ def assert_found_once(found, boxes, labels, tolerance=1e-9):
 
 @pytest.mark.parametrize("method", ["nms", "nmm"])
 @pytest.mark.parametrize("seed", range(4))
-def test_objects_up_to_the_overlap_less_2_px_are_found_once_and_exactly(method, seed):
+def test_objects_up_to_the_overlap_minus_2_px_are_found_exactly_once(method, seed):
     boxes, labels = scattered(44, 38, seed)
     oracle = Oracle(IMAGE, boxes, labels, TILE, seed)
     tiling = Tiling(TILE, OVERLAP, batch=4, full_image=False, merge=Merge(method))
@@ -44,7 +44,7 @@ def test_objects_up_to_the_overlap_less_2_px_are_found_once_and_exactly(method, 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_longer_objects_are_put_together_from_their_parts(seed):
+def test_longer_objects_are_assembled_from_their_parts(seed):
     boxes, labels = scattered(116, 115, seed)  # up to three times the overlap
     tiling = Tiling(TILE, OVERLAP, full_image=False)
     found = detect_image(Oracle(IMAGE, boxes, labels, TILE, seed), IMAGE, (256, 256), tiling=tiling)
@@ -69,7 +69,7 @@ def test_an_object_larger_than_a_tile_is_found_in_the_image_as_a_whole():
     assert (1, 256, 256, 3) in oracle.shapes
 
 
-def test_mirror_images_give_the_same_boxes_and_deviations():
+def test_flipped_images_give_the_same_boxes_and_deviations():
     boxes, labels = scattered(44, 40, 1)
     oracle = Oracle(IMAGE, boxes, labels, TILE)
     tiling = Tiling(TILE, OVERLAP, full_image=False)
@@ -79,7 +79,7 @@ def test_mirror_images_give_the_same_boxes_and_deviations():
     assert found.scores.min() >= 0.4  # in both views, so none is lowered
 
 
-def test_an_image_smaller_than_a_tile_is_one_tile_on_grey():
+def test_an_image_smaller_than_a_tile_is_one_tile_padded_with_grey():
     image = position_image(50, 60)
     boxes, labels = np.array([[5.0, 6, 30, 50], [10.0, 20, 20, 30]]), np.array([1, 1])
     oracle = Oracle(image, boxes, labels, TILE)
@@ -98,7 +98,7 @@ def test_an_image_on_disk_is_read_by_windows(tmp_path):
 
 
 @pytest.mark.parametrize(("full_image", "largest"), [(False, TILE), (True, (170, WIDTH))])
-def test_no_more_is_read_of_an_image_at_once_than_a_tile_and_of_the_whole_a_band(monkeypatch, full_image, largest):
+def test_at_most_a_tile_or_a_band_of_an_image_is_read_at_once(monkeypatch, full_image, largest):
     monkeypatch.setattr("ugs_jax.inference.image.overview", partial(overview, in_memory=120_000))  # 171 rows
     boxes, labels = scattered(44, 38, 3)
     image = Counting(IMAGE)
@@ -123,7 +123,7 @@ def test_views_at_several_scales_give_the_right_boxes(tiled):
     assert oracle.sizes == sizes
 
 
-def test_boxes_that_score_little_are_dropped():
+def test_boxes_with_low_scores_are_dropped():
     boxes, labels = scattered(44, 40, 2)
     oracle = Oracle(IMAGE, boxes, labels, TILE)
     tiling = Tiling(TILE, OVERLAP, full_image=False, min_score=0.5, merge=Merge("nms"))
@@ -133,7 +133,7 @@ def test_boxes_that_score_little_are_dropped():
 
 
 @pytest.mark.parametrize(("height", "width"), [(50, 60), TILE])
-def test_an_image_of_one_tile_keeps_its_low_scores_for_nothing_is_merged(height, width):
+def test_an_image_of_one_tile_keeps_low_scores_because_nothing_is_merged(height, width):
     image, boxes, labels = position_image(height, width), np.array([[5.0, 6, 30, 50], [10, 20, 20, 30]]), np.zeros(2)
     tiling = Tiling(TILE, OVERLAP, min_score=0.7)
     oracle = Oracle(image, boxes, labels.astype(int), TILE)
@@ -142,7 +142,7 @@ def test_an_image_of_one_tile_keeps_its_low_scores_for_nothing_is_merged(height,
     assert found.scores.tolist() == sorted(oracle.scores, reverse=True)
 
 
-def test_scales_are_rounded_to_what_the_levels_can_divide():
+def test_scales_are_rounded_to_sizes_that_the_levels_can_divide():
     views = views_of((640, 480), (1.0, 0.83, 0.01), flip=True)
     assert [view.size for view in views[::2]] == [(640, 480), (544, 384), (32, 32)]
     assert [view.flip for view in views] == [False, True] * 3

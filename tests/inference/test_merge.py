@@ -1,4 +1,4 @@
-"""Merging against the slow loop, its laws, and what cut boxes change."""
+"""Merging of detections: compared with a slow loop, algebraic laws, and boxes that tiles have cut."""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -101,7 +101,7 @@ def two(scores, cut, metric="ios", method="nmm"):
 
 
 @pytest.mark.parametrize("method", ["nms", "nmm"])
-def test_the_whole_box_leads_its_part_though_that_scores_more(method):
+def test_a_whole_box_leads_a_cut_part_with_a_higher_score(method):
     found = two([0.5, 0.9], [False, True], method=method)
     assert found.boxes.tolist() == [[10, 10, 30, 20]]
     assert found.deviation.tolist() == [[1, 2, 3, 4]]
@@ -132,7 +132,7 @@ def test_no_detections_stay_none():
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**20])
-def test_all_pairs_are_found_whatever_number_is_compared_at_a_time(chunk, monkeypatch):
+def test_the_pairs_do_not_depend_on_the_number_compared_at_once(chunk, monkeypatch):
     monkeypatch.setattr(pairs_module, "_CHUNK", chunk)
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 60, (60, 2))

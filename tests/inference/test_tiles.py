@@ -1,4 +1,4 @@
-"""Where tiles lie, and that only windows are read."""
+"""Positions of tiles, and reading of windows only."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -64,7 +64,7 @@ def test_a_large_image_is_reduced_in_bands_to_the_means_of_its_pixels():
     np.testing.assert_allclose(small[:67, :101], blocks, atol=0.51)  # rounded to whole numbers
 
 
-def test_an_image_that_fits_is_taken_as_it_is():
+def test_an_image_that_fits_is_unchanged():
     image = np.zeros((40, 60, 3), np.uint8)
     small, factor = overview(image, (32, 32))
     assert factor == 1
@@ -72,7 +72,7 @@ def test_an_image_that_fits_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_what_is_no_8_bit_rgb_image_is_refused(image):
+def test_images_other_than_8_bit_rgb_are_refused(image):
     with pytest.raises(ValueError, match=r"image: expected uint8 of shape \(height, width, 3\)"):
         check_image(image)
 

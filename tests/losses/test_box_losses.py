@@ -1,4 +1,4 @@
-"""What holds for every loss on pairs of boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU, NWD, DotD."""
+"""Properties of all losses on pairs of boxes: 1−IoU, −ln IoU, GIoU, DIoU, CIoU, NWD, DotD."""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -57,7 +57,7 @@ def assert_all_finite(array, pairs):
 
 
 @every_loss
-def test_values_are_those_of_the_plain_loop(name):
+def test_values_equal_those_of_a_plain_loop(name):
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 20, (2, 40, 2))
     boxes, targets = np.concatenate([low, low + rng.uniform(2, 15, (2, 40, 2))], -1).astype(np.float32)
@@ -86,7 +86,7 @@ def test_half_precision_gives_finite_values_and_gradients(name, dtype):
 
 
 @every_loss
-def test_identical_boxes_cost_nothing_and_do_not_move(name):
+def test_identical_boxes_have_zero_loss_and_gradient(name):
     value, gradient = evaluate(name, {"identical": SINGULAR["identical"]}, jnp.float32)
     np.testing.assert_allclose(value, 0.0, atol=1e-6)
     np.testing.assert_allclose(gradient, np.zeros((1, 4)), atol=1e-6)
@@ -108,7 +108,7 @@ def test_gradients_are_right_to_second_order(name):
 
 
 @pytest.mark.parametrize(("box", "target"), GENERIC)
-def test_gradient_of_ciou_takes_its_weight_as_a_constant(box, target):
+def test_the_gradient_of_ciou_treats_its_weight_as_a_constant(box, target):
     weight, h = reference.aspect_weight(box, target), 1e-5
     want = []
     for k in range(4):
@@ -175,7 +175,7 @@ def test_supplement_gradients_of_minus_log_iou_for_shifted_squares():
         )
 
 
-def test_disjoint_boxes_cost_minus_log_of_the_floor():
+def test_the_loss_of_disjoint_boxes_is_minus_log_of_the_floor():
     box = jnp.array([40.0, 10.0, 48.0, 16.0])
     assert float(losses.log_iou(box, jnp.array(T), floor=1e-3)) == pytest.approx(6.9077553)
 
@@ -185,7 +185,7 @@ def test_disjoint_boxes_cost_minus_log_of_the_floor():
     [
         (lambda b: losses.log_iou(b, b, floor=0.0), r"floor: expected an IoU in \(0, 1\), got 0.0"),
         (lambda b: losses.nwd(b, b, constant=0), "constant: expected a length in px > 0, got 0"),
-        (lambda b: losses.dotd(b, b, scale=-1), "scale: expected a length in px > 0, got -1"),
+        (lambda b: losses.dotd(b, b, constant=-1), "constant: expected a length in px > 0, got -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, message):

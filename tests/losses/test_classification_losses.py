@@ -10,7 +10,7 @@ from ugs_jax import losses
 Z = np.random.default_rng(0).uniform(-12, 12, 40).astype(np.float32)
 
 
-def test_cross_entropy_is_that_of_the_plain_loop_for_soft_targets():
+def test_cross_entropy_equals_that_of_a_plain_loop_for_soft_targets():
     t = np.random.default_rng(1).uniform(0, 1, 40).astype(np.float32)
     want = [reference.sigmoid_cross_entropy(a, b) for a, b in zip(Z.tolist(), t.tolist(), strict=True)]
     np.testing.assert_allclose(losses.sigmoid_cross_entropy(jnp.array(Z), jnp.array(t)), want, rtol=1e-5, atol=1e-6)
@@ -18,7 +18,7 @@ def test_cross_entropy_is_that_of_the_plain_loop_for_soft_targets():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("alpha", [0.25, 0.6])
-def test_focal_is_that_of_the_plain_loop_for_hard_targets(alpha, gamma):
+def test_focal_loss_equals_that_of_a_plain_loop_for_hard_targets(alpha, gamma):
     t = (np.arange(40) % 2).astype(np.float32)
     want = [reference.sigmoid_focal(a, b, alpha, gamma) for a, b in zip(Z.tolist(), t.tolist(), strict=True)]
     got = losses.sigmoid_focal(jnp.array(Z), jnp.array(t), alpha=alpha, gamma=gamma)

@@ -19,7 +19,7 @@ targets_arrays = hnp.arrays(np.float32, 5, elements=st.floats(-3, 3, width=32))
 
 
 @given(logits_arrays, targets_arrays)
-def test_values_are_those_of_the_plain_loop(logits, targets):
+def test_values_equal_those_of_a_plain_loop(logits, targets):
     rows = list(zip(logits.tolist(), targets.tolist(), strict=True))
     points = GRID.tolist()
     z, t = jnp.array(logits), jnp.array(targets)
@@ -64,7 +64,7 @@ def test_entropy_of_equal_logits_is_log_bins_and_flat():
     np.testing.assert_allclose(gradient, np.zeros(BINS), atol=1e-7)
 
 
-def test_entropy_gradient_keeps_its_digits_where_one_bin_takes_all():
+def test_the_entropy_gradient_is_accurate_if_one_bin_has_almost_all_probability():
     logits = np.array([0.0, 14.0, 1.0, -2.0], np.float32)
     with jax.enable_x64(True):
         exact = jax.grad(losses.entropy)(jnp.array(logits, jnp.float64))
@@ -101,7 +101,7 @@ WILD = {
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("target", [0.0, 0.3, -2.0, 2.0, 50.0])
-def test_values_and_gradients_are_finite_for_wild_logits(dtype, target):
+def test_values_and_gradients_are_finite_for_extreme_logits(dtype, target):
     with np.errstate(over="ignore"):
         logits = jnp.array(np.array(list(WILD.values())), dtype)
     targets = jnp.full(len(WILD), target, dtype)

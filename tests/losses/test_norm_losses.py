@@ -19,7 +19,7 @@ NAMES = ["l1", "l2", "smooth_l1", "smooth_l1 with beta 0.11"]
 
 
 @pytest.mark.parametrize(("loss", "by_hand"), PAIRS, ids=NAMES)
-def test_values_are_those_of_the_plain_loop(loss, by_hand):
+def test_values_equal_those_of_a_plain_loop(loss, by_hand):
     rng = np.random.default_rng(0)
     x, t = rng.normal(0, 1, (50, 4)).astype(np.float32), rng.normal(0, 1, (50, 4)).astype(np.float32)
     want = [by_hand(a, b) for a, b in zip(x.tolist(), t.tolist(), strict=True)]
@@ -34,7 +34,7 @@ def test_gradients_are_right_to_second_order(loss, by_hand):
 
 
 @pytest.mark.parametrize(("loss", "by_hand"), PAIRS, ids=NAMES)
-def test_no_difference_costs_nothing_and_pulls_nowhere(loss, by_hand):
+def test_without_a_difference_loss_and_gradient_are_zero(loss, by_hand):
     value, gradient = jax.value_and_grad(loss)(jnp.ones(4), jnp.ones(4))
     assert float(value) == 0.0
     np.testing.assert_array_equal(gradient, np.zeros(4))

@@ -38,7 +38,7 @@ def test_nothing_selected_gives_0_with_zero_gradient(reduction):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_what_is_masked_out_has_no_part_in_value_or_gradient(reduction):
+def test_masked_values_do_not_affect_value_or_gradient(reduction):
     mask = jnp.array([True, False, True, False])
     value, gradient = jax.value_and_grad(reduction)(jnp.array([1.0, jnp.nan, 4.0, jnp.inf]), mask)
     want, clean = jax.value_and_grad(reduction)(jnp.array([1.0, 0.0, 4.0, 0.0]), mask)
@@ -68,6 +68,6 @@ def test_a_thousand_large_float16_losses_are_summed_in_float32():
     assert float(losses.masked_mean(values, mask)) == float(jnp.float16(6e4))
 
 
-def test_variance_far_from_0_keeps_its_digits():
+def test_the_variance_of_values_far_from_0_is_accurate():
     values = jnp.array([1e4, 1e4 + 1, 1e4 + 2], jnp.float32)
     assert float(losses.masked_variance(values, jnp.ones(3, bool))) == pytest.approx(2 / 3, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Deviations of sides from predicted distributions: enumerated, sampled, and carried to the detections."""
+"""Standard deviations of box sides: enumerated, sampled, and carried to the detections."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Postprocess, detect
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, PredictsDeviation
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
 ANCHORS = Anchors(*(jnp.asarray(part, jnp.float32) for part in (CENTER, SIZE, UNIT)))
@@ -49,13 +49,13 @@ def enumerated(raw, axis):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_interval_is_that_of_all_outcomes(seed):
+def test_the_interval_deviation_is_that_of_all_outcomes(seed):
     raw = logits(INTERVAL, seed)
     (x1, x2), (y1, y2) = enumerated(raw, 0), enumerated(raw, 1)
     np.testing.assert_allclose(deviation(jnp.float32(raw), INTERVAL), [x1, y1, x2, y2], rtol=1e-5)
 
 
-def test_interval_is_that_of_samples():
+def test_the_interval_deviation_is_that_of_samples():
     raw = logits(INTERVAL, 0).reshape(4, -1)
     rng = np.random.default_rng(0)
     draw = lambda row, grid: rng.choice(grid.points(), 200_000, p=softmax(row.tolist()))  # noqa: E731
@@ -69,7 +69,7 @@ def test_interval_is_that_of_samples():
 
 
 @pytest.mark.parametrize("start", [0, -2])
-def test_distribution_is_that_of_its_distances(start):
+def test_the_dfl_deviation_is_that_of_its_distances(start):
     objective = DFL(bins=8, start=start)
     raw = logits(objective, 1)
     points = np.arange(8)
@@ -81,7 +81,7 @@ def test_distribution_is_that_of_its_distances(start):
 
 
 @pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8)])
-def test_a_sure_prediction_has_none_and_its_gradient_is_finite(objective):
+def test_a_certain_prediction_has_deviation_zero_and_a_finite_gradient(objective):
     raw = jnp.zeros((4, objective.num_outputs // 4)).at[:, 3].set(1e4).ravel()
     assert np.asarray(deviation(raw, objective)).tolist() == [0, 0, 0, 0]
     gradient = jax.grad(lambda raw: objective.deviation(raw, ANCHORS).sum())
@@ -93,10 +93,10 @@ def found_with(objective, options):
     return jax.jit(lambda *x: detect(*x, objective, ARCH, options), compiler_options=QUICKLY)(levels, localizers)
 
 
-def test_detections_carry_it_and_votes_move_their_boxes():
+def test_detections_have_deviations_and_voting_moves_their_boxes():
     objective = UGS(Grid(2.0, 1.0, 4), Grid(1.0, 0.0, 4))
-    every = found_with(objective, Postprocess(0.15, 1.0, candidates=60, max_detections=60))
-    moved = found_with(objective, Postprocess(0.15, 0.5, candidates=60, max_detections=30, voting=2.0))
+    every = found_with(objective, Postprocess(0.15, 1.0, pre_nms_topk=60, max_detections=60))
+    moved = found_with(objective, Postprocess(0.15, 0.5, pre_nms_topk=60, max_detections=30, voting=2.0))
     for image in range(2):
         seen = np.asarray(every.valid[image])
         boxes, scores, classes, spread = (
@@ -114,11 +114,11 @@ def test_detections_carry_it_and_votes_move_their_boxes():
         assert not np.allclose(want, boxes[kept], atol=0.1)
 
 
-def test_regression_has_none_and_refuses_to_vote():
+def test_regression_has_none_and_no_score_can_know_it():
     objective = BoxRegression()
-    assert objective.deviation(jnp.zeros(4), ANCHORS) is None
-    assert found_with(objective, Postprocess(candidates=20)).deviation is None
-    with pytest.raises(ValueError, match="expected an objective that predicts deviations, got BoxRegression"):
-        found_with(objective, Postprocess(candidates=20, voting=0.02))
-    with pytest.raises(ValueError, match=r"Postprocess\.voting: expected a number above 0"):
-        Postprocess(voting=0.0)
+    assert not isinstance(objective, PredictsDeviation)
+    assert found_with(objective, Postprocess(pre_nms_topk=20)).deviation is None
+    with pytest.raises(
+        ValueError, match=r"Postprocess\.spread_penalty: expected an objective that predicts deviations"
+    ):
+        found_with(objective, Postprocess(pre_nms_topk=20, spread_penalty=4.0))

@@ -1,11 +1,18 @@
-"""Settings of localization objectives: the defaults, and those that are refused."""
+"""Settings of localization objectives: the defaults, D-FINE's grid, and those that are refused."""
 
+import json
+import os
+from pathlib import Path
+
+import jax
 import jax.numpy as jnp
 import jaxtyping
+import numpy as np
 import pytest
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
+from ugs_jax.labels import expectation
 from ugs_jax.objectives import (
     DFL,
     UGS,
@@ -13,10 +20,15 @@ from ugs_jax.objectives import (
     FittedGrid,
     Grid,
     GridPoints,
+    Quality,
     Refinement,
+    SecondStage,
     Uncertainty,
+    d_fine_grid,
 )
 
+FIXTURE = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared"))
+FIXTURE = FIXTURE / "fixtures" / "anchor_free" / "dfine_fgl.json"
 ANCHORS = Anchors.from_boxes(jnp.array([[17.0, 7.5, 23.0, 16.5]] * 3))
 
 
@@ -25,6 +37,34 @@ def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropie
     assert objective.center == Grid(alpha=2.0, beta=1.0, n=10)
     assert objective.um == Uncertainty("match", 0.5)
     assert objective.refinement == Refinement(radius=0.5, weight=0.1)
+
+
+@pytest.mark.parametrize(("bins", "reach", "sharpness"), [(33, 0.5, 4.0), (17, 1.0, 8.0), (5, 2.0, 0.5)])
+def test_d_fines_grid_is_that_of_its_formula(bins, reach, sharpness):
+    last, want = bins - 1, []
+    for i in range(bins):
+        power = (reach * sharpness + 1) ** (2 * abs(i - last / 2) / (last - 2)) - 1
+        want.append(power if i > last / 2 else -power)
+    want[0], want[-1] = -2 * reach * sharpness, 2 * reach * sharpness
+    points = d_fine_grid(bins, reach=reach, sharpness=sharpness).points()
+    np.testing.assert_allclose(points, np.array(want) / sharpness, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(points[[0, 1, -2, -1]], [-2 * reach, -reach, reach, 2 * reach], rtol=1e-12)
+    np.testing.assert_array_equal(points, -points[::-1])
+
+
+@pytest.mark.skipif(not FIXTURE.is_file(), reason=f"no fixture at {FIXTURE}")
+def test_d_fines_grid_and_offsets_are_those_of_its_public_code():
+    published = json.loads(FIXTURE.read_text())
+    grids = {}
+    for each in published["W"]:
+        bins, sharpness = each["reg_max"] + 1, each["reg_scale"]
+        points = d_fine_grid(bins, reach=each["a"], sharpness=sharpness).points()
+        np.testing.assert_allclose(sharpness * points, each["W"], rtol=1e-4, atol=1e-6)  # float32 powers
+        grids[bins, each["a"], sharpness] = points
+    for case in published["cases"]:
+        points = grids[case["reg_max"] + 1, case["a"], case["reg_scale"]]
+        offsets = expectation(jax.nn.softmax(jnp.array(case["logits"])), points)
+        np.testing.assert_allclose(case["reg_scale"] * offsets.ravel(), case["expected_offset"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +76,15 @@ def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropie
         ),
         (lambda: DFL(bins=1), "DFL.bins: expected at least 2 support points, got 1"),
         (lambda: Uncertainty("gap"), "Uncertainty.mode: expected 'entropy' or 'match', got 'gap'"),
+        (lambda: UGS(weight=-0.5), "expected weights >= 0, one of them above 0, got weight=-0.5, box_weight=0.5"),
+        (lambda: UGS(weight=0.0, box_weight=0.0), "one of them above 0, got weight=0.0, box_weight=0.0"),
+        (lambda: UGS(weight=float("nan")), "expected weights >= 0, one of them above 0, got weight=nan"),
+        (lambda: d_fine_grid(32), "d_fine_grid: expected an odd number of bins, at least 5, got 32"),
+        (lambda: d_fine_grid(3), "d_fine_grid: expected an odd number of bins, at least 5, got 3"),
+        (lambda: SecondStage(hidden=0), "SecondStage.hidden: expected at least 1, got 0"),
+        (lambda: SecondStage(share=0.0), r"SecondStage.share: expected a number in \(0, 1\], got 0.0"),
+        (lambda: SecondStage(share=1.5), r"SecondStage.share: expected a number in \(0, 1\], got 1.5"),
+        (lambda: Quality(hidden=0), "Quality.hidden: expected at least 1, got 0"),
         (lambda: UGS(Grid(2.0, n=8), Grid(2.0, n=10)), "grids of the same n, got 8 and 10"),
         (lambda: UGS(Grid(2.0), Grid(-1.0)), "alpha: expected a finite number > 0, got -1"),
         (lambda: UGS(FittedGrid(8), Grid(2.0)), "grids of the same n, got 8 and 10"),

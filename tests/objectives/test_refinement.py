@@ -1,4 +1,4 @@
-"""UR: the perturbation at gathered cells is that of the whole map; its length is the radius, image by image."""
+"""UR: the perturbation at gathered cells equals that of the whole map; its norm is the radius, for every image."""
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def test_sparse_perturbation_is_that_of_the_whole_map_at_the_cells():
         np.testing.assert_allclose(sparse, at_cells(whole, CELLS), rtol=1e-11, atol=1e-13)
 
 
-def test_its_length_over_an_image_is_the_radius_and_zero_without_positives():
+def test_its_norm_over_an_image_is_the_radius_and_zero_without_positives():
     whole, sparse, _ = both(jnp.asarray(draw(B, H, W, C, dtype=np.float32)), radius=0.7)
     np.testing.assert_allclose(norms(whole), [0.7, 0.7, 0.7, 0.0], rtol=1e-5)
     assert np.all(np.asarray(sparse)[3] == 0)
@@ -77,7 +77,7 @@ def test_only_the_direction_of_the_gradient_counts(scale):
     np.testing.assert_allclose(sparse, at_cells(want, CELLS) * (scale > 0), rtol=1e-4, atol=1e-6)
 
 
-def test_an_image_gets_the_same_whatever_else_is_in_the_batch():
+def test_the_perturbation_of_an_image_does_not_depend_on_the_other_images():
     features = jnp.asarray(draw(B, H, W, C, dtype=np.float32))
     together, _, _ = both(features)
     turned, _, _ = both(features.at[1:].multiply(3.0), CELLS, POSITIVE & (np.arange(B) != 1)[:, None])
@@ -94,7 +94,7 @@ def test_no_gradient_flows_through_it():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_it_has_the_dtype_of_the_features_and_the_length_asked_for(dtype):
+def test_it_has_the_dtype_of_the_features_and_the_requested_norm(dtype):
     whole, sparse, _ = both(jnp.asarray(draw(B, H, W, C), dtype))
     assert whole.dtype == sparse.dtype == dtype
     np.testing.assert_allclose(norms(whole), [RADIUS, RADIUS, RADIUS, 0.0], rtol=0.01)  # numbers of 8 bits
@@ -102,7 +102,7 @@ def test_it_has_the_dtype_of_the_features_and_the_length_asked_for(dtype):
     np.testing.assert_allclose(np.asarray(sparse, np.float32), gathered, atol=0.01)
 
 
-def test_a_norm_over_the_batch_gives_steep_images_more():
+def test_with_a_norm_over_the_batch_images_with_larger_gradients_get_larger_perturbations():
     features = jnp.asarray(draw(B, H, W, C, dtype=np.float32))
     cells, weights = jnp.asarray(CELLS), jnp.asarray([1.0, 2.0, 4.0, 0.0])
 

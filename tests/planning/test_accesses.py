@@ -1,4 +1,4 @@
-"""Bytes read and written, from the text of a compiled program."""
+"""Bytes read and written, counted in the text of a compiled program."""
 
 import jax
 import jax.numpy as jnp

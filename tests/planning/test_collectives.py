@@ -1,4 +1,4 @@
-"""Communication read from compiled programs: which, how many bytes, and what a ring sends of them."""
+"""Communication in compiled programs: kinds, bytes, and bytes sent along a ring."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Chips and topologies by name, their errors, and what compilers are told of them."""
+"""Chips and topologies by name, their errors, and their descriptions for compilers."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""Plans: what the compiler says of a step, the search for the largest batch, the command."""
+"""Plans: footprint of a compiled step, search for the largest batch, and the command."""
 
 import importlib.util
 import json
@@ -48,7 +48,7 @@ def test_work_and_memory_of_a_convolution_are_those_counted_by_hand():
         ("RESOURCE_EXHAUSTED: Ran out of memory on HBM.", None),
     ],
 )
-def test_too_large_a_program_is_an_answer(message, peak):
+def test_a_program_that_does_not_fit_gives_a_footprint(message, peak):
     assert read_refusal(jax.errors.JaxRuntimeError(message)) == Footprint(False, peak)
 
 
@@ -79,7 +79,7 @@ def test_the_largest_batch_is_found_to_a_sixteenth(first, told, bend):
     assert not any(batch % 8 for batch in calls)
 
 
-def test_a_line_needs_three_guesses():
+def test_a_search_with_linear_memory_needs_three_guesses():
     calls = []
     footprint_of = linear(lambda batch: 100 + 2 * batch, 1000, calls)
     found = largest_batch(footprint_of, {8: footprint_of(8)}, 8, 1000, 12)
@@ -88,7 +88,7 @@ def test_a_line_needs_three_guesses():
     )
 
 
-def test_a_search_ends_with_its_guesses_and_where_nothing_fits():
+def test_a_search_ends_when_its_guesses_are_used_or_nothing_fits():
     calls = []
     footprint_of = linear(lambda batch: 10 * batch, 1000, calls)
     assert largest_batch(footprint_of, {8: footprint_of(8)}, 8, 1000, 0).largest == 8
@@ -150,7 +150,7 @@ def test_a_plan_counts_all_parts_of_a_batch(plan):
     assert parts.footprint.flops == pytest.approx(plan.footprint.flops, rel=0.25)  # the update is counted twice
 
 
-def test_what_the_compiler_counts_of_one_part_is_repeated():
+def test_counts_of_one_part_are_multiplied_by_the_number_of_parts():
     sent = {"all-reduce": Collective(3, 40)}
     found = repeated(Footprint(True, 1, flops=2.0, accessed=5.0, collectives=sent), 4)
     assert (found.flops, found.accessed, found.peak) == (8.0, 20.0, 1)
@@ -175,7 +175,7 @@ def test_a_plan_looks_for_the_largest_batch(monkeypatch):
     assert not any(batch % 4 for batch in plan.search.tried)
 
 
-def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
+def test_results_are_cached_by_program_devices_and_options(tmp_path, monkeypatch):
     lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
     first = measure(lowered, "v5e:2x2", tmp_path)
     monkeypatch.setattr("ugs_jax.planning.program.read_footprint", lambda _: Footprint(False, 7))
@@ -185,7 +185,7 @@ def test_answers_are_kept_and_told_apart(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("left", ['{"fits": tr', '{"fits": true, "of_another_version": 1}', "[]"])
-def test_what_is_no_answer_of_this_version_is_asked_again(tmp_path, left):
+def test_a_damaged_or_outdated_cached_result_is_ignored(tmp_path, left):
     lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((4,), jnp.float32))
     first = measure(lowered, "v5e:2x2", tmp_path)
     (file,) = tmp_path.iterdir()
@@ -195,7 +195,7 @@ def test_what_is_no_answer_of_this_version_is_asked_again(tmp_path, left):
 
 
 @needs_tpu_compiler
-def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
+def test_the_step_compiles_for_tpus_that_are_not_attached(monkeypatch, plan):
     monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
     four = plan_training(toy_experiment(), V5E, classes=2, detector_of=toy_detector_with)
@@ -208,7 +208,7 @@ def test_the_step_compiles_for_tpus_that_are_not_here(monkeypatch, plan):
 
 
 @needs_gpu_compiler
-def test_the_step_compiles_for_gpus_that_are_not_here(plan):
+def test_the_step_compiles_for_gpus_that_are_not_attached(plan):
     two = plan_training(toy_experiment(), parse_topology("h200:2"), classes=2, detector_of=toy_detector_with)
     assert two.fits
     assert two.footprint.collectives["all-reduce"].bytes >= plan.state["parameters"] - 4 * 3
@@ -257,7 +257,7 @@ def test_the_command_prints_what_fills_the_memory(planned, capsys):
     assert options["quick"]
 
 
-def test_the_command_says_what_it_cannot_know_without_the_data(planned, tmp_path, capsys):
+def test_the_command_names_the_option_that_is_missing_without_the_data(planned, tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
         "from pathlib import Path\nfrom data_pipeline import CocoJson\nfrom ugs_jax.experiment import Experiment\n"
@@ -274,7 +274,7 @@ COCO = "CocoJson(here, here / 'train.json', here, here / 'train.json')"
 
 
 @pytest.mark.parametrize(("data", "images"), [(COCO, 3), ("VisDrone(here)", 2), ("VisDrone(here / 'nowhere')", None)])
-def test_the_command_counts_the_training_images_that_are_here(planned, tmp_path, data, images):
+def test_the_command_counts_the_training_images_in_local_files(planned, tmp_path, data, images):
     write(tmp_path, CONTENT)
     (tmp_path / "VisDrone2019-DET-train" / "images").mkdir(parents=True)
     for name in ("0.jpg", "1.jpg", "note.txt"):
@@ -290,13 +290,13 @@ def test_the_command_counts_the_training_images_that_are_here(planned, tmp_path,
     assert planned[1][1]["images"] == 7
 
 
-def test_the_command_misses_a_compiler_before_it_uses_another(monkeypatch, capsys):
+def test_a_missing_compiler_is_reported_before_another_is_used(monkeypatch, capsys):
     installed = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "cuda" in name else installed(name))
     assert main(["plan", "first_light_ugs", "--topology", "h200:8", "v5e:2x2"]) == 1
     assert 'pip install ".[cuda12]"' in capsys.readouterr().err
 
 
-def test_the_command_wants_a_topology_it_knows(capsys):
+def test_the_command_refuses_an_unknown_topology(capsys):
     assert main(["plan", "first_light_ugs", "--topology", "v5e:4x4", "v7:2x2"]) == 1
     assert "no figures for a chip 'v7'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""YOLOv5's assignment one box, anchor and direction at a time, in Python floats: DETECTOR_FACTS, section C."""
+"""YOLOv5's assignment for one box, anchor and direction at a time, in Python floats: DETECTOR_FACTS, section C."""
 
 import math
 

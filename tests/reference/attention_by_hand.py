@@ -1,4 +1,4 @@
-"""Attention in plain NumPy, cell by cell, written from the papers' formulas; parameters as the modules hold them."""
+"""Attention in plain NumPy, cell by cell, from the papers' formulas. Parameters are stored as in the modules."""
 
 import itertools
 import math

@@ -1,7 +1,7 @@
-"""COCO's evaluation in plain loops, with what TinyPerson's and SODA-D's evaluators changed: one box after another.
+"""COCO's evaluation in plain loops over boxes, with the changes of TinyPerson's and SODA-D's evaluators.
 
-Written from the descriptions of the evaluators, without anything of `ugs_jax`. Annotations and detections are those of
-COCO files, `marks` are the keys that make an annotation a crowd or an ignored object.
+It is written from the descriptions of the evaluators, without code of `ugs_jax`. Annotations and detections are those
+of COCO files. `marks` are the keys that make an annotation a crowd or an ignored object.
 """
 
 import numpy as np

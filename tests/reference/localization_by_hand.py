@@ -1,4 +1,4 @@
-"""How raw outputs become a box, one anchor at a time, in Python floats: the reference for `objectives`."""
+"""Boxes from raw outputs, one anchor at a time, in Python floats: the reference for `objectives`."""
 
 import math
 

@@ -94,3 +94,16 @@ def voted(box, neighbours, deviations, sigma):
                 above, below = above + weight * other[k], below + weight
         sides.append(above / below if below else box[k])
     return sides
+
+
+def voted_by_score(box, neighbours, scores, sigma):
+    """A box after all neighbours that overlap it have voted with their scores."""
+    sides = []
+    for k in range(4):
+        above = below = 0.0
+        for other, score in zip(neighbours, scores, strict=True):
+            if iou(box, other) > 0:
+                weight = math.exp(-((1 - iou(box, other)) ** 2) / sigma) * score
+                above, below = above + weight * other[k], below + weight
+        sides.append(above / below if below else box[k])
+    return sides

@@ -1,4 +1,4 @@
-"""Reads a state dict saved by PyTorch (a zip of one pickle and raw storages) with NumPy alone, and nothing else."""
+"""Reader of PyTorch state dicts (a zip file with one pickle and raw storages) that uses NumPy only."""
 
 import pickle
 import zipfile

@@ -1,4 +1,4 @@
-"""VisDrone's protocol in plain Python: pixels are drawn, detections are matched one at a time. Slow."""
+"""VisDrone's protocol in plain Python: regions are drawn in pixels, and detections are matched one at a time. Slow."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The table of an ablation, from logs made by hand."""
+"""Table of an ablation, from hand-made logs."""
 
 import json
 
@@ -36,13 +36,13 @@ def groups(tmp_path):
     }
 
 
-def test_small_boxes_in_the_second_half_count(groups):
+def test_measures_are_of_small_boxes_in_the_second_half_of_training(groups):
     assert under_32(read_run(groups["L2"][0]), "gradient_variance") == 4.0  # of 2, 8 and 4; no row without small boxes
     assert under_32(read_run(groups["L2"][0]), "curvature") == 40.0
     assert under_32(read_run(groups["L2"][0]), "box_curvature") is None
 
 
-def test_the_table_has_a_row_a_method_and_says_what_its_columns_are(groups):
+def test_the_table_has_a_row_for_each_method_and_defines_its_columns(groups):
     costs = {"L2": StepCost(0.0123, 1.0, (1.0, 1.0), 1.0), "CE": StepCost(0.013, 1.057, (1.03, 1.104), 1.02)}
     header, _, l2, ce, _, text = ablation_table(ablate(groups, costs)).splitlines()
     assert header == "| method | seeds | AP | tiny | gradient variance | curvature | step time | memory |"
@@ -51,7 +51,7 @@ def test_the_table_has_a_row_a_method_and_says_what_its_columns_are(groups):
     assert "over that of L2 (12.3 ms)" in text
 
 
-def test_without_costs_there_are_no_columns_of_them(groups):
+def test_without_costs_the_table_has_no_cost_columns(groups):
     table = ablation_table(ablate(groups))
     assert "step time" not in table
     assert "Step time" not in table

@@ -1,4 +1,4 @@
-"""Comparison tables: means, spread, and how early the baseline's best is reached."""
+"""Comparison tables: means, spread, and the epochs to the baseline's best."""
 
 import json
 
@@ -74,7 +74,7 @@ def test_the_first_evaluation_that_reaches_the_target_counts(groups):
     assert epochs_to_reach(run, 0.31) is None
 
 
-def test_the_table_shows_seeds_and_no_spread_for_one(groups):
+def test_the_table_shows_seeds_and_no_spread_for_a_single_seed(groups):
     table = comparison_table(groups).splitlines()
     assert table[0].startswith("| method | seeds | AP | tiny | epochs to baseline's best | times earlier |")
     assert table[2].startswith("| CIoU | 2 | 25.0 ± 7.1 | 12.5 ± 3.5 | 3.5 ± 0.7 | 1.00 |")
@@ -99,7 +99,7 @@ def test_each_image_size_has_a_baseline_of_its_own(tmp_path):
     assert "; A 64, whose best AP is 50.0" in text
 
 
-def test_a_baseline_that_found_nothing_is_reached_by_none(tmp_path):
+def test_a_baseline_with_an_ap_of_zero_is_reached_by_no_method(tmp_path):
     groups = {
         name: [write_run(tmp_path / name, name, 0, aps)] for name, aps in {"A": [0.0, 0.0], "B": [0.0, 0.2]}.items()
     }

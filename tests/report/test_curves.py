@@ -1,4 +1,4 @@
-"""Curves are drawn from what a run folder holds."""
+"""Plots of the contents of a run folder."""
 
 import itertools
 import json
@@ -137,20 +137,20 @@ def test_of_two_image_sizes_a_method_keeps_its_colour_and_a_size_its_dash(tmp_pa
     assert dashes[0] != dashes[1]
 
 
-def test_methods_that_differ_in_neither_objective_nor_network_are_told_apart(tmp_path):
+def test_methods_with_the_same_objective_and_network_have_different_colours(tmp_path):
     groups = two_sizes(tmp_path)
     groups |= {"D 64": [write_run(tmp_path / "d", "D 64", side=64, objective="A")]}
     styles = line_styles(read_groups(groups))
     assert len(set(styles.values())) == len(styles)
 
 
-def test_the_picture_of_two_image_sizes_says_what_is_what(tmp_path):
+def test_the_plot_of_two_image_sizes_explains_colours_and_dashes(tmp_path):
     text = plot_comparison(two_sizes(tmp_path), tmp_path / "comparison.svg").read_text()
     for words in ["best of A 64: 19.0", "best of A 96: 28.5", "64 × 64 px solid, 96 × 96 px dashed."]:
         assert words in text
 
 
-def test_of_two_methods_in_one_place_both_dots_can_be_seen(tmp_path):
+def test_two_dots_at_the_same_position_are_both_visible(tmp_path):
     groups = {name: [write_run(tmp_path / name, name, top=top)] for name, top in (("A", 0.2), ("B", 0.3), ("C", 0.3))}
     path = plot_comparison(groups, tmp_path / "comparison.png")
     with Image.open(path) as picture:
@@ -162,7 +162,7 @@ def test_of_two_methods_in_one_place_both_dots_can_be_seen(tmp_path):
         assert (inside == color).all(axis=1).sum() > 10
 
 
-def test_what_says_the_baselines_best_lies_beside_the_curves(tmp_path):
+def test_the_label_of_the_baselines_best_lies_beside_the_curves(tmp_path):
     text = plot_comparison({"A": [write_run(tmp_path / "a", "A", top=0.9)]}, tmp_path / "comparison.svg").read_text()
     start = text.index("best of A")
     right_of_axes = (0.6 + 6.4) * 72

@@ -1,4 +1,4 @@
-"""Run folders are read strictly and reported honestly."""
+"""Strict reading of run folders, and reports of runs."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_rows_are_read_by_kind(tmp_path):
     assert [row["ap"] for row in metrics.evaluations] == [0.1, 0.3, 0.2]
 
 
-def test_a_resumed_run_counts_the_later_row_of_a_step(tmp_path):
+def test_of_two_rows_of_a_step_the_later_one_is_kept(tmp_path):
     rows = [
         {"kind": "train", "step": step, "epoch": step / 10, "loss": loss}
         for step, loss in [(1, 9.0), (2, 8.0), (1, 7.0)]
@@ -49,7 +49,7 @@ def test_empty_lines_and_other_kinds_are_left_out(tmp_path):
     assert read_metrics(folder) == ((), (), ())
 
 
-def test_half_a_line_at_the_end_is_left_out_and_a_whole_one_read(tmp_path):
+def test_an_incomplete_last_line_is_ignored_and_a_complete_one_is_read(tmp_path):
     folder = write_run(tmp_path / "run", rows=[{"kind": "train", "step": 1, "epoch": 0.1}])
     whole = (folder / "metrics.jsonl").read_text()
     (folder / "metrics.jsonl").write_text(whole + '{"kind": "train", "ste')
@@ -110,7 +110,7 @@ def test_a_malformed_configuration_is_refused(tmp_path, text, message):
         read_run(folder)
 
 
-def test_the_best_evaluation_is_the_first_of_the_highest(tmp_path):
+def test_the_best_evaluation_is_the_earliest_with_the_highest_ap(tmp_path):
     run = read_run(write_run(tmp_path / "run", aps=(0.1, 0.3, 0.3, None)))
     assert run.best["epoch"] == 2.0
     assert run.last["epoch"] == 4.0

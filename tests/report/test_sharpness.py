@@ -1,4 +1,4 @@
-"""Wells of boxes have the published slopes; a run's curvature is drawn from its log."""
+"""Wells of boxes have the published slopes, and a run's curvature is plotted from its log."""
 
 import itertools
 import json
@@ -15,13 +15,13 @@ SHIFTS = np.array([-3.0, -1.0, -0.25, 0.5, 2.0, 3.5], np.float32)
 
 
 @pytest.mark.parametrize("size", [4.0, 8.0, 64.0])
-def test_the_slope_of_a_well_is_that_of_equal_squares(size):
+def test_the_slope_of_a_well_is_the_derivative_for_equal_squares(size):
     found, d = iou_well(size, SHIFTS), np.abs(SHIFTS)
     np.testing.assert_allclose(found.loss, np.log((size + d) / (size - d)), rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(found.gradient, 2 * size / (size**2 - d**2), rtol=1e-4)
 
 
-def test_the_same_shift_pulls_smaller_boxes_harder():
+def test_the_same_shift_has_a_larger_gradient_for_smaller_boxes():
     pulls = [iou_well(size, SHIFTS).gradient for size in (4.0, 8.0, 16.0, 32.0)]
     assert all((small > 1.5 * large).all() for small, large in itertools.pairwise(pulls))
 
@@ -46,7 +46,7 @@ def test_wells_are_drawn_with_loss_and_gradient_of_every_size(tmp_path, figures)
     assert {"4 px", "16 px"} <= set(texts(figures[0]))
 
 
-def test_a_size_below_the_shifts_is_refused(tmp_path):
+def test_a_size_below_the_largest_shift_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"sizes: expected sides above 3.6 px.*got 2"):
         plot_wells(tmp_path / "wells.png", sizes=(8.0, 2.0))
 

@@ -1,4 +1,4 @@
-"""Joining a job of several processes: which GPUs a task takes, and what is said where there is no such job."""
+"""Joining a job of several processes: GPUs of a task, and errors without such a job."""
 
 import logging
 import os
@@ -56,7 +56,7 @@ def open_mpi(tasks, task, **more):
         (slurm("1(x4)", JAX_LOCAL_DEVICE_IDS="2"), None),
     ],
 )
-def test_a_task_takes_its_hosts_gpus_or_its_share(environment, devices):
+def test_a_task_takes_all_gpus_of_its_host_or_a_share(environment, devices):
     assert local_devices(environment) == devices
 
 
@@ -75,7 +75,7 @@ def asked(no_cluster, monkeypatch):
     return calls
 
 
-def test_one_task_a_node_asks_for_all_devices_and_one_task_a_gpu_for_its_own(asked, monkeypatch):
+def test_one_task_on_a_node_uses_all_devices_and_one_task_for_each_gpu_uses_its_own(asked, monkeypatch):
     for tasks in ("1(x4)", "8(x4)"):
         for name, value in slurm(tasks, task=0).items():
             monkeypatch.setenv(name, value)
@@ -93,7 +93,7 @@ def join_twice():
         os.environ.pop("SLURM_STEP_TASKS_PER_NODE", None)
 
 
-def test_jax_takes_an_empty_list_for_all_devices(no_cluster):
+def test_jax_uses_all_devices_for_an_empty_list(no_cluster):
     names = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
     environment = os.environ | names | {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "localhost"}
     environment |= {"SLURM_STEP_TASKS_PER_NODE": "1", "JAX_COORDINATOR_PORT": str(free_port()), "JAX_PLATFORMS": "cpu"}
@@ -126,9 +126,7 @@ TRAIN = ["train", "first_light_ugs", "--folder", "unused"]
         (["--coordinator", "h:1", "--processes", "2", "--process", "2"], "a number from 0 to 1, got 2"),
     ],
 )
-def test_what_cannot_be_a_job_is_an_error_that_says_what_to_do(
-    words, message, no_cluster, tmp_path, monkeypatch, capsys
-):
+def test_an_invalid_job_is_an_error_with_a_remedy(words, message, no_cluster, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*TRAIN, *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -136,7 +134,7 @@ def test_what_cannot_be_a_job_is_an_error_that_says_what_to_do(
     assert not any(tmp_path.iterdir())
 
 
-def test_where_there_is_no_cluster_the_command_says_so(no_cluster, tmp_path):
+def test_without_a_cluster_the_command_reports_it(no_cluster, tmp_path):
     command = [sys.executable, "-m", "ugs_jax.cli", *TRAIN, "--distributed"]  # JAX joins before its first computation
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
@@ -163,7 +161,7 @@ def test_a_port_that_is_taken_is_an_error(asked):
     assert (processes, process) == (2, 1)
 
 
-def test_what_jax_says_of_a_job_is_told_without_a_traceback(no_cluster, tmp_path, monkeypatch, capsys):
+def test_errors_of_jax_about_a_job_are_reported_without_a_traceback(no_cluster, tmp_path, monkeypatch, capsys):
     def initialize(*given, **more):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.")
 

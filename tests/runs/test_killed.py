@@ -1,4 +1,4 @@
-"""A run killed at any instant goes on as if nothing had happened; damaged checkpoints are told and not used."""
+"""A run that is killed at any instant resumes to the same result. Damaged checkpoints are reported and not used."""
 
 import multiprocessing
 import random
@@ -97,7 +97,7 @@ def test_thirty_kills_change_nothing(undisturbed, tmp_path):
     assert saving > 0
 
 
-def test_a_run_killed_between_evaluations_goes_on_from_the_checkpoint_between_them(undisturbed, tmp_path):
+def test_a_run_killed_between_evaluations_continues_from_the_checkpoint_between_them(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, undisturbed, run_until_saved, 15)
     process.join(300)
@@ -108,7 +108,7 @@ def test_a_run_killed_between_evaluations_goes_on_from_the_checkpoint_between_th
     assert_same(folder, undisturbed.folder)
 
 
-def test_a_run_that_is_asked_to_stop_saves_exits_with_75_and_goes_on_to_the_bit(undisturbed, tmp_path):
+def test_a_run_that_is_asked_to_stop_saves_exits_with_75_and_continues_bit_identically(undisturbed, tmp_path):
     folder, codes = tmp_path / "run", []
     while not codes or (codes[-1] != 0 and len(codes) < 30):
         process = start(folder, undisturbed, run_until_asked)
@@ -139,7 +139,7 @@ def largest(folder):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(undisturbed, tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(undisturbed, tmp_path, damage, caplog):
     folder = tmp_path / "run"
     shutil.copytree(undisturbed.folder, folder)
     file = largest(folder / "checkpoints" / "last" / str(STEPS))
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(undisturbed, tm
     assert (folder / "checkpoints" / "damaged" / f"last-{STEPS}").exists()
 
 
-def test_without_a_whole_checkpoint_nothing_is_overwritten(undisturbed, tmp_path):
+def test_without_an_undamaged_checkpoint_nothing_is_overwritten(undisturbed, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(undisturbed.folder, folder)
     for step in (folder / "checkpoints" / "last").glob("[0-9]*"):
@@ -170,7 +170,7 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(undisturbed, tmp_path
     assert (folder / "metrics.jsonl").read_bytes() == (undisturbed.folder / "metrics.jsonl").read_bytes()
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(undisturbed, tmp_path):
+def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_space(undisturbed, tmp_path):
     folder, told = tmp_path / "run", tmp_path / "told.txt"
     limit = largest(undisturbed.folder / "checkpoints" / "last" / str(STEPS)).stat().st_size - 1
     finish(start(folder, undisturbed, run_with_small_files, limit, told))
@@ -190,7 +190,7 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
     second.close()
 
 
-def test_a_folder_that_may_not_be_written_is_told():
+def test_a_folder_without_write_permission_is_reported():
     with tempfile.TemporaryDirectory() as place:
         folder, told = Path(place, "closed"), Path(place, "open", "told.txt")
         folder.mkdir(mode=0o555)

@@ -1,4 +1,4 @@
-"""A run at a URL: cut off after any call it goes on elsewhere to the bit; networks fail; others claim it."""
+"""A run at a URL: it resumes bit-identically on another machine, and survives network errors and other claims."""
 
 import itertools
 import json
@@ -78,7 +78,7 @@ def assert_same_there(want):
         assert bits(found) == bits(load_for_inference(want.folder, which=which)[1])
 
 
-def test_a_run_at_a_url_is_the_run_in_a_folder(want):
+def test_a_run_at_a_url_equals_a_run_in_a_folder(want):
     Store.begin([(path, content) for path, content in want.files.items()])
     assert_same_there(want)
     names = Remote(URL).names()
@@ -117,18 +117,18 @@ def test_cut_off_after_any_change_it_goes_on_elsewhere_to_the_bit(want, toy, tmp
         shutil.rmtree(working_folder(URL))
 
 
-def test_a_network_that_fails_now_and_then_changes_nothing(want, toy):
+def test_occasional_network_errors_change_nothing(want, toy):
     Store.fails = lambda call: call % 3 == 0
     toy.train(URL)
     Store.fails = None
     assert_same_there(want)
 
 
-def test_a_network_that_fails_for_ever_is_told_and_the_run_is_whole_here(want, toy, caplog):
+def test_a_permanent_network_error_is_reported_and_the_local_run_is_complete(want, toy, caplog):
     Store.fails = lambda call: call >= 20
     with pytest.raises(RemoteError, match=r"the network is down.*give the same command with --resume.*by hand: python"):
         toy.train(URL)
-    assert any("The run goes on" in record.getMessage() for record in caplog.records)
+    assert any("The run continues" in record.getMessage() for record in caplog.records)
     assert_same(working_folder(URL), want)
     assert (working_folder(URL) / "report.md").exists()
     Store.fails = None
@@ -136,14 +136,14 @@ def test_a_network_that_fails_for_ever_is_told_and_the_run_is_whole_here(want, t
     assert_same_there(want)
 
 
-def test_a_network_that_fails_at_the_start_stops_the_run_before_it_computes(toy):
+def test_a_network_error_at_the_start_stops_the_run_before_it_computes(toy):
     Store.fails = lambda _: True
     with pytest.raises(RemoteError, match="expected to write, but got TimeoutError: the network is down"):
         toy.train(URL)
     assert not (working_folder(URL) / "metrics.jsonl").exists()
 
 
-def test_of_here_and_there_the_newer_is_used_and_said(want, toy, capsys):
+def test_the_newer_of_the_local_and_the_remote_run_is_used_and_reported(want, toy, capsys):
     toy.train(URL, stop_after=6)
     here = working_folder(URL).rename(working_folder(URL).with_suffix(".kept"))
     capsys.readouterr()
@@ -160,7 +160,7 @@ def test_of_here_and_there_the_newer_is_used_and_said(want, toy, capsys):
     assert_same_there(want)
 
 
-def test_a_run_that_is_there_is_not_overwritten(want, toy):
+def test_an_existing_run_is_not_overwritten(want, toy):
     Store.begin([*want.files.items()])
     with pytest.raises(FileExistsError, match="continue it with --resume"):
         toy.train(URL)
@@ -193,7 +193,7 @@ def test_a_run_whose_url_another_claims_stops_before_it_overwrites_anything(toy,
     assert whole_here(working_folder(URL))["last"] <= {3, 6, 9}
 
 
-def test_a_preempted_run_goes_on_elsewhere(want, toy, monkeypatch):
+def test_a_preempted_run_continues_elsewhere(want, toy, monkeypatch):
     steps = itertools.count(1)
     monkeypatch.setattr(Preemption, "stops_here", lambda _: next(steps) == 4)
     with pytest.raises(PreemptedError, match="did after step 4"):
@@ -205,7 +205,7 @@ def test_a_preempted_run_goes_on_elsewhere(want, toy, monkeypatch):
     assert_same_there(want)
 
 
-def test_a_damaged_checkpoint_there_is_told_and_the_one_before_it_used(want, toy, caplog):
+def test_a_damaged_remote_checkpoint_is_reported_and_the_one_before_it_is_used(want, toy, caplog):
     damaged = dict(want.files)
     path = max((path for path in damaged if "/last/9/" in path), key=lambda path: len(damaged[path]))
     damaged[path] = damaged[path][:-1]
@@ -216,18 +216,18 @@ def test_a_damaged_checkpoint_there_is_told_and_the_one_before_it_used(want, toy
     assert_same_there(want)
 
 
-def test_a_damaged_best_there_is_told_and_the_run_goes_on(want, toy, caplog):
+def test_a_damaged_remote_best_is_reported_and_the_run_continues(want, toy, caplog):
     damaged = {path: b"" if "/best/6/notes/" in path else content for path, content in want.files.items()}
     del damaged["/bucket/run/report.md"]
     Store.begin([*damaged.items()])
     toy.train(URL, resume=True)
     assert "expected checkpoint best/6 to be whole, but " in caplog.text
-    assert "the run goes on without its best checkpoint" in caplog.text
+    assert "the run continues without its best checkpoint" in caplog.text
     assert "/bucket/run/report.md" in files()
     assert whole_there(Remote(URL).names())["last"] == whole_here(want.folder)["last"]
 
 
-def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_begun_anew(want, toy):
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_restarted(want, toy):
     damaged = {
         path: content[: len(content) // 2] if "/last/" in path else content for path, content in want.files.items()
     }
@@ -237,7 +237,7 @@ def test_a_run_all_of_whose_checkpoints_are_damaged_is_not_begun_anew(want, toy)
     assert files() == damaged
 
 
-def test_a_download_that_is_cut_off_leaves_the_folder_as_it_was(want, tmp_path):
+def test_an_interrupted_download_leaves_the_folder_unchanged(want, tmp_path):
     Store.begin([*want.files.items()])
     names, call = Remote(URL).names(), 0
     while not (tmp_path / "config.json").exists():
@@ -253,7 +253,9 @@ def test_a_download_that_is_cut_off_leaves_the_folder_as_it_was(want, tmp_path):
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2, 3])
-def test_a_kill_while_downloads_are_moved_in_leaves_half_a_folder_that_is_not_used(moves, want, tmp_path, monkeypatch):
+def test_a_kill_while_downloads_are_moved_leaves_an_incomplete_folder_that_is_not_used(
+    moves, want, tmp_path, monkeypatch
+):
     Store.begin([*want.files.items()])
     rename, done = Path.rename, []
 
@@ -280,7 +282,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name, want, toy):
     assert {path.name for path in working_folder(URL).iterdir()} == {".lock"}
 
 
-def test_what_is_written_beside_a_run_is_uploaded_and_called_by_its_url(want):
+def test_files_written_beside_a_run_are_uploaded_and_named_by_their_url(want):
     Store.begin([*want.files.items()])
     with opened_run(URL, "best") as opened:
         file = opened.folder / "evaluation_best.json"

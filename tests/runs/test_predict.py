@@ -1,4 +1,4 @@
-"""Detections on image files: whole, in tiles, mirrored; their deviations down to the JSON."""
+"""Detection on image files: whole, in tiles and flipped, with deviations in the JSON file."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def predicted(detector, state, file, **options):
     return prediction
 
 
-def test_without_options_it_is_the_detector_on_the_letterboxed_image(detector, state, file):
+def test_without_options_detections_are_those_on_the_letterboxed_image(detector, state, file):
     prediction = predicted(detector, state, file)
     found = prediction.detections
     canvas, box = letterbox(prediction.image, (64, 64))
@@ -62,7 +62,7 @@ def test_without_options_it_is_the_detector_on_the_letterboxed_image(detector, s
     np.testing.assert_allclose(found.deviation, want.deviation[0][seen] / box.scale, rtol=1e-4)
 
 
-def test_tiles_mirror_images_and_scales_end_up_in_the_json(detector, state, file, tmp_path):
+def test_tiles_flips_and_scales_are_used_for_the_json(detector, state, file, tmp_path):
     options = {
         "tiling": Tiling((64, 64), 0.25, batch=2, min_score=0.01),
         "augmented": TestTimeAugmentation(flip=True, scales=(1.0, 0.5)),

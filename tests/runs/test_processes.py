@@ -1,4 +1,4 @@
-"""Several processes train one run: each reads its share, the run is that of one process, all stop together."""
+"""Several processes train one run: each reads its share, the result is that of one process, and all stop together."""
 
 import itertools
 import json
@@ -191,7 +191,7 @@ def assert_same_run(folder, other):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_train_the_run_of_one(folders, count):
+def test_several_processes_train_the_same_run_as_one_process(folders, count):
     assert len(read(folders[1] / "whole")[0]) == STEPS
     assert_same_run(folders[count] / "whole", folders[1] / "whole")
     assert (folders[count] / "whole" / "report.md").exists()
@@ -199,7 +199,7 @@ def test_several_processes_train_the_run_of_one(folders, count):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_each_process_reads_its_share_and_all_together_the_epochs(folders, count):
+def test_each_process_reads_its_share_and_all_together_read_the_epochs(folders, count):
     (everything,) = seen_by(folders[1], 1)
     parts = seen_by(folders[count], count)
     for step in range(STEPS):
@@ -211,7 +211,7 @@ def test_each_process_reads_its_share_and_all_together_the_epochs(folders, count
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_all_processes_score_the_detections_of_one_in_the_batch_that_is_half_full_too(folders, count):
+def test_several_processes_give_the_detections_of_one_also_in_a_partial_batch(folders, count):
     want = scored_by(folders[1], 0)
     assert want["image_id"].tolist() == list(range(12))
     assert want["valid"][8:].any()
@@ -242,7 +242,7 @@ def test_all_processes_stop_after_the_same_step_when_one_is_asked_to(folders):
     assert not (folders[2] / "stopped" / "report.md").exists()
 
 
-def test_processes_without_a_shared_disk_go_on_at_a_url_and_agree(folders):
+def test_processes_without_a_shared_disk_continue_at_a_url_and_agree(folders):
     first, second = (json.loads((folders[2] / f"resumed-{process}.json").read_text()) for process in range(2))
     assert first == second
     assert_same_run(folders[2] / "bucket", folders[1] / "whole")
@@ -253,12 +253,12 @@ def test_processes_without_a_shared_disk_go_on_at_a_url_and_agree(folders):
     assert not (folders[2] / "cache-1" / "runs").exists()
 
 
-def test_a_run_of_two_processes_and_eight_devices_goes_on_in_one_on_one(folders, tmp_path):
+def test_a_run_of_two_processes_and_eight_devices_continues_in_one_process_on_one_device(folders, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(folders[2] / "stopped", folder)
     train(EXPERIMENT, folder, resume=True)
     assert_same_run(folder, folders[1] / "whole")
 
 
-def test_a_run_of_one_device_goes_on_with_eight(folders):
+def test_a_run_of_one_device_continues_on_eight(folders):
     assert_same_run(folders[1] / "begun on one", folders[1] / "whole")

@@ -1,4 +1,4 @@
-"""Runs at `s3://`, through s3fs and HTTP, to a server that imitates it."""
+"""Runs at `s3://`, through s3fs and HTTP, on a server that imitates S3."""
 
 import shutil
 import socket
@@ -94,11 +94,11 @@ def assert_same(runs):
         assert bits(found) == bits(load_for_inference(runs.folder, which=which)[1])
 
 
-def test_a_run_at_a_url_is_the_run_in_a_folder(runs):
+def test_a_run_at_a_url_equals_a_run_in_a_folder(runs):
     assert_same(runs)
 
 
-def test_cut_off_while_its_last_checkpoint_is_uploaded_it_goes_on_on_another_machine(runs, capsys):
+def test_a_run_killed_while_it_uploads_a_checkpoint_continues_on_another_machine(runs, capsys):
     shutil.rmtree(working_folder(runs.url))
     there = Remote(runs.url)
     assert max(whole_there(there.names())["last"]) == 9
@@ -110,7 +110,7 @@ def test_cut_off_while_its_last_checkpoint_is_uploaded_it_goes_on_on_another_mac
     assert "report.md" in there.names()
 
 
-def test_files_are_put_replaced_read_and_deleted(bucket, tmp_path):
+def test_files_are_uploaded_replaced_read_and_deleted(bucket, tmp_path):
     there = Remote(f"{bucket}/files")
     assert there.names() == set()
     assert there.read("a/b") is None
@@ -131,7 +131,7 @@ def test_files_are_put_replaced_read_and_deleted(bucket, tmp_path):
         there.download("a/b", tmp_path / "there")
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket, tmp_path):
+def test_a_missing_bucket_is_named(bucket, tmp_path):
     there = Remote(f"{bucket}-of-nobody/run")
     assert there.names() == set()
     (tmp_path / "here").touch()

@@ -1,4 +1,4 @@
-"""Where runs at URLs are kept: files in a store, claims on it, what is uploaded when a run ends."""
+"""File stores of runs at URLs: files, claims, and uploads at the end of a run."""
 
 import shlex
 import subprocess
@@ -24,7 +24,7 @@ def empty_store(monkeypatch):
     Store.begin()
 
 
-def test_the_copy_by_hand_that_an_error_names_copies_the_run(tmp_path):
+def test_the_command_in_an_error_message_copies_the_run(tmp_path):
     folder, there = tmp_path / "run", tmp_path / "bucket" / "run"
     (folder / "checkpoints" / "last").mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -35,7 +35,7 @@ def test_the_copy_by_hand_that_an_error_names_copies_the_run(tmp_path):
     assert (there / "checkpoints" / "last" / "file").read_text() == "content"
 
 
-def test_files_that_were_removed_under_a_run_stop_it(tmp_path):
+def test_a_run_stops_if_its_remote_files_are_removed(tmp_path):
     upload = Upload(Remote(URL), tmp_path)
     upload.claim(-1)
     Store.begin()
@@ -46,7 +46,7 @@ def test_files_that_were_removed_under_a_run_stop_it(tmp_path):
 
 
 @pytest.mark.parametrize("error", [PreemptedError, NonFiniteError, OSError])
-def test_a_run_that_ends_with_an_error_is_uploaded_and_the_error_is_told(error, tmp_path):
+def test_a_run_that_ends_with_an_error_is_uploaded_and_the_error_is_raised(error, tmp_path):
     mirror = Mirror(URL, tmp_path)
     mirror.claim()
     for name in ("config.json", "non_finite_batch_step_3.npz"):
@@ -69,7 +69,7 @@ def test_an_unknown_protocol_is_named():
         Remote("nowhere://b/run")
 
 
-def test_files_of_this_machine_are_replaced_in_one_step(tmp_path):
+def test_local_files_are_replaced_atomically(tmp_path):
     files = Remote(f"file://{tmp_path}/bucket")
     assert files.names() == set()
     assert files.read("a/b") is None

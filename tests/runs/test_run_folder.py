@@ -1,4 +1,4 @@
-"""What a run folder says of its data, enough to tell sets apart; that full disks and those without locks are told."""
+"""Run folders: descriptions of data sets, full disks, and file systems without locks."""
 
 import errno
 import fcntl
@@ -35,16 +35,18 @@ def coco_set(folder, width):
 def described(folder, data):
     run = RunFolder(folder)
     experiment = replace(toy_experiment(), data=data)
-    run.begin(experiment, "ugs train toy", Fitted(ANCHORS, experiment.localization), resume=False)
+    run.begin(
+        experiment, "ugs train toy", Fitted(ANCHORS, experiment.localization), experiment.data.classes, resume=False
+    )
     return json.loads((folder / "config.json").read_text())["dataset"]
 
 
-def test_data_sets_of_other_content_have_other_names(tmp_path):
+def test_data_sets_with_different_content_have_different_descriptions(tmp_path):
     ours = described(tmp_path / "a", coco_set(tmp_path / "one", width=5))
     assert ours != described(tmp_path / "b", coco_set(tmp_path / "two", width=6))
 
 
-def test_a_data_set_that_moved_keeps_its_name(tmp_path):
+def test_a_data_set_that_was_moved_keeps_its_description(tmp_path):
     there, here = coco_set(tmp_path / "there", width=5), tmp_path / "elsewhere" / "there"
     before = described(tmp_path / "a", there)
     here.parent.mkdir()
@@ -81,7 +83,7 @@ def files_no_longer_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_row_for_which_there_is_no_room_is_told_and_leaves_no_half(run):
+def test_a_row_that_does_not_fit_on_the_disk_is_an_error_and_leaves_no_incomplete_row(run):
     run.write("train", 1, 0.5, {"loss": 1.0})
     before = run.metrics_file.read_bytes()
     with (
@@ -107,7 +109,7 @@ def test_the_event_file_has_what_the_log_has(run):
     assert found == [(3, "train/loss", 1.5), (4, "eval/ap", 0.25)]
 
 
-def test_an_event_for_which_there_is_no_room_is_told_and_the_log_is_whole(run, caplog):
+def test_an_event_that_does_not_fit_on_the_disk_is_an_error_and_the_log_is_complete(run, caplog):
     for step in range(20):
         run.write("train", step, 0.0, dict.fromkeys("abcdefgh", 1.0))
     (events,) = run.path.glob("events.out.tfevents.*")
@@ -122,7 +124,7 @@ def test_an_event_for_which_there_is_no_room_is_told_and_the_log_is_whole(run, c
 
 
 @pytest.mark.parametrize("missing", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_disk_without_locks_is_told_and_used(tmp_path, missing, monkeypatch, caplog):
+def test_a_file_system_without_locks_gives_a_warning_and_is_used(tmp_path, missing, monkeypatch, caplog):
     def flock(*_):
         raise OSError(missing, os.strerror(missing))
 
@@ -136,7 +138,7 @@ def test_a_disk_without_locks_is_told_and_used(tmp_path, missing, monkeypatch, c
         folder.close()
 
 
-def test_another_error_of_a_lock_is_an_error(tmp_path, monkeypatch):
+def test_other_errors_of_locking_are_raised(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.EIO, "Input/output error")
 

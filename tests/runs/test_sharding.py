@@ -1,4 +1,4 @@
-"""Training over a mesh is training on one device: batches, image rows, parameters and optimizer state in parts."""
+"""Training over a mesh equals training on one device, with batches, image rows and the state split."""
 
 import functools
 import json
@@ -35,13 +35,13 @@ from ugs_jax.training import jit_step, make_step
 ROOT = Path(__file__).parents[2]
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 STEPS, IMAGES, HEIGHT, WIDTH, LAYERS = 3, 8, 256, 64, 9  # rows for eight devices at stride 32
-UGS, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
+WITH_UR, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
 LAYOUTS = {
     "float64": {
-        "one device": (1, 1, "nothing", UGS),
-        "data 8, optimizer in parts": (8, 1, "optimizer", UGS),
-        "data 4, spatial 2, state in parts": (8, 2, "state", UGS),
-        "spatial 8": (8, 8, "nothing", UGS),
+        "one device": (1, 1, "nothing", WITH_UR),
+        "data 8, optimizer in parts": (8, 1, "optimizer", WITH_UR),
+        "data 4, spatial 2, state in parts": (8, 2, "state", WITH_UR),
+        "spatial 8": (8, 8, "nothing", WITH_UR),
         "one device, batches in two parts": (1, 1, "nothing", L2, 2),
         "data 4, spatial 2, batches in two parts": (8, 2, "nothing", L2, 2),
     },
@@ -127,7 +127,7 @@ def trained():
 @pytest.mark.parametrize(
     ("dtype", "layout"), [(dtype, name) for dtype in LAYOUTS for name in LAYOUTS[dtype] if not name.startswith("one")]
 )
-def test_every_layout_takes_the_steps_of_one_device(trained, dtype, layout):
+def test_every_layout_gives_the_steps_of_one_device(trained, dtype, layout):
     parts = ", batches in two parts" if "batches" in layout else ""
     one, other, tolerance = trained[dtype][f"one device{parts}"], trained[dtype][layout], TOLERANCE[dtype]
     for want, got in zip(one["rows"], other["rows"], strict=True):
@@ -161,7 +161,7 @@ def test_parts_along_data_need_less_memory(trained):
         (8, 96, (2, 2), 1, r"image_size: expected a height that is a multiple of 64, .* got 96; try 128"),
     ],
 )
-def test_what_the_devices_cannot_split_evenly_is_refused(batch_size, height, shape, accumulate, message):
+def test_sizes_that_the_devices_cannot_split_evenly_are_refused(batch_size, height, shape, accumulate, message):
     options = LoaderOptions(image_size=(height, 64), batch_size=batch_size)
     with pytest.raises(ValueError, match=message):
         check_sizes(options, AbstractMesh(shape, ("data", "spatial")), accumulate)
@@ -185,7 +185,7 @@ def test_a_mesh_has_as_many_bands_as_the_devices_allow():
         (3, 64, 1, 4, (1, 1)),
     ],
 )
-def test_a_run_is_scored_on_what_is_there(batch_size, height, spatial, devices, shape):
+def test_a_run_is_scored_on_the_available_devices(batch_size, height, spatial, devices, shape):
     assert evaluation_shape(LoaderOptions((height, 64), batch_size), spatial, devices) == shape
 
 
@@ -205,10 +205,10 @@ def test_processes_load_what_their_devices_hold(owners, shares):
 
 
 @pytest.mark.parametrize("owners", [[[0, 0, 1], [1, 2, 2]], [[0], [0], [1]]])
-def test_processes_that_hold_unlike_parts_are_refused(owners):
+def test_processes_with_unequal_parts_are_refused(owners):
     with pytest.raises(ValueError, match="expected processes that hold the same number of images"):
         share_of(0, np.array(owners))
 
 
-def test_this_process_alone_loads_everything():
+def test_a_single_process_loads_everything():
     assert data_share(device_mesh()) == (0, 1)

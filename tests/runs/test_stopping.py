@@ -1,4 +1,4 @@
-"""Signals end a run so that it goes on: the exit status of the command, Ctrl-C once and twice, checkpoints between."""
+"""Signals stop a run so that it can be resumed: exit statuses, one or two Ctrl-C, extra checkpoints."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ def assert_same(folder, want):
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_command_that_is_asked_to_stop_saves_and_says_so_by_its_status(
+def test_a_command_that_is_asked_to_stop_saves_and_has_the_right_exit_status(
     sent, status, whole, command, tmp_path, monkeypatch, capfd
 ):
     with monkeypatch.context() as patch:
@@ -84,7 +84,9 @@ def test_a_command_that_is_asked_to_stop_saves_and_says_so_by_its_status(
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_second_interrupt_ends_without_saving_and_the_run_goes_on(whole, command, tmp_path, monkeypatch, capsys):
+def test_a_second_interrupt_ends_without_saving_and_the_run_can_be_resumed(
+    whole, command, tmp_path, monkeypatch, capsys
+):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         send_before_step(patch, signal.SIGINT, signal.SIGINT)
@@ -96,7 +98,7 @@ def test_a_second_interrupt_ends_without_saving_and_the_run_goes_on(whole, comma
     assert_same(tmp_path / "run", whole)
 
 
-def test_an_interrupt_that_is_ignored_stays_so(monkeypatch):
+def test_an_ignored_interrupt_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Preemption():
@@ -105,7 +107,7 @@ def test_an_interrupt_that_is_ignored_stays_so(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
-def test_of_several_processes_an_interrupt_becomes_the_signal_that_jax_tells_the_others(monkeypatch):
+def test_with_several_processes_an_interrupt_becomes_the_signal_that_jax_forwards(monkeypatch):
     told = []
     before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -118,7 +120,7 @@ def test_of_several_processes_an_interrupt_becomes_the_signal_that_jax_tells_the
         signal.signal(signal.SIGTERM, before)
 
 
-def test_checkpoints_between_evaluations_are_asked_for_with_save_every(toy, whole, tmp_path, monkeypatch):
+def test_save_every_saves_checkpoints_between_evaluations(toy, whole, tmp_path, monkeypatch):
     saved, save = [], Checkpoints.save
 
     def noted(checkpoints, step, *given, **more):
@@ -134,7 +136,7 @@ def test_checkpoints_between_evaluations_are_asked_for_with_save_every(toy, whol
         toy_experiment(save_every=0)
 
 
-def test_a_damaged_best_checkpoint_is_told_and_does_not_fail_the_end_of_a_run(toy, whole, tmp_path, caplog):
+def test_a_damaged_best_checkpoint_is_reported_and_the_run_ends_normally(toy, whole, tmp_path, caplog):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     (folder / "report.md").unlink()

@@ -1,4 +1,4 @@
-"""The code that trains is known to the commit; a run that goes on with other code or another JAX says so."""
+"""Versions: the code that trains is known by its commit, and a change is reported when a run is resumed."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def notes(folder):
     return json.loads(file.read_text())
 
 
-def test_a_checkpoint_notes_step_place_in_the_data_seed_config_and_versions(stopped):
+def test_a_checkpoint_has_step_position_in_the_data_seed_config_and_versions(stopped):
     found = notes(stopped.folder)
     assert found["step"] == 4
     assert found["loader"] == {"next_step": 4, "seed": 5, "batch_size": 4}
@@ -43,7 +43,7 @@ def test_a_checkpoint_notes_step_place_in_the_data_seed_config_and_versions(stop
     assert found["versions"]["ugs-jax"] == __version__
 
 
-def test_going_on_with_another_jax_or_commit_is_told(stopped, monkeypatch, caplog):
+def test_resuming_with_another_jax_or_commit_is_reported(stopped, monkeypatch, caplog):
     now = versions.versions()
     monkeypatch.setattr(versions, "versions", lambda: now | {"jax": "99", "numpy": "99", "code": "other"})
     stopped.train(stopped.folder, resume=True)
@@ -52,7 +52,7 @@ def test_going_on_with_another_jax_or_commit_is_told(stopped, monkeypatch, caplo
     assert "numpy" not in caplog.text
 
 
-def test_of_older_checkpoints_what_they_do_not_say_is_not_compared():
+def test_versions_that_an_older_checkpoint_lacks_are_not_compared():
     assert versions.other_versions({}) == ""
     assert versions.other_versions(versions.versions()) == ""
 
@@ -66,7 +66,7 @@ def git(folder, *words):
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_code_in_a_checkout_is_known_by_its_commit_and_whether_it_was_changed(tmp_path, monkeypatch):
+def test_the_version_of_a_checkout_is_its_commit_and_whether_files_were_changed(tmp_path, monkeypatch):
     assert versions._commit(tmp_path) is None
     git(tmp_path, "init", "-q")
     (tmp_path / "code.py").write_text("1")

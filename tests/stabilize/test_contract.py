@@ -1,4 +1,4 @@
-"""What makes a transformation native to optax, over a table of base optimizers (numbers: the contract's lines)."""
+"""The contract of an optax transformation, over a table of base optimizers (numbers refer to the contract's lines)."""
 
 import os
 import subprocess
@@ -123,7 +123,7 @@ def test_wrappers_forward_the_extra_arguments(wrapper):  # 3
 
 
 @pytest.mark.parametrize("curvature", [4.0, jax.tree.map(lambda leaf: jnp.full_like(leaf, 4.0), parameters())])
-def test_a_mask_leaves_out_what_it_masks_with_whole_gradients_and_curvatures_given(curvature):  # 5
+def test_a_mask_excludes_parameters_also_with_full_gradients_and_curvatures(curvature):  # 5
     params = parameters()
     tx = optax.masked(limit_by_curvature(), {"kernel": True, "bias": False})
     grads = jax.grad(loss)(params)
@@ -236,7 +236,7 @@ def test_donated_buffers_are_fine(name):
         np.testing.assert_array_equal(one, two)
 
 
-def test_members_of_a_vmapped_ensemble_are_limited_each_on_its_own():
+def test_members_of_a_vmapped_ensemble_are_limited_separately():
     tx = optax.chain(optax.sgd(1.0), ugs_stabilize(obj_fn=loss, every=2))
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), parameters())
 

@@ -42,7 +42,7 @@ def test_trees_of_other_shapes_are_refused(name):
         tx.update(GRADS, tx.init(PARAMS), PARAMS, **(extra | {name: {"w": GRADS["w"]}}))
 
 
-def test_what_is_missing_or_misspelt_is_nan_in_the_state():
+def test_missing_or_misspelt_arguments_are_nan_in_the_state():
     tx = ugs_stabilize()
     updates = jax.tree.map(lambda g: -g, GRADS)
     state = tx.init(PARAMS)
@@ -59,7 +59,7 @@ def test_what_is_missing_or_misspelt_is_nan_in_the_state():
     assert float(state.uncertainty) == pytest.approx(0.9)
 
 
-def test_required_arguments_are_an_error_when_they_do_not_come():
+def test_a_missing_required_argument_is_an_error():
     tx = ugs_stabilize(require=("grad", "uncertainty"))
     state = tx.init(PARAMS)
     tx.update(GRADS, state, PARAMS, grad=GRADS, uncertainty=0.1)
@@ -123,7 +123,7 @@ def test_inside_a_mask_a_function_of_whole_parameters_is_named_with_the_fix(wrap
     np.testing.assert_allclose(optax.apply_updates(PARAMS, updates)["w"], 0, atol=1e-6)
 
 
-def test_an_error_of_the_function_itself_stays_what_it_is():
+def test_an_error_of_the_function_itself_is_unchanged():
     def broken(params):
         raise TypeError("mine")
 

@@ -1,4 +1,4 @@
-"""Optimizers with iterates of their own take the limit inside, and train as well as alone."""
+"""Optimizers with their own iterates: with the limit inside, they train as well as alone."""
 
 import jax
 import jax.numpy as jnp
@@ -39,18 +39,18 @@ def losses(tx, steps=300):
 # finds its own rate and ends lower with the limit.
 @pytest.mark.parametrize("rate", [0.019, 0.05, 0.1])
 @pytest.mark.parametrize("optimizer", [schedule_free, mechanized])
-def test_inside_it_ends_as_low_as_the_optimizer_alone_and_never_rises_higher(optimizer, rate):
+def test_inside_the_optimizer_the_loss_ends_as_low_as_without_limit_and_never_rises_higher(optimizer, rate):
     alone, inside = losses(optimizer(rate)), losses(optimizer(rate, ugs_stabilize()))
     assert float(inside[-1]) <= 1.6 * float(alone[-1])
     assert float(inside.max()) <= float(alone.max())
 
 
-def test_inside_of_schedule_free_it_trains_at_a_rate_that_blows_up_alone():
+def test_inside_schedule_free_it_trains_at_a_rate_that_diverges_without_limit():
     assert not np.isfinite(losses(schedule_free(1.0))[-1])
     assert float(losses(schedule_free(1.0, ugs_stabilize()))[-1]) < 1e-6
 
 
-def test_outside_of_schedule_free_it_gets_in_the_way():
+def test_outside_schedule_free_it_hinders_training():
     """The reason for the rule: this is what the documentation warns of."""
     alone = losses(schedule_free(0.1), steps=100)
     outside = losses(optax.chain(schedule_free(0.1), ugs_stabilize()), steps=100)

@@ -1,4 +1,4 @@
-"""The stabilizers shorten, never lengthen, never turn; they are the identity to the bit while nothing is wrong."""
+"""The stabilizers only shorten updates, and keep their direction. Without an active limit, updates are unchanged."""
 
 import functools
 
@@ -87,7 +87,7 @@ def _with_momentum(loss, rate, momentum):
 
 @given(SEEDS, st.floats(0.1, 1.9), st.floats(0.01, 100.0))
 @settings(max_examples=40, deadline=None)
-def test_below_the_limit_updates_are_untouched_to_the_bit(seed, fraction, kappa):
+def test_below_the_limit_updates_are_bit_identical(seed, fraction, kappa):
     g = jnp.asarray(np.random.default_rng(seed).normal(size=7), jnp.float32)
     base = optax.sgd(0.99 * fraction / kappa)
     plain, _ = base.update(g, base.init(g))
@@ -144,7 +144,7 @@ def test_a_tree_of_curvature_is_the_diagonal_of_the_hessian():
     np.testing.assert_allclose(updates["a"], -g["a"] * 14 / bend, rtol=1e-6)
 
 
-def test_products_are_made_every_so_many_updates_and_remembered_between():
+def test_products_are_computed_every_few_updates_and_kept_in_between():
     loss = lambda p: jnp.sum(p**4)  # noqa: E731
     tx = limit_by_curvature(obj_fn=loss, every=3)
     x = jnp.array([1.0])
@@ -155,7 +155,7 @@ def test_products_are_made_every_so_many_updates_and_remembered_between():
     np.testing.assert_allclose(seen, [12 * 1, 12 * 1, 12 * 1, 12 * 16, 12 * 16], rtol=1e-6)
 
 
-def test_value_fn_goes_before_obj_fn_and_curvature_before_both():
+def test_value_fn_has_priority_over_obj_fn_and_curvature_over_both():
     x = jnp.array([1.0])
     tx = limit_by_curvature(obj_fn=lambda p: jnp.sum(p**2), every=1)
     _, state = tx.update(-x, tx.init(x), x, grad=x, value_fn=lambda p: 2 * jnp.sum(p**2))
@@ -167,7 +167,7 @@ def test_value_fn_goes_before_obj_fn_and_curvature_before_both():
 @pytest.mark.parametrize(
     "extra", [{}, {"curvature": 1e9}, {"grad": jnp.ones(3)}, {"uncertainty": jnp.nan}, {"uncertainty": jnp.inf}]
 )
-def test_what_is_missing_turns_off_only_what_needs_it(extra):
+def test_a_missing_argument_turns_off_only_the_limit_that_needs_it(extra):
     u, tx = jnp.array([1.0, 2.0, -3.0]), ugs_stabilize()
     found, state = tx.update(u, tx.init(u), u, **extra)
     np.testing.assert_array_equal(found, u)
@@ -184,7 +184,7 @@ def test_an_update_that_does_not_descend_passes_unchanged_and_is_counted(slope):
     assert int(state.uphill) == 1
 
 
-def test_before_the_learning_rate_training_goes_on_as_without_and_the_state_tells():
+def test_before_the_learning_rate_training_is_unchanged_and_the_state_reports_it():
     """In the wrong place every update points uphill. It used to be scaled by 0: training stood still."""
     loss = lambda p: jnp.sum((p - 3.0) ** 2)  # noqa: E731
     finals = []

@@ -1,4 +1,4 @@
-"""Limited by what is left to gain: no step goes past a minimum, smooth or kinked, at any learning rate."""
+"""Limit by value: no step goes past a minimum, smooth or kinked, at any learning rate."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_limited_by_value_a_cone_is_descended_at_a_rate_a_million_times_too_high
     assert int(optax.tree.get(state, "limited")) == 1
 
 
-def test_the_value_limit_is_the_identity_to_the_bit_while_there_is_enough_to_gain():
+def test_the_value_limit_leaves_updates_bit_identical_if_the_loss_is_large_enough():
     x, g = jnp.array([1.0, -2.0]), jnp.array([0.3, 0.7])
     tx = limit_by_value()
     found, state = tx.update(-0.1 * g, tx.init(x), x, grad=g, value=1.0)
@@ -52,7 +52,7 @@ def test_the_value_limit_is_the_identity_to_the_bit_while_there_is_enough_to_gai
         np.testing.assert_array_equal(tx.update(-9.0 * g, state, x, **missing)[0], -9.0 * g)
 
 
-def test_an_update_uphill_is_left_alone_and_a_loss_at_its_minimum_takes_no_step():
+def test_an_update_uphill_is_unchanged_and_a_loss_at_its_minimum_takes_no_step():
     x, g = jnp.array([1.0]), jnp.array([2.0])
     tx = limit_by_value(minimum=0.5)
     np.testing.assert_array_equal(tx.update(g, tx.init(x), x, grad=g, value=9.0)[0], g)
@@ -116,7 +116,7 @@ LIMITERS = {
         lambda boxes: jnp.where(boxes[..., 0] == 0, jnp.nan, 1.0) * jnp.sum(boxes**2, axis=-1),
     ],
 )
-def test_a_loss_that_is_not_finite_stays_what_it_is_and_spoils_no_other_box(name, loss):
+def test_a_loss_that_is_not_finite_is_unchanged_and_affects_no_other_box(name, loss):
     boxes = jnp.array([[0.0, 1.0], [0.5, 2.0]])
     limited = LIMITERS[name](loss)
     np.testing.assert_array_equal(limited(boxes), loss(boxes))
@@ -138,7 +138,7 @@ def test_limited_losses_are_differentiated_forward_backward_and_twice(name):
     assert np.isfinite(jax.hessian(total)(boxes)).all()
 
 
-def test_settings_that_would_turn_the_gradient_round_are_refused_or_count_as_zero():
+def test_settings_that_would_reverse_the_gradient_are_refused_or_count_as_zero():
     square = lambda boxes: jnp.sum(boxes**2, axis=-1)  # noqa: E731
     for bound in (-0.5, 0.0):
         with pytest.raises(ValueError, match=r"max_curvature: expected a number in \(0, inf\), got"):

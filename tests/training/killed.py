@@ -1,4 +1,4 @@
-"""What tests of killed runs kill: a short run of the toy, without a report, whose programs are read from files."""
+"""A short training run of the toy detector that tests kill. It has no report, and reads its programs from files."""
 
 import os
 import pickle

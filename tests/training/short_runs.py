@@ -1,4 +1,4 @@
-"""Training runs of the toy that compile at once, with scores that are given: for tests of what surrounds a run."""
+"""Training runs of the toy detector that compile at once and have given scores, to test everything around training."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A file store in memory that notes every change, and fails where a test says so."""
+"""An in-memory file store that records every change, and fails when a test asks for it."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

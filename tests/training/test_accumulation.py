@@ -1,4 +1,4 @@
-"""A batch in parts: the mean of the gradients of its parts, in the memory of one."""
+"""A batch in parts: the gradient is the mean over its parts, and needs the memory of one part."""
 
 from dataclasses import dataclass, replace
 
@@ -55,7 +55,7 @@ def copied(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def test_parts_have_every_row_once_and_rows_of_every_device():
+def test_every_row_is_in_one_part_and_every_part_has_rows_of_every_device():
     batch = random_batch(12)
     parts = micro_batches(batch, 3)
     assert parts.images.shape == (3, 4, 64, 64, 3)
@@ -144,7 +144,7 @@ class Overflowing(ConvDetector):
         return outputs._replace(levels=(first._replace(objectness=first.objectness + overflow), *others)), stats
 
 
-def test_what_is_not_finite_in_any_part_is_named():
+def test_a_non_finite_tensor_in_any_part_is_named():
     detector, _, state = build(accumulate=2)
     check = make_finite_check(
         Overflowing(detector.arch, detector.localization), toy_experiment().loss_weights, accumulate=2

@@ -1,4 +1,4 @@
-"""Training in bfloat16: where it rounds, and that the run is that of float32 up to these roundings."""
+"""Training in bfloat16: places of rounding, and agreement with float32 up to rounding."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_statistics_scales_and_biases_are_not_rounded_in_training_or_use(traced)
         assert not [v for v in each.outvars if v.aval.ndim == 1 and v.aval.dtype == HALF], each
 
 
-def test_exponentials_logarithms_roots_and_sums_are_there_in_float32(traced):
+def test_the_program_has_exponentials_logarithms_roots_and_sums_in_float32(traced):
     names = {each.primitive.name for each in traced[0] if touches(each, jnp.dtype("float32"))}
     assert {"exp", "log", "log1p", "rsqrt", "sqrt", "reduce_sum", "reduce_max"} <= names
 
@@ -124,7 +124,7 @@ def runs():
     return run("float32"), run("bfloat16")
 
 
-def test_losses_are_those_of_float32_up_to_roundings(runs):
+def test_losses_equal_those_of_float32_up_to_rounding(runs):
     """Independent roundings of the kernel, the inputs and the output of every layer; the loss is a mean over positives.
 
     So features are off by √(3 · layers) roundings of themselves, and the mean of n losses by 1/√n of that. Gradients

@@ -1,4 +1,4 @@
-"""Norms of the gradients of the loss's parts by the features of the heads."""
+"""Norms of the gradients of the loss terms with respect to the features of the heads."""
 
 import jax
 import jax.numpy as jnp

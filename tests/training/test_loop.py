@@ -1,4 +1,4 @@
-"""The loop: what a run leaves, that a resumed run is the same run, that one gone bad stops and says why."""
+"""The training loop: files of a run, resuming to the same result, and stopping with a reason when a run fails."""
 
 import errno
 import gzip
@@ -93,13 +93,13 @@ def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
     )
 
 
-def test_the_step_that_compiles_has_no_rate(whole):
+def test_the_step_that_compiles_has_no_throughput(whole):
     rates = [row["images_per_second"] for row in rows(whole.folder, "timing")]
     assert rates[0] is None
     assert all(rate > 0 for rate in rates[1:])
 
 
-def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_run_to_the_bit(whole, half, tmp_path):
+def test_a_run_stopped_within_an_epoch_and_resumed_is_bit_identical_to_an_uninterrupted_run(whole, half, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(half, folder)
     assert not (folder / "report.md").exists()
@@ -141,7 +141,7 @@ def test_a_folder_with_a_run_is_not_overwritten(whole):
     assert snapshot(whole.folder) == before
 
 
-def test_a_run_that_another_process_trains_is_left_as_it_is(half, tmp_path):
+def test_a_run_that_another_process_trains_is_unchanged(half, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(half, folder)
     holder = RunFolder(folder)
@@ -215,7 +215,7 @@ def test_the_images_of_the_offending_batch_are_named(exploded):
     assert name_images(many, names) == f"{', '.join(names[1:9])} and 11 more"
 
 
-def test_the_last_good_state_is_kept_before_the_batch_for_which_there_may_be_no_room(exploded):
+def test_the_last_good_state_is_saved_before_the_batch_which_may_not_fit_on_the_disk(exploded):
     (file,) = exploded.folder.glob("non_finite_batch_step_*.npz")
     assert file.stem.split("_")[-1] in exploded.there
     assert f"the batch is in {file}, the last good state is the run's last checkpoint" in str(exploded.error)
@@ -319,7 +319,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 def test_a_run_that_detects_nothing_is_scored_and_reported(tmp_path):
-    blind = toy_experiment(postprocess=Postprocess(score_threshold=1.0, candidates=50, max_detections=20))
+    blind = toy_experiment(postprocess=Postprocess(score_threshold=1.0, pre_nms_topk=50, max_detections=20))
     result = train(blind, tmp_path / "run")
     assert result.last["ap"] == 0
     assert (tmp_path / "run" / "report.md").exists()

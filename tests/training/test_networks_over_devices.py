@@ -1,4 +1,4 @@
-"""The real networks, smallest size, over eight devices that split batches and images: a step is that of one device."""
+"""The real networks, smallest size, on eight devices that split batches and images: a step is that of one device."""
 
 import json
 import os

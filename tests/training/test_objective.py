@@ -1,4 +1,4 @@
-"""The objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
+"""Training objective: dense target maps built by loops, ignore regions, padding, no positives, UR on the whole map."""
 
 import functools
 import math
@@ -126,7 +126,7 @@ def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_rema
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient.localizers))
 
 
-def test_what_stands_in_padding_rows_has_no_influence():
+def test_the_contents_of_padding_rows_have_no_influence():
     batch, outputs = random_batch(), random_outputs(UGS())
     off = ~batch.mask
     other = batch._replace(
@@ -192,12 +192,14 @@ def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
         dense_map = lambda features, kernel, bias: jnp.einsum("bhwc,cak->bhwak", features, kernel) + bias  # noqa: E731
 
         def by_dense(features, localizer):
-            um = lambda f: jnp.sum(  # noqa: E731
-                objective_.uncertainty_loss(take(dense_map(f, *jax.lax.stop_gradient(localizer))), at, targets[chosen])
-            )
+            frozen = jax.lax.stop_gradient(localizer)
+
+            def um(f):
+                return jnp.sum(objective_.uncertainty_loss(take(dense_map(f, *frozen[:2])), at, targets[chosen]))
+
             moved = features + perturbation(um, features, radius=0.7)
             plain, shifted = (
-                objective_.loss(take(dense_map(f, *localizer)), at, targets[chosen]).loss for f in (features, moved)
+                objective_.loss(take(dense_map(f, *localizer[:2])), at, targets[chosen]).loss for f in (features, moved)
             )
             return jnp.sum(plain + 0.3 * shifted), shifted
 

@@ -1,7 +1,8 @@
-"""Runs that start from weights, and what is written of a run for elsewhere: `ugs import`, `ugs export`."""
+"""Runs that start from weights, and `ugs import` and `ugs export`."""
 
 import functools
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -11,16 +12,19 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from tests.training.toy import toy_experiment
+from tests.reference.localization_by_hand import regression
+from tests.training.toy import random_batch, toy_experiment
 from tests.weights.networks import detector, drawn, same
 from ugs_jax import training
 from ugs_jax.cli import main
-from ugs_jax.detectors import Detector
-from ugs_jax.objectives import UGS
+from ugs_jax.detectors import COCO_ANCHORS, Detector
+from ugs_jax.objectives import UGS, SecondStage
 from ugs_jax.runs import TrainState, load_for_inference
 from ugs_jax.training import step, train
-from ugs_jax.training.pretrained import read_for_all, start_from
-from ugs_jax.weights import load_weights, published_arrays, read_weights, torch_bytes, weights_of
+from ugs_jax.training.matching import match
+from ugs_jax.training.pretrained import read_for_all, start_from, start_width
+from ugs_jax.weights import fit_weights, load_weights, published_arrays, read_weights, torch_bytes, weights_of
+from ugs_jax.weights.head_start import START_WIDTH
 
 NETWORK = detector(classes=len(toy_experiment().data.classes))
 
@@ -88,18 +92,71 @@ def test_a_resumed_run_does_not_read_the_weights_again(file, run, tmp_path):
 
 
 def test_what_is_not_loaded_is_said_and_starts_as_without_weights(file, tmp_path, capsys):
-    network = detector(classes=NETWORK.arch.classes, localization=UGS())
+    network = detector(classes=NETWORK.arch.classes, localization=UGS(second_stage=SecondStage(hidden=8)))
     params, stats = drawn(network, 4)
     state = TrainState(np.int32(0), np.int32(-1), params, stats, (), params, stats)
     found = start_from(read_for_all(str(file), network), state, network, tmp_path)
     want = drawn(NETWORK, 3)[0]
     for level in range(3):
-        assert same(found.params["heads"][level]["localize"], params["heads"][level]["localize"])
+        assert same(found.params["heads"][level]["second"], params["heads"][level]["second"])
         assert same(found.params["heads"][level]["score"], want["heads"][level]["score"])
     assert same((found.params, found.stats), (found.ema_params, found.ema_stats))
     initialised = json.loads((tmp_path / "weights.json").read_text())["initialised"]
-    assert set(initialised) == {f"heads/{i}/localize/{kind}" for i in range(3) for kind in ("kernel", "bias")}
-    assert "initialised: heads/0/localize: UGS(" in capsys.readouterr().out
+    layers = ("points/kernel", "points/bias", "shape/kernel", "out/kernel")
+    assert set(initialised) == {f"heads/{i}/second/{layer}" for i in range(3) for layer in layers}
+    said = capsys.readouterr().out
+    assert "initialised: heads/0/second: YOLOv5p has no such layer" in said
+    assert "localization: layers of UGS made from regression layers" in said
+
+
+def batch():
+    return random_batch(4, seed=5)
+
+
+def test_made_layers_start_as_wide_as_the_published_regression_is_off(file):
+    """Root mean square over the positives of every level, of centres in strides and of log sides."""
+    anchors = tuple(tuple((0.5 * w, 0.6 * h) for w, h in level) for level in NETWORK.arch.anchors)
+    plain, network = (
+        detector(classes=NETWORK.arch.classes, localization=objective, anchors=anchors) for objective in (None, UGS())
+    )
+    weights = read_for_all(str(file), network)
+    arrays = {  # drawn kernels, but of a size that sixty layers do not overflow with
+        name: array / np.sqrt(array[..., 0].size) if name.endswith("kernel") else array
+        for name, array in weights.arrays.items()
+    }
+    weights = replace(weights, arrays=arrays)
+    outputs = jax.jit(lambda *variables: plain.apply(*variables, batch().images, train=False)[0])(
+        *fit_weights(weights, plain, *drawn(plain, 4))[:2]
+    )
+    errors = []
+    for i, (one, sizes) in enumerate(zip(match(outputs, batch(), plain.arch, 4.0), COCO_ANCHORS, strict=True)):
+        features = np.asarray(one.features(), np.float64)
+        kernel, bias = arrays[f"heads/{i}/localize/kernel"], arrays[f"heads/{i}/localize/bias"]
+        kernel = kernel / np.abs(features @ kernel).max()
+        arrays[f"heads/{i}/localize/kernel"] = kernel.astype(np.float32)
+        raw = (features @ kernel + bias).reshape(*features.shape[:-1], 3, 4)
+        for index in map(tuple, np.argwhere(one.found.positive)):
+            center, unit = one.anchors.center[index].tolist(), (one.stride, one.stride)
+            boxes = regression(raw[index].tolist(), center, sizes[index[-1]], unit), one.targets[index].tolist()
+            centers = [((b[0] + b[2]) / 2 / one.stride, (b[1] + b[3]) / 2 / one.stride) for b in boxes]
+            sides = [(math.log(b[2] - b[0]), math.log(b[3] - b[1])) for b in boxes]
+            errors.append(np.subtract(*centers).tolist() + np.subtract(*sides).tolist())
+    assert len(errors) > 20
+    want = np.minimum(np.sqrt(np.mean(np.square(errors), axis=0)), 1)
+    state = TrainState(np.int32(0), np.int32(-1), *drawn(network, 4), (), *drawn(network, 4))
+    found = start_width(replace(weights, arrays=arrays), network, state, batch(), 4.0)
+    np.testing.assert_allclose(found, want, rtol=1e-3)
+    assert want.min() < 1
+
+
+@pytest.mark.parametrize("why", ["no positives", "an objective with the same outputs", "another number of anchors"])
+def test_without_anything_to_measure_made_layers_start_with_the_usual_width(why, file):
+    four = tuple((*level, (50.0, 50.0)) for level in NETWORK.arch.anchors)
+    objective = None if why.startswith("an objective") else UGS()
+    network = detector(classes=NETWORK.arch.classes, localization=objective, anchors=four if "anchors" in why else None)
+    images = batch()._replace(mask=np.zeros_like(batch().mask)) if why == "no positives" else batch()
+    state = TrainState(np.int32(0), np.int32(-1), *drawn(network, 4), (), *drawn(network, 4))
+    assert start_width(read_for_all(str(file), network), network, state, images, 4.0) == START_WIDTH
 
 
 def test_weights_of_another_size_are_refused_before_anything_is_computed(file):
@@ -107,13 +164,13 @@ def test_weights_of_another_size_are_refused_before_anything_is_computed(file):
         read_for_all(str(file), detector("n"))
 
 
-def test_weights_that_are_not_there_leave_no_run_behind(tmp_path):
+def test_missing_weights_leave_no_run_behind(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt: expected a \.pt or \.safetensors file"):
         train(experiment(tmp_path / "nowhere.pt"), tmp_path / "run", stop_after=0)
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_ugs_import_writes_a_safe_file_and_says_what_it_found(file, tmp_path, monkeypatch, capsys):
+def test_ugs_import_writes_a_safe_file_and_describes_the_weights(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["import", str(file)]) == 0
     said = capsys.readouterr().out
@@ -138,7 +195,7 @@ def test_ugs_import_writes_a_safe_file_and_says_what_it_found(file, tmp_path, mo
         (["--format", "safetensors"], "run-last.safetensors"),
     ],
 )
-def test_ugs_export_writes_the_averages_of_a_run_and_they_come_back_to_the_bit(words, name, run, tmp_path, monkeypatch):
+def test_ugs_export_writes_the_averages_of_a_run_bit_identically(words, name, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(run), "--which", "last", *words]) == 0
     network, state, _ = inference(run, "last")
@@ -158,6 +215,6 @@ def test_ugs_export_writes_a_program(run, tmp_path):
     assert [(images.shape, images.dtype) for images in program.in_avals] == [((2, 64, 64, 3), np.uint8)]
 
 
-def test_ugs_export_of_a_run_that_is_not_there(capsys):
+def test_ugs_export_of_a_missing_run_is_an_error(capsys):
     assert main(["export", "nowhere"]) == 1
     assert "nowhere: expected a run folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Curvature and spread of gradients by size, against dense Hessians of one box at a time."""
+"""Curvature and gradient variance by size, compared with dense Hessians of one box at a time."""
 
 import functools
 
@@ -71,7 +71,7 @@ def test_there_are_positives_of_several_sizes(measured):
     assert np.isfinite(measured[1][:, 3]).sum() > 5
 
 
-def test_every_size_has_its_names(measured):
+def test_every_size_has_its_metrics(measured):
     assert set(measured[0]) == set(SHARPNESS)
 
 
@@ -109,7 +109,7 @@ def test_a_size_without_positives_is_not_a_number():
     assert np.isnan([*measure(BoxRegression(), batch._replace(mask=np.zeros_like(batch.mask))).values()]).all()
 
 
-def test_a_factor_on_the_loss_scales_curvature_and_leaves_the_spread():
+def test_a_factor_on_the_loss_scales_the_curvature_and_not_the_relative_variance():
     plain, scaled = measure(BoxRegression(losses.giou)), measure(BoxRegression(lambda a, b: 1e3 * losses.giou(a, b)))
     for name, value in plain.items():
         if np.isfinite(value):

@@ -1,4 +1,4 @@
-"""One step: donated, compiled once, without hidden transfers; averaging; bad steps."""
+"""One training step: donated, compiled once, without hidden transfers; averages; bad steps."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -47,7 +47,7 @@ def on(mesh, batch):
     return jax.device_put(batch, NamedSharding(mesh, P("data")))
 
 
-def test_steps_after_the_second_neither_compile_nor_transfer_behind_the_back(built):
+def test_steps_after_the_second_neither_compile_nor_transfer_implicitly(built):
     compilations = []
 
     def note(event, duration, **_):

@@ -1,4 +1,4 @@
-"""Rates between two rows of the log."""
+"""Throughput between two rows of the log."""
 
 from ugs_jax.training.stopwatch import Stopwatch
 

@@ -1,4 +1,4 @@
-"""A detector of a few layers with the real one's interface, so that training programs compile in seconds."""
+"""A detector of a few layers with the interface of the real one, so that training programs compile in seconds."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -129,7 +129,7 @@ def toy_experiment(localization: Localization | None = None, **changes: Any) -> 
         "loader": LoaderOptions(image_size=(64, 64), batch_size=4, max_boxes=8, max_ignore=3, threads=0),
         "optimizer": AdamW(Schedule(0.01, warmup_epochs=0.5)),
         "ema": Ema(0.9, ramp=2.0),
-        "postprocess": Postprocess(candidates=50, max_detections=20),
+        "postprocess": Postprocess(pre_nms_topk=50, max_detections=20),
         "epochs": 2,
         "log_every": 1,
     }

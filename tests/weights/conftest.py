@@ -1,4 +1,4 @@
-"""What every test of weights runs under."""
+"""Settings of all tests of weights."""
 
 import jaxtyping
 import pytest

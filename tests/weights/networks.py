@@ -1,4 +1,4 @@
-"""Small detectors with weights that no layer has twice, for tests of files and of what fits where."""
+"""Small detectors with different weights in every layer, to test files and the matching of weights."""
 
 import functools
 
@@ -19,18 +19,18 @@ def detector(size="p", p2=False, classes=3, localization=None, anchors=None, kin
 
 def drawn(network, seed):
     """Parameters and statistics in the shapes of `init`, every number drawn; variances are positive."""
-    rng, arch = np.random.default_rng(seed), network.arch
-    outputs = {"score": 1 + arch.classes, "localize": network.localization.num_outputs}
+    rng, arch = np.random.default_rng(seed), network.full_arch
+    outputs = {"score": 1 + arch.classes, "localize": arch.num_outputs}
 
     def draw(path, leaf):
         shape, words = leaf.shape, [key.key for key in path]
-        if words[0] == "heads":
+        if words[0] == "heads" and words[2] in outputs:
             shape = (*shape[:-1], len(arch.anchors[words[1]]) * outputs[words[2]])
         return rng.normal(size=shape).astype(np.float32)
 
-    params, stats = detector(
-        arch.size, arch.p2, kind=arch.kind
-    ).shapes()  # traced once for all that differ in their heads
+    # Traced once for all that differ in the width of their heads.
+    traced = network if arch.second_stage or arch.quality else detector(arch.size, arch.p2, kind=arch.kind)
+    params, stats = traced.shapes()
     params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats))
     return params, jax.tree.map(np.exp, stats)
 

@@ -1,4 +1,4 @@
-"""Pickles and zips put together by hand, as `torch.save` and as an attacker would write them."""
+"""Hand-made pickles and zip files, as written by `torch.save` and by an attacker."""
 
 import pickle
 import struct

@@ -1,4 +1,4 @@
-"""Hostile and damaged files of torch.save: refused with their name, and nothing in them runs."""
+"""Hostile and damaged files of torch.save are refused by name, and nothing in them is executed."""
 
 import os
 import pickle
@@ -57,7 +57,7 @@ def test_a_callable_of_the_file_is_named_and_not_called(function, arguments, nam
         assert not made.exists()
 
 
-def test_the_attack_of_these_tests_works_on_the_unpickler_of_python(tmp_path):
+def test_the_attack_of_these_tests_works_on_pythons_unpickler(tmp_path):
     pickle.loads(pickle.dumps(Touch(open, str(tmp_path / "made"), "w"), protocol=2)).close()
     assert (tmp_path / "made").exists()
 
@@ -155,7 +155,7 @@ def test_a_zip_with_other_members_is_refused(extra, message, file):
         TorchFile(write_zip(file, whole(dict_of(w=tensor())), extra=extra))
 
 
-def test_a_name_that_is_there_twice_is_refused(file):
+def test_a_duplicate_name_is_refused(file):
     write_zip(file, whole(dict_of(w=tensor())))
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file, "a") as archive:
         archive.writestr("archive/data/0", b"0" * 16)
@@ -213,7 +213,7 @@ def test_a_module_that_holds_itself_is_refused(file):
         TorchFile(write_zip(file, whole(cycle)))
 
 
-def test_modules_that_are_shared_over_and_over_are_refused_in_no_time(file):
+def test_deeply_shared_modules_are_refused_quickly(file):
     value = module(_parameters=dict_of(w=tensor())) + pickle.BINPUT + b"\x00"
     for depth in range(1, 100):  # 2^99 paths
         get = pickle.BINGET + bytes([depth - 1])

@@ -1,4 +1,4 @@
-"""The published names and layouts: parity with the published network, and there and back to the bit."""
+"""Published names and layouts: equal outputs to the published network, and a bit-identical round trip."""
 
 import functools
 import json
@@ -96,7 +96,7 @@ def test_outputs_and_boxes_equal_those_of_the_published_network():
 
 
 @needs_fixtures
-def test_what_is_exported_is_the_state_dict_that_was_imported():
+def test_the_exported_state_dict_equals_the_imported_one():
     want = torch_state_dict.load(FIXTURES / "yolov5n_nc10.state_dict.pt")
     found = published_arrays(read_weights(FIXTURES / "yolov5n_nc10.pt"))
     assert set(found) == set(want)
@@ -108,7 +108,7 @@ def test_what_is_exported_is_the_state_dict_that_was_imported():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "p2"), PUBLISHED)
-def test_names_and_shapes_are_as_many_parameters_as_published(size, p2):
+def test_parameter_counts_of_names_and_shapes_are_the_published_ones(size, p2):
     arch = Architecture(size, p2, 80, P2_ANCHORS if p2 else COCO_ANCHORS)
     shapes = published_shapes(arch)
     learned = {name: shape for name, shape in shapes.items() if "running" not in name}
@@ -134,7 +134,7 @@ def test_layers_of_the_variant_with_p2_are_numbered_as_published():
 
 @pytest.mark.parametrize("p2", [False, True])
 @pytest.mark.parametrize("form", ["torch", "published safetensors", "ours"])
-def test_there_and_back_is_the_same_to_the_bit(form, p2, tmp_path):
+def test_a_round_trip_is_bit_identical(form, p2, tmp_path):
     network = detector(p2=p2)
     params, stats = drawn(network, 1)
     weights = weights_of(network, params, stats, classes=("a", "b", "c"), origin="a test")
@@ -246,7 +246,7 @@ def test_names_with_the_prefixes_of_wrappers_are_the_same(tmp_path):
     assert read_weights(path).arch == detector().arch
 
 
-def test_without_anchors_those_of_coco_are_taken_but_not_for_p2(tmp_path):
+def test_without_anchors_those_of_coco_are_used_except_with_p2(tmp_path):
     path = tmp_path / "bare.pt"
     path.write_bytes(torch_bytes(state(**{"model.24.anchors": None})))
     assert read_weights(path).arch.anchors == COCO_ANCHORS
@@ -290,7 +290,7 @@ def test_a_file_that_is_no_weights_is_refused(data, message, tmp_path):
         ({"num_classes": 4}, r"heads/0/score/kernel \[32, 12\] instead of \[32, 15\]"),
     ],
 )
-def test_metadata_that_make_no_sense_are_refused(change, message, tmp_path):
+def test_invalid_metadata_are_refused(change, message, tmp_path):
     network = detector()
     weights = weights_of(network, *drawn(network, 0), origin="a test")
     about = {"size": "p", "p2": False, "anchors": COCO_ANCHORS, "num_classes": 3, "num_outputs": 4}

@@ -1,4 +1,4 @@
-"""Files of torch.save: what they hold is read."""
+"""Reading of torch.save files."""
 
 import math
 import os
@@ -38,14 +38,14 @@ def test_a_checkpoint_and_a_state_dict_hold_the_same_tensors_by_the_same_names(n
 
 
 @needs_fixtures
-def test_a_checkpoint_says_its_classes_and_which_part_was_taken():
+def test_a_checkpoint_has_its_classes_and_the_part_that_was_read():
     found = TorchFile(FIXTURES / "yolov5n_nc10.pt").contents
     assert found.part == "model"  # there is an entry `ema`, but it is None
     assert found.classes is not None
     assert found.classes[:2] == ("pedestrian", "people")
 
 
-def test_averaged_weights_come_first(file):
+def test_averaged_weights_are_preferred(file):
     ema, model = dict_of(w=tensor(key="0")), dict_of(w=tensor(key="1"))
     arrays = [np.zeros(4, np.float32), np.ones(4, np.float32)]
     found = TorchFile(write_zip(file, whole(dict_of(model=model, ema=ema)), arrays))
@@ -86,7 +86,7 @@ def test_buffers_that_are_not_saved_are_left_out_and_parameters_of_inner_modules
     assert set(TorchFile(write_zip(file, whole(outer))).contents.tensors) == {"mean", "conv.weight"}
 
 
-def test_what_trained_checkpoints_hold_beside_their_weights_is_no_obstacle(file):
+def test_other_objects_in_trained_checkpoints_are_skipped(file):
     """Grids of the head that are expanded views, scores as NumPy numbers, paths and options."""
     dtype = call("numpy", "dtype", text("f8"), number(0), number(1)) + tuple_of(number(3), text("<")) + pickle.BUILD
     scalar = call("numpy.core.multiarray", "scalar", dtype, call("_codecs", "encode", text("x"), text("latin1")))

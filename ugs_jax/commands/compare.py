@@ -42,7 +42,8 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
         or elsewhere, are compared by naming their folders.
 
         Args:
-          configs: names, Python files or folders or URLs of finished runs, the baseline first.
+          configs: names, Python files or folders or URLs of finished runs, the baseline first. If a run uses classes or
+            functions of yours, add --import MODULE or --import FILE.py.
           seeds: each config is trained once with each.
           folder: a folder or URL; holds the runs, comparison.png, comparison.md and comparison.json.
           resume: keep finished runs in the folder and continue interrupted ones.

@@ -30,7 +30,8 @@ def _curvature(
     curvature.json in the run folder).
 
     Args:
-      run: a run folder, or the URL of a run.
+      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+        --import FILE.py.
       output: the picture to write (.png, .svg or .pdf), instead of the places above.
       which: checkpoint.
       batches: training batches of the run that the Hessian is taken over.

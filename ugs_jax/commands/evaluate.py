@@ -53,7 +53,8 @@ def _evaluate_run(
     images without annotations there are no scores: VisDrone's get a submission, other data COCO results.
 
     Args:
-      run: a run folder, or the URL of a run.
+      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+        --import FILE.py.
       which: checkpoint.
       split: val: the validation images; train: the training images without augmentation, to measure overfitting; of
         VisDrone also test: test-dev, and challenge: test-challenge, which has no annotations, so that only a submission
@@ -189,12 +190,12 @@ def _print(found: Evaluation, title: str) -> None:
 
 
 def _check_calibration(experiment: "Experiment", split: Split) -> None:
-    from ugs_jax.objectives import BoxRegression
+    from ugs_jax.objectives import PredictsDeviation
 
-    if isinstance(experiment.localization, BoxRegression):
+    if not isinstance(experiment.localization, PredictsDeviation):
         raise ValueError(
-            "--calibration: expected a run whose objective predicts a distribution, UGS or DFL, got "
-            "BoxRegression, which predicts no deviations; leave --calibration out"
+            "--calibration: expected a run whose objective predicts a distribution, such as UGS or DFL, got "
+            f"{type(experiment.localization).__name__}, which predicts no deviations; leave --calibration out"
         )
     if split not in ("val", "train"):
         raise ValueError(f"--calibration: expected --split val or train, got {split}; run it without --split")

@@ -53,11 +53,14 @@ def plan_command(words: list[str]) -> None:
 
 
 def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options:
-    from ugs_jax.experiment import Experiment
+    from ugs_jax.commands.overrides import mirror, restore
+
+    fields = mirror(default)
+    kind: Any = type(fields)
 
     def options(
         topology: tuple[str, ...],
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
+        experiment: Annotated[kind, tyro.conf.arg(name="")] = fields,
         images: int | None = None,
         classes: int | None = None,
         search: bool = True,
@@ -84,6 +87,7 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
           json: print JSON and nothing else.
           fresh: ask the compiler again instead of remembering its answers.
         """
+        experiment = restore(default, experiment)
         return _Options(experiment, topology, images, classes, search, compiles, variants, quick, json, fresh)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
@@ -107,14 +111,18 @@ def _joined(words: Sequence[str]) -> list[str]:
 def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
     """By precision and rematerialisation, that of the config first."""
     from data_pipeline.cache import default_cache_dir
+    from ugs_jax.experiment import Network
     from ugs_jax.planning import plan_training
 
     experiment, network = options.experiment, options.experiment.network
-    own = (network.dtype, network.remat)
+    own = (getattr(network, "dtype", "float32"), getattr(network, "remat", False))
+    if options.variants and not isinstance(network, Network):
+        raise ValueError("--variants: expected a `Network`, which has `dtype` and `remat`; leave --variants out")
     found = {}
     for dtype, remat in [own, *(other for other in _VARIANTS if other != own)] if options.variants else [own]:
+        chosen = network if (dtype, remat) == own else replace(network, dtype=dtype, remat=remat)
         found[dtype, remat] = plan_training(
-            replace(experiment, network=replace(network, dtype=dtype, remat=remat)),
+            replace(experiment, network=chosen),
             topology,
             classes=options.classes or _classes(experiment),
             images=options.images or _images(experiment),
@@ -132,19 +140,24 @@ def _tell(kind: str, text: str) -> None:
 
 def _images(experiment: "Experiment") -> int | None:
     """Training images, counted in the files of the data set; None where they are not here."""
-    from data_pipeline import CocoJson, VisDrone
+    from data_pipeline import CocoJson, TinyScenes, VisDrone
     from data_pipeline.sources.coco_parse import read_coco
 
     data = experiment.data
     if isinstance(data, CocoJson):
         file = Path(data.train_json)
         return len(read_coco(file).images) if file.is_file() else None
-    return data.count_images("train") if isinstance(data, VisDrone) else data.train_images
+    if isinstance(data, VisDrone):
+        return data.count_images("train")
+    return data.train_images if isinstance(data, TinyScenes) else None
 
 
 def _classes(experiment: "Experiment") -> int:
+    data: Any = experiment.data
     try:
-        return len(experiment.data.classes)
+        return len(data.classes)
+    except AttributeError as error:
+        raise ValueError(f"{type(data).__name__} has no `classes`; give the number of classes: --classes N") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{error}; or give the number of classes: --classes N") from error
 
@@ -158,9 +171,9 @@ def _json(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> dict[s
     experiment, network = options.experiment, options.experiment.network
     size = {
         "experiment": experiment.name,
-        "network": network.size,
-        "kind": network.kind,
-        "p2": network.p2,
+        "network": getattr(network, "size", str(network)),
+        "kind": getattr(network, "kind", type(network).__name__),
+        "p2": getattr(network, "p2", False),
         "quick": options.quick,
     }
     return {**size, "image_size": list(experiment.loader.image_size), **first, "variants": others}
@@ -173,7 +186,7 @@ def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
     console = Console(highlight=False)
     height, width = experiment.loader.image_size
     for (dtype, remat), plan in variants.items():
-        network = experiment.network.describe()
+        network = str(experiment.network)
         console.rule(f"{plan.topology}: {experiment.name}, {network}, {height}×{width}, {_variant(dtype, remat)}")
         for label, text in _lines(plan):
             console.print(f"{label:<18}{text}", soft_wrap=True)

@@ -31,7 +31,8 @@ def _predict_images(
     A file that cannot be read is named and skipped.
 
     Args:
-      run: a run folder, or the URL of a run.
+      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+        --import FILE.py.
       images: image files, or folders of them.
       output: folder to write.
       threshold: least score of a box in the pictures; the JSON holds all.

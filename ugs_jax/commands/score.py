@@ -156,7 +156,7 @@ def room_for(protocol: ProtocolName, options: "Postprocess") -> "Postprocess":
         return options
     most = CAPS[-1] if protocol == "visdrone" else BENCHMARKS[protocol].max_detections
     kept = max(options.max_detections, most)
-    return replace(options, max_detections=kept, candidates=max(options.candidates, kept))
+    return replace(options, max_detections=kept, pre_nms_topk=max(options.pre_nms_topk, kept))
 
 
 def write_evaluation(

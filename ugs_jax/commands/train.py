@@ -11,27 +11,23 @@ if TYPE_CHECKING:
 
 
 def load_config(name: str) -> "Experiment":
-    """An experiment by the name of one of ours, or from a Python file that defines `experiment`.
+    """Return an experiment by the name of one of ours, or from a Python file that defines `experiment`.
 
     Raises:
-      ValueError: no such config, one without `experiment`, or a misspelt field; with the nearest known name.
+      ValueError: There is no such config, it has no `experiment`, or an error in the file, with its line and, for a
+        misspelt field, the nearest known name.
     """
     import importlib
-    import runpy
 
     from ugs_jax.experiment import Experiment
+    from ugs_jax.experiment.user_code import import_file
 
-    try:
-        if name.endswith(".py"):
-            if not Path(name).is_file():
-                raise ValueError(f"{name}: expected a Python file, found none")
-            found = runpy.run_path(name).get("experiment")
-        else:
-            if name not in known_configs():
-                raise ValueError(f"no config {name!r}{_suggest(name, known_configs())}; a file's name ends in .py")
-            found = importlib.import_module(f"experiments.configs.{name}").experiment
-    except TypeError as error:
-        raise ValueError(f"{name}: {_explain_keyword(error)}") from error
+    if name.endswith(".py"):
+        found = vars(import_file(Path(name), explain=_explain)).get("experiment")
+    else:
+        if name not in known_configs():
+            raise ValueError(f"no config {name!r}{_suggest(name, known_configs())}; a file's name ends in .py")
+        found = importlib.import_module(f"experiments.configs.{name}").experiment
     if not isinstance(found, Experiment):
         raise ValueError(f"{name}: expected `experiment = Experiment(…)`, found {type(found).__name__}")
     return found
@@ -80,10 +76,13 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
       words: `--FIELD VALUE …`.
       prog: name of the command, for its help and errors.
     """
-    from ugs_jax.experiment import Experiment
+    from ugs_jax.commands.overrides import mirror, restore
+
+    fields = mirror(default)
+    kind: Any = type(fields)
 
     def options(
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = default,
+        experiment: Annotated[kind, tyro.conf.arg(name="")] = fields,
         folder: str | None = None,
         resume: bool = False,
         profile: bool = False,
@@ -106,6 +105,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           processes: elsewhere, how many there are.
           process: elsewhere, the number of this one, from 0.
         """
+        experiment = restore(default, experiment)
         return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
@@ -143,23 +143,23 @@ def known_configs() -> list[str]:
     return sorted(name.removesuffix(".py") for name in names if name.endswith(".py") and not name.startswith("_"))
 
 
-def _explain_keyword(error: TypeError) -> str:
-    """Python's message on an unknown keyword, with the nearest field of ours added."""
+def _explain(error: Exception) -> str:
+    """Return Python's message, and for an unknown keyword the nearest field of ours."""
     import dataclasses
     import re
 
-    from ugs_jax.experiment import serialize
+    from ugs_jax.experiment.registry import suggestion
+    from ugs_jax.experiment.serialize import KNOWN_TYPES
 
     match = re.search(r"(?:(\w+)\.__init__\(\) )?got an unexpected keyword argument '(\w+)'", str(error))
-    if match is None:
+    if match is None or not isinstance(error, TypeError):
         return str(error)
-    known = serialize.KNOWN_TYPES
-    kinds = [known[match[1]]] if match[1] in known else list(known.values())
+    kinds = [KNOWN_TYPES[match[1]]] if match[1] in KNOWN_TYPES else list(KNOWN_TYPES.values())
     fields = {f.name for kind in kinds for f in dataclasses.fields(kind)}
-    return f"{match[1] or 'the config'} has no field {match[2]!r}{serialize.suggestion(match[2], fields)}"
+    return f"{match[1] or 'the config'} has no field {match[2]!r}{suggestion(match[2], fields)}"
 
 
 def _suggest(name: str, known: Any) -> str:
-    from ugs_jax.experiment.serialize import suggestion
+    from ugs_jax.experiment.registry import suggestion
 
     return suggestion(name, known)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from ugs_jax.detectors import Detector
+    from ugs_jax.detectors import TrainableDetector
     from ugs_jax.experiment import Experiment
     from ugs_jax.runs import TrainState
     from ugs_jax.weights import Weights
@@ -82,7 +82,8 @@ def _export(
     scores of all anchors, before suppression; needs jax2onnx.
 
     Args:
-      run: a run folder, or the URL of a run.
+      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
+        --import FILE.py.
       format: what to write.
       output: the file to write, or a folder to write it in; NAME with the usual ending here without it.
       which: checkpoint.
@@ -106,7 +107,7 @@ def _export(
 
 
 def _program(
-    detector: "Detector", state: "TrainState", experiment: "Experiment", kind: str, batch_size: int | None
+    detector: "TrainableDetector", state: "TrainState", experiment: "Experiment", kind: str, batch_size: int | None
 ) -> bytes:
     from ugs_jax.weights import export_onnx, export_program
 
@@ -117,12 +118,18 @@ def _program(
 
 
 def _weights_bytes(
-    detector: "Detector", state: "TrainState", classes: tuple[str, ...], origin: str, kind: str, output: Path
+    detector: "TrainableDetector", state: "TrainState", classes: tuple[str, ...], origin: str, kind: str, output: Path
 ) -> bytes:
     import safetensors.numpy
 
+    from ugs_jax.detectors import Detector
     from ugs_jax.weights import published_arrays, torch_bytes, weights_of
 
+    if not isinstance(detector, Detector):
+        raise ValueError(
+            f"--format {kind}: expected a YOLOv5 or TPH-YOLOv5 of this library, whose layers have names there, got "
+            f"{type(detector).__name__}; use --format stablehlo or onnx"
+        )
     weights = weights_of(detector, state.ema_params, state.ema_stats, classes=classes, origin=origin)
     if kind == "safetensors":
         return weights.to_bytes()

@@ -5,7 +5,7 @@ functions around it.
 """
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
-from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture, Level, Localizer
+from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture, HasPyramid, Level, Localizer, Pyramid
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.auto_anchors import auto_anchors
 from ugs_jax.detectors.decode import (
@@ -16,7 +16,8 @@ from ugs_jax.detectors.decode import (
     localize_candidates,
     suppress,
 )
-from ugs_jax.detectors.detector import Detector, Outputs
+from ugs_jax.detectors.detector import Detector
+from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 
 __all__ = [
@@ -25,11 +26,17 @@ __all__ = [
     "Candidates",
     "Detections",
     "Detector",
+    "DetectorConfig",
+    "HasPyramid",
     "Level",
     "LocalizedCandidates",
     "Localizer",
     "Outputs",
     "Postprocess",
+    "Pyramid",
+    "RunsHeads",
+    "StartsFromWeights",
+    "TrainableDetector",
     "assign",
     "auto_anchors",
     "background",

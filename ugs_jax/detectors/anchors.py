@@ -83,17 +83,19 @@ def _cluster(points: np.ndarray, centers: np.ndarray, rounds: int = 100) -> np.n
     return centers
 
 
-def best_possible_recall(sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, ratio_limit: float = 4.0) -> float:
-    """Return the share of boxes that have an anchor within `ratio_limit` in both sides: the highest reachable recall.
+def best_possible_recall(
+    sizes: Float[np.ndarray, "n 2"], anchors: AnchorSizes, *, anchor_ratio_threshold: float = 4.0
+) -> float:
+    """Return the share of boxes with an anchor within `anchor_ratio_threshold` in both sides: the highest recall.
 
     Args:
       sizes: Box sides (w, h), px.
       anchors: Anchors of every level, as `fit_anchors` returns them.
-      ratio_limit: Side ratio up to which an anchor may learn a box, as in `assignment.assign`.
+      anchor_ratio_threshold: Side ratio up to which an anchor may learn a box, as in `assignment.assign`.
     """
     sides = np.maximum(np.asarray(sizes, np.float64).reshape(-1, 1, 2), 1e-3)
     if not len(sides):
         return 1.0
     ratio = sides / np.asarray([pair for level in anchors for pair in level])
     worst = np.maximum(ratio, 1 / ratio).max(axis=-1)
-    return float(np.mean(worst.min(axis=-1) < ratio_limit))
+    return float(np.mean(worst.min(axis=-1) < anchor_ratio_threshold))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -70,6 +70,31 @@ def check_levels(kind: Kind, p2: bool) -> None:
 def pyramid_strides(p2: bool) -> tuple[int, ...]:
     """Return pixels per cell for the levels P3 to P5, or P2 to P5."""
     return (4, 8, 16, 32) if p2 else (8, 16, 32)
+
+
+class Pyramid(NamedTuple):
+    """Levels of a detector, finest first.
+
+    Attributes:
+      anchors: Anchor sides (w, h) of every level, px of the network's input.
+      strides: Pixels per cell of every level.
+    """
+
+    anchors: AnchorSizes
+    strides: tuple[int, ...]
+
+
+@runtime_checkable
+class HasPyramid(Protocol):
+    """Anything with the anchors and strides of `Pyramid`, such as `Pyramid` or `Architecture`."""
+
+    @property
+    def anchors(self) -> AnchorSizes:
+        """Anchor sides (w, h) of every level, px of the network's input."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell of every level."""
 
 
 class Level(NamedTuple):

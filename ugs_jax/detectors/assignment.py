@@ -34,13 +34,14 @@ def assign(
     *,
     stride: int,
     shape: tuple[int, int],
-    ratio_limit: float = 4.0,
+    anchor_ratio_threshold: float = 4.0,
 ) -> Candidates:
     """Assign boxes as YOLOv5 does: anchors by side ratio; the box's own cell and the nearest cell along each axis.
 
-    An anchor is positive if neither side is `ratio_limit` times longer or shorter than that of the box. The nearest
-    cell along an axis takes part if it lies in the map and the centre is not equally far from both neighbours. As
-    published, the first column and row take no box whose centre is exactly 1 stride from the edge. A box may be
+    An anchor is positive if neither side is `anchor_ratio_threshold` times longer or shorter than that of the box.
+    The nearest cell along an axis takes part if it lies in the map and the centre is not equally far from both
+    neighbours. As published, the first column and row take no box whose centre is exactly 1 stride from the edge. A
+    box may be
     learned by several anchors and levels. If its centre lies in the image, it is within (−1, 1) strides of the centres
     of all its cells. If its centre lies outside the image, the border cell learns it.
 
@@ -50,7 +51,7 @@ def assign(
       sizes: Anchor sides (w, h) of this level, px.
       stride: Pixels per cell.
       shape: Rows and columns of the level.
-      ratio_limit: Side ratio up to which an anchor may learn a box; 4 as published.
+      anchor_ratio_threshold: Side ratio up to which an anchor may learn a box; 4 as published.
     """
     rows, columns = shape
     cxcywh = xyxy_to_cxcywh(jnp.asarray(boxes))
@@ -64,7 +65,7 @@ def assign(
     cells = jnp.stack([own, own + along_x, own + along_y], axis=-2)  # [b, m, 3, (column, row)]
     exists = jnp.concatenate([jnp.ones_like(step[..., :1], bool), step != 0], axis=-1)
     side_ratio = jnp.maximum(cxcywh[..., None, 2:], SIDE_FLOOR) / sizes  # [b, m, a, 2]
-    fits = jnp.all(jnp.maximum(side_ratio, 1 / side_ratio) < ratio_limit, axis=-1)
+    fits = jnp.all(jnp.maximum(side_ratio, 1 / side_ratio) < anchor_ratio_threshold, axis=-1)
     positive = jnp.asarray(mask)[..., None, None] & exists[..., None] & fits[:, :, None, :]
     cell = jnp.where(jnp.any(positive, axis=-1), cells[..., 1] * columns + cells[..., 0], 0)
     return Candidates(cell, (cells.astype(position.dtype) + 0.5) * stride, positive)

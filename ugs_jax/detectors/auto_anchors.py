@@ -15,7 +15,7 @@ def auto_anchors(
     start: AnchorSizes,
     *,
     keep: bool = True,
-    ratio_limit: float = 4.0,
+    anchor_ratio_threshold: float = 4.0,
     generations: int = 1000,
     seed: int = 0,
     min_side: float = 2.0,
@@ -31,7 +31,7 @@ def auto_anchors(
       sizes: Box sides (w, h) in px of the network's input.
       start: Anchors to begin with. The result has the same numbers of levels and of anchors per level.
       keep: Allows `start` as the result. With a level P2 the reference starts without anchors, and always clusters.
-      ratio_limit: Side ratio up to which an anchor may learn a box.
+      anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
       generations: Number of mutations to try.
       seed: Seed of clusters and mutations.
       min_side: Smallest anchor side, px. Boxes with both sides below it are left out of the clusters.
@@ -46,7 +46,7 @@ def auto_anchors(
     boxes = np.asarray(sizes, np.float64).reshape(-1, 2)
     boxes = boxes[np.all(np.isfinite(boxes), axis=1) & np.any(boxes >= min_side, axis=1)]
     count = sum(len(level) for level in start)
-    before = best_possible_recall(boxes, start, ratio_limit=ratio_limit)
+    before = best_possible_recall(boxes, start, anchor_ratio_threshold=anchor_ratio_threshold)
     if (keep and before > _ENOUGH) or len(np.unique(boxes, axis=0)) < count:
         return start
     rng = np.random.default_rng(seed)
@@ -54,13 +54,13 @@ def auto_anchors(
     centers, _ = kmeans(boxes / spread, count, iter=30, rng=rng)
     if len(centers) < count:  # scipy leaves empty clusters out
         return start
-    anchors = _mutated(centers * spread, boxes, ratio_limit, generations, min_side, rng)
+    anchors = _mutated(centers * spread, boxes, anchor_ratio_threshold, generations, min_side, rng)
     anchors = anchors[np.argsort(anchors.prod(axis=1), kind="stable")]
     ends = np.cumsum([len(level) for level in start])[:-1]
     clustered = tuple(
         tuple((float(w), float(h)) for w, h in np.maximum(level.round(1), 0.1)) for level in np.split(anchors, ends)
     )
-    better = best_possible_recall(boxes, clustered, ratio_limit=ratio_limit) > before
+    better = best_possible_recall(boxes, clustered, anchor_ratio_threshold=anchor_ratio_threshold) > before
     return clustered if better or not keep else start
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import Anchors, non_maximum_suppression, score_voting, variance_voting
-from ugs_jax.detectors.architecture import Architecture, Level, Localizer
+from ugs_jax.detectors.architecture import HasPyramid, Level, Localizer
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.numerics import SIDE_FLOOR
 from ugs_jax.objectives import Localization, PredictsDeviation
@@ -41,7 +41,7 @@ class Postprocess:
     Attributes:
       score_threshold: Score that a detection has to exceed: .001 for evaluation, about .25 for viewing.
       iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
-      candidates: Number of best (cell, anchor, class) triples per image that are localized and compared.
+      pre_nms_topk: Number of best (cell, anchor, class) triples per image that are localized and compared.
       max_detections: Largest number of detections per image.
       voting: Sigma of box voting, in which suppressed boxes move the kept ones; about 0.02. None disables voting. Votes
         are weighted by predicted deviation (`boxes.variance_voting`), or by score (`boxes.score_voting`) if the
@@ -54,7 +54,7 @@ class Postprocess:
 
     score_threshold: float = 0.001
     iou_threshold: float = 0.6
-    candidates: int = 1000
+    pre_nms_topk: int = 1000
     max_detections: int = 500
     voting: float | None = None
     spread_penalty: float = 0.0
@@ -90,25 +90,25 @@ def detect(
     levels: Sequence[Level],
     localizers: Sequence[Localizer],
     localization: Localization,
-    arch: Architecture,
+    arch: HasPyramid,
     options: Postprocess,
 ) -> Detections:
     """Decode the outputs of a batch and suppress duplicates, with static shapes.
 
-    A box may be detected as several classes, each with its own score. For each image the `candidates` best triples over
-    all levels are localized. The others could enter the result only in extreme crowds.
+    A box may be detected as several classes, each with its own score. For each image the `pre_nms_topk` best triples
+    over all levels are localized. The others could enter the result only in extreme crowds.
 
     Raises:
       ValueError: `options` needs deviations or a quality that the objective does not predict.
     """
-    return suppress(localize_candidates(levels, localizers, localization, arch, options.candidates), options)
+    return suppress(localize_candidates(levels, localizers, localization, arch, options.pre_nms_topk), options)
 
 
 def localize_candidates(
     levels: Sequence[Level],
     localizers: Sequence[Localizer],
     localization: Localization,
-    arch: Architecture,
+    arch: HasPyramid,
     count: int,
 ) -> LocalizedCandidates:
     """Return the `count` best candidates over all levels of each image, localized."""

@@ -2,29 +2,19 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
-from ugs_jax.detectors.architecture import Architecture, Level, Localizer
+from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
+from ugs_jax.detectors.protocol import Images, Outputs, Tree
 from ugs_jax.detectors.tph import network_type
 from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.objectives import Localization, PredictsDistribution
-
-Tree = dict[str, Any]
-Images = UInt8[Array | np.ndarray, "b h w 3"]
-
-
-class Outputs(NamedTuple):
-    """Outputs of the network and localization layers of every level, finest first."""
-
-    levels: tuple[Level, ...]
-    localizers: tuple[Localizer, ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,9 @@ class Detector:
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Return fresh parameters and batch statistics. Layers that two objectives share are equal for equal seeds."""
-        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed))
+        # Layers that only some objectives have draw from streams of their own, so that the other layers do not change.
+        added = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(("second", "quality"))}
+        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed, **added))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(
@@ -123,6 +115,8 @@ class _SameKey(nnx.Rngs):
 
     def params(self) -> Array:
         return jax.random.key(0)
+
+    second = quality = params
 
 
 def _plain(state: Any) -> Tree:

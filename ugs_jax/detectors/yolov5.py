@@ -147,8 +147,9 @@ class Head(nnx.Module):
         kw = {"dtype": arch.dtype, "rngs": rngs}
         self.score = linear(width, anchors * (1 + arch.classes), bias_init=draw_score_bias, **kw)
         self.localize = linear(width, anchors * arch.num_outputs, **kw)
-        self.second = _SecondStage(width, arch.num_outputs, arch.second_stage, rngs) if arch.second_stage else None
-        self.quality = _Quality(arch.quality, rngs) if arch.quality else None
+        outputs, hidden = arch.num_outputs, arch.second_stage
+        self.second = _SecondStage(width, outputs, hidden, nnx.Rngs(rngs.second())) if hidden else None
+        self.quality = _Quality(arch.quality, nnx.Rngs(rngs.quality())) if arch.quality else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """Return the outputs of the level, with the features `x` for the localizer."""

@@ -3,8 +3,9 @@
 from ugs_jax.experiment.config import Ema, Experiment, Network, detector_with
 from ugs_jax.experiment.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
 from ugs_jax.experiment.loss_weights import LossWeights
-from ugs_jax.experiment.optimizer import SGD, AdamW, Schedule, Stabilize
+from ugs_jax.experiment.optimizer import SGD, AdamW, LearningRate, OptaxChain, Optimizer, Schedule, Stabilize
 from ugs_jax.experiment.parallel import Parallel
+from ugs_jax.experiment.registry import register_module
 from ugs_jax.experiment.serialize import from_json, to_json
 
 __all__ = [
@@ -13,8 +14,11 @@ __all__ = [
     "Ema",
     "Experiment",
     "Fitted",
+    "LearningRate",
     "LossWeights",
     "Network",
+    "OptaxChain",
+    "Optimizer",
     "Parallel",
     "Schedule",
     "Stabilize",
@@ -24,5 +28,6 @@ __all__ = [
     "fit_to",
     "fitted_detector",
     "from_json",
+    "register_module",
     "to_json",
 ]

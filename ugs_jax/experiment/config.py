@@ -4,21 +4,27 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
-from data_pipeline import CocoJson, LoaderOptions, TinyScenes, VisDrone
-from ugs_jax.detectors import Detector, Postprocess
+from data_pipeline import DataSource, LoaderOptions
+from ugs_jax.detectors import Detector, DetectorConfig, Postprocess, TrainableDetector, auto_anchors, fit_anchors
 from ugs_jax.detectors.architecture import (
     AnchorSizes,
     Architecture,
     Kind,
     Size,
+    anchors_a_cell,
     check_levels,
     network_name,
+    published_anchors,
+    pyramid_strides,
 )
 from ugs_jax.experiment.loss_weights import LossWeights
-from ugs_jax.experiment.optimizer import SGD, AdamW
+from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
-from ugs_jax.objectives import DFL, UGS, BoxRegression
+from ugs_jax.experiment.registry import register
+from ugs_jax.objectives import UGS, Localization
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,42 @@ class Network:
     def __post_init__(self) -> None:
         check_levels(self.kind, self.p2)
 
-    def describe(self) -> str:
-        """For people: `YOLOv5n-P2`, `TPH-YOLOv5x`."""
+    def __str__(self) -> str:
         return network_name(self.size, self.kind, self.p2)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per cell of every level, finest first."""
+        return pyramid_strides(self.p2)
+
+    def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, anchor_ratio_threshold: float, seed: int) -> AnchorSizes:
+        """Return `anchors`, or anchors fitted as `anchor_fit` says.
+
+        Args:
+          sizes: Box sides (w, h), px of the network's input.
+          anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
+          seed: Seed of AutoAnchor.
+        """
+        if self.anchors is not None:
+            return self.anchors
+        if self.anchor_fit == "auto":
+            start = published_anchors(self.kind, self.p2)
+            return auto_anchors(
+                sizes, start, keep=not self.p2, anchor_ratio_threshold=anchor_ratio_threshold, seed=seed
+            )
+        return fit_anchors(sizes, strides=self.strides, per_level=anchors_a_cell(self.kind))
+
+    def build(self, classes: int, anchors: AnchorSizes, localization: Localization) -> Detector:
+        """Return the detector.
+
+        Args:
+          classes: Number of classes.
+          anchors: Anchor sides (w, h) of every level, px of the network's input.
+          localization: Localization objective.
+        """
+        dtype: Any = jnp.bfloat16 if self.dtype == "bfloat16" else jnp.float32
+        arch = Architecture(self.size, self.p2, classes, anchors, dtype=dtype, remat=self.remat, kind=self.kind)
+        return Detector(arch, localization)
 
 
 @dataclass(frozen=True)
@@ -82,14 +121,17 @@ class Ema:
 class Experiment:
     """Everything a run depends on.
 
+    Data set, objective, detector and optimizer are ours or yours: each field takes any dataclass with the members of
+    its protocol. docs/bring_your_own.md has an example of each.
+
     Attributes:
       name: of the method, under which runs with different seeds are compared.
-      data: the data set.
-      localization: the objective: `BoxRegression`, `DFL` (DFL) or `UGS` (UGS).
-      network: the detector.
+      data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, or yours.
+      localization: Localization objective: `UGS`, `DFL`, `BoxRegression`, or yours.
+      network: Settings of the detector: `Network`, or yours.
       loader: batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by `seed`.
       loss_weights: weights of the loss terms.
-      optimizer: `AdamW` or `SGD`, with its schedule.
+      optimizer: `AdamW`, `SGD`, any optax chain (`OptaxChain`), or yours, with its schedule.
       ema: averaging of parameters.
       postprocess: from outputs to detections, for scoring.
       parallel: how the work is spread over devices.
@@ -104,12 +146,12 @@ class Experiment:
     """
 
     name: str
-    data: TinyScenes | CocoJson | VisDrone
-    localization: BoxRegression | DFL | UGS = field(default_factory=UGS)
-    network: Network = field(default_factory=Network)
+    data: DataSource
+    localization: Localization = field(default_factory=UGS)
+    network: DetectorConfig = field(default_factory=Network)
     loader: LoaderOptions = field(default_factory=LoaderOptions)
     loss_weights: LossWeights = field(default_factory=LossWeights)
-    optimizer: AdamW | SGD = field(default_factory=AdamW)
+    optimizer: Optimizer = field(default_factory=AdamW)
     ema: Ema = field(default_factory=Ema)
     postprocess: Postprocess = field(default_factory=Postprocess)
     parallel: Parallel = field(default_factory=Parallel)
@@ -121,6 +163,9 @@ class Experiment:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
+        for name, protocol in _PROTOCOLS.items():
+            check_members(getattr(self, name), protocol, f"Experiment.{name}")
+        register(self, "Experiment")
         for name in ("epochs", "evaluate_every", "log_every", "save_every", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
@@ -129,16 +174,36 @@ class Experiment:
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "
                 f"of a whole step, got {self.accumulate}"
             )
-        if any(side % 32 for side in self.loader.image_size):
+        stride = max(self.network.strides)
+        if any(side % stride for side in self.loader.image_size):
+            larger = tuple(-(-side // stride) * stride for side in self.loader.image_size)
             raise ValueError(
-                f"loader.image_size: expected height and width that are multiples of 32 (the coarsest stride), "
-                f"got {self.loader.image_size}; try {tuple(-(-side // 32) * 32 for side in self.loader.image_size)}"
+                f"loader.image_size: expected height and width that are multiples of {stride} (the coarsest stride), "
+                f"got {self.loader.image_size}; try {larger}"
             )
 
 
-def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> Detector:
-    """The experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
-    network = experiment.network
-    dtype: Any = jnp.bfloat16 if network.dtype == "bfloat16" else jnp.float32
-    arch = Architecture(network.size, network.p2, classes, anchors, dtype=dtype, remat=network.remat, kind=network.kind)
-    return Detector(arch, experiment.localization)
+_PROTOCOLS: dict[str, Any] = {
+    "data": DataSource,
+    "localization": Localization,
+    "network": DetectorConfig,
+    "optimizer": Optimizer,
+}
+
+
+def check_members(value: Any, protocol: Any, where: str) -> None:
+    """Raise ValueError for an object without the members of a protocol."""
+    if isinstance(value, type):
+        raise ValueError(f"{where}: expected an object, got the class {value.__name__}; write {value.__name__}()")
+    missing = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(value, name)]
+    if missing:
+        raise ValueError(
+            f"{where}: expected an object like {protocol.__name__}, got {type(value).__name__}, which has no "
+            f"{', '.join(missing)}; "
+            "docs/bring_your_own.md has an example"
+        )
+
+
+def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> TrainableDetector:
+    """Return the experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
+    return experiment.network.build(classes, anchors, experiment.localization)

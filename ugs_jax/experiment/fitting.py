@@ -1,7 +1,7 @@
 """Anchors and label grids that are fitted to a data set before training."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +10,8 @@ from jaxtyping import Float
 from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
 from ugs_jax.boxes import encode
-from ugs_jax.detectors import Detector, assign, auto_anchors, candidate_anchors, fit_anchors
-from ugs_jax.detectors.architecture import AnchorSizes, anchors_a_cell, published_anchors, pyramid_strides
+from ugs_jax.detectors import TrainableDetector, assign, candidate_anchors
+from ugs_jax.detectors.architecture import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
 from ugs_jax.objectives import FitsToTargets, Localization
 
@@ -46,7 +46,7 @@ def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
     return Fitted(anchors, localization)
 
 
-def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
+def build_detector(experiment: Experiment, dataset: Dataset) -> TrainableDetector:
     """Return the detector of an experiment, with anchors and grids fitted to the training boxes.
 
     The boxes are those in the letterboxed images at the network's input size.
@@ -58,7 +58,7 @@ def build_detector(experiment: Experiment, dataset: Dataset) -> Detector:
     return fitted_detector(experiment, fit_to(experiment, dataset), len(dataset.classes))
 
 
-def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Detector:
+def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> TrainableDetector:
     """Return the detector of an experiment with anchors and grids that were fitted before.
 
     Args:
@@ -66,21 +66,16 @@ def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Det
       fitted: Anchors and label grids.
       classes: Number of classes.
     """
-    return detector_with(replace(experiment, localization=cast("Any", fitted.localization)), fitted.anchors, classes)
+    return detector_with(replace(experiment, localization=fitted.localization), fitted.anchors, classes)
 
 
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     """Return the anchors of the config, or fit them to the data set if the config has none."""
-    network = experiment.network
-    if network.anchors is not None:
-        return network.anchors
     boxes = _input_boxes(dataset, experiment.loader.image_size)
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    if network.anchor_fit == "auto":
-        start = published_anchors(network.kind, network.p2)
-        limit = experiment.loss_weights.ratio_limit
-        return auto_anchors(sizes, start, keep=not network.p2, ratio_limit=limit, seed=experiment.seed)
-    return fit_anchors(sizes, strides=pyramid_strides(network.p2), per_level=anchors_a_cell(network.kind))
+    limit = experiment.loss_weights.anchor_ratio_threshold
+    return experiment.network.fit_anchors(
+        boxes[:, 2:] - boxes[:, :2], anchor_ratio_threshold=limit, seed=experiment.seed
+    )
 
 
 def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Dataset) -> Float[np.ndarray, "n 4"]:
@@ -100,7 +95,7 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
     boxes = _input_boxes(dataset, (height, width)).astype(np.float32)
     boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)][None]
     found = []
-    for sizes, stride in zip(anchors, pyramid_strides(experiment.network.p2), strict=True):
+    for sizes, stride in zip(anchors, experiment.network.strides, strict=True):
         sides = np.asarray(sizes, np.float32)
         candidates = assign(
             boxes,
@@ -108,7 +103,7 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
             sides,
             stride=stride,
             shape=(height // stride, width // stride),
-            ratio_limit=experiment.loss_weights.ratio_limit,
+            anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
         )
         offsets = encode(jnp.asarray(boxes)[:, :, None, None], candidate_anchors(candidates, sides, stride=stride))
         found.append(np.asarray(offsets)[np.asarray(candidates.positive)])

@@ -40,7 +40,7 @@ def describe_data(experiment: Experiment) -> str:
 
     The text is the same on all machines, and different for different data sets.
     """
-    data = experiment.data
+    data: Any = experiment.data
     settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
 

@@ -16,11 +16,11 @@ class LossWeights:
       objectness: Weight of the objectness loss.
       classes: Weight of the class loss.
       quality: Share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
-      ratio_limit: Largest ratio of sides between a box and an anchor that may learn it.
+      anchor_ratio_threshold: Largest ratio of sides between a box and an anchor that may learn it.
     """
 
     box: float = 1.0
     objectness: float = 1.0
     classes: float = 1.0
     quality: float = 1.0
-    ratio_limit: float = 4.0
+    anchor_ratio_threshold: float = 4.0

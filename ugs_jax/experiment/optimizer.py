@@ -1,12 +1,38 @@
 """Optimizers as immutable values: warm-up, cosine schedule, gradient clipping, weight decay on kernels only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import optax
 
 from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
+
+
+@runtime_checkable
+class LearningRate(Protocol):
+    """A learning-rate schedule of any length; `Schedule` is ours."""
+
+    def build(self, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
+        """Return the learning rate as a function of the step.
+
+        Args:
+          steps_per_epoch: Steps of an epoch.
+          total_steps: Steps of the whole run.
+        """
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """An optimizer as a value: a schedule, and the optax chain that follows it."""
+
+    @property
+    def schedule(self) -> LearningRate:
+        """Learning rate, which is also logged."""
+
+    def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return the optax chain; members that take extra arguments get `grad`, `value`, `value_fn`, `uncertainty`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +110,7 @@ class AdamW:
       stabilize: Transform that shortens harmful steps; None leaves all steps unchanged.
     """
 
-    schedule: Schedule = Schedule()
+    schedule: LearningRate = Schedule()
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.02
@@ -92,7 +118,11 @@ class AdamW:
     stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-        """The optax chain."""
+        """Return the optimizer chain.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             optax.adamw(learning_rate, self.b1, self.b2, weight_decay=self.weight_decay, mask=decayed),
@@ -112,20 +142,44 @@ class SGD:
       stabilize: Transform that shortens harmful steps; None leaves all steps unchanged.
     """
 
-    schedule: Schedule = Schedule(learning_rate=0.01, warmup_epochs=3.0, final=0.01)
+    schedule: LearningRate = Schedule(learning_rate=0.01, warmup_epochs=3.0, final=0.01)
     momentum: float = 0.937
     weight_decay: float = 5e-4
     clip_norm: float = 10.0
     stabilize: Stabilize | None = None
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-        """The optax chain."""
+        """Return the optimizer chain.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
         return optax.chain(
             optax.clip_by_global_norm(self.clip_norm),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),
             optax.sgd(learning_rate, momentum=self.momentum, nesterov=True),
             *_last(self.stabilize),
         )
+
+
+@dataclass(frozen=True)
+class OptaxChain:
+    """Any optax transformation, made by a function of the learning rate.
+
+    `OptaxChain(optax.lion)` trains with Lion; `OptaxChain(partial(optax.lion, weight_decay=0.1))` with a setting of it;
+    `OptaxChain(my_chain)` with a chain of yours, from a function `my_chain(learning_rate)` in the config file.
+
+    Attributes:
+      chain: Function from the learning rate (an optax schedule) to an optax transformation.
+      schedule: Learning rate.
+    """
+
+    chain: Callable[..., optax.GradientTransformation]
+    schedule: LearningRate = Schedule()
+
+    def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return the optax chain."""
+        return self.chain(learning_rate)
 
 
 def _last(stabilize: Stabilize | None) -> list[optax.GradientTransformationExtraArgs]:

@@ -1,8 +1,14 @@
-"""Experiments as JSON and back, by a list of known types: nothing in a file is ever executed."""
+"""Experiments as JSON and back: nothing in a file is executed, and nothing is imported because a file names it.
+
+Types and losses of ours go by short names, those of users by `module:qualname` (see `registry`). Settings of a
+function are saved beside its name: `partial(losses.nwd, constant=20.0)` is
+`{"function": "nwd", "arguments": {"constant": 20.0}}`.
+"""
 
 import dataclasses
-import difflib
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +18,9 @@ from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment.config import Ema, Experiment, Network
 from ugs_jax.experiment.fitting import Fitted
 from ugs_jax.experiment.loss_weights import LossWeights
-from ugs_jax.experiment.optimizer import SGD, AdamW, Schedule, Stabilize
+from ugs_jax.experiment.optimizer import SGD, AdamW, OptaxChain, Schedule, Stabilize
 from ugs_jax.experiment.parallel import Parallel
+from ugs_jax.experiment.registry import look_up, name_of, saved_fields, suggestion
 from ugs_jax.objectives import (
     DFL,
     UGS,
@@ -30,65 +37,87 @@ from ugs_jax.objectives import (
 KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Experiment, Network, Ema, LossWeights, AdamW, SGD, Schedule, Stabilize, LoaderOptions, Augmentation, TinyScenes,
-        CocoJson, VisDrone, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
+        Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
+        TinyScenes, CocoJson, VisDrone, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
         Postprocess, Parallel, Quality, SecondStage,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}
-_LOSS_NAMES = {id(loss): name for name, loss in _LOSSES.items()}
+_SHORT_NAMES = {id(value): name for name, value in (KNOWN_TYPES | _LOSSES).items()}
 
 
 def to_json(value: Any) -> Any:
-    """A config as JSON values; objects become {"type": name, field: value, …}, losses their name.
+    """Return a config as JSON values; objects become {"type": name, field: value, …}, functions {"function": name}.
 
     Raises:
-      ValueError: a value that could not be read back, such as a loss of the user's own.
+      ValueError: A value that could not be read back, such as a lambda.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
+        fields = {field.name: to_json(getattr(value, field.name)) for field in saved_fields(value)}
+        return {"type": _name(type(value)), **fields}
+    if isinstance(value, partial) and not value.args:
+        arguments = {name: to_json(argument) for name, argument in value.keywords.items()}
+        return {"function": _name(value.func), "arguments": arguments}
     if callable(value):
-        if id(value) not in _LOSS_NAMES:
-            raise ValueError(
-                f"{value!r}: expected a loss of ugs_jax.losses, got another function; it has no name to save"
-            )
-        return {"loss": _LOSS_NAMES[id(value)]}
+        return {"function": _name(value)}
     if isinstance(value, Path):
         return {"path": str(value)}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"config: expected numbers, texts, losses or dataclasses, got {value!r}")
+    raise ValueError(f"config: expected numbers, texts, functions or dataclasses, got {value!r}")
 
 
 def from_json(value: Any, where: str = "config") -> Any:
-    """The config that `to_json` wrote.
+    """Return the config that `to_json` wrote.
 
     Raises:
-      ValueError: an unknown type, loss or field, with the place and the nearest known name.
+      ValueError: An unknown type, function or field, with the place and the nearest known name; or one of a user's
+        module that is not registered.
     """
     if isinstance(value, list):
         return tuple(from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
     if not isinstance(value, dict):
         return value
-    if set(value) == {"loss"}:
-        return _known(_LOSSES, value["loss"], f"{where}: a loss")
     if set(value) == {"path"}:
         return Path(value["path"])
+    if set(value) == {"loss"}:  # as older runs have it
+        value = {"function": value["loss"]}
+    if set(value) in ({"function"}, {"function", "arguments"}):
+        return _function(value["function"], value.get("arguments", {}), where)
     kind = _known(KNOWN_TYPES, value.get("type"), f'{where}: a "type"')
-    names = {f.name for f in dataclasses.fields(kind)}
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"{where}: expected a dataclass, got {value.get('type')!r}, which is none; restore the file")
+    names = {field.name for field in saved_fields(kind)}
     arguments = {name: item for name, item in value.items() if name != "type"}
     for name in arguments:
         if name not in names:
             raise ValueError(f"{where}.{name}: no such field of {kind.__name__}{suggestion(name, names)}")
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in arguments and _is_required(f)]
+    missing = [field.name for field in saved_fields(kind) if field.name not in arguments and _is_required(field)]
     if missing:
         raise ValueError(
             f"{where}: expected all fields of {kind.__name__}, but {', '.join(missing)} are missing; add them"
         )
     return kind(**{name: from_json(item, f"{where}.{name}") for name, item in arguments.items()})
+
+
+def function_named(name: str, where: str = "config") -> Any:
+    """Return a loss of ours by its short name, or a registered function by `module:name`.
+
+    Raises:
+      ValueError: There is no such function, or it is not registered.
+    """
+    return _known(_LOSSES, name, f"{where}: a loss")
+
+
+def short_name(function: Any) -> str:
+    """Return the name that `function_named` knows a function by.
+
+    Raises:
+      ValueError: The function has no name that another process could find it by.
+    """
+    return _name(function)
 
 
 def fitted_to_json(fitted: Fitted) -> dict[str, Any]:
@@ -119,13 +148,26 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def suggestion(name: str, known: Any) -> str:
-    """`; did you mean 'x'?`, or the list of known names."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+def _function(name: Any, arguments: Any, where: str) -> Any:
+    function = function_named(name, where)
+    if not callable(function) or not isinstance(arguments, Mapping):
+        raise ValueError(f"{where}: expected a function and its arguments by name, got {name!r} and {arguments!r}")
+    read = {key: from_json(item, f"{where}({key}=…)") for key, item in arguments.items()}
+    return partial(function, **read) if read else function
+
+
+def _name(value: Any) -> str:
+    name = _SHORT_NAMES.get(id(value)) or name_of(value)
+    if name is None:
+        raise ValueError(
+            f"{value!r}: expected a class or function at the top level of a module, got one that has no name to save"
+        )
+    return name
 
 
 def _known(table: dict[str, Any], name: Any, what: str) -> Any:
+    if isinstance(name, str) and ":" in name:
+        return look_up(name, what)
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"{what}: expected a known name, got {name!r}{suggestion(str(name), table)}")
     return table[name]

@@ -41,25 +41,25 @@ def nwd(
 
 
 def dotd(
-    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, scale: Scalar = 12.7
+    boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"], *, constant: Scalar = 12.7
 ) -> Float[Array, "*#batch"]:
-    """DotD loss 1 − exp(−|Δc|/S), Δc the shift of the centres; the sizes of the boxes have no influence.
+    """DotD loss 1 − exp(−|Δc|/C), Δc the shift of the centres; the sizes of the boxes have no influence.
 
     Args:
       boxes: Predicted boxes, xyxy, px.
       targets: Target boxes, xyxy, px.
-      scale: S in px, > 0; about the mean size of the objects.
+      constant: C in px, > 0; about the mean size of the objects.
 
     Returns:
       Unreduced loss in [0, 1). Xu et al., Dot Distance for Tiny Object Detection, CVPR Workshops 2021.
 
     Raises:
-      ValueError: `scale` is not above 0.
+      ValueError: `constant` is not above 0.
     """
-    if not scale > 0:
-        raise ValueError(f"scale: expected a length in px > 0, got {scale}")
+    if not constant > 0:
+        raise ValueError(f"constant: expected a length in px > 0, got {constant}")
     shift, _ = _differences(boxes, targets)
-    return narrow(-jnp.expm1(-root(jnp.sum(jnp.square(shift), axis=-1)) / scale), boxes, targets)
+    return narrow(-jnp.expm1(-root(jnp.sum(jnp.square(shift), axis=-1)) / constant), boxes, targets)
 
 
 def _differences(boxes: Array, targets: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ from ugs_jax.objectives.box_regression import BoxLoss, BoxRegression
 from ugs_jax.objectives.dfl import DFL
 from ugs_jax.objectives.grids import FittedGrid, Grid, GridPoints, d_fine_grid
 from ugs_jax.objectives.protocol import (
+    DescribesDecoding,
     FitsToTargets,
     GuidesRefinement,
     Localization,
@@ -26,6 +27,7 @@ __all__ = [
     "UGS",
     "BoxLoss",
     "BoxRegression",
+    "DescribesDecoding",
     "FitsToTargets",
     "FittedGrid",
     "Grid",

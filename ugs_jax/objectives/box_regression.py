@@ -14,7 +14,10 @@ from ugs_jax.objectives.distribution import split_logits
 from ugs_jax.objectives.protocol import Terms
 
 BoxLoss = Callable[[Array, Array], Array]
-"""From predictions and targets [..., 4] to a loss for each box [...]."""
+"""Function from predicted and target boxes [..., 4] to a loss for each box [...]: of `losses`, or yours.
+
+`functools.partial` sets its hyperparameters: `partial(losses.nwd, constant=20.0)`.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class BoxRegression:
     def num_outputs(self) -> int:
         """Channels for each anchor."""
         return 4
+
+    @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+        return "BoxRegression()"
 
     def decode(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the boxes of raw outputs, xyxy px."""

@@ -16,6 +16,7 @@ from ugs_jax.objectives.distribution import (
     bell,
     fit_natural_parameter,
     mean_uncertainty,
+    smooth_width,
     split_logits,
     standard_outputs,
 )
@@ -57,6 +58,11 @@ class DFL:
     def num_outputs(self) -> int:
         """Channels for each anchor."""
         return 4 * self.bins
+
+    @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+        return f"DFL(bins={self.bins}, start={self.start})"
 
     @property
     def points(self) -> Float[np.ndarray, "bins"]:
@@ -106,6 +112,7 @@ class DFL:
         nodes, weights = standard_outputs()
         center, size = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
         basis = np.stack([np.ones_like(center), center, size], axis=1)
+        both = np.outer(weights, weights).ravel()
         shift, growth = 2 / (1 + np.exp(-center)) - 1, np.square(2 / (1 + np.exp(-size)))
         kernels, biases = [], []
         for side in range(4):
@@ -113,10 +120,9 @@ class DFL:
             rows, constants = [], []
             for a in range(len(anchors)):
                 half = published_anchors[a, axis] / (2 * stride)
-                spread = float(np.hypot(width[axis], half * width[2 + axis]))
-                theta = fit_natural_parameter(
-                    self.points, spread, basis, sign * shift + half * growth, np.outer(weights, weights).ravel()
-                )
+                means = sign * shift + half * growth
+                spread = smooth_width(self.points, float(np.hypot(width[axis], half * width[2 + axis])), means, both)
+                theta = fit_natural_parameter(self.points, spread, basis, means, both)
                 slope = theta[1] * kernel[:, a, axis] + theta[2] * kernel[:, a, 2 + axis]
                 level = theta[0] + theta[1] * bias[a, axis] + theta[2] * bias[a, 2 + axis]
                 rows.append(np.outer(slope, self.points))

@@ -34,6 +34,26 @@ def bell(points: Float[np.ndarray, "bins"], width: float) -> Float[np.ndarray, "
     return np.log(np.diff(edges)) - np.square(points) / (2 * width**2)
 
 
+def smooth_width(
+    points: Float[np.ndarray, "bins"], width: float, means: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"]
+) -> float:
+    """Return a width of at least half the widest interval that the bulk of the means lies in.
+
+    The mean of a narrower bell does not follow its natural parameter smoothly: it jumps from point to point.
+
+    Args:
+      points: Grid.
+      width: Width wanted.
+      means: Means that the bell is to have, in the unit of the grid; those beyond its range count as its ends.
+      weights: Weight of each mean.
+    """
+    inside, share = np.clip(means, points[0], points[-1]), weights / weights.sum()
+    middle = share @ inside
+    reach = np.sqrt(share @ np.square(inside - middle))
+    reached = (points[1:] > middle - reach) & (points[:-1] < middle + reach)
+    return max(width, float(np.diff(points)[reached].max(initial=0)) / 2)
+
+
 def fit_natural_parameter(
     points: Float[np.ndarray, "bins"],
     width: float,

@@ -49,6 +49,18 @@ class Localization(Protocol):
 
 
 @runtime_checkable
+class DescribesDecoding(Protocol):
+    """Ability: say what raw outputs mean, so that a layer trained with other loss settings is known to fit.
+
+    Objectives without it are described by their `repr`: a layer then fits the very same objective only.
+    """
+
+    @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+
+
+@runtime_checkable
 class PredictsDeviation(Protocol):
     """Ability: predict how far each side may be off, for box voting and for scores that know the spread."""
 

@@ -19,6 +19,7 @@ from ugs_jax.objectives.distribution import (
     bell,
     fit_natural_parameter,
     mean_uncertainty,
+    smooth_width,
     split_logits,
     standard_outputs,
 )
@@ -131,6 +132,11 @@ class UGS:
         """Channels for each anchor."""
         return 4 * (self.center.n + 1)
 
+    @property
+    def decoding(self) -> str:
+        """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
+        return f"UGS(center={self.center}, size={self.size})"
+
     def probabilities(self, raw: Float[Array, "*batch outputs"]) -> Float[Array, "*batch 4 bins"]:
         """Return the distributions of x, y, log w and log h over their grids."""
         return jax.nn.softmax(self._logits(raw))
@@ -205,7 +211,7 @@ class UGS:
                 else:
                     means = 2 * np.log(gate) + np.log(published_anchors[a, side - 2] / anchors[a, side - 2])
                 spread = float(width[side]) * (stride / unit if side < 2 else 1.0)
-                spread = max(spread, float(np.diff(points).min()) / 2)
+                spread = smooth_width(points, spread, means, weights)
                 theta = fit_natural_parameter(points, spread, basis, means, weights)
                 rows.append(np.outer(theta[1] * kernel[:, a, side], points))
                 constants.append((theta[0] + theta[1] * bias[a, side]) * points + bell(points, spread))

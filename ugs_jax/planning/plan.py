@@ -184,6 +184,7 @@ def plan_training(
         limit = round(_OFFERED * hardware.memory * hardware.usable)
         unit = mesh.shape[DATA] * experiment.accumulate
         search = largest_batch(footprint_of, {batch: footprint}, unit, limit, compiles)
+    dtype = getattr(experiment.network, "dtype", "float32")
     return Plan(
         topology=topology.name,
         hardware=hardware,
@@ -191,7 +192,7 @@ def plan_training(
         batch_size=batch,
         footprint=footprint,
         state=state[batch],
-        roofline=roofline_of(footprint, hardware, mesh.size, experiment.network.dtype) if footprint.fits else None,
+        roofline=roofline_of(footprint, hardware, mesh.size, dtype) if footprint.fits else None,
         steps=None if images is None else experiment.epochs * max(1, images // batch),
         search=search,
     )

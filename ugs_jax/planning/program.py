@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Detector
-from ugs_jax.detectors.architecture import AnchorSizes, published_anchors
+from ugs_jax.detectors import TrainableDetector
+from ugs_jax.detectors.architecture import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
 from ugs_jax.objectives import FitsToTargets
 from ugs_jax.planning.accesses import read_accesses
@@ -29,7 +29,9 @@ from ugs_jax.runs.state import TrainState
 from ugs_jax.training.step import build_program
 
 _COMPILERS = ("jaxlib", "libtpu", "jax-cuda12-plugin", "jax-cuda13-plugin")
-DetectorOf = Callable[[Experiment, AnchorSizes, int], Detector]
+_SIZES = np.geomspace(4, 512, 64)[:, None] * np.ones(2)
+"""Sides of boxes that anchors are fitted to in place of those of the data set, px."""
+DetectorOf = Callable[[Experiment, AnchorSizes, int], TrainableDetector]
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,10 @@ def program_of(
       classes: Number of classes.
       detector_of: Function that builds the detector.
     """
-    network, localization = experiment.network, experiment.localization
-    anchors = network.anchors or published_anchors(network.kind, network.p2)
+    anchors = experiment.network.fit_anchors(
+        _SIZES, anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold, seed=experiment.seed
+    )
+    localization = experiment.localization
     if isinstance(localization, FitsToTargets):
         experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)

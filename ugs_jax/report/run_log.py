@@ -14,7 +14,7 @@ Row = dict[str, typing.Any]
 
 
 class RunError(ValueError):
-    """A run folder that cannot be read, or runs that cannot be compared."""
+    """A run folder cannot be read, or runs cannot be compared."""
 
 
 class Metrics(typing.NamedTuple):

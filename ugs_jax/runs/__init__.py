@@ -1,4 +1,4 @@
-"""A training run on disk and in memory: folder, checkpoints, log, processes, and loading of a finished run."""
+"""Training run on disk and in memory: folder, checkpoints, log, processes, and loading of a finished run."""
 
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.loading import load_for_inference

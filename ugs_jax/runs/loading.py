@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import TrainableDetector
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.runs.checkpoint import Checkpoints
@@ -16,7 +16,7 @@ from ugs_jax.runs.state import TrainState, create_state
 
 def load_for_inference(
     folder: Path, experiment: Experiment | None = None, which: str = "best"
-) -> tuple[Detector, TrainState, Mesh]:
+) -> tuple[TrainableDetector, TrainState, Mesh]:
     """Return detector, training state and mesh of a run.
 
     The scores of the run were measured with the averages `ema_params` and `ema_stats` of the state. The mesh has as

@@ -10,7 +10,7 @@ from data_pipeline import DataError
 from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.sources.find_files import is_leftover
-from ugs_jax.detectors import Detector, Postprocess
+from ugs_jax.detectors import Postprocess, TrainableDetector
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.inference import ImageDetector, TestTimeAugmentation, Tiling, detect_image
 from ugs_jax.report import Prediction
@@ -21,7 +21,7 @@ _PLAIN = TestTimeAugmentation()
 
 
 def predict_files(
-    detector: Detector,
+    detector: TrainableDetector,
     state: TrainState,
     experiment: Experiment,
     paths: Sequence[Path],
@@ -70,7 +70,7 @@ def predict_files(
         raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
 
 
-def image_detector(detector: Detector, state: TrainState, options: Postprocess) -> ImageDetector:
+def image_detector(detector: TrainableDetector, state: TrainState, options: Postprocess) -> ImageDetector:
     """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
 
     Args:

@@ -99,13 +99,16 @@ class RunFolder:
         self.check(experiment, resume=resume)
         self.lock()
 
-    def begin(self, experiment: Experiment, command: str, fitted: Fitted, *, resume: bool) -> None:
+    def begin(
+        self, experiment: Experiment, command: str, fitted: Fitted, classes: tuple[str, ...], *, resume: bool
+    ) -> None:
         """Create the folder and write `config.json`, or check that the existing one belongs to this experiment.
 
         Args:
           experiment: Experiment to be trained.
           command: Command that trains it.
           fitted: Fitted anchors and label grids. They are saved so that the run can be used without its data set.
+          classes: Class names of the data set.
           resume: Continue an existing run.
 
         Raises:
@@ -119,10 +122,10 @@ class RunFolder:
             "name": experiment.name,
             "seed": experiment.seed,
             "dataset": describe_data(experiment),
-            "classes": list(experiment.data.classes),
+            "classes": list(classes),
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
-            "network": experiment.network.describe(),
+            "network": str(experiment.network),
             **fitted_to_json(fitted),
             "epochs": experiment.epochs,
             "batch_size": experiment.loader.batch_size,
@@ -186,8 +189,9 @@ class RunFolder:
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 _logger.warning(
-                    "%s: expected a file system with locks, got: %s. The run goes on without; take care that no other "
-                    "is started in this folder, or choose a --folder on another disk.", self.path, error.strerror,
+                    "%s: expected a file system with locks, got: %s. The run continues without a lock; take care that "
+                    "no other run is started in this folder, or choose a --folder on another disk.",
+                    self.path, error.strerror,
                 )  # fmt: skip
                 return
             if not isinstance(error, BlockingIOError):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from data_pipeline import CocoJson, DataError, Dataset, TinyScenes, VisDrone
+from data_pipeline import DataError, Dataset, DataSource
 from data_pipeline.pictures import require_readable
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import Fitted, fit_to
@@ -13,9 +13,7 @@ from ugs_jax.runs.processes import in_first_process
 from ugs_jax.runs.run_folder import RunFolder
 
 
-def open_splits(
-    data: TinyScenes | CocoJson | VisDrone, cache_dir: Path | None, *, strict: bool = False
-) -> tuple[Dataset, Dataset]:
+def open_splits(data: DataSource, cache_dir: Path | None, *, strict: bool = False) -> tuple[Dataset, Dataset]:
     """Open the training and the validation images. With several processes, the first one builds missing data sets.
 
     Args:

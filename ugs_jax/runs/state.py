@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import TrainableDetector
 
 Tree = dict[str, Any]
 Metrics = dict[str, Array]
@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
     ema_stats: Tree
 
 
-def create_state(detector: Detector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(detector: TrainableDetector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """Return the state before the first step.
 
     The moving averages start as copies of the arrays that they average, so that the whole state can be donated.

@@ -9,14 +9,14 @@ import jax
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
-from ugs_jax.detectors import Detections, Detector, Postprocess
+from ugs_jax.detectors import Detections, Postprocess, TrainableDetector
 from ugs_jax.evaluation import Scorer
 from ugs_jax.runs.sharding import batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
 
 
-def jit_detect(detector: Detector, options: Postprocess, mesh: Mesh) -> Detect:
+def jit_detect(detector: TrainableDetector, options: Postprocess, mesh: Mesh) -> Detect:
     """Return the jitted `(params, stats, images) → Detections` over a mesh: images sharded, detections replicated."""
     return jax.jit(
         lambda params, stats, images: detector.detect(params, stats, images, options),

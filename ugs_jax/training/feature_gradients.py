@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch
-from ugs_jax.detectors import Detector, Outputs
-from ugs_jax.detectors.detector import Tree
+from ugs_jax.detectors import Outputs, RunsHeads, TrainableDetector
+from ugs_jax.detectors.protocol import Tree
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.training.objective import objective
 
@@ -21,11 +21,12 @@ FEATURE_GRADIENTS = tuple(f"feature_gradient_{part}" for part in _PARTS)
 
 
 def feature_gradient_norms(
-    detector: Detector, params: Tree, stats: Tree, outputs: Outputs, batch: Batch, loss_weights: LossWeights
+    detector: TrainableDetector, params: Tree, stats: Tree, outputs: Outputs, batch: Batch, loss_weights: LossWeights
 ) -> dict[str, Float[Array, ""]]:
     """Return the gradient norm of each weighted part of the loss with respect to the inputs of the heads.
 
-    Only the heads are differentiated, so the cost is a small part of a step.
+    Only the heads are differentiated, so the cost is a small part of a step. The norms are NaN for detectors that
+    cannot run their heads alone (`RunsHeads`).
 
     Args:
       detector: Detector in training.
@@ -35,6 +36,8 @@ def feature_gradient_norms(
       batch: Boxes, labels and ignore regions.
       loss_weights: Weights of the loss.
     """
+    if not isinstance(detector, RunsHeads):
+        return dict.fromkeys(FEATURE_GRADIENTS, jnp.full((), jnp.nan))
     features = tuple(level.features for level in outputs.levels)
 
     def parts(features: tuple[Array, ...]) -> list[Array]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from data_pipeline import TrainLoader, prefetch
+from ugs_jax.detectors import Detector, StartsFromWeights
 from ugs_jax.evaluation import CocoScorer
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
@@ -100,7 +101,9 @@ def train(
         Preemption() as preemption,
     ):
         training.read_weights()
-        in_first_process(lambda: run.begin(experiment, said, training.fitted, resume=resume))
+        in_first_process(
+            lambda: run.begin(experiment, said, training.fitted, training.train_data.classes, resume=resume)
+        )
         return training.run(stop_after, preemption, profile)
 
 
@@ -132,16 +135,19 @@ class _Training:
 
     def read_weights(self) -> None:
         """Those of the config, for a run without a checkpoint; before the folder says that there is a run."""
-        file = self.experiment.network.weights
-        if file is not None and self.checkpoints.step("last") is None:
-            self.pretrained = read_for_all(file, self.detector)
+        network, detector = self.experiment.network, self.detector
+        file = network.weights if isinstance(network, StartsFromWeights) else None
+        if file is not None and isinstance(detector, Detector) and self.checkpoints.step("last") is None:
+            self.pretrained = read_for_all(file, detector)
 
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
         fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
-        if self.pretrained is not None:
+        if self.pretrained is not None and isinstance(self.detector, Detector):
             # Every process takes the same images, so that all start alike.
             sample = TrainLoader(self.train_data, self.options).batch_at(0)
-            width = start_width(self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.ratio_limit)
+            width = start_width(
+                self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.anchor_ratio_threshold
+            )
             fresh = start_from(self.pretrained, fresh, self.detector, self.folder.path, width)
         state = jax.device_put(fresh, self.program.shardings)
         if self.checkpoints.step("last") is not None:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 from data_pipeline import Batch
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import (
-    Architecture,
     Candidates,
+    HasPyramid,
     Level,
     Localizer,
     Outputs,
@@ -60,14 +60,14 @@ class Match(NamedTuple):
         return gather(self.level.features, self.found.cell)
 
 
-def match(outputs: Outputs, batch: Batch, arch: Architecture, ratio_limit: float) -> tuple[Match, ...]:
+def match(outputs: Outputs, batch: Batch, arch: HasPyramid, anchor_ratio_threshold: float) -> tuple[Match, ...]:
     """Assign the boxes of a batch to every level, finest first. Boxes inside ignore regions are not assigned.
 
     Args:
       outputs: Outputs of the network.
       batch: Batch with boxes and ignore regions. Its `images` are not used.
       arch: Architecture with anchors and strides.
-      ratio_limit: Side ratio up to which an anchor may learn a box.
+      anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
     """
     mask = learnable(batch.boxes, batch.mask, batch.ignore, batch.ignore_mask)
     matches = []
@@ -76,7 +76,14 @@ def match(outputs: Outputs, batch: Batch, arch: Architecture, ratio_limit: float
     ):
         _, rows, columns, _ = level.objectness.shape
         sizes = np.asarray(anchor_sizes, np.float32)
-        candidates = assign(batch.boxes, mask, sizes, stride=stride, shape=(rows, columns), ratio_limit=ratio_limit)
+        candidates = assign(
+            batch.boxes,
+            mask,
+            sizes,
+            stride=stride,
+            shape=(rows, columns),
+            anchor_ratio_threshold=anchor_ratio_threshold,
+        )
         anchors = candidate_anchors(candidates, sizes, stride=stride)
         targets = jnp.broadcast_to(batch.boxes[:, :, None, None], (*candidates.positive.shape, 4))
         matches.append(Match(level, localizer, stride, candidates, anchors, targets))

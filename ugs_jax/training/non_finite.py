@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from data_pipeline import Batch, prefetch
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import TrainableDetector
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.runs.sharding import batch_sharding, replicated
 from ugs_jax.runs.state import TrainState
@@ -45,7 +45,9 @@ def name_images(batch: Batch, names: tuple[str, ...]) -> str:
     return f"{', '.join(images[:_NAMED])}{more}"
 
 
-def first_bad_tensor(experiment: Experiment, detector: Detector, mesh: Mesh, state: TrainState, batch: Batch) -> str:
+def first_bad_tensor(
+    experiment: Experiment, detector: TrainableDetector, mesh: Mesh, state: TrainState, batch: Batch
+) -> str:
     """Compute a step again, and return the name of the first tensor that is not finite. All processes must call it.
 
     Args:

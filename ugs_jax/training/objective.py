@@ -11,7 +11,7 @@ from data_pipeline import Batch
 from ugs_jax import losses
 from ugs_jax.boxes import iou
 from ugs_jax.detectors import (
-    Architecture,
+    HasPyramid,
     Localizer,
     Outputs,
     background,
@@ -26,10 +26,11 @@ from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.matching import Match, beside, match
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
+"""Weights of the objectness losses of the levels in YOLOv5; for other numbers of levels all weigh 1."""
 
 
 def objective(
-    outputs: Outputs, batch: Batch, localization: Localization, arch: Architecture, loss_weights: LossWeights
+    outputs: Outputs, batch: Batch, localization: Localization, arch: HasPyramid, loss_weights: LossWeights
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Return the loss of a batch and its parts, all of them means over the whole (global) batch.
 
@@ -45,7 +46,7 @@ def objective(
       localization loss, uncertainty (mean over positives; NaN without positives), and positives (number of anchors per
       image that learn a box).
     """
-    matches = match(outputs, batch, arch, loss_weights.ratio_limit)
+    matches = match(outputs, batch, arch, loss_weights.anchor_ratio_threshold)
     terms = localization_terms(matches, localization)
     targets, positive = beside([m.targets for m in matches]), beside([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
@@ -148,7 +149,8 @@ def _refined_loss(
 def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:
     """Return the mean over positive and background anchors; the best of the boxes at an anchor sets its target."""
     total, first = jnp.zeros(()), 0
-    for m, weight in zip(matches, _LEVEL_WEIGHTS[len(matches)], strict=True):
+    weights = _LEVEL_WEIGHTS.get(len(matches), (1.0,) * len(matches))
+    for m, weight in zip(matches, weights, strict=True):
         b, h, w, a = m.level.objectness.shape
         reached = jnp.where(m.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
         first += a

@@ -65,7 +65,7 @@ def start_from(
 
 
 def start_width(
-    weights: Weights, detector: Detector, state: TrainState, batch: Batch, ratio_limit: float
+    weights: Weights, detector: Detector, state: TrainState, batch: Batch, anchor_ratio_threshold: float
 ) -> tuple[float, ...]:
     """Return the error of the published regression on a batch: the width with which distributions start.
 
@@ -77,14 +77,14 @@ def start_width(
       detector: Detector in training.
       state: Fresh state of the run.
       batch: Training images with boxes.
-      ratio_limit: Side ratio up to which an anchor may learn a box.
+      anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
     """
     if not layers_from_regression(weights, detector, state.params, np.asarray(START_WIDTH)):
         return START_WIDTH
     params, stats, _ = fit_weights(weights, detector, state.params, state.stats)
     outputs, _ = jax.jit(lambda images: detector.apply(params, stats, images, train=False))(batch.images)
     errors = []
-    for level, matched in enumerate(match(outputs, batch, detector.arch, ratio_limit)):
+    for level, matched in enumerate(match(outputs, batch, detector.arch, anchor_ratio_threshold)):
         layer = regression_layer(weights, detector, level)
         if layer is None or layer[0].shape[1] != len(detector.arch.anchors[level]):
             continue

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from data_pipeline import Batch
-from ugs_jax.detectors import Detector, Outputs
+from ugs_jax.detectors import Outputs, TrainableDetector
 from ugs_jax.experiment.config import Ema, Experiment
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.runs.sharding import batch_sharding, replicated, state_sharding
@@ -29,7 +29,7 @@ _LossOf = Callable[[Any, Any, Batch, Array, Array | None], tuple[Array, tuple[An
 
 
 def make_step(
-    detector: Detector,
+    detector: TrainableDetector,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
     loss_weights: LossWeights,
@@ -56,7 +56,7 @@ def make_step(
 
     def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         def measure() -> Metrics:
-            matches = match(outputs, batch, detector.arch, loss_weights.ratio_limit)
+            matches = match(outputs, batch, detector.arch, loss_weights.anchor_ratio_threshold)
             pulls = feature_gradient_norms(detector, params, stats, outputs, batch, loss_weights)
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
@@ -113,7 +113,7 @@ def make_step(
 
 
 def make_finite_check(
-    detector: Detector, loss_weights: LossWeights, seed: int = 0, accumulate: int = 1
+    detector: TrainableDetector, loss_weights: LossWeights, seed: int = 0, accumulate: int = 1
 ) -> Callable[[TrainState, Batch], dict[str, Any]]:
     """Which tensors of a step are finite, to name those that are not: one bool for each array.
 
@@ -149,7 +149,7 @@ def first_non_finite(found: dict[str, Any]) -> str:
     return "the update, by the optimizer"
 
 
-def _loss_of(detector: Detector, loss_weights: LossWeights, seed: int) -> _LossOf:
+def _loss_of(detector: TrainableDetector, loss_weights: LossWeights, seed: int) -> _LossOf:
     def loss_of(
         params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
     ) -> tuple[Array, tuple[Any, Metrics, Outputs]]:
@@ -208,7 +208,7 @@ class Program(NamedTuple):
     shardings: TrainState
 
 
-def build_program(experiment: Experiment, detector: Detector, mesh: Mesh, steps_per_epoch: int) -> Program:
+def build_program(experiment: Experiment, detector: TrainableDetector, mesh: Mesh, steps_per_epoch: int) -> Program:
     """The step that trains an experiment.
 
     Args:

@@ -149,21 +149,17 @@ class _Fitting:
 
     def _obstacle(self, path: str, fresh: np.ndarray, given: np.ndarray) -> str | None:
         """Return the reason why an array cannot be loaded, or None."""
-        part, level, *_ = path.split("/")
-        if fresh.shape[:-1] != given.shape[:-1] or (part != "heads" and fresh.shape != given.shape):
+        part, level, layer, *_ = path.split("/")
+        # These have outputs for each anchor. Other layers have the same shape for any anchors, classes and outputs.
+        outputs = {"localize": self.weights.arch.num_outputs, "score": 1 + self.weights.arch.classes}
+        by_anchor = part == "heads" and layer in outputs
+        if fresh.shape[:-1] != given.shape[:-1] or (not by_anchor and fresh.shape != given.shape):
             return f"{list(fresh.shape)} here, {list(given.shape)} in the weights"
-        if part != "heads":
-            return None
-        here = len(self.target.anchors[int(level)])
-        there = given.shape[-1] // (self.weights.arch.num_outputs if "/localize/" in path else self._scores())
-        if here != there:
+        if by_anchor and (here := len(self.target.anchors[int(level)])) != (there := given.shape[-1] // outputs[layer]):
             return f"{here} anchors here, {there} in the weights"
-        if "/localize/" in path and self.decoding != self.weights.decoding:
+        if part == "heads" and layer != "score" and self.decoding != self.weights.decoding:
             return f"{self.decoding} here, {self.weights.decoding} in the weights"
         return None
-
-    def _scores(self) -> int:
-        return 1 + self.weights.arch.classes
 
 
 def _replaced(tree: Any, fitting: _Fitting) -> Any:

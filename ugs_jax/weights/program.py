@@ -11,7 +11,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Detector, Postprocess, localize, localize_again
+from ugs_jax.detectors import Postprocess, TrainableDetector, localize, localize_again
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms on which an exported StableHLO program runs by default."""
@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
     scores: Float[Array, "b n c"]
 
 
-def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any) -> Predictions:
+def predict_everywhere(detector: TrainableDetector, params: Any, stats: Any, images: Any) -> Predictions:
     """Return boxes and scores of every anchor, without suppression.
 
     Args:
@@ -52,12 +52,12 @@ def predict_everywhere(detector: Detector, params: Any, stats: Any, images: Any)
         decoded = detector.localization.decode(raw, anchors)
         score = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
         boxes.append(decoded.reshape(images.shape[0], rows * columns * count, 4))
-        scores.append(score.reshape(images.shape[0], rows * columns * count, arch.classes))
+        scores.append(score.reshape(images.shape[0], rows * columns * count, score.shape[-1]))
     return Predictions(jnp.concatenate(boxes, axis=1), jnp.concatenate(scores, axis=1))
 
 
 def export_program(
-    detector: Detector,
+    detector: TrainableDetector,
     params: Any,
     stats: Any,
     options: Postprocess,
@@ -98,7 +98,7 @@ def export_program(
 
 
 def export_onnx(
-    detector: Detector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
+    detector: TrainableDetector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
 ) -> bytes:
     """Export the function from images to `Predictions` as an ONNX model. This needs jax2onnx.
 

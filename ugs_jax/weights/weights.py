@@ -11,13 +11,13 @@ import safetensors.numpy
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.detectors.architecture import network_name
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Localization
+from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
 from ugs_jax.weights.published import flat_leaves, to_published
 
 Arrays = dict[str, np.ndarray]
 KEY = "ugs_jax"
 """Key of our metadata in a safetensors file."""
-REGRESSION = "BoxRegression()"
+REGRESSION = BoxRegression().decoding
 """Value of `decoding_of` for heads that regress boxes, as the published ones do."""
 
 
@@ -74,13 +74,7 @@ def name_of(arch: Architecture) -> str:
 
 def decoding_of(localization: Localization) -> str:
     """Describe how raw outputs become boxes. Layers with equal descriptions can replace each other."""
-    if isinstance(localization, BoxRegression):
-        return REGRESSION
-    if isinstance(localization, DFL):
-        return f"DFL(bins={localization.bins}, start={localization.start})"
-    if isinstance(localization, UGS):
-        return f"UGS(center={localization.center}, size={localization.size})"
-    return repr(localization)
+    return localization.decoding if isinstance(localization, DescribesDecoding) else repr(localization)
 
 
 def weights_of(

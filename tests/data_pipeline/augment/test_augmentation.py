@@ -1,4 +1,4 @@
-"""Augmentation: boxes are where the pixels went, and the rule for boxes that leave the image."""
+"""Augmentation: boxes follow the pixels, and boxes that leave the image follow the rule."""
 
 import cv2
 import numpy as np
@@ -143,7 +143,7 @@ def test_a_flip_reverses_pixels_exactly():
     np.testing.assert_array_equal(flipped, image[:, ::-1])
 
 
-def test_none_equals_the_evaluation_letterbox():
+def test_without_augmentation_the_image_is_that_of_the_evaluation():
     image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
     boxes = np.array([[0, 0, 1, 1], [3, 4, 60, 80]])
     pictures = pictures_of(example(image, boxes), size=(64, 64))
@@ -178,7 +178,7 @@ def test_an_elongated_box_is_ignored():
     assert (stays.tolist(), part.tolist()) == ([False], [True])
 
 
-def test_what_remains_visible_of_a_removed_box_becomes_an_ignore_region():
+def test_the_visible_part_of_a_removed_box_becomes_an_ignore_region():
     image, boxes = drawn_rectangle(size=(100, 100), box=(2, 40, 42, 60))
     pictures = pictures_of(example(image, boxes), size=(100, 100))
     augmentation = without(translate=0.4, min_visible=0.6)
@@ -222,7 +222,7 @@ def test_the_visible_part_of_a_turned_box_has_the_hull_of_its_filled_polygon(see
             assert np.all(expected[2:] <= hull[2:] + 1e-9)
 
 
-def test_ignore_regions_travel_like_boxes():
+def test_ignore_regions_are_transformed_like_boxes():
     image, boxes = drawn_rectangle()
     pictures = pictures_of(example(image, boxes, ignore=boxes), size=(96, 128))
     augmentation = without(degrees=20.0, scale=0.3, translate=0.1, flip_lr=0.5)
@@ -265,7 +265,7 @@ def test_mixup_happens_only_with_a_mosaic():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_negatives_come_as_often_as_asked_and_nothing_else_changes(share):
+def test_inverted_images_have_the_requested_frequency_and_nothing_else_changes(share):
     rng = np.random.default_rng(3)
     image = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
     pictures = pictures_of(example(image), size=(32, 32))

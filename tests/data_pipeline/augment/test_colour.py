@@ -1,4 +1,4 @@
-"""Colour of training images: what changes, what stays, and the arithmetic."""
+"""Colour augmentation: changed and unchanged values, and the arithmetic."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Mosaic: four images with known rectangles, each found again in its place."""
+"""Mosaic: each of four images with known rectangles is found in its place."""
 
 import cv2
 import numpy as np
@@ -46,7 +46,7 @@ def test_each_of_four_rectangles_is_found_at_its_box(point):
         assert np.abs(found(sample.image, colour) - box).max() <= 1.0
 
 
-def test_images_meet_in_the_point_without_a_seam():
+def test_images_meet_in_one_point_without_a_gap():
     placed = list(enumerate(mosaic_around((61.3, 47.8), SHAPES, SIZE)))
     image = draw(four_pictures(), placed, RULE).image
     assert np.all(image[40:56, 54:70] != 114)  # black background of the four, no grey between
@@ -86,7 +86,7 @@ def test_the_result_does_not_depend_on_the_cache():
             np.testing.assert_array_equal(a.boxes, b.boxes)
 
 
-def test_only_images_that_can_be_seen_are_decoded():
+def test_only_visible_images_are_decoded():
     class Counting(Pictures):
         read = 0
 

@@ -1,4 +1,4 @@
-"""Decoding: every kind of stored image ends as 8-bit RGB, every broken one as a DataError with file and fix."""
+"""Decoding: every supported image becomes 8-bit RGB; every broken one gives a DataError with file and remedy."""
 
 from pathlib import Path
 

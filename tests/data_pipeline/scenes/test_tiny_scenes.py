@@ -1,4 +1,4 @@
-"""Procedural scenes: determined by the seed, boxes true to the pixels, statistics true to the published ones."""
+"""Synthetic scenes: determined by the seed, with boxes that match the pixels and the published statistics."""
 
 import dataclasses
 
@@ -84,7 +84,7 @@ def test_an_object_covered_by_another_is_visible_to_the_uncovered_part():
     assert canvas.visible(placed, 1) == pytest.approx(0.5, abs=0.02)
 
 
-def test_an_object_at_the_border_is_clipped_and_one_outside_is_not_there():
+def test_an_object_at_the_border_is_clipped_and_one_outside_is_dropped():
     canvas = blank()
     sprite = draw_object("car", np.random.default_rng(0), 60.0, heading=0.0, tilt=1.0)
     placed = canvas.paste(sprite, 0, 96, owner=1)
@@ -147,7 +147,7 @@ def test_counts_are_drawn_by_the_published_quantiles():
     np.testing.assert_allclose(np.quantile(counts, QUANTILE_LEVELS), OBJECTS_PER_IMAGE_QUANTILES, rtol=0.1)
 
 
-def test_most_drawn_objects_find_room_in_full_scenes(full_scenes):
+def test_most_drawn_objects_are_placed_in_full_scenes(full_scenes):
     counts = np.quantile([len(scene.boxes) for scene in full_scenes], [0.25, 0.5, 0.75])
     np.testing.assert_allclose(counts, OBJECTS_PER_IMAGE_QUANTILES[2:5], rtol=0.4)  # 40 images only
 
@@ -223,7 +223,7 @@ def test_the_full_variant_has_the_ten_classes_of_visdrone():
         ({"seed": -1}, r"seed: expected 0 or more, got -1"),
     ],
 )
-def test_values_that_make_no_scene_are_refused(change, message):
+def test_invalid_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         TinyScenes(**change)
 

@@ -70,7 +70,7 @@ def test_a_well_formed_file_has_an_empty_summary(folder):
         ([-9, -9, 4, 4], OUTSIDE),
     ],
 )
-def test_boxes_that_are_none_are_dropped_counted_and_printed(folder, capsys, bbox, reason):
+def test_invalid_boxes_are_dropped_counted_and_printed(folder, capsys, bbox, reason):
     dataset = open_with(folder, annotations=[annotation(bbox=bbox), annotation(id=51)])
     np.testing.assert_array_equal(dataset[0].boxes, [[1, 1, 3, 3]])
     assert dataset.summary == {reason: 1}
@@ -129,7 +129,7 @@ def test_text_image_ids_are_accepted(folder):
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint8, 4), (np.uint16, 1), (np.uint16, 3)])
-def test_images_other_than_8_bit_rgb_are_stored_as_they_are_and_decode_to_it(folder, dtype, channels):
+def test_images_of_other_formats_are_stored_unchanged_and_decode_to_8_bit_rgb(folder, dtype, channels):
     write_image(folder / "images" / "b.png", dtype=dtype, channels=channels)
     example = open_with(folder)[0]
     assert example.image == (folder / "images/b.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Archives of VisDrone: what comes out, what does not, and `ugs data` on a folder laid out like the official one."""
+"""Archives of VisDrone: extracted and refused files, and `ugs data` on a folder with the official layout."""
 
 import zipfile
 
@@ -57,7 +57,7 @@ def test_a_folder_laid_out_like_the_official_one_is_prepared(archives, tmp_path,
     assert "test: 2 images, 2 objects" in capsys.readouterr().out
 
 
-def test_splits_that_are_not_there_are_said(archives, tmp_path, capsys):
+def test_missing_splits_are_reported(archives, tmp_path, capsys):
     (archives / "VisDrone2019-DET-val.zip").unlink()
     target = tmp_path / "data"
     assert main(["data", "prepare", "visdrone", "--from", str(archives), "--to", str(target)]) == 0
@@ -82,7 +82,7 @@ def test_test_challenge_has_images_and_no_annotations(tmp_path, packed):
     assert (len(data), data.table.boxes.shape, data.file_names) == (1, (0, 4), ("0.jpg",))
 
 
-def test_what_is_not_part_of_the_data_set_stays_in_the_archive(tmp_path):
+def test_other_files_stay_in_the_archive(tmp_path):
     source = tmp_path / "in"
     write_image(source / "VisDrone2019-DET-val" / "images" / "0.jpg")
     extra = [("annotations/0.txt", ROWS), ("setup.py", "x"), ("images/run.sh", "x"), ("__MACOSX/images/0.jpg", "x")]
@@ -138,7 +138,7 @@ def test_an_encrypted_archive_is_named(archives, tmp_path):
     assert not any((tmp_path / "data").iterdir())
 
 
-def test_a_file_that_is_there_twice_is_named(archives, tmp_path):
+def test_a_duplicate_file_is_named(archives, tmp_path):
     with zipfile.ZipFile(archives / "VisDrone2019-DET-train.zip", "a") as file:
         file.writestr("other/images/1.jpg", "x")
     with pytest.raises(DataError, match=r"expected every file once, got 'other/images/1\.jpg' a second time\. Fix: "):

@@ -65,7 +65,7 @@ def test_trailing_commas_blank_lines_spaces_and_windows_line_ends_are_read(split
         ("100,2,3,4,1,4,0,0", OUTSIDE),
     ],
 )
-def test_rows_that_are_no_box_are_dropped_counted_and_printed(split, capsys, row, reason):
+def test_rows_without_a_valid_box_are_dropped_counted_and_printed(split, capsys, row, reason):
     write(split, f"{row}\n5,5,5,5,1,10,0,0\n")
     dataset = open_split(split)
     assert dataset[0].labels.tolist() == [9]

@@ -164,10 +164,12 @@ class Mirror:
             self._upload.run()
         except FencedError as error:
             self._fenced = error
-        except Exception as error:  # noqa: BLE001 - the run goes on after any error
+        except Exception as error:  # noqa: BLE001 - the run continues after any error
             other = RemoteError(f"{self._url}: expected to copy the run there, but got {type(error).__name__}: {error}")
             self._failed = error if isinstance(error, RemoteError) else other
             if not self._ending:
-                _logger.warning("%s. The run goes on in %s; next try at its next checkpoint", error, self._folder)
+                _logger.warning(
+                    "%s. The run continues in %s; the next try is at its next checkpoint", error, self._folder
+                )
         else:
             self._failed = None

@@ -78,7 +78,7 @@ def fetch_newer(remote: Remote, names: set[str], folder: Path) -> Newest:
         return Newest(here, fetched=False)
     older = {other for other in whole["best"] if step is not None and other <= step}
     if older and download_newest(remote, names, "best", older, folder / _ASIDE) is None:
-        _logger.warning("%s: the run goes on without its best checkpoint, which is damaged there", remote.url)
+        _logger.warning("%s: the run continues without its best checkpoint, which is damaged there", remote.url)
     download_logs(remote, names, folder / _ASIDE)
     (folder / _HALF).touch()
     _clear(folder, but=(_ASIDE,))
