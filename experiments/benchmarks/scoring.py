@@ -32,7 +32,7 @@ from rich.table import Table
 
 from data_pipeline.sources.visdrone import CLASSES
 from ugs_jax.commands.score import score_case, visdrone_case
-from ugs_jax.evaluation import CocoScorer, FoundImage, visdrone_scores, visdrone_table, write_submission
+from ugs_jax.evaluation import CocoRow, CocoScorer, visdrone_scores, visdrone_table, write_submission
 
 # Share of the boxes of VisDrone-train, by class.
 SHARES = np.array([0.231, 0.079, 0.030, 0.422, 0.073, 0.038, 0.014, 0.010, 0.017, 0.086])
@@ -80,7 +80,7 @@ def annotations(rng: np.random.Generator, settings: Settings) -> np.ndarray:
     return np.concatenate([rows, ignored])
 
 
-def detections(rng: np.random.Generator, rows: np.ndarray, settings: Settings) -> FoundImage:
+def detections(rng: np.random.Generator, image: int, rows: np.ndarray, settings: Settings) -> list[CocoRow]:
     """Draw the detections of one image, best score first."""
     objects = rows[rows[:, 5] > 0]
     near = objects[rng.integers(0, len(objects), 2 * settings.detections // 5)] if len(objects) else objects
@@ -90,21 +90,23 @@ def detections(rng: np.random.Generator, rows: np.ndarray, settings: Settings) -
     boxes = np.concatenate([moved, _boxes(rng, others) + rng.uniform(0, 1, (others, 4))])
     categories = np.concatenate([near[:, 5], 1 + rng.choice(len(CLASSES), others, p=SHARES)]).astype(np.int64)
     scores = np.concatenate([rng.beta(2, 2, len(near)), rng.beta(1, 6, others)])
-    order = np.argsort(-scores)
-    return FoundImage(boxes[order], categories[order], scores[order])
+    return [
+        {"image_id": image, "category_id": int(categories[i]), "bbox": boxes[i].tolist(), "score": float(scores[i])}
+        for i in np.argsort(-scores)
+    ]
 
 
 def write_case(folder: Path, settings: Settings) -> None:
     """Write annotations and results."""
     rng = np.random.default_rng(settings.seed)
     (folder / "annotations").mkdir()
-    names, of_images = [f"{index:07d}" for index in range(settings.images)], []
-    for name in names:
+    names, found = [f"{index:07d}" for index in range(settings.images)], list[CocoRow]()
+    for image, name in enumerate(names):
         rows = annotations(rng, settings)
         lines = [",".join(str(int(cell)) for cell in row) + ",0,0\n" for row in rows]
         (folder / "annotations" / f"{name}.txt").write_text("".join(lines))
-        of_images.append(detections(rng, rows, settings))
-    write_submission(folder / "results", names, of_images)
+        found += detections(rng, image, rows, settings)
+    write_submission(folder / "results", names, found)
 
 
 class Cost(NamedTuple):
@@ -133,7 +135,7 @@ def main(settings: Settings) -> None:
         write_case(folder, settings)
         costs["reading"], case = _measure(lambda: visdrone_case(folder / "results", folder / "annotations"))
         costs["visdrone"], scores = _measure(
-            lambda: visdrone_scores(visdrone_table(case.truth, case.found, len(CLASSES)), CLASSES)
+            lambda: visdrone_scores(visdrone_table(case.truth, case.rows, len(CLASSES)), CLASSES)
         )
         scorer = CocoScorer(case.coco_truth)
         scorer.add(case.rows)

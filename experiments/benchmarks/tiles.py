@@ -17,13 +17,13 @@ import tyro
 from data_pipeline import Dataset, TinyScenes
 from data_pipeline.decoding.images import decode_image
 from ugs_jax.evaluation import CocoScorer, ImageDetections, coco_rows
-from ugs_jax.inference import Detect, Found, Merge, TestTimeAugmentation, Tiling, detect_image, merge, tile_windows
-from ugs_jax.inference.found import concatenate
+from ugs_jax.evaluation.detections import concatenate
+from ugs_jax.inference import ImageDetector, Merge, TestTimeAugmentation, Tiling, detect_image, merge, tile_windows
 from ugs_jax.inference.passes import View, run_pass
 from ugs_jax.inference.tiles import Window
 from ugs_jax.runs import image_detector, load_for_inference, read_experiment
 
-Look = Callable[[np.ndarray], Found]
+Look = Callable[[np.ndarray], ImageDetections]
 
 
 def main(run: tyro.conf.Positional[Path], side: int = 480, images: int = 16) -> None:
@@ -48,7 +48,7 @@ def main(run: tyro.conf.Positional[Path], side: int = 480, images: int = 16) -> 
         print(f"| {name} | {shown} | {count} |")
 
 
-def _looks(detect: Detect, size: tuple[int, int]) -> Iterator[tuple[str, Look]]:
+def _looks(detect: ImageDetector, size: tuple[int, int]) -> Iterator[tuple[str, Look]]:
     yield "whole image, resized", partial(detect_image, detect, size=size)
     for full_image in (True, False):
         for options in (Merge("nmm"), Merge("nms"), Merge("nms", "iou", 0.6)):
@@ -61,18 +61,17 @@ def _looks(detect: Detect, size: tuple[int, int]) -> Iterator[tuple[str, Look]]:
     yield "tiles and whole image, every box extended (SAHI's rule)", partial(_every_box_extended, detect, size)
 
 
-def _every_box_extended(detect: Detect, size: tuple[int, int], image: np.ndarray) -> Found:
+def _every_box_extended(detect: ImageDetector, size: tuple[int, int], image: np.ndarray) -> ImageDetections:
     view, shape = View(size), image.shape[:2]
-    tiles = run_pass(detect, image, tile_windows(*shape, size, 0.25), view, 8, 0.05)
-    whole = run_pass(detect, image, [Window(0, 0, *shape)], view, 1, 0.05)
-    return merge(concatenate([tiles, whole])._replace(cut=None), Merge("nmm"))
+    tiles, _ = run_pass(detect, image, tile_windows(*shape, size, 0.25), view, 8, 0.05)
+    whole, _ = run_pass(detect, image, [Window(0, 0, *shape)], view, 1, 0.05)
+    return merge(concatenate([tiles, whole]), Merge("nmm"))
 
 
 def _score(scenes: Dataset, look: Look) -> tuple[dict[str, float | None], int]:
     scorer = CocoScorer(scenes)
     for i in range(len(scenes)):
-        found = look(decode_image(scenes[i].image, f"scene {i}"))
-        scorer.add(coco_rows(ImageDetections(i, found.boxes, found.scores, found.labels)))
+        scorer.add(coco_rows(i, look(decode_image(scenes[i].image, f"scene {i}"))))
     return scorer.score(), len(scorer.rows)
 
 

@@ -285,7 +285,7 @@ def test_the_protocol_describes_itself_in_one_line():
         ({"iou_thresholds": (0.7, 0.5)}, "iou_thresholds: expected increasing"),
         ({"iou_thresholds": (0.0, 0.5)}, "iou_thresholds: expected increasing"),
         ({"max_detections": 0}, "max_detections: expected at least 1, got 0"),
-        ({"size_bins": (SizeBin("a", 0.0, 1.0), SizeBin("a", 1.0, 2.0))}, "size_bins: expected a different name"),
+        ({"size_bins": (SizeBin("a", 0.0, 1.0), SizeBin("a", 1.0, 2.0))}, "size_bins: expected unique names"),
     ],
 )
 def test_an_invalid_protocol_is_refused(fields, message):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ugs_jax.evaluation import ImageDetections
 from ugs_jax.report import (
     Prediction,
     SheetRow,
@@ -20,21 +21,23 @@ CLASSES = ("car", "person")
 GREY = np.full((100, 200, 3), 90, np.uint8)
 
 
-def prediction(file_name="a.jpg", scores=(0.9, 0.1), labels=(0, 1), uncertainty=None):
-    boxes = np.array([[10, 20, 30, 45], [60, 60, 65, 66]], np.float32)
-    return Prediction(
-        file_name, GREY, boxes, np.array(labels, np.int32), np.array(scores, np.float32), uncertainty=uncertainty
+def detections(boxes, scores, classes, deviation=None):
+    return ImageDetections(
+        np.array(boxes, np.float32), np.array(scores, np.float32), np.array(classes, np.int32), deviation
     )
+
+
+def prediction(file_name="a.jpg", scores=(0.9, 0.1), classes=(0, 1), deviation=None):
+    boxes = [[10, 20, 30, 45], [60, 60, 65, 66]]
+    return Prediction(file_name, GREY, detections(boxes, scores, classes, deviation))
 
 
 def colored(picture, color):
     return (picture == np.array(color, np.uint8)).all(-1)
 
 
-def draw(boxes, labels, scores, image=GREY):
-    return draw_detections(
-        image, np.array(boxes, np.float32), np.array(labels, np.int32), np.array(scores, np.float32), CLASSES
-    )
+def draw(boxes, classes, scores, image=GREY):
+    return draw_detections(image, detections(boxes, scores, classes), CLASSES)
 
 
 def test_lines_lie_just_outside_the_box():
@@ -79,9 +82,13 @@ def test_the_json_file_lists_every_detection_best_first(tmp_path):
         assert picture.size[0] == 1400
 
 
-def test_uncertainty_is_written_where_there_is_one(tmp_path):
-    path = write_predictions(tmp_path, [prediction(uncertainty=np.array([0.25, 0.5], np.float32))], CLASSES)
-    assert [found["uncertainty"] for found in json.loads(path.read_text())[0]["detections"]] == [0.25, 0.5]
+def test_deviations_are_written_if_they_are_predicted(tmp_path):
+    deviation = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
+    path = write_predictions(tmp_path, [prediction(scores=(0.1, 0.9), deviation=deviation)], CLASSES)
+    written = json.loads(path.read_text())[0]["detections"]
+    assert [each["deviation"] for each in written] == [[5, 6, 7, 8], [1, 2, 3, 4]]
+    without = json.loads(write_predictions(tmp_path, [prediction()], CLASSES).read_text())[0]["detections"]
+    assert not any("deviation" in each for each in without)
 
 
 def test_no_images_give_an_empty_list(tmp_path):
@@ -111,8 +118,8 @@ def test_files_are_replaced_and_nothing_unfinished_stays(tmp_path):
 
 
 def test_a_label_without_a_class_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.jpg: expected labels 0…1, got 2; pass the class names"):
-        write_predictions(tmp_path, [prediction(labels=(0, 2))], CLASSES)
+    with pytest.raises(ValueError, match=r"a\.jpg: expected class indices 0…1, got 2; pass the class names"):
+        write_predictions(tmp_path, [prediction(classes=(0, 2))], CLASSES)
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path):
@@ -122,8 +129,8 @@ def test_scores_that_are_not_finite_are_refused(tmp_path):
 
 def sheet_row(image=GREY, ignore=()):
     boxes = np.array([[10, 20, 30, 45], [60, 60, 65, 66]], np.float32)
-    labels, scores = np.array([0, 1], np.int32), np.array([0.9, 0.1], np.float32)
-    return SheetRow(image, boxes, labels, np.array(ignore, np.float32).reshape(-1, 4), boxes, labels, scores)
+    regions = np.array(ignore, np.float32).reshape(-1, 4)
+    return SheetRow(image, boxes, np.array([0, 1], np.int32), regions, detections(boxes, [0.9, 0.1], [0, 1]))
 
 
 def test_the_contact_sheet_has_truth_on_the_left_and_detections_on_the_right(tmp_path):

@@ -63,12 +63,22 @@ def test_rows_carry_width_and_height_and_categories_from_one():
     assert rows == [{"image_id": 17, "category_id": 3, "bbox": [100.0, 100.0, 100.0, 50.0], "score": 0.75}]
 
 
+def test_deviations_are_divided_by_the_scale_of_the_letterbox():
+    batch = batch_of([[0.5, 10, 0]], [[600, 800]], image_id=[17])
+    found = detections_of([[[60, 50, 110, 75], [0, 0, 0, 0]]], [[0.75, 0]], [[2, 0]], [[True, False]])
+    assert split_batch(found, batch)[0][1].deviation is None
+    found.deviation = np.array([[[1, 2, 3, 4], [9, 9, 9, 9]]], np.float32)
+    [(image_id, image)] = split_batch(found, batch)
+    assert image_id == 17
+    assert image.deviation.tolist() == [[2, 4, 6, 8]]
+
+
 def test_padding_rows_and_invalid_detections_are_left_out():
     batch = batch_of([[1, 0, 0], [0, 0, 0]], [[50, 50], [0, 0]], valid=[True, False])
     boxes = np.tile(np.array([1, 1, 5, 5], np.float32), (2, 3, 1))
     found = detections_of(boxes, np.full((2, 3), 0.5), np.zeros((2, 3)), [[True, False, True], [True, True, True]])
     assert [row["image_id"] for row in rows_from_detections(found, batch)] == [0, 0]
-    assert [len(image.boxes) for image in split_batch(found, batch)] == [2]
+    assert [(image_id, len(image.boxes)) for image_id, image in split_batch(found, batch)] == [(0, 2)]
 
 
 def test_jax_arrays_are_accepted():
@@ -88,10 +98,10 @@ def test_boxes_outside_the_image_give_no_row():
 
 @pytest.mark.parametrize("spoilt", ["boxes", "scores"])
 def test_values_that_are_not_finite_are_refused(spoilt):
-    image = ImageDetections(4, np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int32))
+    image = ImageDetections(np.ones((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int32))
     getattr(image, spoilt)[1] = np.nan
     with pytest.raises(ValueError, match=r"image 4: expected finite boxes and scores, got .* at detection 1"):
-        coco_rows(image)
+        coco_rows(4, image)
 
 
 def test_a_perfect_detector_on_letterboxed_batches_scores_one():

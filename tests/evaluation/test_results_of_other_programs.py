@@ -185,7 +185,7 @@ def test_annotations_given_as_results_are_called_so(run):
     scores, said = run(truth(), truth())
     assert scores is None
     assert (
-        "expected a JSON list of detections, got dict, which has 'annotations'. Fix: give the results as the first"
+        "expected a JSON list of detections, got dict, which has 'annotations'. Fix: pass the results as the first"
         in said
     )
 

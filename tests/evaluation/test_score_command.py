@@ -195,7 +195,7 @@ def test_a_submission_is_scored_by_coco_protocols_too(split, capsys):
     ("file", "text", "message"),
     [
         ("results/b.txt", None, "results/b.txt: expected a result file for each of 2 images"),
-        ("results/c.txt", "", "results/c.txt: expected result files named as the annotation files"),
+        ("results/c.txt", "", "results/c.txt: expected result files with the names of the annotation files"),
         ("results/b.txt", "1,2,3\n", "results/b.txt:1: expected 8 columns"),
         ("annotations/b.txt", "1,2,3,4,1,12,0,0\n", "annotations/b.txt:1: expected a category from 0"),
         ("images/b.jpg", None, "images/b.jpg: expected the image of"),

@@ -77,12 +77,9 @@ def test_the_submission_of_a_run_scores_as_the_run_does(visdrone, tmp_path):
     data = visdrone.open("val")
     scorer = scorer_for("visdrone", data, visdrone)
     scorer.add_batch(*batch(*FOUND))
-    archive = write_submission(tmp_path / "submission", image_names(data), scorer.found)
+    archive = write_submission(tmp_path / "submission", image_names(data), scorer.rows)
     again = VisDroneScorer(data, scorer.truth)
-    for index, found in enumerate(read_submission(archive, ["a", "b"], classes=10)):
-        for box, category, score in zip(found.boxes, found.categories, found.scores, strict=True):
-            row = {"image_id": index, "category_id": int(category), "bbox": box.tolist(), "score": float(score)}
-            again.add([row])
+    again.add(read_submission(archive, ["a", "b"], classes=10))
     assert again.score() == scorer.score()
 
 

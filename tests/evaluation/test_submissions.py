@@ -8,7 +8,6 @@ import pytest
 
 from data_pipeline import DataError
 from ugs_jax.evaluation import (
-    FoundImage,
     TruthImage,
     read_submission,
     submission,
@@ -20,15 +19,19 @@ from ugs_jax.evaluation import (
 ROW = "1,2,3,4,0.5,1,-1,-1"
 
 
-def some_detections(seed, count):
-    rng = np.random.default_rng(seed)
-    boxes = np.concatenate([rng.uniform(0, 500, (count, 2)), rng.uniform(1, 80, (count, 2))], axis=1)
-    return FoundImage(boxes, rng.integers(1, 11, count), rng.uniform(size=count))
+def some_detections(image_id, count):
+    rng = np.random.default_rng(image_id)
+    boxes = np.concatenate([rng.uniform(0, 500, (count, 2)), rng.uniform(1, 80, (count, 2))], axis=1).tolist()
+    columns = zip(rng.integers(1, 11, count).tolist(), boxes, rng.uniform(size=count).tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score} for category, box, score in columns
+    ]
 
 
 @pytest.fixture
 def found():
-    return [some_detections(0, 40), some_detections(1, 1), some_detections(2, 0)]
+    """Detections of three images, the last of which has none."""
+    return some_detections(0, 40) + some_detections(1, 1)
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
@@ -36,29 +39,32 @@ def test_what_is_written_is_read_back_best_score_first(tmp_path, found, kind):
     archive = write_submission(tmp_path / "results", ["a", "b", "c"], found)
     assert archive == tmp_path / "results.zip"
     got = read_submission(tmp_path / "results" if kind == "folder" else archive, ["a", "b", "c"], classes=10)
-    for before, after in zip(found[:2], got, strict=False):
-        order = np.argsort(-before.scores)
-        np.testing.assert_array_equal(after.categories, before.categories[order])
-        np.testing.assert_allclose(after.boxes, before.boxes[order], rtol=0, atol=0.5e-3 + 1e-9)  # three decimals
-        np.testing.assert_allclose(after.scores, before.scores[order], rtol=0, atol=0.5e-6 + 1e-9)  # six
+    want = sorted(found, key=lambda row: (row["image_id"], -row["score"]))
+    for before, after in zip(want, got, strict=False):
+        assert (after["image_id"], after["category_id"]) == (before["image_id"], before["category_id"])
+        np.testing.assert_allclose(after["bbox"], before["bbox"], rtol=0, atol=0.5e-3 + 1e-9)  # three decimals
+        assert after["score"] == pytest.approx(before["score"], abs=0.5e-6 + 1e-9)  # six
+    assert [row["score"] for row in got[len(want) :]] == [0.0]  # of the image without detections
 
 
 def test_an_image_without_detections_gets_a_row_that_the_toolkit_can_read_and_that_changes_no_score(tmp_path, found):
     write_submission(tmp_path / "results", ["a", "b", "c"], found)
     assert (tmp_path / "results" / "c.txt").read_text() == "0,0,1,1,0,1,-1,-1\n"
-    truth = [TruthImage(image.boxes + 1, image.categories, np.ones(len(image.boxes), bool)) for image in found]
-    truth[2] = truth[1]
+    truth = []
+    for of_image in (found[:40], found[40:], found[40:]):
+        boxes, categories = np.array([row["bbox"] for row in of_image]), [row["category_id"] for row in of_image]
+        truth.append(TruthImage(boxes + 1, np.array(categories), np.ones(len(boxes), bool)))
     read = read_submission(tmp_path / "results", ["a", "b", "c"], classes=10)
     names = [str(k) for k in range(10)]
     with_row = visdrone_scores(visdrone_table(truth, read, 10), names)
-    without = visdrone_scores(visdrone_table(truth, [*read[:2], found[2]], 10), names)
+    without = visdrone_scores(visdrone_table(truth, read[:-1], 10), names)
     assert with_row == without
     assert 0 < with_row["ap"] < 1
 
 
 def test_a_row_has_eight_columns_of_which_the_last_two_are_minus_one(tmp_path):
-    image = FoundImage(np.array([[1.25, 2, 3, 4.0]]), np.array([10]), np.array([0.75]))
-    write_submission(tmp_path / "results", ["a"], [image])
+    row = {"image_id": 0, "category_id": 10, "bbox": [1.25, 2, 3, 4.0], "score": 0.75}
+    write_submission(tmp_path / "results", ["a"], [row])
     assert (tmp_path / "results" / "a.txt").read_text() == "1.250,2.000,3.000,4.000,0.750000,10,-1,-1\n"
 
 
@@ -77,8 +83,13 @@ def test_files_of_former_images_are_removed(tmp_path, found):
 
 
 def test_two_images_of_one_name_are_refused(tmp_path, found):
-    with pytest.raises(ValueError, match="expected a name of its own for each image, got 'a' twice"):
+    with pytest.raises(ValueError, match="expected a unique name for each image, got 'a' twice"):
         write_submission(tmp_path / "results", ["a", "a", "c"], found)
+
+
+def test_detections_of_an_image_without_a_name_are_refused(tmp_path, found):
+    with pytest.raises(ValueError, match="image_id 1: expected 0…0, the index of a name"):
+        write_submission(tmp_path / "results", ["a"], found)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +113,17 @@ def test_a_wrong_row_is_refused_by_file_and_line(tmp_path, text, message):
 
 def test_other_bytes_than_text_are_refused(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"a\.txt: expected a text file, got other bytes"):
+    with pytest.raises(DataError, match=r"a\.txt: expected UTF-8 text, got other bytes"):
         read_submission(tmp_path, ["a"], classes=10)
 
 
 def test_trailing_commas_blank_lines_and_empty_files_are_read(tmp_path):
     (tmp_path / "a.txt").write_text(f"\ufeff{ROW},\r\n\r\n 5, 6, 7, 8, 1, 11, -1, -1")
     (tmp_path / "b.txt").write_text("")
-    a, b = read_submission(tmp_path, ["a", "b"], classes=10)
-    np.testing.assert_array_equal(a.boxes, [[1, 2, 3, 4], [5, 6, 7, 8]])
-    assert a.categories.tolist() == [1, 11]
-    assert b.boxes.shape == (0, 4)
+    assert read_submission(tmp_path, ["a", "b"], classes=10) == [
+        {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5},
+        {"image_id": 0, "category_id": 11, "bbox": [5, 6, 7, 8], "score": 1},
+    ]
 
 
 def test_a_missing_result_file_is_refused(tmp_path):
@@ -124,7 +135,7 @@ def test_a_missing_result_file_is_refused(tmp_path):
 def test_a_result_file_of_no_image_is_refused(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(ROW)
-    with pytest.raises(DataError, match=r"b\.txt: expected result files named as the annotation files"):
+    with pytest.raises(DataError, match=r"b\.txt: expected result files with the names of the annotation files"):
         read_submission(tmp_path, ["a"], classes=10)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference import visdrone_by_hand
-from ugs_jax.evaluation import FoundImage, TruthImage, visdrone_scores, visdrone_table, visdrone_truth
+from ugs_jax.evaluation import TruthImage, visdrone_scores, visdrone_table, visdrone_truth
 from ugs_jax.evaluation.ignored import inside_ignored
 from ugs_jax.evaluation.submission import read_submission
 
@@ -24,10 +24,13 @@ NAMES = tuple(f"class {k}" for k in range(1, 11))
 def score(images, classes=10):
     """Scores of images (annotations, detections[, size]); rows are left, top, width, height, score, category."""
     truth, found = [], []
-    for annotated, detected, *size in images:
-        a, d = (np.array(rows, np.float64).reshape(-1, 6) for rows in (annotated, detected))
+    for image_id, (annotated, detected, *size) in enumerate(images):
+        a = np.array(annotated, np.float64).reshape(-1, 6)
         truth.append(TruthImage(a[:, :4], a[:, 5].astype(np.int64), a[:, 4] != 0, *size))
-        found.append(FoundImage(d[:, :4], d[:, 5].astype(np.int64), d[:, 4]))
+        found += [
+            {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+            for *box, score, category in detected
+        ]
     return visdrone_scores(visdrone_table(truth, found, classes), NAMES[:classes])
 
 
@@ -58,7 +61,7 @@ def test_the_fixture_agrees_to_a_thousandth(fixture):
 def with_ties_broken(found, seed):
     """Scores of four decimals, changed by less than one: nothing but the order of equal ones differs."""
     rng = np.random.default_rng(seed)
-    return [image._replace(scores=image.scores + rng.uniform(0, 5e-5, len(image.scores))) for image in found]
+    return [{**row, "score": row["score"] + rng.uniform(0, 5e-5)} for row in found]
 
 
 def test_the_fixture_agrees_in_percent_too_but_for_the_order_of_equal_scores(fixture):
@@ -217,10 +220,8 @@ def test_images_without_objects_have_no_scores():
     assert set(score([([], [[*BOX, 0.9, 1]]), ([], [])]).values()) == {None}
 
 
-def test_an_image_without_an_entry_of_detections_is_refused():
-    with pytest.raises(ValueError, match="expected detections for each of 2 images, got 1"):
-        visdrone_table(
-            [TruthImage(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))] * 2,
-            [FoundImage(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))],
-            1,
-        )
+@pytest.mark.parametrize("image_id", [-1, 2])
+def test_detections_of_an_unknown_image_are_refused(image_id):
+    row = {"image_id": image_id, "category_id": 1, "bbox": [0.0, 0, 1, 1], "score": 0.5}
+    with pytest.raises(ValueError, match=rf"image_id {image_id}: expected the index of one of 2 images, 0…1"):
+        visdrone_table([TruthImage(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))] * 2, [row], 1)

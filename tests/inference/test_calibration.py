@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from ugs_jax.inference import Found, SideErrors, calibration, side_errors
+from ugs_jax.evaluation import ImageDetections
+from ugs_jax.inference import SideErrors, calibration, side_errors
 from ugs_jax.report import plot_calibration
 
 BOXES, LABELS = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]]), np.array([0, 1, 0])
 
 
-def found(boxes, scores, labels):
+def found(boxes, scores, classes):
     boxes = np.array(boxes, float)
-    return Found(boxes, np.array(scores), np.array(labels), np.arange(boxes.size, dtype=float).reshape(boxes.shape))
+    deviation = np.arange(boxes.size, dtype=float).reshape(boxes.shape)
+    return ImageDetections(boxes, np.array(scores), np.array(classes), deviation)
 
 
 def test_every_object_is_matched_once_by_the_best_detection_of_its_class():
@@ -33,7 +35,7 @@ def test_without_objects_or_detections_there_are_no_errors():
 
 
 def test_detections_without_deviations_are_refused():
-    with pytest.raises(ValueError, match="expected detections with deviations, got none"):
+    with pytest.raises(ValueError, match="expected some with deviations, got none"):
         side_errors(found(BOXES, [0.5] * 3, LABELS)._replace(deviation=None), BOXES, LABELS)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.reference import merging_by_hand as by_hand
-from ugs_jax.inference import Found, weighted_box_fusion
+from ugs_jax.evaluation import ImageDetections
+from ugs_jax.inference import weighted_box_fusion
 
 
 def view(rng, n, deviation=False):
@@ -13,12 +14,12 @@ def view(rng, n, deviation=False):
     side = np.random.default_rng(8).uniform(6, 20, (n, 2)) + rng.normal(scale=0.5, size=(n, 2))
     boxes = np.concatenate([center - side / 2, center + side / 2], 1)
     seen = rng.random(n) < 0.8
-    found = Found(boxes, rng.uniform(0.01, 1, n), np.random.default_rng(9).integers(0, 2, n), boxes / 10)
-    return Found(*(None if part is None else part[seen] for part in (found if deviation else found[:3])))
+    found = ImageDetections(boxes, rng.uniform(0.01, 1, n), np.random.default_rng(9).integers(0, 2, n), boxes / 10)
+    return ImageDetections(*(None if part is None else part[seen] for part in (found if deviation else found[:3])))
 
 
 def plain(found):
-    return list(zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True))
+    return list(zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -31,7 +32,7 @@ def test_fusion_equals_that_of_a_slow_loop(seed, threshold):
     assert len(views) == 1 or len(want) < sum(len(each.scores) for each in views)
     np.testing.assert_allclose(found.scores, [score for _, score, _ in want], rtol=1e-9)
     np.testing.assert_allclose(found.boxes, [box for box, _, _ in want], rtol=1e-9)
-    assert found.labels.tolist() == [label for _, _, label in want]
+    assert found.classes.tolist() == [label for _, _, label in want]
 
 
 def test_fusing_equal_views_gives_the_view():
@@ -43,8 +44,8 @@ def test_fusing_equal_views_gives_the_view():
 
 
 def test_a_box_that_one_of_three_views_has_keeps_a_third_of_its_score():
-    one = Found(np.array([[0.0, 0, 4, 4]]), np.array([0.9]), np.array([2]))
-    none = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+    one = ImageDetections(np.array([[0.0, 0, 4, 4]]), np.array([0.9]), np.array([2]))
+    none = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
     found = weighted_box_fusion([none, one, none])
     np.testing.assert_allclose(found.scores, [0.3])
     assert found.boxes.tolist() == [[0, 0, 4, 4]]

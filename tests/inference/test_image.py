@@ -28,7 +28,7 @@ def assert_found_once(found, boxes, labels, tolerance=1e-9):
     assert len(found.scores) == len(labels)
     order, want = np.lexsort(found.boxes.round(1).T), np.lexsort(boxes.round(1).T)
     np.testing.assert_allclose(found.boxes[order], boxes[want], atol=tolerance)
-    assert found.labels[order].tolist() == labels[want].tolist()
+    assert found.classes[order].tolist() == labels[want].tolist()
 
 
 @pytest.mark.parametrize("method", ["nms", "nmm"])
@@ -130,6 +130,16 @@ def test_boxes_with_low_scores_are_dropped():
     found = detect_image(oracle, IMAGE, (256, 256), tiling=tiling)
     assert 0 < len(found.scores) < len(labels)
     assert found.scores.min() > 0.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 60), TILE])
+def test_an_image_of_one_tile_keeps_low_scores_because_nothing_is_merged(height, width):
+    image, boxes, labels = position_image(height, width), np.array([[5.0, 6, 30, 50], [10, 20, 20, 30]]), np.zeros(2)
+    tiling = Tiling(TILE, OVERLAP, min_score=0.7)
+    oracle = Oracle(image, boxes, labels.astype(int), TILE)
+    assert oracle.scores.max() < tiling.min_score
+    found = detect_image(oracle, image, (256, 256), tiling=tiling)
+    assert found.scores.tolist() == sorted(oracle.scores, reverse=True)
 
 
 def test_scales_are_rounded_to_sizes_that_the_levels_can_divide():

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 
 from tests.reference import merging_by_hand as by_hand
-from ugs_jax.inference import Found, Merge, merge
+from ugs_jax.evaluation import ImageDetections
+from ugs_jax.evaluation.detections import take
+from ugs_jax.inference import Merge, merge
 from ugs_jax.inference import pairs as pairs_module
 from ugs_jax.inference.pairs import neighbours
 
@@ -20,66 +22,73 @@ def detections(draw, cut=True):
     low = draw(hnp.arrays(np.int64, (N, 2), elements=st.integers(0, 6)))
     sides = draw(hnp.arrays(np.int64, (N, 2), elements=st.integers(0, 5)))
     scores = np.array(draw(st.permutations(range(1, N + 1)))) / 16  # half of one is never another's
-    labels = draw(hnp.arrays(np.int64, N, elements=st.integers(0, 1)))
+    classes = draw(hnp.arrays(np.int64, N, elements=st.integers(0, 1)))
     marks = draw(hnp.arrays(bool, N)) if cut else None
-    return Found(np.concatenate([low, low + sides], 1).astype(float), scores, labels, None, marks)
+    return ImageDetections(np.concatenate([low, low + sides], 1).astype(float), scores, classes), marks
 
 
 options = st.builds(Merge, st.just("nmm"), st.sampled_from(["iou", "ios"]), st.sampled_from([0.0, 0.3, 0.5]))
 
 
-def items(found):
-    cut = [None] * len(found.scores) if found.cut is None else found.cut.tolist()
-    return list(zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), cut, strict=True))
+def items(found, cut=None):
+    cut = [None] * len(found.scores) if cut is None else cut.tolist()
+    return list(zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), cut, strict=True))
 
 
 def same(found, want):
+    plain = [item[:3] for item in want]  # merging returns no marks
     key = lambda item: (-item[1], item[0], item[2])  # noqa: E731
-    assert sorted(items(found), key=key) == sorted(want, key=key)
+    assert sorted((item[:3] for item in items(found)), key=key) == sorted(plain, key=key)
 
 
 @given(detections(cut=False), options)
-def test_merging_is_that_of_the_slow_loop(found, option):
+def test_merging_is_that_of_the_slow_loop(drawn, option):
+    found, _ = drawn
     same(merge(found, option), by_hand.merged(items(found), option.metric, option.threshold))
 
 
 @given(detections(), options)
-def test_merging_with_cut_boxes_is_that_of_the_slow_loop(found, option):
-    same(merge(found, option), by_hand.merged(items(found), option.metric, option.threshold))
+def test_merging_with_cut_boxes_is_that_of_the_slow_loop(drawn, option):
+    found, cut = drawn
+    same(merge(found, option, cut), by_hand.merged(items(found, cut), option.metric, option.threshold))
 
 
 @given(st.one_of(detections(), detections(cut=False)), options)
-def test_suppression_is_that_of_the_slow_loop_and_repeating_it_changes_nothing(found, option):
+def test_suppression_is_that_of_the_slow_loop_and_repeating_it_changes_nothing(drawn, option):
+    found, cut = drawn
     option = Merge("nms", option.metric, option.threshold)
-    once = merge(found, option)
-    kept = by_hand.suppressed(items(found), option.metric, option.threshold)
+    once = merge(found, option, cut)
+    kept = by_hand.suppressed(items(found, cut), option.metric, option.threshold)
     same(once, [items(found)[i] for i in kept])
-    assert items(merge(once, option)) == items(once)
+    marks = None if cut is None else cut[[found.scores.tolist().index(score) for score in once.scores]]
+    assert items(merge(once, option, marks)) == items(once)
 
 
 @given(st.one_of(detections(), detections(cut=False)), options, st.randoms(use_true_random=False))
-def test_the_order_of_the_boxes_does_not_matter(found, option, random):
+def test_the_order_of_the_boxes_does_not_matter(drawn, option, random):
+    found, cut = drawn
     order = random.sample(range(N), N)
-    shuffled = Found(*(None if part is None else part[order] for part in found))
-    ranks = found.scores if found.cut is None else found.scores * np.where(found.cut, 0.5, 1)
+    ranks = found.scores if cut is None else found.scores * np.where(cut, 0.5, 1)
     if len(set(ranks)) == N:
-        same(merge(shuffled, option), items(merge(found, option)))
+        shuffled = merge(take(found, np.array(order)), option, None if cut is None else cut[order])
+        same(shuffled, items(merge(found, option, cut)))
 
 
 @given(detections(cut=False), options)
-def test_every_box_lies_in_a_result_of_its_class_and_the_best_score_survives(found, option):
+def test_every_box_lies_in_a_result_of_its_class_and_the_best_score_survives(drawn, option):
+    found, _ = drawn
     merged = merge(found, option)
-    for box, score, label, _ in items(found):
+    for box, score, index, _ in items(found):
         around = (merged.boxes[:, :2] <= box[:2]).all(1) & (merged.boxes[:, 2:] >= box[2:]).all(1)
-        assert np.any(around & (merged.labels == label) & (merged.scores >= score))
+        assert np.any(around & (merged.classes == index) & (merged.scores >= score))
     assert merged.scores.max() == found.scores.max()
     assert np.all(np.diff(merged.scores) <= 0)
 
 
-@given(detections(), options)
-def test_merging_cut_boxes_again_changes_nothing(found, option):
-    once = merge(found._replace(cut=np.ones(N, bool)), option)
-    assert items(merge(once, option)) == items(once)
+@given(detections(cut=False), options)
+def test_merging_cut_boxes_again_changes_nothing(drawn, option):
+    once = merge(drawn[0], option, np.ones(N, bool))
+    assert items(merge(once, option, np.ones(len(once.scores), bool))) == items(once)
 
 
 def two(scores, cut, metric="ios", method="nmm"):
@@ -87,7 +96,8 @@ def two(scores, cut, metric="ios", method="nmm"):
     boxes = np.array([[10.0, 10, 30, 20], [10, 10, 20, 20]])
     deviation = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]])
     cut = None if cut is None else np.array(cut)
-    return merge(Found(boxes, np.array(scores), np.zeros(2, np.int64), deviation, cut), Merge(method, metric, 0.5))
+    found = ImageDetections(boxes, np.array(scores), np.zeros(2, np.int64), deviation)
+    return merge(found, Merge(method, metric, 0.5), cut)
 
 
 @pytest.mark.parametrize("method", ["nms", "nmm"])
@@ -110,15 +120,15 @@ def test_a_part_is_another_object_by_intersection_over_union():
 
 def test_a_whole_box_is_not_widened_by_another_whole_one():
     boxes = np.array([[0.0, 0, 10, 10], [1, 0, 11, 10]])
-    found = Found(boxes, np.array([0.9, 0.8]), np.zeros(2, np.int64))
+    found = ImageDetections(boxes, np.array([0.9, 0.8]), np.zeros(2, np.int64))
     assert merge(found, Merge()).boxes.tolist() == [[0, 0, 11, 10]]
-    assert merge(found._replace(cut=np.zeros(2, bool)), Merge()).boxes.tolist() == [[0, 0, 10, 10]]
+    assert merge(found, Merge(), np.zeros(2, bool)).boxes.tolist() == [[0, 0, 10, 10]]
 
 
 def test_no_detections_stay_none():
-    empty = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, bool))
+    empty = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 4)))
     for method in ("nms", "nmm"):
-        assert len(merge(empty, Merge(method)).scores) == 0
+        assert len(merge(empty, Merge(method), np.zeros(0, bool)).scores) == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 2**20])

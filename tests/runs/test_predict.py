@@ -49,8 +49,9 @@ def predicted(detector, state, file, **options):
 
 
 def test_without_options_detections_are_those_on_the_letterboxed_image(detector, state, file):
-    found = predicted(detector, state, file)
-    canvas, box = letterbox(found.image, (64, 64))
+    prediction = predicted(detector, state, file)
+    found = prediction.detections
+    canvas, box = letterbox(prediction.image, (64, 64))
     detect = jax.jit(lambda *state: detector.detect(*state, canvas[None], EXPERIMENT.postprocess))
     want = detect(state.ema_params, state.ema_stats)
     seen = np.asarray(want.valid[0])
@@ -68,7 +69,7 @@ def test_tiles_flips_and_scales_are_used_for_the_json(detector, state, file, tmp
     }
     found = predicted(detector, state, file, **options)
     (entry,) = json.loads(write_predictions(tmp_path / "found", [found], CLASSES).read_text())
-    assert len(entry["detections"]) == len(found.boxes) > 0
+    assert len(entry["detections"]) == len(found.detections.boxes) > 0
     for detection in entry["detections"]:
         x1, y1, x2, y2 = detection["bbox"]
         assert 0 <= x1 <= x2 <= 150
@@ -105,7 +106,7 @@ def test_of_a_folder_the_good_images_are_taken_and_the_others_named(detector, st
 def test_a_folder_without_a_readable_image_is_an_error(detector, state, photos):
     for name in ("a.png", "b.PNG", "ü y.png"):
         (photos / name).unlink()
-    with pytest.raises(DataError, match="none of 2 can be read"):
+    with pytest.raises(DataError, match="none of 2 files can be read"):
         list(predict_files(detector, state, EXPERIMENT, [photos], on_error=lambda _: None))
 
 
@@ -121,7 +122,7 @@ def test_images_are_looked_at_upright(detector, state, file, tmp_path):
         image.rotate(90, expand=True).save(tmp_path / "phone.png", exif=tags)
     turned, upright = (predicted(detector, state, path) for path in (tmp_path / "phone.png", file))
     np.testing.assert_array_equal(turned.image, upright.image)
-    np.testing.assert_array_equal(turned.boxes, upright.boxes)
+    np.testing.assert_array_equal(turned.detections.boxes, upright.detections.boxes)
 
 
 def test_calibration_of_a_run_is_measured_on_its_images(detector, state, monkeypatch):

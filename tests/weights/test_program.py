@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -95,6 +96,19 @@ def test_without_jax2onnx_the_error_says_how_to_get_it(network, state, monkeypat
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(ValueError, match=r"expected jax2onnx, .* docs/weights\.md"):
         export_onnx(network, *state, SIZE)
+
+
+@pytest.mark.parametrize(("batch_size", "first"), [(None, "B"), (4, 4), (0, 0)])
+def test_the_batch_size_of_an_onnx_model_is_free_only_if_it_is_none(network, state, monkeypatch, batch_size, first):
+    shapes = []
+
+    def to_onnx(function, inputs, **names):
+        shapes.extend(each.shape for each in inputs)
+        return SimpleNamespace(SerializeToString=lambda: b"")
+
+    monkeypatch.setitem(sys.modules, "jax2onnx", SimpleNamespace(to_onnx=to_onnx))
+    export_onnx(network, *state, SIZE, batch_size=batch_size)
+    assert shapes == [(first, *SIZE, 3)]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Flax, in jax2onnx

@@ -7,8 +7,9 @@ import numpy as np
 
 from data_pipeline import Dataset
 from ugs_jax.detectors import Detections
-from ugs_jax.evaluation import BatchGeometry, to_original
-from ugs_jax.inference import Calibration, Found, SideErrors, calibration, side_errors
+from ugs_jax.evaluation import BatchGeometry, split_batch
+from ugs_jax.evaluation.detections import take
+from ugs_jax.inference import Calibration, SideErrors, calibration, side_errors
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.run_folder import read_experiment
 from ugs_jax.training.evaluate import detections, jit_detect
@@ -48,16 +49,12 @@ def measure_calibration(
     return calibration(images, bins)
 
 
-def _errors(found: Detections, batch: BatchGeometry, data: Dataset, min_score: float, iou: float) -> list[SideErrors]:
-    boxes = to_original(np.asarray(found.boxes), np.asarray(batch.letterbox), np.asarray(batch.original_size))
-    scores, labels = np.asarray(found.scores), np.asarray(found.classes)
-    seen = np.asarray(found.valid) & (scores > min_score)
-    images = []
-    for i in np.flatnonzero(np.asarray(batch.valid)).tolist():
-        deviation = None
-        if found.deviation is not None:
-            deviation = np.asarray(found.deviation)[i][seen[i]] / np.asarray(batch.letterbox)[i, 0]
-        truth = data.annotations(int(batch.image_id[i]))
-        image = Found(boxes[i][seen[i]].astype(np.float64), scores[i][seen[i]], labels[i][seen[i]], deviation)
-        images.append(side_errors(image, truth.boxes, truth.labels, iou=iou))
-    return images
+def _errors(
+    detected: Detections, batch: BatchGeometry, data: Dataset, min_score: float, iou: float
+) -> list[SideErrors]:
+    errors = []
+    for image_id, image in split_batch(detected, batch):
+        truth = data.annotations(image_id)
+        kept = take(image._replace(boxes=image.boxes.astype(np.float64)), image.scores > min_score)
+        errors.append(side_errors(kept, truth.boxes, truth.labels, iou=iou))
+    return errors

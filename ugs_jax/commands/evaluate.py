@@ -235,7 +235,7 @@ def _collect_looks(
 ) -> None:
     """Image by image: in tiles, mirrored, at several scales."""
     from data_pipeline.decoding.images import decode_image
-    from ugs_jax.evaluation import ImageDetections, coco_rows
+    from ugs_jax.evaluation import coco_rows
     from ugs_jax.inference import detect_image
 
     size = experiment.loader.image_size
@@ -250,5 +250,4 @@ def _collect_looks(
                 raise
             print(f"{error} It is left out.", file=sys.stderr)
             continue
-        found = detect_image(detect, image, size, tiling=looks.tiling, augmented=looks.augmented)
-        scorer.add(coco_rows(ImageDetections(index, found.boxes, found.scores, found.labels)))
+        scorer.add(coco_rows(index, detect_image(detect, image, size, tiling=looks.tiling, augmented=looks.augmented)))

@@ -18,17 +18,16 @@ from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
 from ugs_jax.evaluation.coco_files import coco_ground_truth, coco_truth_images, read_annotations, read_results
-from ugs_jax.evaluation.results import CocoRow
+from ugs_jax.evaluation.results import CocoRow, rows_by_score
 from ugs_jax.evaluation.scorers import (
     CROSS_CHECK,
     VisDroneScorer,
     describe_visdrone,
-    found_images,
     visdrone_truth,
     with_coco,
 )
 from ugs_jax.evaluation.submission import read_submission, write_submission
-from ugs_jax.evaluation.visdrone import CAPS, FoundImage, TruthImage, visdrone_scores, visdrone_table
+from ugs_jax.evaluation.visdrone import CAPS, TruthImage, visdrone_scores, visdrone_table
 
 if TYPE_CHECKING:
     from ugs_jax.detectors import Postprocess
@@ -43,14 +42,12 @@ class Case(NamedTuple):
     Attributes:
       classes: Names of the classes.
       truth: Annotations for VisDrone's protocol.
-      found: Detections of each image for VisDrone's protocol.
       coco_truth: Annotations for the other protocols.
-      rows: Detections for the other protocols.
+      rows: Detections.
     """
 
     classes: tuple[str, ...]
     truth: list[TruthImage]
-    found: list[FoundImage]
     coco_truth: Dataset | GroundTruth
     rows: list[CocoRow]
 
@@ -91,10 +88,10 @@ def _score(
 def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | None], str]:
     """Return the scores by a protocol, and a description of the protocol."""
     scorer = CocoScorer(case.coco_truth, CROSS_CHECK if protocol == "visdrone" else BENCHMARKS[protocol])
-    scorer.add(case.rows)
+    scorer.add([row for row in case.rows if 1 <= row["category_id"] <= len(case.classes)])
     if protocol != "visdrone":
         return scorer.score(), scorer.describe()
-    official = visdrone_scores(visdrone_table(case.truth, case.found, len(case.classes)), case.classes)
+    official = visdrone_scores(visdrone_table(case.truth, case.rows, len(case.classes)), case.classes)
     return with_coco(official, scorer.score()), describe_visdrone()
 
 
@@ -106,15 +103,14 @@ def coco_case(predictions: Path, truth: Path) -> Case:
     """
     content = read_annotations(truth)
     notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
-    rows = read_results(predictions, content, notes)
+    rows = rows_by_score(read_results(predictions, content, notes))
     if not any(image.boxes for image in content.images):
         notes.append(
             f"{truth}: there is nothing to score: no annotation is without a mark (crowd, ignore or uncertain)"
         )
     for note in notes:
         print(note, file=sys.stderr)
-    found = found_images(rows, len(content.images))
-    return Case(content.classes, coco_truth_images(content), found, coco_ground_truth(content), rows)
+    return Case(content.classes, coco_truth_images(content), coco_ground_truth(content), rows)
 
 
 def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) -> Case:
@@ -135,8 +131,8 @@ def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) ->
     default = folder.parent / "images"
     sizes = _sizes(files, images or (default if default.is_dir() else None))
     annotated = visdrone_truth(files, sizes)
-    found = read_submission(predictions, [file.stem for file in files], len(CLASSES))
-    return Case(CLASSES, annotated, found, _dataset(files, sizes), _rows(found))
+    rows = read_submission(predictions, [file.stem for file in files], len(CLASSES))
+    return Case(CLASSES, annotated, _dataset(files, sizes), rows)
 
 
 def scorer_for(protocol: ProtocolName, data: Dataset, source: Any) -> CocoScorer | VisDroneScorer:
@@ -185,7 +181,7 @@ def write_evaluation(
 
 def write_results(folder: Path, name: str, scorer: VisDroneScorer, data: Dataset) -> Path:
     """Write `submission_<name>`, with a text file for each image, and return its zip archive."""
-    return write_submission(folder / f"submission_{name}", image_names(data), scorer.found)
+    return write_submission(folder / f"submission_{name}", image_names(data), scorer.rows)
 
 
 def image_names(data: Dataset) -> list[str]:
@@ -268,16 +264,3 @@ def _dataset(files: list[Path], sizes: list[tuple[int, int] | None]) -> Dataset:
         ignore = clean_regions(rows.regions, height, width, dropped)
         examples.append(Example(b"", boxes, rows.labels[kept], ignore, index, file.stem, height, width))
     return dataset_from_examples(examples, CLASSES, name="visdrone")
-
-
-def _rows(found: list[FoundImage]) -> list[CocoRow]:
-    """Return the detections of known classes as COCO result rows."""
-    rows: list[CocoRow] = []
-    for index, image in enumerate(found):
-        columns = zip(image.boxes.tolist(), image.categories.tolist(), image.scores.tolist(), strict=True)
-        of_class = [column for column in columns if 1 <= column[1] <= len(CLASSES)]
-        rows += [
-            {"image_id": index, "category_id": category, "bbox": box, "score": score}
-            for box, category, score in of_class
-        ]
-    return rows

@@ -1,21 +1,22 @@
-"""Scoring detections and writing them down."""
+"""Scores of detections by COCO's, VisDrone's and other protocols, and files of results."""
 
 from ugs_jax.evaluation.benchmarks import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
+from ugs_jax.evaluation.detections import ImageDetections
 from ugs_jax.evaluation.protocol import AI_TOD_BINS, COCO_BINS, DEFAULT_PROTOCOL, Protocol, SizeBin
 from ugs_jax.evaluation.results import (
     BatchGeometry,
     CocoRow,
     DetectionArrays,
-    ImageDetections,
     coco_rows,
+    rows_by_score,
     rows_from_detections,
     split_batch,
     to_original,
 )
 from ugs_jax.evaluation.scorers import Scorer, VisDroneScorer, visdrone_truth
 from ugs_jax.evaluation.submission import read_submission, write_submission
-from ugs_jax.evaluation.visdrone import FoundImage, TruthImage, visdrone_scores, visdrone_table
+from ugs_jax.evaluation.visdrone import TruthImage, visdrone_scores, visdrone_table
 
 __all__ = [
     "AI_TOD",
@@ -31,7 +32,6 @@ __all__ = [
     "CocoRow",
     "CocoScorer",
     "DetectionArrays",
-    "FoundImage",
     "ImageDetections",
     "Protocol",
     "Scorer",
@@ -40,6 +40,7 @@ __all__ = [
     "VisDroneScorer",
     "coco_rows",
     "read_submission",
+    "rows_by_score",
     "rows_from_detections",
     "split_batch",
     "to_original",

@@ -1,4 +1,4 @@
-"""The protocols of published benchmarks, as their code has them."""
+"""Protocols of published benchmarks, with the values of their code."""
 
 import math
 
@@ -11,7 +11,7 @@ COCO = Protocol(
     recall_caps=(1, 10),
     crowds=(REGION, "iscrowd"),
 )
-"""COCO detection: 1, 10 and 100 detections an image and class; `iscrowd` is the only mark that counts. Lin et al.,
+"""COCO detection: 1, 10 and 100 detections per image and class. `iscrowd` is the only mark that counts. Lin et al.,
 ECCV 2014."""
 
 AI_TOD = Protocol(
@@ -26,8 +26,8 @@ AI_TOD = Protocol(
     recall_caps=(1, 100),
     crowds=(REGION, "iscrowd"),
 )
-"""AI-TOD as its fork of pycocotools scores it: 1, 100 and 1500 detections, and `medium` has no upper end, though the
-paper gives 64 px. Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
+"""AI-TOD, with the values of its fork of pycocotools: 1, 100 and 1500 detections; `medium` has no upper end, although
+the paper gives 64 px. Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
 
 SODA_D = Protocol(
     name="SODA-D",
@@ -43,9 +43,9 @@ SODA_D = Protocol(
     crowds=(),
     ignores=(REGION, "ignore"),
 )
-"""SODA-D: AP counts objects of at most 1024 px² only; `normal` is 1024 to 2000 px². Detections are those of whole
-images: merge what was found on crops first. Its evaluator reads `ignore` and not `iscrowd`; an ignored object takes one
-detection, by IoU. Cheng et al., Towards Large-Scale Small Object Detection, TPAMI 2023."""
+"""SODA-D: AP counts only objects of at most 1024 px²; `normal` is 1024 to 2000 px². Whole images are scored: merge
+the detections of crops first. Its evaluator reads `ignore`, but not `iscrowd`. An ignored object takes one detection,
+by IoU. Cheng et al., Towards Large-Scale Small Object Detection, TPAMI 2023."""
 
 TINY_PERSON = Protocol(
     name="TinyPerson",
@@ -64,9 +64,9 @@ TINY_PERSON = Protocol(
     ignores=(REGION, "ignore", "uncertain"),
     ignored_by_share=True,
 )
-"""TinyPerson: AP at IoU .25, .5 and .75, of each size; a detection counts for nothing where the share of its area
-inside an ignored or uncertain object, or inside an object of another size bin, reaches the threshold. Miss rates are
-not computed. Yu et al., Scale Match, WACV 2020."""
+"""TinyPerson: AP at IoU .25, .5 and .75, for each size. A detection is ignored if the share of its area inside an
+ignored or uncertain object, or inside an object of another size bin, reaches the threshold. Miss rates are not
+computed. Yu et al., Scale Match, WACV 2020."""
 
 BENCHMARKS = {"default": DEFAULT_PROTOCOL, "coco": COCO, "aitod": AI_TOD, "sodad": SODA_D, "tinyperson": TINY_PERSON}
-"""By the names that the command line has for them; VisDrone's is no `Protocol`, see `visdrone`."""
+"""Protocols by their names on the command line. VisDrone's is not a `Protocol`; see `evaluation.visdrone`."""

@@ -11,44 +11,49 @@ from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays, 
 from ugs_jax.evaluation.tiny_person import Boxes, evaluate_by_share
 
 GroundTruth = dict[str, list[dict[str, typing.Any]]]
-_UNBOUNDED_AREA = 1e10  # px²; pycocotools' own upper end, 1e5 px a side
+"""Annotations in COCO's format: `images`, `annotations` and `categories`."""
+_UNBOUNDED_AREA = 1e10  # px²; pycocotools' own upper end, squares of 1e5 px
 
 
 @typing.runtime_checkable
 class AnnotatedDataset(typing.Protocol):
-    """What the scorer asks of a data set; `data_pipeline.Dataset` is one."""
+    """Annotated images, as the scorers need them; `data_pipeline.Dataset` is one."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
+        """Class names in the order of the class indices."""
 
     def __len__(self) -> int:
         """Number of images."""
 
     def annotations(self, index: int, /) -> typing.Any:
-        """Boxes [n,4] and ignore [r,4] (xyxy px of the stored image), labels [n] from 0, height, width."""
+        """Return the annotations of an image, such as a `data_pipeline.Example`.
+
+        They have `boxes` [n,4] and `ignore` [r,4] (xyxy, px of the stored image), `labels` [n] from 0, `height` and
+        `width`.
+        """
 
 
 class CocoScorer:
-    """Scores detections on one data set; prepares the ground truth once and scores as often as asked.
+    """Scorer of detections on a data set. The ground truth is prepared once, for any number of scorings.
 
-    Image ids are indices into the data set. An ignore region belongs to every class. Where the protocol takes it for a
-    crowd, an unmatched detection with at least the threshold of its area inside is neither right nor wrong.
+    Image ids are indices into the data set. An ignore region belongs to every class. If the protocol treats it as a
+    crowd, an unmatched detection is ignored if the share of its area inside reaches the threshold.
 
     Args:
-      dataset: ground truth; or in COCO's format, with image ids from 0, category ids from 1 and annotation ids from 1.
-        There, `marks` names the marks of an annotation; without it, `iscrowd`, `ignore` and `uncertain` are read.
-      protocol: thresholds, caps, size bins.
+      dataset: Data set; or ground truth in COCO's format with image ids from 0, category ids from 1 and annotation ids
+        from 1. There, `marks` lists the marks of an annotation. Without it, `iscrowd`, `ignore` and `uncertain` are
+        read.
+      protocol: Thresholds, caps and size bins.
 
     Raises:
-      ValueError: where a label names no class.
+      ValueError: A label is not a class index.
 
     References:
       Lin et al., Microsoft COCO, ECCV 2014; Wang et al., Tiny Object Detection in Aerial Images, ICPR 2021.
     """
 
     def __init__(self, dataset: AnnotatedDataset | GroundTruth, protocol: Protocol = DEFAULT_PROTOCOL) -> None:
-        """Builds the ground truth; see the class."""
         from faster_coco_eval import COCO
 
         truth = dataset if isinstance(dataset, dict) else _coco_ground_truth(dataset)
@@ -61,51 +66,51 @@ class CocoScorer:
 
     @property
     def rows(self) -> list[CocoRow]:
-        """What has been added since the last `reset`, as COCO result rows."""
+        """Detections since the last `reset`, as COCO result rows."""
         return list(self._rows)
 
     def reset(self) -> None:
-        """Forgets the detections; keeps the ground truth."""
+        """Remove all detections; the ground truth is kept."""
         self._rows = []
 
     def add(self, rows: Iterable[CocoRow]) -> None:
-        """Adds COCO result rows.
+        """Add COCO result rows.
 
         Raises:
-          ValueError: for an image or category that the data set does not have.
+          ValueError: The data set has no such image or category.
         """
         rows = list(rows)
         for row in rows:
             if not 0 <= row["image_id"] < self._images:
                 raise ValueError(
-                    f"image_id {row['image_id']}: expected 0…{self._images - 1}, the index of a record; "
-                    "score on the data set the detections were made on"
+                    f"image_id {row['image_id']}: expected 0…{self._images - 1}, the index of an image; "
+                    "score on the data set of the detections"
                 )
             if not 1 <= row["category_id"] <= len(self.classes):
                 raise ValueError(
                     f"category_id {row['category_id']} (image {row['image_id']}): expected 1…{len(self.classes)}, "
-                    "the class index + 1; give the detector as many classes as the data set has"
+                    "the class index + 1; use a detector with the classes of the data set"
                 )
         self._rows += rows
 
     def add_batch(self, detections: DetectionArrays, batch: BatchGeometry) -> None:
-        """Adds the valid detections of the real images of a letterboxed batch.
+        """Add the valid detections of the real images of a letterboxed batch.
 
         Raises:
-          ValueError: for boxes or scores that are not finite, or classes that the data set does not have.
+          ValueError: A box or a score is not finite, or the data set has no such class.
         """
         self.add(rows_from_detections(detections, batch))
 
     def describe(self) -> str:
-        """One line to print beside every number."""
+        """Return a one-line description of what the scores count."""
         return self.protocol.describe()
 
     def score(self) -> dict[str, float | None]:
-        """Scores what has been added.
+        """Return the scores of all detections since the last `reset`.
 
         Returns:
-          `ap`, `ap<t>` for the thresholds .25, .5 and .75 where the protocol has them, `ap_<size>` for each size bin,
-          `ap<t>_<size>` for its size thresholds, `ar<n>` for each cap, and `ap/<class>`: all in [0, 1], None where
+          `ap`, `ap<t>` for the thresholds .25, .5 and .75 if the protocol has them, `ap_<size>` for each size bin,
+          `ap<t>_<size>` for each size threshold, `ar<n>` for each cap, and `ap/<class>`. All are in [0, 1], or None if
           there is no such object.
         """
         from faster_coco_eval import COCOeval_faster
@@ -113,7 +118,7 @@ class CocoScorer:
         protocol = self.protocol
         ranges = (protocol.scope or SizeBin("all", 0.0, math.inf), *protocol.size_bins)
         if protocol.ignored_by_share:
-            objects, detections = _columns(self._truth.dataset["annotations"], len(self.classes)), self._found()
+            objects, detections = _columns(self._truth.dataset["annotations"], len(self.classes)), self._detections()
             return self._summary(*evaluate_by_share(objects, detections, len(self.classes), protocol, ranges))
         found = self._truth.loadRes([dict(row) for row in self._rows])
         evaluation = COCOeval_faster(self._truth, found, "bbox")
@@ -125,12 +130,12 @@ class CocoScorer:
         evaluation.accumulate()
         return self._summary(np.asarray(evaluation.eval["precision"])[..., -1], np.asarray(evaluation.eval["recall"]))
 
-    def _found(self) -> Boxes:
+    def _detections(self) -> Boxes:
         rows = [{**row, "area": row["bbox"][2] * row["bbox"][3]} for row in self._rows]
         return _columns(rows, len(self.classes))
 
     def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float | None]:
-        """Means over precision [threshold, recall point, class, size] and recall [threshold, class, size, cap]."""
+        """Average precision [threshold, recall point, class, size] and recall [threshold, class, size, cap]."""
         scores = {"ap": _mean(precision[..., 0])}
         at = {round(100 * threshold): i for i, threshold in enumerate(self.protocol.iou_thresholds)}
         for percent in (25, 50, 75):
@@ -149,16 +154,16 @@ class CocoScorer:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Mean of the entries that exist; faster-coco-eval marks classes and sizes without objects by -1."""
+    """Return the mean without the entries -1, with which faster-coco-eval marks classes and sizes without objects."""
     values = values[values > -1]
     return float(values.mean()) if values.size else None
 
 
 def _marked(annotation: dict[str, typing.Any], protocol: Protocol) -> dict[str, typing.Any]:
-    """The annotation as a protocol takes it.
+    """Return an annotation with the `iscrowd`, `ignore` and `area` that a protocol gives it.
 
-    An ignored object has `ignore`, and an area below every size bin, which faster-coco-eval ignores without taking it
-    for a crowd.
+    An ignored object gets an area below every size bin, because faster-coco-eval then ignores it without treating it as
+    a crowd.
     """
     marks = annotation.get("marks", [key for key in ("iscrowd", "ignore", "uncertain") if annotation.get(key)])
     crowd, ignored = protocol.is_crowd(marks), protocol.is_ignored(marks)
@@ -167,7 +172,7 @@ def _marked(annotation: dict[str, typing.Any], protocol: Protocol) -> dict[str, 
 
 
 def _columns(entries: Sequence[Mapping[str, typing.Any]], classes: int) -> Boxes:
-    """Annotations or detections as arrays."""
+    """Convert annotations or detections to arrays."""
     return Boxes(
         boxes=np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4),
         groups=np.array([entry["image_id"] * classes + entry["category_id"] - 1 for entry in entries], np.int64),
@@ -179,7 +184,7 @@ def _columns(entries: Sequence[Mapping[str, typing.Any]], classes: int) -> Boxes
 
 
 def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
-    """The data set in COCO's format; annotation ids start at 1, for 0 means `unmatched` to pycocotools."""
+    """Convert a data set to COCO's format. Annotation ids start at 1, because 0 means "unmatched" in pycocotools."""
     classes = len(dataset.classes)
     images: list[dict[str, typing.Any]] = []
     annotations: list[dict[str, typing.Any]] = []
@@ -203,8 +208,8 @@ def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
         for box, label in zip(example.boxes, example.labels, strict=True):
             if not 0 <= label < classes:
                 raise ValueError(
-                    f"image {i}: expected labels 0…{classes - 1}, got {int(label)}; the data set's `classes` and "
-                    "labels disagree, rebuild it"
+                    f"image {i}: expected labels 0…{classes - 1}, got {int(label)}; `classes` and labels of the "
+                    "data set disagree: rebuild it"
                 )
             append(i, int(label), box, marks=())
         for region in example.ignore:

@@ -1,4 +1,4 @@
-"""Annotations and results in COCO's JSON formats, as any program writes them."""
+"""Annotations and results in COCO's JSON formats, written by any program."""
 
 import dataclasses
 import json
@@ -26,10 +26,10 @@ _KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 def read_annotations(path: Path) -> CocoFile:
-    """Reads a COCO annotation file; its images in the order of their ids, as pycocotools takes them.
+    """Read a COCO annotation file. Its images are sorted by id, as in pycocotools.
 
     Raises:
-      DataError: the file cannot be read or has entries that cannot be trusted, or a box that is not finite.
+      DataError: The file cannot be read, has inconsistent entries, or has a box that is not finite.
     """
     content = read_coco(path)
     for image in content.images:
@@ -39,11 +39,11 @@ def read_annotations(path: Path) -> CocoFile:
                 "Fix: correct its 'bbox'."
             )
     order = in_order([image.source_id for image in content.images])
-    return dataclasses.replace(content, images=tuple(content.images[place] for place in order))
+    return dataclasses.replace(content, images=tuple(content.images[index] for index in order))
 
 
 def coco_ground_truth(content: CocoFile) -> GroundTruth:
-    """The annotations as `CocoScorer` takes them, with their marks; areas are those of the file."""
+    """Return annotations for `CocoScorer`, with their marks and with the areas of the file."""
     annotations: list[dict[str, typing.Any]] = []
     for number, image in enumerate(content.images):
         for each in image.objects:
@@ -67,7 +67,7 @@ def coco_ground_truth(content: CocoFile) -> GroundTruth:
 
 
 def coco_truth_images(content: CocoFile) -> list[TruthImage]:
-    """The annotations for VisDrone's protocol: those with a mark are ignored regions."""
+    """Return annotations for VisDrone's protocol. Annotations with a mark become ignored regions."""
     images = []
     for image in content.images:
         corners = np.array([*image.boxes, *image.regions], np.float64).reshape(-1, 4)
@@ -79,22 +79,22 @@ def coco_truth_images(content: CocoFile) -> list[TruthImage]:
 
 
 def read_results(path: Path, content: CocoFile, notes: list[str] | None = None) -> list[CocoRow]:
-    """Reads a COCO results file.
+    """Read a COCO results file.
 
-    Ids are values: 3, 3.0 and "3" are one. Image ids that are file names, or stems of them, are matched by those. A
-    detection without `bbox` has the box of its `segmentation`.
+    The ids 3, 3.0 and "3" are equal. Image ids that are file names or their stems are matched by name. A detection
+    without `bbox` gets the box of its `segmentation`.
 
     Args:
-      path: a JSON list of objects with `image_id`, `category_id`, `bbox` [x, y, width, height] px and `score`.
-      content: the annotations.
-      notes: to add sentences to on what was read in a way of its own.
+      path: JSON file: a list of objects with `image_id`, `category_id`, `bbox` [x, y, width, height] px and `score`.
+      content: Annotations.
+      notes: List to which sentences about unusual input are added; None drops them.
 
     Returns:
-      Rows as `CocoScorer.add` takes them: image ids are places in `content.images`, category ids class index + 1.
+      Rows for `CocoScorer.add`: image ids are indices into `content.images`, category ids are class index + 1.
 
     Raises:
-      DataError: no such list, or an entry that is no such object, has an id that the annotations lack, a number that is
-        not finite, or is there twice; by file, line and place.
+      DataError: The file is not such a list; or an entry lacks a key, has an id that the annotations lack, has a number
+        that is not finite, or is repeated. The message names the file, the line and the entry.
     """
     data = read_bytes(path, _KIND)
     entries = parse_json(data, path, _KIND)
@@ -103,7 +103,7 @@ def read_results(path: Path, content: CocoFile, notes: list[str] | None = None) 
         if known is None and isinstance(entries, dict) and "annotations" in entries:
             raise DataError(
                 f"{path}: expected a JSON list of detections, got dict, which has 'annotations'. "
-                "Fix: give the results as the first file, the annotations as --truth."
+                "Fix: pass the results as the first file and the annotations as --truth."
             )
         got, fix = (type(entries).__name__, "write the list only") if known is None else known
         raise DataError(f"{path}: expected a JSON list of detections, got {got}. Fix: {fix}.")
@@ -111,15 +111,15 @@ def read_results(path: Path, content: CocoFile, notes: list[str] | None = None) 
     labels = {category: number for number, category in enumerate(content.category_ids, start=1)}
     rows: list[CocoRow] = []
     seen: dict[tuple[typing.Any, ...], int] = {}
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         row = _row(entry, images, labels)
         if not isinstance(row, str):
-            first = seen.setdefault((row["image_id"], row["category_id"], *row["bbox"], row["score"]), place)
-            if first == place:
+            first = seen.setdefault((row["image_id"], row["category_id"], *row["bbox"], row["score"]), index)
+            if first == index:
                 rows.append(row)
                 continue
             row = f"expected every detection once, got entry {first} again. Fix: remove it"
-        raise DataError(f"{path}:{_line(decode_text(data, path), place)}: entry {place}: {row}.")
+        raise DataError(f"{path}:{_line(decode_text(data, path), index)}: entry {index}: {row}.")
     boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     sizes = [(content.images[row["image_id"]].width, content.images[row["image_id"]].height) for row in rows]
     check_units(f"{path}", boxes, sizes=np.array(sizes, np.float64).reshape(-1, 2))
@@ -129,13 +129,13 @@ def read_results(path: Path, content: CocoFile, notes: list[str] | None = None) 
 
 
 def _row(entry: typing.Any, images: ImageIds, labels: dict[int, int]) -> CocoRow | str:
-    """The detection of an entry; or what is wrong with it, and what to do about it."""
+    """Return the detection of an entry, or the text of an error and its fix."""
     box = _box(entry)
     missing = [
         key for key in _KEYS if not isinstance(entry, dict) or (key not in entry and (key != "bbox" or box is None))
     ]
     if missing:
-        return f"expected the keys {', '.join(_KEYS)}, got none named {missing[0]!r}. Fix: add it"
+        return f"expected the keys {', '.join(_KEYS)}, got no {missing[0]!r}. Fix: add it"
     if isinstance(box, str):
         return box
     image, category, score = images.find(entry["image_id"]), whole_number(entry["category_id"]), entry["score"]
@@ -164,7 +164,7 @@ def _row(entry: typing.Any, images: ImageIds, labels: dict[int, int]) -> CocoRow
 
 
 def _box(entry: typing.Any) -> typing.Any:
-    """`bbox`, or that of the segmentation, or what is wrong with the segmentation; None without either."""
+    """Return `bbox`, the box of the segmentation, or the text of an error; None if both are missing."""
     if not isinstance(entry, dict):
         return None
     if entry.get("bbox") is not None or not entry.get("segmentation"):
@@ -185,12 +185,12 @@ def _is_finite(value: typing.Any) -> bool:
     return abs(value) < 10**300 if isinstance(value, int) else math.isfinite(value)
 
 
-def _line(text: str, place: int) -> int:
-    """Line on which entry `place` of the JSON list begins, from 1."""
+def _line(text: str, index: int) -> int:
+    """Return the line, counted from 1, on which an entry of the JSON list begins."""
     decoder, at = json.JSONDecoder(), text.index("[") + 1
-    for entry in range(place + 1):
+    for entry in range(index + 1):
         while text[at] in " \t\r\n,":
             at += 1
-        if entry < place:
+        if entry < index:
             _, at = decoder.raw_decode(text, at)
     return text.count("\n", 0, at) + 1

@@ -5,16 +5,20 @@ import typing
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ugs_jax.evaluation.overlaps import corners, intersections, iou, share
+
 
 class Pairs(typing.NamedTuple):
-    """Which objects each detection could be matched with: detection i owns pairs `starts[i]:starts[i] + counts[i]`.
+    """Pairs of a detection and an object that can be matched.
+
+    Detection i has the pairs `starts[i]:starts[i] + counts[i]`.
 
     Attributes:
-      starts: [detections].
-      counts: [detections].
-      objects: [pairs] index of the object, increasing for each detection.
-      overlaps: [pairs] IoU.
-      absorbed: [detections] the largest share of the detection's area inside one object that is not scored; 0 for none.
+      starts: First pair of each detection.
+      counts: Number of pairs of each detection.
+      objects: Object of each pair, increasing for each detection.
+      overlaps: IoU of each pair.
+      absorbed: Largest share of the area of each detection that lies inside one object that is not scored.
     """
 
     starts: Int[np.ndarray, " d"]
@@ -25,42 +29,41 @@ class Pairs(typing.NamedTuple):
 
 
 def find_pairs(
-    found: Float[np.ndarray, "d 4"],
-    found_groups: Int[np.ndarray, " d"],
-    truth: Float[np.ndarray, "g 4"],
-    truth_groups: Int[np.ndarray, " g"],
+    detections: Float[np.ndarray, "d 4"],
+    groups: Int[np.ndarray, " d"],
+    objects: Float[np.ndarray, "g 4"],
+    object_groups: Int[np.ndarray, " g"],
     scored: Bool[np.ndarray, " g"],
-    least: float,
+    min_overlap: float,
 ) -> Pairs:
-    """Pairs of a detection and a scored object of its group that overlap by at least `least`.
+    """Return the pairs of a detection and a scored object of its group whose IoU is at least `min_overlap`.
 
     Args:
-      found: left, top, width, height, px.
-      found_groups: the image and class of each detection, as one number.
-      truth: objects, likewise.
-      truth_groups: likewise.
+      detections: Boxes of the detections: left, top, width and height, px.
+      groups: Image and class of each detection, as one number.
+      objects: Boxes of the objects: left, top, width and height, px.
+      object_groups: Image and class of each object, as one number.
       scored: False for objects that only absorb detections.
-      least: IoU.
+      min_overlap: Least IoU of a pair.
     """
-    absorbed = np.zeros(len(found))
+    absorbed = np.zeros(len(detections))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    objects_of = members(truth_groups)
-    for group, rows in members(found_groups).items():
+    objects_of = members(object_groups)
+    for group, rows in members(groups).items():
         if group not in objects_of:
             continue
         columns = objects_of[group]
-        common = common_area(found[rows], truth[columns])
-        area, other = found[rows, 2:].prod(axis=1)[:, None], truth[columns, 2:].prod(axis=1)
-        whole = np.where(scored[columns], area + other - common, area)  # IoU, or the share of the detection
-        overlaps = np.where(common > 0, common / np.where(common > 0, whole, 1.0), 0.0)
+        shared = common_areas(detections[rows], objects[columns])
+        area, other_area = detections[rows, 2:].prod(axis=1)[:, None], objects[columns, 2:].prod(axis=1)
+        overlaps = np.where(scored[columns], iou(shared, area, other_area), share(shared, area))
         absorbed[rows] = np.where(scored[columns], 0.0, overlaps).max(axis=1)
-        i, j = np.nonzero((overlaps >= least) & scored[columns])
+        i, j = np.nonzero((overlaps >= min_overlap) & scored[columns])
         parts.append((rows[i], columns[j], overlaps[i, j]))
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    detections, objects, ious = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
-    order = np.argsort(detections, kind="stable")
-    counts = np.bincount(detections, minlength=len(found))
-    return Pairs(np.cumsum(counts) - counts, counts, objects[order], ious[order], absorbed)
+    firsts, seconds, ious = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
+    order = np.argsort(firsts, kind="stable")
+    counts = np.bincount(firsts, minlength=len(detections))
+    return Pairs(np.cumsum(counts) - counts, counts, seconds[order], ious[order], absorbed)
 
 
 def match(
@@ -70,20 +73,20 @@ def match(
     scores: Float[np.ndarray, " d"],
     thresholds: Float[np.ndarray, " t"],
 ) -> Bool[np.ndarray, "t d"]:
-    """Matches the detections of each group in order of their scores, each with the free object it overlaps most.
+    """Match the detections of each group in order of their scores, each with the free object that it overlaps most.
 
-    The n-th detections of all groups take their turn together, for they cannot be in each other's way. Of equal scores
-    the first comes first, of equal overlaps the last object is taken.
+    The n-th detections of all groups are matched at once, because they cannot compete for an object. Among equal
+    scores, the first detection comes first. Among equal overlaps, the last object is taken.
 
     Args:
-      pairs: from `find_pairs`.
+      pairs: Pairs from `find_pairs`.
       taking_part: False for detections that are left out.
-      groups: the image and class of each detection, as one number.
-      scores: of the detections.
-      thresholds: least overlaps; each is a matching of its own.
+      groups: Image and class of each detection, as one number.
+      scores: Scores of the detections.
+      thresholds: Least IoUs of a match. Each gives a matching of its own.
 
     Returns:
-      Whether the detection is matched, at each threshold.
+      Mask of matched detections at each threshold.
     """
     matched = np.zeros((len(thresholds), len(scores)), bool)
     taken = np.zeros((len(thresholds), 1 + int(pairs.objects.max(initial=0))), bool)
@@ -101,7 +104,7 @@ def match(
 
 
 def turns(rows: np.ndarray, groups: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
-    """Return the best of `rows` in each group, then the second best, and so on; of equal scores, the first."""
+    """Return the best of `rows` in each group, then the second best, and so on; among equal scores, the first."""
     rows = rows[np.lexsort((-scores[rows], groups[rows]))]
     _, first, inverse = np.unique(groups[rows], return_index=True, return_inverse=True)
     turn = np.arange(len(rows)) - first[inverse]
@@ -116,8 +119,6 @@ def members(groups: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True)) if len(groups) else {}
 
 
-def common_area(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the intersections [d, g] of boxes given as left, top, width, height."""
-    low = np.maximum(found[:, None, :2], truth[:, :2])
-    high = np.minimum(found[:, None, :2] + found[:, None, 2:], truth[:, :2] + truth[:, 2:])
-    return np.clip(high - low, 0.0, None).prod(axis=-1)
+def common_areas(boxes: Float[np.ndarray, "d 4"], others: Float[np.ndarray, "g 4"]) -> Float[np.ndarray, "d g"]:
+    """Return the intersection of each box with each other one, px². Boxes are left, top, width and height."""
+    return intersections(corners(boxes)[:, None], corners(others))

@@ -1,4 +1,4 @@
-"""Which boxes lie in ignored regions, as the official VisDrone toolkit counts pixels."""
+"""Boxes in ignored regions, by the pixel counts of the official VisDrone toolkit."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -9,19 +9,20 @@ _SHARE = 0.5
 def inside_ignored(
     boxes: Float[np.ndarray, "n 4"], regions: Float[np.ndarray, "r 4"], size: tuple[int, int] | None = None
 ) -> Bool[np.ndarray, " n"]:
-    """Boxes of which at least half the pixels lie in the union of the ignored regions.
+    """Return the mask of boxes with at least half of their pixels in the union of the ignored regions.
 
-    The toolkit draws the regions into an image and sums it up. Its columns and rows count from 1. A region covers
-    left … left + width, both ends included, one pixel more than its width. Of a box, rounded half up to whole pixels,
-    the columns left + 1 … left + width are counted, and divided by the whole area, also where it leaves the image.
+    1. The toolkit draws the regions into an image and sums the pixels. Its columns and rows count from 1.
+    2. A region covers the columns left … left + width, including both ends: one pixel more than its width.
+    3. A box is rounded to whole pixels, halves up. Its columns left + 1 … left + width are counted. The count is
+       divided by the whole area of the box, including any part outside the image.
 
-    The union is constant between the edges of the regions, so counting needs no image: a table with a cell for each
-    pair of neighbouring edges gives the same integers.
+    The union is constant between the edges of the regions. Therefore a table with a cell for each pair of neighbouring
+    edges gives the same integers without an image.
 
     Args:
-      boxes: left, top, width, height, px.
-      regions: likewise.
-      size: height and width of the image, px; None where nothing reaches beyond it.
+      boxes: Left, top, width and height, px.
+      regions: Ignored regions: left, top, width and height, px.
+      size: Height and width of the image, px; None if no box or region reaches beyond it.
     """
     if not len(regions):
         return np.zeros(len(boxes), bool)
@@ -43,7 +44,7 @@ def inside_ignored(
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """To the nearest integer, halves up: `np.round` would take them to the even one."""
+    """Round to the nearest integer, halves up. `np.round` would round halves to even."""
     return np.floor(values + 0.5)
 
 
@@ -52,5 +53,5 @@ def _cells(edges: np.ndarray, low: float, high: float) -> slice:
 
 
 def _common_length(low: np.ndarray, high: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Length that each interval [n] shares with each cell between edges: [n, cells]."""
+    """Return the length [n, cells] that each interval shares with each cell between edges."""
     return np.clip(np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1]), 0.0, None)

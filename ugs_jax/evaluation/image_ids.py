@@ -1,4 +1,4 @@
-"""Which image a detection of a results file belongs to: by its id, or by the name of its file."""
+"""Images of the detections in a results file, by id or by file name."""
 
 import typing
 from collections.abc import Sequence
@@ -11,38 +11,38 @@ _BY_NAME = "image ids are matched by the names of the images' files"
 
 
 class ImageIds(typing.NamedTuple):
-    """Places of images by what a results file calls them.
+    """Images by the ids or names in a results file.
 
     Attributes:
-      places: by id or name.
-      by_name: names count, in place of ids.
-      note: sentence for the reader; empty where ids are ids.
-      examples: some of the ids, for messages.
+      indices: Index of each image by its id or name.
+      by_name: Images are matched by name instead of id.
+      note: Sentence for the user; empty if images are matched by id.
+      examples: Some of the ids, for error messages.
     """
 
-    places: dict[int | str, int]
+    indices: dict[int | str, int]
     by_name: bool
     note: str
     examples: str
 
     def find(self, value: typing.Any) -> int | None:
-        """Return the place of an image; None where the annotations have no such image."""
+        """Return the index of an image; None if the annotations do not contain it."""
         key = _name_key(value) if self.by_name else identifier(value)
-        return None if key is None else self.places.get(key)
+        return None if key is None else self.indices.get(key)
 
 
 def choose_image_ids(entries: Sequence[typing.Any], images: Sequence[CocoImage]) -> ImageIds:
-    """Return how a results file names images: by ids, or else, where that finds more of them, by file names.
+    """Choose between ids and file names, depending on which match more images of a results file.
 
-    Ultralytics writes the stem of the file as `image_id`, as a number where it has digits only, and beside it
-    `file_name`. Where that contradicts the ids, the names count.
+    Ultralytics writes the stem of the file as `image_id` (as a number if it consists of digits), and also writes
+    `file_name`. If `file_name` contradicts the ids, images are matched by name.
 
     Args:
-      entries: of the results file.
-      images: of the annotations.
+      entries: Entries of the results file.
+      images: Images of the annotations.
     """
     examples = ", ".join(repr(image.source_id) for image in images[:3])
-    ids = ImageIds({image.source_id: place for place, image in enumerate(images)}, False, "", examples)
+    ids = ImageIds({image.source_id: index for index, image in enumerate(images)}, False, "", examples)
     names = ImageIds(_names(images), True, _BY_NAME, examples)
     values: dict[int | str, str | None] = {}
     for entry in entries:
@@ -59,16 +59,16 @@ def choose_image_ids(entries: Sequence[typing.Any], images: Sequence[CocoImage])
 
 
 def _names(images: Sequence[CocoImage]) -> dict[int | str, int]:
-    """Paths, file names and stems that one image alone has; stems of digits as numbers."""
-    places: dict[int | str, set[int]] = {}
-    for place, image in enumerate(images):
+    """Return the image of each path, file name and stem that only one image has. Stems of digits become numbers."""
+    indices: dict[int | str, set[int]] = {}
+    for index, image in enumerate(images):
         path = PurePosixPath(image.file_name.replace("\\", "/"))
         texts = {str(path), path.name, path.stem, str(path.with_suffix("")) if path.name else ""}
         for text in texts - {""}:
             key = _name_key(text)
             if key is not None:
-                places.setdefault(key, set()).add(place)
-    return {key: next(iter(found)) for key, found in places.items() if len(found) == 1}
+                indices.setdefault(key, set()).add(index)
+    return {key: next(iter(same)) for key, same in indices.items() if len(same) == 1}
 
 
 def _name_key(value: typing.Any) -> int | str | None:

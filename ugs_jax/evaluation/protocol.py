@@ -1,4 +1,4 @@
-"""What a score means: thresholds, caps and size bins, said in one line beside every number."""
+"""Evaluation protocols: thresholds, caps and size bins, with a one-line description to print beside every score."""
 
 import dataclasses
 import itertools
@@ -6,27 +6,37 @@ import math
 from collections.abc import Collection
 
 REGION = "region"
-"""Mark of an ignore region that belongs to no class, as the data sets of this library have them."""
+"""Mark of the ignore regions of this library's data sets, which belong to no class."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SizeBin:
-    """Objects whose √area lies in [low, high] px of the stored image; both ends count, as in pycocotools."""
+    """Size bin: objects whose √area lies in [low, high] px of the stored image.
+
+    Both ends are included, as in pycocotools.
+
+    Attributes:
+      name: Name of the bin, used in `ap_<name>`.
+      low: Least √area, px.
+      high: Largest √area, px.
+
+    Raises:
+      ValueError: `low` is negative or not below `high`.
+    """
 
     name: str
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless 0 <= low < high."""
         if not 0 <= self.low < self.high:
             raise ValueError(
                 f"SizeBin {self.name!r}: expected 0 <= low < high, got low={self.low}, high={self.high}; "
-                "give sides in px (not areas), smaller one first"
+                "give sides in px (not areas), the smaller one first"
             )
 
     def describe(self) -> str:
-        """The bin as words, e.g. `very tiny 0–8`."""
+        """Return the bin as words, such as `very tiny 0–8`."""
         name = self.name.replace("_", " ")
         return f"{name} >{self.low:g}" if math.isinf(self.high) else f"{name} {self.low:g}–{self.high:g}"
 
@@ -37,37 +47,39 @@ AI_TOD_BINS = (
     SizeBin("small", 16.0, 32.0),
     SizeBin("medium", 32.0, 64.0),
 )
-"""Sizes of Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
+"""Size bins of Wang et al., Tiny Object Detection in Aerial Images, ICPR 2020."""
 COCO_BINS = (
     SizeBin("coco_small", 0.0, 32.0),
     SizeBin("coco_medium", 32.0, 96.0),
     SizeBin("coco_large", 96.0, math.inf),
 )
-"""Sizes of COCO."""
+"""Size bins of COCO."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How detections are scored.
+    """Evaluation protocol with COCO's average precision.
 
     Attributes:
-      name: shown first in `describe()`.
-      max_detections: detections kept for each image and class, highest scores first (pycocotools' maxDets).
-      iou_thresholds: increasing, within (0, 1].
-      size_bins: one `ap_<name>` each. The default has AI-TOD's four (its lowest bin starts at 0, as in AI-TOD's
-        code; `medium` ends at 64, as in its paper) and COCO's three.
-      size_thresholds: each bin is also scored at each of these thresholds alone, as `ap<t>_<name>`.
-      scope: objects that `ap`, `ap<t>`, `ar<n>` and `ap/<class>` count; others are ignored there. None for all.
-      recall_caps: smaller caps at which recall is reported too, as `ar<n>`.
-      crowds: marks of annotations that are crowds: each takes any number of detections, by the share of the detection
-        that lies inside. None for every mark.
-      ignores: marks of annotations that are ignored objects: each takes one detection, by intersection over union.
-      ignored_by_share: a detection without a match is also ignored for its share inside an ignored object or an object
-        of another size bin, as TinyPerson's evaluator does.
+      name: Name of the protocol, at the start of `describe()`.
+      max_detections: Largest number of detections per image and class; those with the highest scores are kept.
+        pycocotools calls it maxDets.
+      iou_thresholds: Increasing IoU thresholds in (0, 1].
+      size_bins: Size bins. Each gives a score `ap_<name>`. The default has the four of AI-TOD (the lowest starts at 0,
+        as in AI-TOD's code; `medium` ends at 64, as in its paper) and the three of COCO.
+      size_thresholds: IoU thresholds at each of which every bin is also scored alone, as `ap<t>_<name>`.
+      scope: Size bin of the objects that `ap`, `ap<t>`, `ar<n>` and `ap/<class>` count; others are ignored there. None
+        counts all objects.
+      recall_caps: Smaller numbers of detections at which recall is also reported, as `ar<n>`.
+      crowds: Marks of annotations that are crowds. A crowd takes any number of detections, by the share of a detection
+        inside. None takes every mark.
+      ignores: Marks of annotations that are ignored objects. An ignored object takes one detection, by IoU.
+      ignored_by_share: Ignores unmatched detections also by their share inside an ignored object or one of another size
+        bin, like TinyPerson's evaluator.
 
     Raises:
-      ValueError: for an empty or unordered list of thresholds, a cap below 1, caps out of order, a size threshold that
-        is none of the thresholds, or two bins of one name.
+      ValueError: Thresholds are missing or unordered, a cap is below 1 or out of order, a size threshold is not one of
+        the IoU thresholds, or two bins have the same name.
     """
 
     name: str = "COCO"
@@ -82,7 +94,6 @@ class Protocol:
     ignored_by_share: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the fields; see the class for what is raised."""
         ordered = list(self.iou_thresholds) == sorted(set(self.iou_thresholds))
         if not self.iou_thresholds or not ordered or self.iou_thresholds[0] <= 0 or self.iou_thresholds[-1] > 1:
             raise ValueError(
@@ -93,11 +104,11 @@ class Protocol:
             raise ValueError(f"max_detections: expected at least 1, got {self.max_detections}; 500 suits drone images")
         names = [size.name for size in self.size_bins]
         if len(set(names)) != len(names):
-            raise ValueError(f"size_bins: expected a different name for each, got {names}; rename the repeated one")
+            raise ValueError(f"size_bins: expected unique names, got {names}; rename the repeated one")
         if list(self.caps) != sorted(set(self.caps)) or self.caps[0] < 1:
             raise ValueError(
                 f"recall_caps: expected increasing numbers from 1, below max_detections={self.max_detections}, got "
-                f"{self.recall_caps}; COCO's are 1, 10 and 100"
+                f"{self.recall_caps}; COCO's are 1 and 10"
             )
         if not set(self.size_thresholds) <= set(self.iou_thresholds):
             raise ValueError(
@@ -107,19 +118,19 @@ class Protocol:
 
     @property
     def caps(self) -> tuple[int, ...]:
-        """Detections an image and class may have where recall is reported; precision counts the last."""
+        """Numbers of detections per image and class at which recall is reported. Precision uses the last."""
         return (*self.recall_caps, self.max_detections)
 
     def is_crowd(self, marks: Collection[str]) -> bool:
-        """Tell whether an annotation with these marks is a crowd."""
+        """Return True if an annotation with these marks is a crowd."""
         return bool(marks) if self.crowds is None else any(mark in self.crowds for mark in marks)
 
     def is_ignored(self, marks: Collection[str]) -> bool:
-        """Tell whether an annotation with these marks is an ignored object, but no crowd."""
+        """Return True if an annotation with these marks is an ignored object and not a crowd."""
         return not self.is_crowd(marks) and any(mark in self.ignores for mark in marks)
 
     def describe(self) -> str:
-        """One line to print beside every number."""
+        """Return a one-line description of what the scores count."""
         thresholds = self.iou_thresholds
         steps = {round(b - a, 6) for a, b in itertools.pairwise(thresholds)}
         iou = (
@@ -150,4 +161,4 @@ class Protocol:
 
 
 DEFAULT_PROTOCOL = Protocol()
-"""The thresholds of COCO with 500 detections an image, by both sets of sizes."""
+"""COCO's thresholds with 500 detections per image and class, and the size bins of AI-TOD and COCO."""

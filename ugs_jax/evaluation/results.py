@@ -1,13 +1,25 @@
-"""From detections on a letterboxed batch to COCO result rows on the stored images."""
+"""Conversion of detections on a letterboxed batch to detections and COCO result rows on the stored images."""
 
-import typing
+from collections.abc import Iterable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ugs_jax.evaluation.detections import ImageDetections
 
-class CocoRow(typing.TypedDict):
-    """One detection as COCO's result files store it: `bbox` is [x, y, width, height] px of the stored image."""
+
+class CocoRow(TypedDict):
+    """One detection in a result file, with the keys of COCO's JSON format.
+
+    Submissions to VisDrone have the same numbers. `ImageDetections` are converted by `coco_rows`.
+
+    Attributes:
+      image_id: Index of the image in its data set.
+      category_id: Class index + 1.
+      bbox: Left, top, width and height, px of the stored image.
+      score: Score in [0, 1].
+    """
 
     image_id: int
     category_id: int
@@ -15,55 +27,49 @@ class CocoRow(typing.TypedDict):
     score: float
 
 
-@typing.runtime_checkable
-class DetectionArrays(typing.Protocol):
-    """A batch of detections, NumPy or JAX arrays; at most K an image."""
+@runtime_checkable
+class DetectionArrays(Protocol):
+    """Padded detections of a batch, as NumPy or JAX arrays; `detectors.Detections` is one.
+
+    They may also have `deviation` [B,K,4]: the standard deviation of each side, px of the batch image.
+    """
 
     @property
-    def boxes(self) -> typing.Any:
-        """[B,K,4] xyxy, px of the batch image."""
+    def boxes(self) -> Any:
+        """Boxes [B,K,4], xyxy, px of the batch image."""
 
     @property
-    def scores(self) -> typing.Any:
-        """[B,K]."""
+    def scores(self) -> Any:
+        """Scores [B,K]."""
 
     @property
-    def classes(self) -> typing.Any:
-        """[B,K] from 0."""
+    def classes(self) -> Any:
+        """Class indices [B,K], from 0."""
 
     @property
-    def valid(self) -> typing.Any:
-        """[B,K], False where there is no detection."""
+    def valid(self) -> Any:
+        """Mask [B,K], False for padding."""
 
 
-@typing.runtime_checkable
-class BatchGeometry(typing.Protocol):
-    """Where the images of a batch come from; `data_pipeline.Batch` is one."""
-
-    @property
-    def image_id(self) -> typing.Any:
-        """[B] index of the record in its data set."""
+@runtime_checkable
+class BatchGeometry(Protocol):
+    """Origin of the images of a letterboxed batch; `data_pipeline.Batch` is one."""
 
     @property
-    def original_size(self) -> typing.Any:
-        """[B,2] height, width of the stored image, px."""
+    def image_id(self) -> Any:
+        """Indices [B] of the images in their data set."""
 
     @property
-    def letterbox(self) -> typing.Any:
-        """[B,3] scale, pad_x, pad_y: batch_xy = original_xy · scale + pad."""
+    def original_size(self) -> Any:
+        """Heights and widths [B,2] of the stored images, px."""
 
     @property
-    def valid(self) -> typing.Any:
-        """[B], False for padding rows."""
+    def letterbox(self) -> Any:
+        """Scale, pad_x and pad_y [B,3], with batch_xy = original_xy · scale + pad."""
 
-
-class ImageDetections(typing.NamedTuple):
-    """The detections of one image: boxes [n,4] xyxy px of the stored image, scores [n], classes [n] from 0."""
-
-    image_id: int
-    boxes: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-    classes: Int[np.ndarray, " n"]
+    @property
+    def valid(self) -> Any:
+        """Mask [B], False for padding rows."""
 
 
 def to_original(
@@ -71,15 +77,15 @@ def to_original(
     letterbox: Float[np.ndarray, "*batch 3"],
     original_size: Int[np.ndarray, "*batch 2"],
 ) -> Float[np.ndarray, "*batch k 4"]:
-    """Undoes the letterbox and clips to the stored image.
+    """Return boxes in px of the stored image: undo the letterbox and clip.
 
     Args:
-      boxes: xyxy, px of the batch image.
-      letterbox: scale, pad_x, pad_y with batch_xy = original_xy · scale + pad; scale 0 marks a padding row.
-      original_size: height, width of the stored image, px.
+      boxes: Boxes, xyxy, px of the batch image.
+      letterbox: Scale, pad_x and pad_y, with batch_xy = original_xy · scale + pad. Scale 0 marks a padding row.
+      original_size: Height and width of the stored image, px.
 
     Returns:
-      xyxy, px of the stored image, float32.
+      Boxes, xyxy, px of the stored image, float32.
     """
     scale = np.asarray(letterbox, np.float32)[..., None, :1]
     pad = np.asarray(letterbox, np.float32)[..., None, [1, 2, 1, 2]]
@@ -88,68 +94,79 @@ def to_original(
     return np.clip(unscaled, 0, limit).astype(np.float32)
 
 
-def split_batch(detections: DetectionArrays, batch: BatchGeometry) -> list[ImageDetections]:
-    """The valid detections of every real image of a batch, in px of the stored images.
+def split_batch(detections: DetectionArrays, batch: BatchGeometry) -> list[tuple[int, ImageDetections]]:
+    """Return the valid detections of every real image of a batch, in px of the stored images.
 
     Args:
-      detections: what the detector found on `batch`.
-      batch: the letterboxed images they were found on; its padding rows are left out.
+      detections: Detections on `batch`.
+      batch: Letterboxed images. Its padding rows are left out.
 
     Returns:
-      One entry per real image, in the order of the batch, possibly without detections.
+      Index and detections of every real image, in the order of the batch. An image may have no detections.
     """
-    boxes = to_original(np.asarray(detections.boxes), np.asarray(batch.letterbox), np.asarray(batch.original_size))
+    letterbox = np.asarray(batch.letterbox)
+    boxes = to_original(np.asarray(detections.boxes), letterbox, np.asarray(batch.original_size))
     scores, classes = np.asarray(detections.scores, np.float32), np.asarray(detections.classes, np.int32)
+    deviation = getattr(detections, "deviation", None)
     keep, image_id = np.asarray(detections.valid, bool), np.asarray(batch.image_id)
     real: Bool[np.ndarray, " images"] = np.asarray(batch.valid, bool)
-    return [
-        ImageDetections(int(image_id[i]), boxes[i][keep[i]], scores[i][keep[i]], classes[i][keep[i]])
-        for i in np.flatnonzero(real)
-    ]
+    images = []
+    for i in np.flatnonzero(real).tolist():
+        sides = None if deviation is None else np.asarray(deviation)[i][keep[i]] / letterbox[i, 0]
+        image = ImageDetections(boxes[i][keep[i]], scores[i][keep[i]], classes[i][keep[i]], sides)
+        images.append((int(image_id[i]), image))
+    return images
 
 
-def coco_rows(image: ImageDetections) -> list[CocoRow]:
-    """The detections of one image as COCO result rows; boxes without area are left out, for they can match nothing.
+def coco_rows(image_id: int, detections: ImageDetections) -> list[CocoRow]:
+    """Return the detections of one image as COCO result rows.
+
+    Boxes without area are left out, because they cannot match an object.
 
     Args:
-      image: boxes xyxy, px of the stored image.
+      image_id: Index of the image in its data set.
+      detections: Detections in px of the stored image.
 
     Returns:
-      Rows with category_id = class + 1.
+      Rows with `category_id` = class index + 1.
 
     Raises:
-      ValueError: where a box or a score is not finite.
+      ValueError: A box or a score is not finite.
     """
-    finite = np.isfinite(image.boxes).all(-1) & np.isfinite(image.scores)
+    finite = np.isfinite(detections.boxes).all(-1) & np.isfinite(detections.scores)
     if not finite.all():
         first = int(np.flatnonzero(~finite)[0])
         raise ValueError(
-            f"image {image.image_id}: expected finite boxes and scores, got box {image.boxes[first].tolist()} with "
-            f"score {float(image.scores[first])} at detection {first}; the detector's output has overflowed: "
+            f"image {image_id}: expected finite boxes and scores, got box {detections.boxes[first].tolist()} with "
+            f"score {float(detections.scores[first])} at detection {first}; the detector's output has overflowed: "
             "look for non-finite parameters, or lower the learning rate"
         )
-    xywh = np.concatenate([image.boxes[:, :2], image.boxes[:, 2:] - image.boxes[:, :2]], -1).astype(np.float64)
+    boxes = detections.boxes
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], -1).astype(np.float64)
     has_area = (xywh[:, 2:] > 0).all(-1)
-    fields = zip(
-        xywh[has_area].tolist(), image.scores[has_area].tolist(), image.classes[has_area].tolist(), strict=True
-    )
+    columns = (xywh, detections.scores, detections.classes)
     return [
-        {"image_id": image.image_id, "category_id": label + 1, "bbox": box, "score": score}
-        for box, score, label in fields
+        {"image_id": image_id, "category_id": index + 1, "bbox": box, "score": score}
+        for box, score, index in zip(*(column[has_area].tolist() for column in columns), strict=True)
     ]
 
 
 def rows_from_detections(detections: DetectionArrays, batch: BatchGeometry) -> list[CocoRow]:
-    """The valid detections of a batch as COCO result rows, in px of the stored images.
+    """Return the valid detections of a batch as COCO result rows, in px of the stored images.
 
     Args:
-      detections: what the detector found on `batch`.
-      batch: the letterboxed images they were found on; its padding rows are left out.
+      detections: Detections on `batch`.
+      batch: Letterboxed images. Its padding rows are left out.
 
     Returns:
-      Rows in the order of the batch, ready for `CocoScorer.add` or a results file.
+      Rows in the order of the batch, as `CocoScorer.add` takes them and result files store them.
 
     Raises:
-      ValueError: where a box or a score is not finite.
+      ValueError: A box or a score is not finite.
     """
-    return [row for image in split_batch(detections, batch) for row in coco_rows(image)]
+    return [row for image_id, image in split_batch(detections, batch) for row in coco_rows(image_id, image)]
+
+
+def rows_by_score(rows: Iterable[CocoRow]) -> list[CocoRow]:
+    """Sort result rows, best first; the order of equal scores is kept."""
+    return sorted(rows, key=lambda row: -row["score"])

@@ -1,4 +1,4 @@
-"""Scorers by protocol, for detections of this library on its data sets."""
+"""Scorers for detections of this library on its data sets, by protocol."""
 
 import typing
 from collections.abc import Sequence
@@ -9,117 +9,91 @@ import numpy as np
 from data_pipeline.sources.visdrone import read_columns
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
 from ugs_jax.evaluation.protocol import Protocol
-from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays
-from ugs_jax.evaluation.visdrone import (
-    DESCRIPTION,
-    FoundImage,
-    TruthImage,
-    visdrone_scores,
-    visdrone_table,
-)
+from ugs_jax.evaluation.results import BatchGeometry, CocoRow, DetectionArrays, rows_by_score
+from ugs_jax.evaluation.visdrone import DESCRIPTION, TruthImage, visdrone_scores, visdrone_table
 
 CROSS_CHECK = Protocol(size_bins=())
-"""COCO's AP with 500 detections, shown beside VisDrone's as `coco_ap`, `coco_ap50` and `coco_ap75`."""
+"""COCO's AP with 500 detections, reported beside VisDrone's as `coco_ap`, `coco_ap50` and `coco_ap75`."""
 
 
 @typing.runtime_checkable
 class Scorer(typing.Protocol):
-    """Collects detections and scores them."""
+    """Collector and scorer of detections."""
 
     def reset(self) -> None:
-        """Forgets the detections."""
+        """Remove all detections."""
 
     def add_batch(self, detections: DetectionArrays, batch: BatchGeometry, /) -> None:
-        """Adds the valid detections of the real images of a letterboxed batch."""
+        """Add the valid detections of the real images of a letterboxed batch."""
 
     def score(self) -> dict[str, float | None]:
-        """Scores in [0, 1] by name, None where there is nothing to score."""
+        """Return scores in [0, 1] by name; None if there is nothing to score."""
 
     def describe(self) -> str:
-        """One line to print beside every number."""
+        """Return a one-line description of what the scores count."""
 
 
 class VisDroneScorer:
-    """Scores detections by VisDrone's official protocol, with COCO's AP beside it.
+    """Scorer by VisDrone's official protocol, with COCO's AP beside it.
 
     Args:
-      dataset: images and classes; COCO's AP is scored on it.
-      truth: its annotations as VisDrone has them; None takes the data set's, with ignore regions as ignored regions.
+      dataset: Data set with the images and classes. COCO's AP is computed on its annotations.
+      truth: Annotations in VisDrone's form; None for those of the data set, with its ignore regions as ignored regions.
 
     Raises:
-      ValueError: not one entry of `truth` for each image.
+      ValueError: `truth` does not have one entry per image.
     """
 
     def __init__(self, dataset: AnnotatedDataset, truth: Sequence[TruthImage] | None = None) -> None:
         self.truth = list(dataset_truth(dataset) if truth is None else truth)
         if len(self.truth) != len(dataset):
             raise ValueError(
-                f"expected annotations of {len(dataset)} images, got {len(self.truth)}; read those of the same split"
+                f"truth: expected annotations of {len(dataset)} images, got {len(self.truth)}; read those of the same "
+                "split"
             )
         self.classes = tuple(dataset.classes)
         self._coco = CocoScorer(dataset, CROSS_CHECK)
 
     @property
-    def found(self) -> list[FoundImage]:
-        """The detections of each image, best score first."""
-        return found_images(self._coco.rows, len(self.truth))
+    def rows(self) -> list[CocoRow]:
+        """Detections since the last `reset`, as COCO result rows."""
+        return self._coco.rows
 
     def reset(self) -> None:
-        """Forgets the detections; keeps the ground truth."""
+        """Remove all detections; the ground truth is kept."""
         self._coco.reset()
 
     def add(self, rows: Sequence[CocoRow]) -> None:
-        """Adds COCO result rows; see `CocoScorer.add`."""
+        """Add COCO result rows; see `CocoScorer.add`."""
         self._coco.add(rows)
 
     def add_batch(self, detections: DetectionArrays, batch: BatchGeometry) -> None:
-        """Adds the valid detections of the real images of a letterboxed batch; see `CocoScorer.add_batch`."""
+        """Add the valid detections of the real images of a letterboxed batch; see `CocoScorer.add_batch`."""
         self._coco.add_batch(detections, batch)
 
     def score(self) -> dict[str, float | None]:
-        """See `visdrone_scores`; and `coco_ap`, `coco_ap50`, `coco_ap75`."""
-        return with_coco(
-            visdrone_scores(visdrone_table(self.truth, self.found, len(self.classes)), self.classes), self._coco.score()
-        )
+        """Return the scores of `visdrone_scores`, and `coco_ap`, `coco_ap50`, `coco_ap75`."""
+        table = visdrone_table(self.truth, rows_by_score(self.rows), len(self.classes))
+        return with_coco(visdrone_scores(table, self.classes), self._coco.score())
 
     def describe(self) -> str:
-        """One line to print beside every number."""
+        """Return a one-line description of what the scores count."""
         return describe_visdrone()
 
 
 def with_coco(official: dict[str, float | None], coco: dict[str, float | None]) -> dict[str, float | None]:
-    """Puts COCO's AP between the means and the classes of VisDrone's scores."""
+    """Return VisDrone's scores with COCO's AP between the means and the scores of the classes."""
     means = {key: value for key, value in official.items() if "/" not in key}
     return means | {f"coco_{key}": coco[key] for key in ("ap", "ap50", "ap75")} | official
 
 
 def describe_visdrone() -> str:
-    """What VisDrone's scores and those beside them count, in one line."""
+    """Return a one-line description of what VisDrone's scores, and COCO's beside them, count."""
     return f"{DESCRIPTION}. coco_…: {CROSS_CHECK.describe().partition('; object size')[0]}"
 
 
-def found_images(rows: Sequence[CocoRow], images: int) -> list[FoundImage]:
-    """Result rows, whose image ids count from 0, by image, best score first.
-
-    Args:
-      rows: of all images.
-      images: how many there are.
-    """
-    by_image: list[list[CocoRow]] = [[] for _ in range(images)]
-    for row in rows:
-        by_image[row["image_id"]].append(row)
-    return [
-        FoundImage(
-            np.array([row["bbox"] for row in ordered], np.float64).reshape(-1, 4),
-            np.array([row["category_id"] for row in ordered], np.int64),
-            np.array([row["score"] for row in ordered], np.float64),
-        )
-        for ordered in (sorted(rows, key=lambda row: -row["score"]) for rows in by_image)
-    ]
-
-
 def dataset_truth(dataset: AnnotatedDataset) -> list[TruthImage]:
-    """The annotations of a data set for VisDrone's protocol: its ignore regions are ignored regions."""
+    """Return the annotations of a data set in VisDrone's form; its ignore regions are ignored regions."""
     images = []
     for index in range(len(dataset)):
         example = dataset.annotations(index)
@@ -133,14 +107,14 @@ def dataset_truth(dataset: AnnotatedDataset) -> list[TruthImage]:
 
 
 def visdrone_truth(files: Sequence[Path], sizes: Sequence[tuple[int, int] | None]) -> list[TruthImage]:
-    """The annotations of VisDrone's own files, nothing left out.
+    """Read all annotations of VisDrone's own files.
 
     Args:
-      files: one for each image.
-      sizes: height and width of each image, px; None where no box reaches beyond it.
+      files: Annotation file of each image.
+      sizes: Height and width of each image, px; None if no box reaches beyond the image.
 
     Raises:
-      DataError: a row that cannot be read, by file and line.
+      DataError: A row cannot be read. The message names the file and the line.
     """
     images = []
     for file, size in zip(files, sizes, strict=True):

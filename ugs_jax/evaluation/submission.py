@@ -1,4 +1,4 @@
-"""Results in VisDrone's submission format: one text file for each image, in a folder or a zip archive."""
+"""Results in VisDrone's submission format: one text file per image, in a folder or a zip archive."""
 
 import io
 import math
@@ -7,50 +7,55 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from data_pipeline import DataError
 from data_pipeline.sources.find_files import is_leftover
 from ugs_jax.atomic import write_atomically
-from ugs_jax.evaluation.visdrone import FoundImage
+from ugs_jax.evaluation.results import CocoRow, rows_by_score
 
 _COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
 _NOTHING = "0,0,1,1,0,1,-1,-1\n"
 _LARGEST = 1 << 29  # bytes of text; 1,610 images of 500 detections have 60 MB
 
 
-def submission_text(found: FoundImage) -> str:
-    """The result file of one image: left,top,width,height,score,category,-1,-1 for each detection, best score first.
+def submission_text(rows: Iterable[CocoRow]) -> str:
+    """Return the result file of one image: a line left,top,width,height,score,category,-1,-1 per detection, best first.
 
-    Px to three decimals, scores to six. The toolkit cannot read an empty file, so an image without detections gets one
-    of a pixel with score 0, which changes no average precision.
+    Px have three decimals, scores six. The toolkit cannot read an empty file. Therefore an image without detections
+    gets a detection of one pixel with score 0, which changes no average precision.
     """
     lines = [
-        f"{left:.3f},{top:.3f},{width:.3f},{height:.3f},{found.scores[i]:.6f},{found.categories[i]},-1,-1\n"
-        for i in np.argsort(-found.scores, kind="stable").tolist()
-        for left, top, width, height in [found.boxes[i].tolist()]
+        ",".join([*(f"{side:.3f}" for side in row["bbox"]), f"{row['score']:.6f}", f"{row['category_id']},-1,-1\n"])
+        for row in rows_by_score(rows)
     ]
     return "".join(lines) or _NOTHING
 
 
-def write_submission(folder: Path, names: Sequence[str], found: Iterable[FoundImage]) -> Path:
-    """Writes `<name>.txt` for each image, and beside the folder a zip archive of them, as the server takes it.
+def write_submission(folder: Path, names: Sequence[str], rows: Iterable[CocoRow]) -> Path:
+    """Write `<name>.txt` for each image, and beside the folder a zip archive of them for the evaluation server.
 
     Args:
-      folder: made where there is none; text files that belong to no image are removed from it.
-      names: of the images, without their suffix.
-      found: detections of each.
+      folder: Output folder, created if it is missing. Text files that belong to no image are removed from it.
+      names: Name of each image, without suffix.
+      rows: Detections. `image_id` is an index into `names`.
 
     Returns:
-      The archive, the folder's name with `.zip`; the files are at its top level.
+      Path of the archive: the folder's name with `.zip`. The files are at its top level.
 
     Raises:
-      ValueError: two images of one name.
+      ValueError: Two images have the same name, or a row has an `image_id` that is not an index into `names`.
     """
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"expected a name of its own for each image, got {twice!r} twice; rename one of the images")
-    texts = {f"{name}.txt": submission_text(image) for name, image in zip(names, found, strict=True)}
+        raise ValueError(f"names: expected a unique name for each image, got {twice!r} twice; rename one of the images")
+    by_image: list[list[CocoRow]] = [[] for _ in names]
+    for row in rows:
+        if not 0 <= row["image_id"] < len(names):
+            raise ValueError(
+                f"image_id {row['image_id']}: expected 0…{len(names) - 1}, the index of a name; pass the name of every "
+                "image"
+            )
+        by_image[row["image_id"]].append(row)
+    texts = {f"{name}.txt": submission_text(image) for name, image in zip(names, by_image, strict=True)}
     folder.mkdir(parents=True, exist_ok=True)
     for stale in {path.name for path in folder.glob("*.txt")} - texts.keys():
         (folder / stale).unlink()
@@ -64,40 +69,46 @@ def write_submission(folder: Path, names: Sequence[str], found: Iterable[FoundIm
     return path
 
 
-def read_submission(place: Path, names: Sequence[str], classes: int) -> list[FoundImage]:
-    """Reads a submission; nothing of an archive is unpacked to the disk.
+def read_submission(path: Path, names: Sequence[str], classes: int) -> list[CocoRow]:
+    """Read a submission. Archives are read without unpacking them to the disk.
 
     Args:
-      place: a folder of text files, or a zip archive with them at its top level.
-      names: of the images, without their suffix.
-      classes: how many there are; categories 0 and classes + 1 are read too, and scored by nobody.
+      path: Folder of text files, or zip archive with text files at its top level.
+      names: Name of each image, without suffix.
+      classes: Number of classes. Categories 0 and classes + 1 are read too, though no protocol scores them.
 
     Returns:
-      The detections of each image of `names`, in the order of their file.
+      Detections, by image in the order of `names` and by row. `image_id` is an index into `names`.
 
     Raises:
-      DataError: a file that is missing or belongs to no image, or a row that is not eight finite numbers with a known
-        category and sides of at least 0, or is there twice; by file and line.
+      DataError: A file is missing or belongs to no image, or a row is repeated or is not eight finite numbers with a
+        known category and sides of at least 0. The message names the file and the line.
     """
-    texts = _texts_of_archive(place) if place.is_file() else _texts_of_folder(place)
+    texts = _texts_of_archive(path) if path.is_file() else _texts_of_folder(path)
     expected = {f"{name}.txt": name for name in names}
     for name in sorted(expected.keys() - texts.keys())[:1]:
         raise DataError(
-            f"{place}/{name}: expected a result file for each of {len(names)} images, found none for "
-            f"{len(expected.keys() - texts.keys())}. Fix: write one, with a row of score 0 if nothing was found."
+            f"{path}/{name}: expected a result file for each of {len(names)} images, found none for "
+            f"{len(expected.keys() - texts.keys())}. Fix: write one, with a row of score 0 for an image without "
+            "detections."
         )
     for name in sorted(texts.keys() - expected.keys())[:1]:
         raise DataError(
-            f"{place}/{name}: expected result files named as the annotation files, got one that belongs to no image. "
-            "Fix: remove it, or score on the images the results were made on."
+            f"{path}/{name}: expected result files with the names of the annotation files, got one that belongs to no "
+            "image. Fix: remove it, or score on the images of the results."
         )
-    return [_parse(f"{place}/{name}", texts[name], classes) for name in expected]
+    rows = []
+    for image_id, name in enumerate(expected):
+        for left, top, width, height, score, category in _parse(f"{path}/{name}", texts[name], classes):
+            box = [left, top, width, height]
+            rows.append(CocoRow(image_id=image_id, category_id=int(category), bbox=box, score=score))
+    return rows
 
 
 def _texts_of_folder(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: expected a folder or a zip archive of result files, found none. Fix: check the path."
+            f"{folder}: expected a folder or a zip archive of result files, found neither. Fix: check the path."
         )
     return {path.name: path.read_bytes() for path in folder.glob("*.txt") if not is_leftover(path.name)}
 
@@ -121,7 +132,7 @@ def _texts_of_archive(path: Path) -> dict[str, bytes]:
                     )
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise DataError(
-            f"{path}: expected a zip archive, got one that cannot be read: {error}. Fix: zip again."
+            f"{path}: expected a zip archive, got one that cannot be read: {error}. Fix: create it again."
         ) from error
     return texts
 
@@ -130,18 +141,19 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo, texts: dict[str, bytes]) ->
     name = entry.filename
     if "/" in name or "\\" in name or not name.endswith(".txt"):
         raise DataError(
-            f"{path}: expected text files at the top level, as the server does, got {name!r}. Fix: zip the files "
-            "themselves, not their folder."
+            f"{path}: expected text files at the top level, like the evaluation server, got {name!r}. Fix: zip the "
+            "files themselves, not their folder."
         )
     if name in texts:
-        raise DataError(f"{path}: expected one {name!r}, got two. Fix: zip again, into a new archive.")
+        raise DataError(f"{path}: expected one {name!r}, got two. Fix: zip the files into a new archive.")
 
 
-def _parse(where: str, data: bytes, classes: int) -> FoundImage:
+def _parse(where: str, data: bytes, classes: int) -> list[list[float]]:
+    """Return the first six columns of every row."""
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: expected a text file, got other bytes. Fix: write it again.") from error
+        raise DataError(f"{where}: expected UTF-8 text, got other bytes. Fix: write the file as UTF-8 text.") from error
     rows: list[list[float]] = []
     seen: dict[tuple[float, ...], int] = {}
     for number, line in enumerate(lines, start=1):
@@ -155,12 +167,11 @@ def _parse(where: str, data: bytes, classes: int) -> FoundImage:
                 "the file may have been written twice."
             )
         rows.append(row)
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return FoundImage(table[:, :4], table[:, 5].astype(np.int64), table[:, 4])
+    return rows
 
 
 def _row(where: str, line: str, classes: int) -> list[float]:
-    """The first six columns."""
+    """Return the first six columns of a line."""
     cells = line.strip().removesuffix(",").split(",")
     if len(cells) != len(_COLUMNS):
         raise DataError(
@@ -172,7 +183,9 @@ def _row(where: str, line: str, classes: int) -> list[float]:
     except ValueError as error:
         raise DataError(f"{where}: expected numbers, got {line.strip()!r}: {error}. Fix: correct the row.") from error
     if not all(map(math.isfinite, row)):
-        raise DataError(f"{where}: expected finite numbers, got {line.strip()!r}. Fix: look where they overflowed.")
+        raise DataError(
+            f"{where}: expected finite numbers, got {line.strip()!r}. Fix: look for an overflow in the detector."
+        )
     if row[2] < 0 or row[3] < 0:
         raise DataError(
             f"{where}: expected width and height of at least 0, got {cells[2]} and {cells[3]}. "

@@ -1,4 +1,4 @@
-"""The official protocol of VisDrone-DET, quirks included, in NumPy."""
+"""Official protocol of VisDrone-DET in NumPy, with all details of its toolkit."""
 
 import typing
 from collections.abc import Sequence
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ugs_jax.evaluation.greedy import find_pairs, match
+from ugs_jax.evaluation.greedy import find_pairs, match, members
 from ugs_jax.evaluation.ignored import inside_ignored
+from ugs_jax.evaluation.results import CocoRow
 
 CAPS = (1, 10, 100, 500)
+"""Numbers of detections per image at which recall is reported; precision uses the last."""
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+"""IoU thresholds."""
 DESCRIPTION = (
     "VisDrone-DET official: boxes with half their area in ignored regions dropped; first 500 rows of an image over "
     "all classes (ar1, ar10, ar100: first 1, 10, 100), each class matched greedily by score, IoU 0.50:0.05:0.95; boxes "
@@ -20,13 +23,14 @@ DESCRIPTION = (
 
 
 class TruthImage(typing.NamedTuple):
-    """The annotations of one image, as VisDrone's files have them.
+    """Annotations of one image in the columns of VisDrone's files.
 
     Attributes:
-      boxes: left, top, width, height, px.
-      categories: 0 for an ignored region, 1 to the number of classes; more for objects of no class (`others`).
+      boxes: Left, top, width and height, px.
+      categories: 0 for an ignored region, class index + 1 for an object. Larger numbers mark objects of no class
+        (`others`).
       scored: False where the file has score 0.
-      size: height and width, px; None where nothing reaches beyond the image.
+      size: Height and width of the image, px; None if no box reaches beyond the image.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -35,21 +39,13 @@ class TruthImage(typing.NamedTuple):
     size: tuple[int, int] | None = None
 
 
-class FoundImage(typing.NamedTuple):
-    """The detections of one image: boxes left, top, width, height px; categories from 1; in the order of their file."""
-
-    boxes: Float[np.ndarray, "n 4"]
-    categories: Int[np.ndarray, " n"]
-    scores: Float[np.ndarray, " n"]
-
-
 class ClassTable(typing.NamedTuple):
-    """What the scores are means of.
+    """Precision and recall by class, from which the scores are averaged.
 
     Attributes:
-      precision: average precision by class and IoU threshold, in [0, 1].
-      recall: by class, threshold and cap.
-      images: how many contain the class.
+      precision: Average precision by class and IoU threshold, in [0, 1].
+      recall: Recall by class, IoU threshold and cap, in [0, 1].
+      images: Number of images that contain the class.
     """
 
     precision: Float[np.ndarray, "classes thresholds"]
@@ -57,63 +53,59 @@ class ClassTable(typing.NamedTuple):
     images: Int[np.ndarray, " classes"]
 
 
-def visdrone_table(truth: Sequence[TruthImage], found: Sequence[FoundImage], classes: int) -> ClassTable:
-    """Average precision and recall by class.
+def visdrone_table(truth: Sequence[TruthImage], rows: Sequence[CocoRow], classes: int) -> ClassTable:
+    """Return average precision and recall by class.
 
     1. In an image with ignored regions, objects and detections with at least half of their area inside are dropped.
-    2. Of what is left, the first 1, 10, 100 or 500 rows of an image are kept, over all classes.
-    3. Each class is matched greedily at each threshold. What then has at least that share of its area inside a box of
-       the class with score 0 is neither right nor wrong; that box still counts in recall's denominator.
+    2. Of the remaining detections, the first 1, 10, 100 or 500 rows of an image are kept, over all classes.
+    3. Each class is matched greedily at each threshold. An unmatched detection is ignored if at least that share of its
+       area lies inside a box of the class with score 0. Such a box still counts in the denominator of recall.
     4. Average precision is the exact area under the envelope of precision over recall, of 500 rows.
-    5. What is found on `others` is wrong.
+    5. Detections on `others` are wrong.
 
-    Of equal scores the earlier image and row comes first. The toolkit's Python port leaves that to an unstable sort.
+    Among equal scores, the earlier image and row comes first. The toolkit's Python port uses an unstable sort instead.
 
     Args:
-      truth: the images.
-      found: their detections.
-      classes: how many there are.
+      truth: Annotations of the images.
+      rows: Detections. `image_id` is an index into `truth`. The order of rows of an image decides which are kept.
+        Detections of other categories than the classes take part in step 2 only.
+      classes: Number of classes.
 
     Raises:
-      ValueError: not one entry of `found` for each of `truth`.
+      ValueError: A row has an `image_id` that is not an index into `truth`.
 
     References:
       Zhu et al., Detection and Tracking Meet Drones Challenge, TPAMI 2021;
       github.com/VisDrone/VisDrone2018-DET-toolkit.
     """
-    if len(truth) != len(found):
-        raise ValueError(
-            f"expected detections for each of {len(truth)} images, got {len(found)}; give an empty entry to an image "
-            "without any"
-        )
-    objects, detections = _flatten(truth, found, classes)
+    objects, detections = _objects(truth, classes), _detections(truth, rows, classes)
     thresholds = np.array(THRESHOLDS)
     pairs = find_pairs(
         detections.boxes, detections.groups, objects.boxes, objects.groups, objects.scored, THRESHOLDS[0]
     )
     right_by_cap = [
-        match(pairs, detections.places < cap, detections.groups, detections.scores, thresholds) for cap in CAPS
+        match(pairs, detections.ranks < cap, detections.groups, detections.scores, thresholds) for cap in CAPS
     ]
-    wrong = ~right_by_cap[-1] & (pairs.absorbed < thresholds[:, None]) & (detections.places < CAPS[-1])
+    wrong = ~right_by_cap[-1] & (pairs.absorbed < thresholds[:, None]) & (detections.ranks < CAPS[-1])
     precision, recall = np.zeros((classes, len(thresholds))), np.zeros((classes, len(thresholds), len(CAPS)))
     order = np.argsort(-detections.scores, kind="stable")
     total = np.bincount(objects.groups % classes, minlength=classes)
-    for label in range(classes):
-        rows = order[detections.groups[order] % classes == label]
-        precision[label] = average_precision(right_by_cap[-1][:, rows], wrong[:, rows], int(total[label]))
-        recall[label] = np.stack([right[:, rows].sum(axis=1) for right in right_by_cap], -1) / max(1, total[label])
+    for k in range(classes):
+        of_class = order[detections.groups[order] % classes == k]
+        precision[k] = average_precision(right_by_cap[-1][:, of_class], wrong[:, of_class], int(total[k]))
+        recall[k] = np.stack([right[:, of_class].sum(axis=1) for right in right_by_cap], -1) / max(1, total[k])
     return ClassTable(precision, recall, np.bincount(np.unique(objects.groups) % classes, minlength=classes))
 
 
 def average_precision(
     right: Bool[np.ndarray, "t n"], wrong: Bool[np.ndarray, "t n"], objects: int
 ) -> Float[np.ndarray, " t"]:
-    """Exact area under precision over recall, each precision raised to the highest at any larger recall.
+    """Return the exact area under precision over recall, with each precision raised to the highest at a larger recall.
 
     Args:
-      right: detections that are matched, best score first, at each threshold.
-      wrong: those that are not; what is neither counts for nothing.
-      objects: that recall is divided by.
+      right: Mask of matched detections at each threshold, best score first.
+      wrong: Mask of wrong detections. Detections that are neither right nor wrong do not count.
+      objects: Number of objects, the denominator of recall.
     """
     hits, misses = np.cumsum(right, axis=1), np.cumsum(wrong, axis=1)
     precision = hits / np.maximum(1, hits + misses)
@@ -122,16 +114,16 @@ def average_precision(
 
 
 def visdrone_scores(table: ClassTable, names: Sequence[str]) -> dict[str, float | None]:
-    """Scores by name.
+    """Return the scores by name.
 
     Args:
-      table: from `visdrone_table`.
-      names: of the classes.
+      table: Precision and recall from `visdrone_table`.
+      names: Class names.
 
     Returns:
-      `ap`, `ap50`, `ap75`, `ar1`, `ar10`, `ar100`, `ar500`: official, a class counts once for each image that contains
-      it; `macro_ap` and its like: each class that occurs counts once; `ap/<class>` and its like. All in [0, 1], None
-      where there is no object.
+      `ap`, `ap50`, `ap75`, `ar1`, `ar10`, `ar100`, `ar500`: official means, in which a class counts once for each image
+      that contains it. `macro_ap` and so on: means in which each class that occurs counts once. `ap/<class>` and so on:
+      scores of a class. All are in [0, 1], or None if there is no object.
     """
     by_class = {"ap": table.precision.mean(axis=1)}
     by_class |= {f"ap{round(100 * t)}": table.precision[:, THRESHOLDS.index(t)] for t in (0.5, 0.75)}
@@ -145,39 +137,52 @@ def visdrone_scores(table: ClassTable, names: Sequence[str]) -> dict[str, float 
 
 
 class _Objects(typing.NamedTuple):
-    boxes: np.ndarray
-    groups: np.ndarray  # image · classes + label
+    boxes: np.ndarray  # left, top, width, height
+    groups: np.ndarray  # image · classes + class index
     scored: np.ndarray
 
 
 class _Detections(typing.NamedTuple):
-    boxes: np.ndarray
-    groups: np.ndarray
+    boxes: np.ndarray  # left, top, width, height
+    groups: np.ndarray  # image · classes + class index
     scores: np.ndarray
-    places: np.ndarray  # row in its image
+    ranks: np.ndarray  # position among the rows of the image
 
 
-def _flatten(truth: Sequence[TruthImage], found: Sequence[FoundImage], classes: int) -> tuple[_Objects, _Detections]:
-    """What ignored regions leave, of the classes, over all images."""
-    objects = [_Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))]
-    detections = [_Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))]
-    for image, (annotated, detected) in enumerate(zip(truth, found, strict=True)):
-        regions = annotated.boxes[annotated.categories == 0]
-        counts = (annotated.categories >= 1) & (annotated.categories <= classes)
-        counts[counts] = ~inside_ignored(annotated.boxes[counts], regions, annotated.size)
-        groups = image * classes + annotated.categories[counts].astype(np.int64) - 1
-        objects.append(_Objects(annotated.boxes[counts], groups, annotated.scored[counts]))
+def _objects(truth: Sequence[TruthImage], classes: int) -> _Objects:
+    """Return the objects of the classes outside ignored regions, over all images."""
+    parts = [_Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))]
+    for image, annotated in enumerate(truth):
+        kept = np.flatnonzero((annotated.categories >= 1) & (annotated.categories <= classes))
+        kept = kept[~inside_ignored(annotated.boxes[kept], _regions(annotated), annotated.size)]
+        groups = image * classes + annotated.categories[kept].astype(np.int64) - 1
+        parts.append(_Objects(annotated.boxes[kept], groups, annotated.scored[kept]))
+    return _Objects(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
-        kept = np.flatnonzero(~inside_ignored(detected.boxes, regions, annotated.size))
-        places = np.arange(len(kept))
-        of_class = (detected.categories[kept] >= 1) & (detected.categories[kept] <= classes)
-        kept, places = kept[of_class], places[of_class]
-        groups = image * classes + detected.categories[kept].astype(np.int64) - 1
-        detections.append(_Detections(detected.boxes[kept], groups, detected.scores[kept], places))
-    return (
-        _Objects(*(np.concatenate(part) for part in zip(*objects, strict=True))),
-        _Detections(*(np.concatenate(part) for part in zip(*detections, strict=True))),
-    )
+
+def _detections(truth: Sequence[TruthImage], rows: Sequence[CocoRow], classes: int) -> _Detections:
+    """Return the detections of the classes outside ignored regions, by image and row."""
+    for row in rows:
+        if not 0 <= row["image_id"] < len(truth):
+            raise ValueError(
+                f"image_id {row['image_id']}: expected the index of one of {len(truth)} images, 0…{len(truth) - 1}; "
+                "score on the images of the detections"
+            )
+    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    categories = np.array([row["category_id"] for row in rows], np.int64)
+    scores = np.array([row["score"] for row in rows], np.float64)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for image, index in members(np.array([row["image_id"] for row in rows], np.int64)).items():
+        index = index[~inside_ignored(boxes[index], _regions(truth[image]), truth[image].size)]
+        of_class = (categories[index] >= 1) & (categories[index] <= classes)
+        groups = image * classes + categories[index] - 1
+        parts.append((index[of_class], groups[of_class], np.flatnonzero(of_class)))
+    kept, groups, ranks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Detections(boxes[kept], groups, scores[kept], ranks)
+
+
+def _regions(annotated: TruthImage) -> np.ndarray:
+    return annotated.boxes[annotated.categories == 0]
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float | None:

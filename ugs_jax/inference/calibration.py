@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ugs_jax.inference.found import Found, by_score
+from ugs_jax.evaluation.detections import ImageDetections, by_score
 from ugs_jax.inference.pairs import overlap_of
 
 
@@ -42,7 +42,7 @@ _FLOOR = 1e-3  # px; smaller deviations are replaced by it
 
 
 def side_errors(
-    found: Found, boxes: Float[np.ndarray, "m 4"], labels: Int[np.ndarray, " m"], *, iou: float = 0.5
+    detections: ImageDetections, boxes: Float[np.ndarray, "m 4"], labels: Int[np.ndarray, " m"], *, iou: float = 0.5
 ) -> SideErrors:
     """Return the side errors of the detections of an image that match an object.
 
@@ -50,26 +50,27 @@ def side_errors(
     overlaps most. An object is matched at most once.
 
     Args:
-      found: Detections of the image, with deviations.
+      detections: Detections of the image, with deviations.
       boxes: Boxes of the objects, xyxy, px of the image.
-      labels: Classes of the objects.
+      labels: Class indices of the objects.
       iou: Least IoU of a match, in (0, 1]. Larger errors are not observed, so a low value is more informative.
 
     Raises:
       ValueError: The detections have no deviations.
     """
-    found, left = by_score(found), np.ones(len(boxes), bool)
-    if found.deviation is None:
-        raise ValueError("found: expected detections with deviations, got none; use UGS or DFL")
+    detections, left = by_score(detections), np.ones(len(boxes), bool)
+    if detections.deviation is None:
+        raise ValueError("detections: expected some with deviations, got none; use UGS or DFL")
     pairs = []
-    for i in range(len(found.scores)):
-        overlap = np.where(left & (labels == found.labels[i]), overlap_of(boxes, found.boxes[i : i + 1], "iou"), 0.0)
+    for i in range(len(detections.scores)):
+        free = left & (labels == detections.classes[i])
+        overlap = np.where(free, overlap_of(boxes, detections.boxes[i : i + 1], "iou"), 0.0)
         if len(boxes) and overlap.max() >= iou:
             j = int(np.argmax(overlap))
             left[j] = False
             pairs.append((i, j))
     rows, objects = np.array(pairs, np.int64).reshape(-1, 2).T
-    return SideErrors(found.boxes[rows] - boxes[objects], found.deviation[rows])
+    return SideErrors(detections.boxes[rows] - boxes[objects], detections.deviation[rows])
 
 
 def calibration(images: Sequence[SideErrors], bins: int = 10) -> Calibration:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ugs_jax.inference.found import Found, by_score, concatenate
+from ugs_jax.evaluation.detections import ImageDetections, by_score, concatenate
 from ugs_jax.inference.fusion import weighted_box_fusion
 from ugs_jax.inference.merge import Merge, merge
-from ugs_jax.inference.passes import Detect, View, run_pass, views_of
+from ugs_jax.inference.passes import ImageDetector, View, run_pass, views_of
 from ugs_jax.inference.tiles import Window, WindowedImage, check_image, overview, tile_windows
 
 
@@ -21,7 +21,7 @@ class Tiling:
       batch: Number of tiles per batch.
       full_image: Also detects on the image as a whole, for objects larger than a tile.
       min_score: Score that a detection has to exceed before merging. Otherwise, by intersection over the smaller box, a
-        large box with a low score would match every object inside it.
+        large box with a low score would match every object inside it. Without merging, all detections are kept.
       merge: Options for merging the detections of overlapping tiles.
     """
 
@@ -59,13 +59,13 @@ class TestTimeAugmentation:
 
 
 def detect_image(
-    detect: Detect,
+    detect: ImageDetector,
     image: WindowedImage,
     size: tuple[int, int],
     *,
     tiling: Tiling | None = None,
     augmented: TestTimeAugmentation = TestTimeAugmentation(),
-) -> Found:
+) -> ImageDetections:
     """Return the detections on one image, in px of that image.
 
     Args:
@@ -92,19 +92,20 @@ def detect_image(
     return found[0] if len(found) == 1 else weighted_box_fusion(found, threshold=augmented.fusion_threshold)
 
 
-def _tiled(detect: Detect, image: WindowedImage, part: View, whole: View, tiling: Tiling) -> Found:
+def _tiled(detect: ImageDetector, image: WindowedImage, part: View, whole: View, tiling: Tiling) -> ImageDetections:
     windows = tile_windows(*check_image(image), tiling.tile, tiling.overlap)
-    found = [run_pass(detect, image, windows, part, tiling.batch, tiling.min_score)]
-    if len(windows) == 1:
-        return by_score(found[0])
+    if len(windows) == 1:  # nothing is merged, so that low scores do no harm
+        return by_score(run_pass(detect, image, windows, part, tiling.batch, 0.0)[0])
+    found, cut = run_pass(detect, image, windows, part, tiling.batch, tiling.min_score)
     if tiling.full_image:
-        found.append(_whole(detect, image, whole, tiling.min_score))
-    return merge(concatenate(found), tiling.merge)
+        full = _whole(detect, image, whole, tiling.min_score)
+        found, cut = concatenate([found, full]), np.append(cut, np.zeros(len(full.scores), bool))
+    return merge(found, tiling.merge, cut)
 
 
-def _whole(detect: Detect, image: WindowedImage, view: View, min_score: float) -> Found:
+def _whole(detect: ImageDetector, image: WindowedImage, view: View, min_score: float) -> ImageDetections:
     small, factor = overview(image, view.size)
-    found = run_pass(detect, small, [Window(0, 0, *small.shape[:2])], view, 1, min_score)
+    found, _ = run_pass(detect, small, [Window(0, 0, *small.shape[:2])], view, 1, min_score)
     deviation = None if found.deviation is None else found.deviation * factor
     height, width = check_image(image)
     boxes = np.minimum(found.boxes * factor, [width, height, width, height])

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
-from ugs_jax.inference.found import Found, by_score, take
+from ugs_jax.evaluation.detections import ImageDetections, best_first, by_score, take
 from ugs_jax.inference.pairs import Metric, Neighbours, neighbours
 
 _CUT_WEIGHT = 0.5  # weight of the score of a box that may be part of an object, against 1 for a whole box
@@ -42,37 +42,44 @@ class Merge:
             raise ValueError(f"Merge.threshold: expected an overlap in [0, 1), got {self.threshold}")
 
 
-def merge(found: Found, options: Merge) -> Found:
+def merge(detections: ImageDetections, options: Merge, cut: Bool[np.ndarray, " n"] | None = None) -> ImageDetections:
     """Merge every group of matching detections into one.
 
-    1. If it is known which boxes are cut (`found.cut`), only cut leaders are extended: the boxes that a whole leader
-       leads are its duplicates and its parts. If it is unknown, all leaders are extended, as in SAHI.
+    1. If it is known which boxes are cut, only cut leaders are extended: the boxes that a whole leader leads are its
+       duplicates and its parts. If it is unknown, all leaders are extended, as in SAHI.
     2. Parts of an object that no tile contains whole may match each other only after they have been extended. Therefore
        merging is repeated until nothing changes, from the second round on only for pairs with a cut box.
 
     Args:
-      found: Detections of an image.
+      detections: Detections of an image.
       options: Method, metric and threshold.
+      cut: Mask of boxes that reach a border of their tile inside the image, so that they may be part of an object; None
+        if unknown.
 
     Returns:
       Detections, best first. The deviation of a side is that of the box from which the side comes.
     """
     if options.method == "nms":
-        return by_score(take(found, np.unique(_leaders(found, options, None))))
-    merged = _extended(found, _leaders(found, options, None))
-    while merged.cut is not None and merged.cut.any():
-        leaders = _leaders(merged, options, merged.cut)
+        return by_score(take(detections, np.unique(_leaders(detections, options, cut))))
+    merged, cut = _extended(detections, cut, _leaders(detections, options, cut))
+    while cut is not None and cut.any():
+        leaders = _leaders(merged, options, cut, either=cut)
         if np.array_equal(leaders, np.arange(len(leaders))):
             break
-        merged = _extended(merged, leaders)
+        merged, cut = _extended(merged, cut, leaders)
     return by_score(merged)
 
 
-def _leaders(found: Found, options: Merge, either: Bool[np.ndarray, " n"] | None) -> Int[np.ndarray, " n"]:
+def _leaders(
+    detections: ImageDetections,
+    options: Merge,
+    cut: Bool[np.ndarray, " n"] | None,
+    either: Bool[np.ndarray, " n"] | None = None,
+) -> Int[np.ndarray, " n"]:
     """Return the leader of every detection; a leader leads itself."""
-    pairs = neighbours(found.boxes, found.labels, options.metric, options.threshold, either)
-    rank = found.scores if found.cut is None else np.where(found.cut, _CUT_WEIGHT, 1.0) * found.scores
-    return _greedy(np.argsort(-rank, kind="stable"), pairs)
+    pairs = neighbours(detections.boxes, detections.classes, options.metric, options.threshold, either)
+    rank = detections.scores if cut is None else np.where(cut, _CUT_WEIGHT, 1.0) * detections.scores
+    return _greedy(best_first(rank), pairs)
 
 
 def _greedy(order: Int[np.ndarray, " n"], pairs: Neighbours) -> Int[np.ndarray, " n"]:
@@ -85,23 +92,25 @@ def _greedy(order: Int[np.ndarray, " n"], pairs: Neighbours) -> Int[np.ndarray, 
     return leader
 
 
-def _extended(found: Found, leader: Int[np.ndarray, " n"]) -> Found:
+def _extended(
+    detections: ImageDetections, cut: Bool[np.ndarray, " n"] | None, leader: Int[np.ndarray, " n"]
+) -> tuple[ImageDetections, Bool[np.ndarray, " m"] | None]:
     """Extend leaders to the boxes they lead, by rising index; a result is cut only if all of its boxes are cut."""
     leaders = np.unique(leader)
-    scores = found.scores.copy()
-    np.maximum.at(scores, leader, found.scores)
+    scores = detections.scores.copy()
+    np.maximum.at(scores, leader, detections.scores)
     growing = leader == np.arange(len(leader))
-    growing |= True if found.cut is None else found.cut[leader]
+    growing |= True if cut is None else cut[leader]
     (rows,) = np.nonzero(growing)
-    boxes, deviation = found.boxes[leaders], None if found.deviation is None else found.deviation[leaders]
+    merged = take(detections._replace(scores=scores), leaders)
     for side, sign in enumerate((1, 1, -1, -1)):  # the outermost side; of equal ones, that of the leader
-        order = rows[np.lexsort((leader[rows] != rows, sign * found.boxes[rows, side], leader[rows]))]
+        order = rows[np.lexsort((leader[rows] != rows, sign * detections.boxes[rows, side], leader[rows]))]
         outermost = order[np.unique(leader[order], return_index=True)[1]]
-        boxes[:, side] = found.boxes[outermost, side]
-        if deviation is not None and found.deviation is not None:
-            deviation[:, side] = found.deviation[outermost, side]
-    cut = None if found.cut is None else found.cut.copy()
-    if cut is not None and found.cut is not None:
-        np.logical_and.at(cut, leader, found.cut)
-        cut = cut[leaders]
-    return Found(boxes, scores[leaders], found.labels[leaders], deviation, cut)
+        merged.boxes[:, side] = detections.boxes[outermost, side]
+        if merged.deviation is not None and detections.deviation is not None:
+            merged.deviation[:, side] = detections.deviation[outermost, side]
+    if cut is None:
+        return merged, None
+    all_cut = cut.copy()
+    np.logical_and.at(all_cut, leader, cut)
+    return merged, all_cut[leaders]

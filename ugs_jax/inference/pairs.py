@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ugs_jax.evaluation.overlaps import areas, intersections, iou, share
+
 Metric = Literal["iou", "ios"]
 
 _CHUNK = 2**21  # pairs per chunk
@@ -32,12 +34,6 @@ class Neighbours(NamedTuple):
         return self.index[self.start[i] : self.start[i + 1]]
 
 
-def areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
-    """Return the areas of xyxy boxes, px²; that of a reversed box is 0."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
-    return sides[:, 0] * sides[:, 1]
-
-
 def overlap_of(
     boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "#n 4"], metric: Metric
 ) -> Float[np.ndarray, " n"]:
@@ -49,16 +45,13 @@ def overlap_of(
       metric: `iou`, intersection over union; or `ios`, intersection over the smaller of the two, which is 1 for a box
         inside another.
     """
-    corner = np.maximum(boxes[:, :2], others[:, :2])
-    sides = np.maximum(np.minimum(boxes[:, 2:], others[:, 2:]) - corner, 0.0)
-    shared, a, b = sides[:, 0] * sides[:, 1], areas(boxes), areas(others)
-    whole = a + b - shared if metric == "iou" else np.minimum(a, b)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    shared, area, other_area = intersections(boxes, others), areas(boxes), areas(others)
+    return iou(shared, area, other_area) if metric == "iou" else share(shared, np.minimum(area, other_area))
 
 
 def neighbours(
     boxes: Float[np.ndarray, "n 4"],
-    labels: Int[np.ndarray, " n"],
+    classes: Int[np.ndarray, " n"],
     metric: Metric,
     threshold: float,
     either: Bool[np.ndarray, " n"] | None = None,
@@ -67,7 +60,7 @@ def neighbours(
 
     Args:
       boxes: Boxes, xyxy, px.
-      labels: Class of each box.
+      classes: Class index of each box.
       metric: Measure of overlap, as in `overlap_of`.
       threshold: Overlap above which boxes match, in [0, 1).
       either: Mask that restricts the result to pairs with at least one marked box; None for all pairs.
@@ -77,7 +70,7 @@ def neighbours(
     """
     n = len(boxes)
     parts = [np.zeros((2, 0), np.int64)]
-    for i, j in _meeting(boxes, labels):
+    for i, j in _meeting(boxes, classes):
         if either is not None:
             kept = either[i] | either[j]
             i, j = i[kept], j[kept]
@@ -90,11 +83,11 @@ def neighbours(
 
 
 def _meeting(
-    boxes: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, " n"]
+    boxes: Float[np.ndarray, "n 4"], classes: Int[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
     """Yield every pair of one class whose ranges along x and y overlap, once, in chunks."""
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    for each in np.unique(classes):
+        rows = np.flatnonzero(classes == each)
         rows = rows[np.argsort(boxes[rows, 0], kind="stable")]
         left, right = boxes[rows, 0], boxes[rows, 2]
         first = np.arange(1, len(rows) + 1)  # count boxes that begin later, but before this box ends

@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from data_pipeline.augment.warp import GREY
 from data_pipeline.letterbox import Letterbox, letterbox, letterbox_of
 from ugs_jax.detectors import Detections
-from ugs_jax.evaluation import to_original
-from ugs_jax.inference.found import Found, concatenate
+from ugs_jax.evaluation import ImageDetections, to_original
+from ugs_jax.evaluation.detections import concatenate
 from ugs_jax.inference.tiles import Window, WindowedImage, check_image, read_window
 
-Detect = Callable[[Any], Detections]
+ImageDetector = Callable[[Any], Detections]
 """Function from images [b, h, w, 3] uint8 to detections in their px. It is jitted: each size is compiled once."""
 
 _BORDER = 2.0  # px of the network's input: a box that ends within this distance of a tile's border counts as cut
@@ -52,8 +52,8 @@ def views_of(size: tuple[int, int], scales: Sequence[float], flip: bool) -> list
 
 
 def run_pass(
-    detect: Detect, image: WindowedImage, windows: Sequence[Window], view: View, batch: int, min_score: float
-) -> Found:
+    detect: ImageDetector, image: WindowedImage, windows: Sequence[Window], view: View, batch: int, min_score: float
+) -> tuple[ImageDetections, Bool[np.ndarray, " n"]]:
     """Return the detections in all windows of an image, without merging.
 
     While the device computes a batch, the windows of the next batch are read.
@@ -67,11 +67,11 @@ def run_pass(
       min_score: Score that a detection has to exceed.
 
     Returns:
-      Detections with boxes clipped to their window and to the image. `cut` marks boxes that reach a border of their
+      Detections with boxes clipped to their window and to the image, and the mask of boxes that reach a border of their
       window inside the image.
     """
     extent = check_image(image)
-    parts: list[Found] = []
+    parts: list[tuple[ImageDetections, np.ndarray]] = []
     waiting: tuple[Sequence[Window], Detections] | None = None
     for start in range(0, len(windows), batch):
         some = windows[start : start + batch]
@@ -81,7 +81,7 @@ def run_pass(
         waiting = some, running
     if waiting:
         parts += _placed(*waiting, view, extent, min_score)
-    return concatenate(parts)
+    return concatenate([each for each, _ in parts]), np.concatenate([cut for _, cut in parts])
 
 
 def _inputs(image: WindowedImage, windows: Sequence[Window], view: View, batch: int) -> UInt8[np.ndarray, "b h w 3"]:
@@ -94,18 +94,19 @@ def _inputs(image: WindowedImage, windows: Sequence[Window], view: View, batch: 
 
 def _placed(
     windows: Sequence[Window], detections: Detections, view: View, extent: tuple[int, int], min_score: float
-) -> list[Found]:
-    found: Any = jax.device_get(detections)
+) -> list[tuple[ImageDetections, np.ndarray]]:
+    """Return the detections of every window in px of the image, and which of them the window cuts."""
+    on_host: Any = jax.device_get(detections)
     box = letterbox_of(windows[0].height, windows[0].width, view.size)
     parts = []
     for i, window in enumerate(windows):
-        seen = found.valid[i] & (found.scores[i] > min_score)
-        boxes = _unflipped(found.boxes[i][seen], view)
-        deviation = None if found.deviation is None else found.deviation[i][seen]
+        seen = on_host.valid[i] & (on_host.scores[i] > min_score)
+        boxes = _unflipped(on_host.boxes[i][seen], view)
+        deviation = None if on_host.deviation is None else on_host.deviation[i][seen]
         if deviation is not None:
             deviation = (deviation[:, [2, 1, 0, 3]] if view.flip else deviation).astype(np.float64) / box.scale
         boxes, cut = _in_image(boxes, box, window, extent)
-        parts.append(Found(boxes, found.scores[i][seen], found.classes[i][seen], deviation, cut))
+        parts.append((ImageDetections(boxes, on_host.scores[i][seen], on_host.classes[i][seen], deviation), cut))
     return parts
 
 

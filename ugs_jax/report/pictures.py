@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from ugs_jax.evaluation import ImageDetections
+from ugs_jax.evaluation.detections import take
 from ugs_jax.report.plots.colors import IGNORED, box_color
 
 if typing.TYPE_CHECKING:
@@ -27,25 +29,19 @@ class SheetRow(typing.NamedTuple):
       truth_boxes: Boxes of the objects.
       truth_labels: Class indices of the objects.
       ignore: Ignore regions.
-      boxes: Boxes of the detections.
-      labels: Class indices of the detections.
-      scores: Scores of the detections, in [0, 1].
+      detections: Detections.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     truth_boxes: Float[np.ndarray, "objects 4"]
     truth_labels: Int[np.ndarray, " objects"]
     ignore: Float[np.ndarray, "regions 4"]
-    boxes: Float[np.ndarray, "found 4"]
-    labels: Int[np.ndarray, " found"]
-    scores: Float[np.ndarray, " found"]
+    detections: ImageDetections
 
 
 def draw_detections(
     image: UInt8[np.ndarray, "height width 3"],
-    boxes: Float[np.ndarray, "n 4"],
-    labels: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
+    detections: ImageDetections,
     classes: Sequence[str],
     threshold: float = 0.25,
 ) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
@@ -53,22 +49,20 @@ def draw_detections(
 
     Args:
       image: RGB image.
-      boxes: Boxes, xyxy in px of `image`.
-      labels: Class indices into `classes`.
-      scores: Scores in [0, 1].
+      detections: Detections, in px of `image`.
       classes: Class names for the legend.
       threshold: Least score of a detection that is drawn.
 
     Returns:
       RGB picture with the legend at the bottom. Images with a long side under 1280 px are enlarged by a whole factor.
     """
-    kept = scores >= threshold
+    shown = _above(detections, threshold)
     scale = max(1, math.ceil(_SHORTEST_LONG_SIDE / max(image.shape[:2])))
     canvas = _enlarge(image, (image.shape[1] * scale, image.shape[0] * scale))
-    _outline(canvas, boxes[kept] * scale, [box_color(int(k)) for k in labels[kept]], width=2)
-    counts = np.bincount(labels[kept], minlength=len(classes))
+    _outline(canvas, shown.boxes * scale, [box_color(int(k)) for k in shown.classes], width=2)
+    counts = np.bincount(shown.classes, minlength=len(classes))
     entries = [(f"{name} {counts[k]}", box_color(k)) for k, name in enumerate(classes) if counts[k]]
-    legend = _legend(canvas.width, entries, f"{int(kept.sum())} detections with score ≥ {threshold:g}")
+    legend = _legend(canvas.width, entries, f"{len(shown.scores)} detections with score ≥ {threshold:g}")
     return _stack([canvas, legend])
 
 
@@ -95,10 +89,10 @@ def draw_contact_sheet(
     strips = [_titles(panel_width, gap, ("ground truth", f"detections with score ≥ {threshold:g}"))]
     present: set[int] = set()
     for row in rows:
-        kept = row.scores >= threshold
-        present.update(row.truth_labels.tolist(), row.labels[kept].tolist())
+        shown = _above(row.detections, threshold)
+        present.update(row.truth_labels.tolist(), shown.classes.tolist())
         left = _panel(row.image, row.truth_boxes, row.truth_labels, row.ignore, panel_width)
-        right = _panel(row.image, row.boxes[kept], row.labels[kept], row.ignore, panel_width)
+        right = _panel(row.image, shown.boxes, shown.classes, row.ignore, panel_width)
         strips += [_beside(left, right, gap), _blank(2 * panel_width + gap, gap)]
     entries = [(classes[k], box_color(k)) for k in sorted(present)]
     if any(len(row.ignore) for row in rows):
@@ -106,12 +100,16 @@ def draw_contact_sheet(
     return _stack([*strips, _legend(2 * panel_width + gap, entries, "")])
 
 
-def _panel(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
+def _above(detections: ImageDetections, threshold: float) -> ImageDetections:
+    return take(detections, detections.scores >= threshold)
+
+
+def _panel(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
     """Return one image at the panel's width. Boxes are drawn after resizing, so that lines stay crisp."""
     scale = width / image.shape[1]
     canvas = _enlarge(image, (width, max(1, round(image.shape[0] * scale))))
     _cross_out(canvas, ignore * scale)
-    _outline(canvas, boxes * scale, [box_color(int(k)) for k in labels], width=2 if scale >= 1 else 1)
+    _outline(canvas, boxes * scale, [box_color(int(k)) for k in classes], width=2 if scale >= 1 else 1)
     return canvas
 
 

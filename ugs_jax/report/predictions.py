@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 
 from ugs_jax.atomic import write_atomically
+from ugs_jax.evaluation import ImageDetections
+from ugs_jax.evaluation.detections import by_score
 from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
 
 
@@ -19,21 +21,12 @@ class Prediction(typing.NamedTuple):
     Attributes:
       file_name: Name of the image file. Nothing is read or written there.
       image: RGB image.
-      boxes: Boxes, xyxy in px of `image`.
-      labels: Class indices, from 0.
-      scores: Scores in [0, 1].
-      uncertainty: Uncertainty of the position of each box, in [0, 1]; None if the localization predicts none.
-      deviation: Standard deviation of each side (x1, y1, x2, y2), px of `image`; None if the localization predicts
-        none.
+      detections: Detections, in px of `image`.
     """
 
     file_name: str
     image: UInt8[np.ndarray, "height width 3"]
-    boxes: Float[np.ndarray, "n 4"]
-    labels: Int[np.ndarray, " n"]
-    scores: Float[np.ndarray, " n"]
-    uncertainty: Float[np.ndarray, " n"] | None = None
-    deviation: Float[np.ndarray, "n 4"] | None = None
+    detections: ImageDetections
 
 
 def write_predictions(
@@ -50,20 +43,18 @@ def write_predictions(
 
     Returns:
       Path of the JSON file. It holds a list with `file`, `picture`, `width`, `height` and `detections` of each image,
-      best score first. A detection has `class`, `score`, `bbox` [x0, y0, x1, y1] in px, and `uncertainty` and
-      `deviation` if they were predicted.
+      best score first. A detection has `class`, `score`, `bbox` [x0, y0, x1, y1] in px, and `deviation` if the
+      objective predicts it.
 
     Raises:
-      ValueError: A label is not the index of a class, or boxes or scores are not finite.
+      ValueError: A class index has no name, or boxes or scores are not finite.
     """
     taken: set[str] = {"predictions"}
     entries = []
     for prediction in predictions:
         entry = _entry(prediction, classes)
         entry["picture"] = f"{_unused_name(prediction.file_name, taken)}.png"
-        picture = draw_detections(
-            prediction.image, prediction.boxes, prediction.labels, prediction.scores, classes, threshold
-        )
+        picture = draw_detections(prediction.image, prediction.detections, classes, threshold)
         write_atomically(folder / entry["picture"], png_bytes(picture))
         entries.append(entry)
     path = folder / "predictions.json"
@@ -101,30 +92,29 @@ def png_bytes(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
 
 def _entry(prediction: Prediction, classes: Sequence[str]) -> dict[str, typing.Any]:
     height, width = prediction.image.shape[:2]
-    wrong = (prediction.labels < 0) | (prediction.labels >= len(classes))
+    detections = by_score(prediction.detections)
+    wrong = (detections.classes < 0) | (detections.classes >= len(classes))
     if wrong.any():
         raise ValueError(
-            f"{prediction.file_name}: expected labels 0…{len(classes) - 1}, got {int(prediction.labels[wrong][0])}; "
-            "pass the class names that the detector was trained with"
+            f"{prediction.file_name}: expected class indices 0…{len(classes) - 1}, got "
+            f"{int(detections.classes[wrong][0])}; pass the class names that the detector was trained with"
         )
-    if not (np.isfinite(prediction.boxes).all() and np.isfinite(prediction.scores).all()):
+    if not (np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()):
         raise ValueError(
             f"{prediction.file_name}: expected finite boxes and scores, got some that are not; "
             "the detector's output has overflowed: look for non-finite parameters"
         )
-    detections = []
-    for i in np.argsort(-prediction.scores, kind="stable"):
-        found: dict[str, typing.Any] = {
-            "class": classes[int(prediction.labels[i])],
-            "score": round(float(prediction.scores[i]), 5),
-            "bbox": [round(float(side), 2) for side in prediction.boxes[i]],
+    written = []
+    for i in range(len(detections.scores)):
+        each: dict[str, typing.Any] = {
+            "class": classes[int(detections.classes[i])],
+            "score": round(float(detections.scores[i]), 5),
+            "bbox": [round(float(side), 2) for side in detections.boxes[i]],
         }
-        if prediction.uncertainty is not None:
-            found["uncertainty"] = round(float(prediction.uncertainty[i]), 5)
-        if prediction.deviation is not None:
-            found["deviation"] = [round(float(side), 3) for side in prediction.deviation[i]]
-        detections.append(found)
-    return {"file": prediction.file_name, "width": width, "height": height, "detections": detections}
+        if detections.deviation is not None:
+            each["deviation"] = [round(float(side), 3) for side in detections.deviation[i]]
+        written.append(each)
+    return {"file": prediction.file_name, "width": width, "height": height, "detections": written}
 
 
 def _unused_name(file_name: str, taken: set[str]) -> str:

@@ -12,7 +12,7 @@ from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.sources.find_files import is_leftover
 from ugs_jax.detectors import Postprocess, TrainableDetector
 from ugs_jax.experiment.config import Experiment
-from ugs_jax.inference import Detect, TestTimeAugmentation, Tiling, detect_image
+from ugs_jax.inference import ImageDetector, TestTimeAugmentation, Tiling, detect_image
 from ugs_jax.report import Prediction
 from ugs_jax.runs.state import TrainState
 
@@ -64,13 +64,13 @@ def predict_files(
             on_error(error)
             errors.append(error)
             continue
-        found = detect_image(detect, image, size, tiling=tiling, augmented=augmented)
-        yield Prediction(file.name, image, found.boxes, found.labels, found.scores, deviation=found.deviation)
+        detections = detect_image(detect, image, size, tiling=tiling, augmented=augmented)
+        yield Prediction(file.name, image, detections)
     if len(errors) == len(files):
         raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
 
 
-def image_detector(detector: TrainableDetector, state: TrainState, options: Postprocess) -> Detect:
+def image_detector(detector: TrainableDetector, state: TrainState, options: Postprocess) -> ImageDetector:
     """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Dataset, LoaderOptions
+from ugs_jax.evaluation import ImageDetections
 from ugs_jax.report import SheetRow, plot_run, write_contact_sheet, write_report
 from ugs_jax.runs.processes import is_first_process
 from ugs_jax.runs.state import TrainState
@@ -31,9 +32,11 @@ def finish_run(
                         truth_boxes=batch.boxes[i][truth],
                         truth_labels=batch.labels[i][truth],
                         ignore=batch.ignore[i][batch.ignore_mask[i]],
-                        boxes=np.asarray(detected.boxes[i][valid]),
-                        labels=np.asarray(detected.classes[i][valid]),
-                        scores=np.asarray(detected.scores[i][valid]),
+                        detections=ImageDetections(
+                            np.asarray(detected.boxes[i][valid]),
+                            np.asarray(detected.scores[i][valid]),
+                            np.asarray(detected.classes[i][valid]),
+                        ),
                     )
                 )
     if is_first_process():

@@ -129,6 +129,6 @@ def export_onnx(
         predictions = predict_everywhere(detector, params, stats, images)
         return predictions.boxes, predictions.scores
 
-    images = SimpleNamespace(shape=(batch_size or "B", *image_size, 3), dtype=jnp.uint8)
+    images = SimpleNamespace(shape=("B" if batch_size is None else batch_size, *image_size, 3), dtype=jnp.uint8)
     model = to_onnx(run, [images], model_name="detector", input_names=["images"], output_names=["boxes", "scores"])
     return bytes(model.SerializeToString())
