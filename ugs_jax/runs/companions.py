@@ -116,6 +116,8 @@ class Companions:
         def on_abort(number: int) -> None:
             del number
             gone = self.silent(_SUSPECT_FOR)
+            if self._stopped.is_set() or (gone is None and self._own == 0):
+                return  # another reason to abort; after a handler that returns, `abort` ends the process
             self._end(0 if gone is None else gone)
 
         try:
