@@ -226,7 +226,7 @@ def planned(monkeypatch, plan):
         options["tell"](f"{topology.name}: compiling")
         return replace(plan, topology=topology.name, hardware=topology.hardware)
 
-    monkeypatch.setattr("ugs_jax.training.plan_training", answer)
+    monkeypatch.setattr("ugs_jax.planning.plan_training", answer)
     monkeypatch.setattr("ugs_jax.planning.hardware.topology_devices", lambda _: jax.devices())
     return asked
 

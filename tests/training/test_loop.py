@@ -264,8 +264,9 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
         "Tiling.tile: expected sides that are multiples of 32, got (100, 100); try (128, 128)"
         in capsys.readouterr().err
     )
-    assert main([*words, "--voting", "0.02"]) == 1
-    assert "expected an objective that predicts deviations, got BoxRegression" in capsys.readouterr().err
+    assert main([*words, "--voting", "0.02"]) == 0  # by score, for a regression
+    assert main([*words, "--spread-penalty", "4"]) == 1
+    assert "spread_penalty: expected an objective that predicts deviations" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])

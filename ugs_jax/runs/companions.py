@@ -53,9 +53,11 @@ class Companions:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self._client is None:
             return
-        if error is not None and not isinstance(error, KeyboardInterrupt) and _may_be_lost(error):
-            self._look_closer()
-        self._stopped.set()
+        try:
+            if error is not None and not isinstance(error, KeyboardInterrupt) and _may_be_lost(error):
+                self._look_closer()
+        finally:
+            self._stopped.set()
         if error is None or isinstance(error, PreemptedError):
             self._thread.join(2 * _BEAT)
             self._tell(_DONE)
