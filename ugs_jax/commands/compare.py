@@ -43,11 +43,11 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
 
         Args:
           configs: Names of configs, Python files, and folders or URLs of finished runs, the baseline first. If a run
-            uses classes or functions of yours, add --import MODULE or --import FILE.py.
+            uses classes or functions of yours, add the option `--import MODULE` or `--import FILE.py`.
           seeds: Seeds. Each config is trained once with each seed.
           folder: Folder or URL for the runs, comparison.png, comparison.md and comparison.json.
           resume: Keep finished runs in the folder and continue interrupted ones.
-          protocol: Score the best checkpoint of each run by this protocol, as `ugs eval` does, in a second table.
+          protocol: Also score the best checkpoint of each run by this protocol, as `ugs eval` does, in a second table.
         """
         check_seeds(seeds)
         groups = [[name] if is_run(name) else _experiments(name, overrides, seeds) for name in configs]

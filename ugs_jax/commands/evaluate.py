@@ -55,15 +55,15 @@ def _evaluate_run(
     file of COCO results.
 
     Args:
-      run: Run folder, or URL of a run. If the run uses classes or functions of yours, add --import MODULE or
-        --import FILE.py.
+      run: Run folder, or URL of a run. If the run uses classes or functions of yours, add the option
+        `--import MODULE` or `--import FILE.py`.
       which: Checkpoint.
       split: Split of the data set. val: the validation images. train: the training images without augmentation, to
         measure overfitting. test: test-dev of VisDrone. challenge: test-challenge of VisDrone, which has no
         annotations, so that only a submission is written.
       protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
-      calibration: Compare the predicted standard deviations of box sides with the actual errors, too, without tiles or
-        test-time augmentation; writes calibration_best.json and .png.
+      calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
+        test-time augmentation. The result is written to calibration_best.json and .png.
       looks: Tiles, test-time augmentation and postprocessing.
     """
     from ugs_jax.runs import read_experiment

@@ -15,7 +15,7 @@ class InferenceOptions:
     Attributes:
       tile: Height and width of the tiles that images are cut into, px. One number gives square tiles. By default, an
         image is processed as a whole.
-      overlap: Smallest share of a tile that it has in common with its neighbour. An object of at most this length is
+      overlap: Least share of a tile that it has in common with its neighbour. An object of at most this length is
         completely inside one of the tiles.
       merge: Method that merges detections of the same object in several tiles: greedy non-maximum merging (nmm) or
         non-maximum suppression (nms).
@@ -26,9 +26,9 @@ class InferenceOptions:
       min_score: With tiles, score that a box must exceed to be kept for merging.
       flip: Detect in the mirror image as well, and fuse the boxes.
       scales: Scales of the network's input, such as 1 0.83. The boxes of all scales are fused.
-      voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress, weighted by the certainty of their
-        sides, or by score if the objective predicts no deviations. 0 turns voting off. The default is the value of the
-        run's config.
+      voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress, weighted by the certainty of
+        their sides, or by score if the objective predicts no deviations. 0 turns voting off. The default is the value
+        of the run's config.
       spread_penalty: Constant κ of the factor exp(-κ · deviation/side) on scores. The default is the value of the run's
         config.
       quality_power: Power of the predicted IoU in scores. The default is the value of the run's config.
