@@ -199,7 +199,7 @@ def _check_calibration(experiment: "Experiment", split: Split) -> None:
     if not isinstance(experiment.localization, PredictsDeviation):
         raise ValueError(
             "--calibration: expected a run whose objective predicts a distribution, such as UGS or DFL, got "
-            f"{type(experiment.localization).__name__}, which does not; leave --calibration out"
+            f"{type(experiment.localization).__name__}, which predicts no deviations; leave --calibration out"
         )
     if split not in ("val", "train"):
         raise ValueError(f"--calibration: expected --split val or train, got {split}; run it without --split")

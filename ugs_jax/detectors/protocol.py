@@ -63,7 +63,7 @@ class TrainableDetector(Protocol):
 
 @runtime_checkable
 class RunsHeads(Protocol):
-    """Ability to run the heads alone. The log then has the gradient of each loss term by the features."""
+    """Ability to run the heads alone. The log then shows the gradient norm of each loss term at the features."""
 
     def apply_heads(self, params: Tree, stats: Tree, features: tuple[Array, ...]) -> Outputs:
         """Return the outputs for the features of every level, finest first."""
