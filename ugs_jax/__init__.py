@@ -1,23 +1,25 @@
 """Uncertainty-aware gradient stabilization (UGS) for small object detection, in JAX.
 
-The public modules, from the ground up:
+The public modules, from the lowest layer to the highest:
 
-- `boxes`: formats, overlaps, the offset codec and non-maximum suppression;
+- `boxes`: box formats, overlaps, the offset codec and non-maximum suppression;
 - `labels`: interval non-uniform grids, two-hot labels and their expectation;
 - `losses`: localization losses as pure, unreduced functions;
 - `objectives`: UGS, DFL and box regression behind one protocol, for any detector; refinement, second stage, quality;
-- `curvature`: Hessians of box losses in closed form and by autodiff, and equations verified against it;
-- `stabilize`: members for optax chains, and a transform of losses, that shorten steps which would hurt; its
-  `ugs_stabilize` and `stabilize_loss` are here too;
+- `curvature`: Hessians of box losses in closed form and by autodiff, and verification of equations by autodiff;
+- `stabilize`: optax transforms, and a transform of losses, that shorten harmful steps. `ugs_stabilize` and
+  `stabilize_loss` are also names of this package;
 - `detectors`: YOLOv5 and TPH-YOLOv5 with any localization objective;
-- `experiment`, `training`, `runs`: an experiment as one value, the loop that trains it, the run it leaves on disk;
+- `experiment`, `training`, `runs`: an experiment as one value, the loop that trains it, and the run folder;
 - `evaluation`: scoring by COCO, VisDrone, AI-TOD, SODA-D and TinyPerson;
-- `weights`: published checkpoints in, safetensors and programs out;
-- `inference`: images of any size, in tiles, mirrored, at several scales;
-- `report`: a run, or several side by side, as curves, tables, pictures and text;
-- `analysis`, `planning`: curvature and calibration of a finished run; cost of a run on devices that are not here.
+- `weights`: import of published checkpoints, export of safetensors and programs;
+- `inference`: detection in images of any size, with tiles, mirror images and several scales;
+- `report`: curves, tables, pictures and texts about one run or several runs;
+- `analysis`: curvature and calibration of a finished run;
+- `planning`: cost of a run on devices that need not be available.
 
-Each is imported when it is first used, so that `import ugs_jax` is quick and loads neither Flax nor the data stack:
+A module is imported when it is first used. `import ugs_jax` is therefore quick and loads neither Flax nor the data
+pipeline:
 
 >>> import ugs_jax
 >>> ugs_jax.labels.uniform_grid(alpha=1.0, n=2).tolist()
@@ -76,10 +78,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public module the first time it, or a function of it that is public here, is asked for.
+    """Return a public module or function, and import its module when it is first used.
 
     Raises:
-      AttributeError: if `name` is not public.
+      AttributeError: The name is not public.
     """
     if name not in __all__:
         raise AttributeError(f"module 'ugs_jax' has no attribute {name!r}; its public names are {', '.join(__all__)}")

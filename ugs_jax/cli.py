@@ -1,4 +1,7 @@
-"""The `ugs` command. Nothing is imported before it is known what for: `ugs verify` needs only JAX and NumPy."""
+"""Entry point of the `ugs` command line.
+
+A command imports its modules only when it runs. `ugs verify` therefore needs only JAX and NumPy.
+"""
 
 import difflib
 import importlib
@@ -14,26 +17,26 @@ usage: ugs COMMAND …
 Small-object detection with uncertainty-aware gradient stabilization (UGS).
 
   ugs train [CONFIG] [--FIELD VALUE …]   train one experiment into a run folder, with curves and a report
-  ugs compare [CONFIG …] [--seeds 0 1 2] train several, the baseline first, on the same batches; draw AP by epoch
-  ugs ablate [CONFIG] [--seeds 0 1 2]    L2, CE, IN, UM, UR on one config: a table of AP, gradients, curvature, cost
+  ugs compare [CONFIG …] [--seeds 0 1 2] train several configs on the same batches, the baseline first; plot AP by epoch
+  ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
-  ugs score PREDICTIONS --truth …        score predictions of any program: COCO results, VisDrone submissions
-  ugs predict RUN IMAGE …                write boxes as JSON and as pictures
-  ugs import FILE.pt                     read weights of YOLOv5 without PyTorch, and nothing in the file is executed
-  ugs export RUN --format FORMAT         write safetensors, a state dict for PyTorch, a StableHLO or an ONNX program
-  ugs curvature [RUN]                    Fig. 1: wells of small boxes; or curvature by box size and spectrum of a run
-  ugs plan CONFIG --topology v5e:16x16 … memory, time and chip-hours of training on TPUs or GPUs that are not here
-  ugs data prepare visdrone --from …     unpack the official archives, check every file, build the data set
-  ugs verify [FILE …]                    check closed forms of Hessians against autodiff: the paper's, ours, yours
+  ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
+  ugs predict RUN IMAGE …                detect objects in images; write boxes as JSON and as pictures
+  ugs import FILE.pt                     read YOLOv5 weights without PyTorch and without executing anything in the file
+  ugs export RUN --format FORMAT         write safetensors, a PyTorch state dict, a StableHLO program or an ONNX program
+  ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
+  ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
+  ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set
+  ugs verify [FILE …]                    check closed forms of Hessians (the paper's, ours, yours) against autodiff
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
-CONFIG is the name of one of ours or a Python file that defines `experiment = Experiment(…)`:
+CONFIG is a Python file that defines `experiment = Experiment(…)`, or the name of one of these configs:
   {configs}
-`ugs COMMAND --help` tells the rest; `ugs train CONFIG --help` lists every field of that config with its value.
+`ugs COMMAND --help` explains a command. `ugs train CONFIG --help` lists every field of that config with its value.
 
---import MODULE_OR_FILE.py  let a run use classes and functions of yours, which this module or file defines: no run
-                            folder is able to import anything by itself. May be repeated.
---debug                     also print the traceback of an error.
+--import MODULE_OR_FILE.py  allow a run to use the classes and functions that this module or file of yours defines. Run
+                            folders cannot import code by themselves. The option may be repeated.
+--debug                     print the traceback of an error, too.
 """
 
 
@@ -57,19 +60,20 @@ _COMMANDS = {
     "export": _Command("ugs_jax.commands.weights", "export_command", takes_imports=True),
     "verify": _Command("ugs_jax.commands.verify", "main"),
 }
-"""Every command: the function that runs it, and whether `--import` tells it of code of the user's."""
+"""Commands by name: the function that runs the command, and True if the command takes `--import`."""
 
-_INTERRUPTED = 128 + 2  # as a shell says that a SIGINT ended it
+_INTERRUPTED = 128 + 2  # exit status that shells give a program ended by SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the `ugs` command.
+    """Run one `ugs` command and return its exit status.
 
     Args:
-      arguments: words after `ugs`; those of the command line by default.
+      arguments: Words after `ugs`. The default is the command line of the process.
 
     Returns:
-      Exit status: 75 (try again) of a run that was asked to stop and has saved, 130 of what Ctrl-C has ended.
+      Exit status: 0 for success, 75 ("try again") for a run that was asked to stop and has saved its state, 130 for a
+      command that Ctrl-C ended, and 1 or 2 for other errors.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--debug"]:
@@ -82,12 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = words
     if name not in _COMMANDS:
         near = difflib.get_close_matches(name, _COMMANDS, n=1)
-        print(f"ugs: no command {name!r}{f'; did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
+        fix = f"did you mean {near[0]!r}?" if near else "`ugs --help` lists the commands"
+        print(f"ugs: unknown command {name!r}; {fix}", file=sys.stderr)
         return 2
     debug = "--debug" in rest
     try:
         return _run(name, [word for word in rest if word != "--debug"])
-    except (ValueError, OSError, ArithmeticError) as error:  # what we raise ourselves says what to do about it
+    except (ValueError, OSError, ArithmeticError) as error:  # our own errors name the fix
         if debug:
             traceback.print_exc()
         print(f"ugs {name}: {error}", file=sys.stderr)
@@ -112,7 +117,7 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _split_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the other words, and the values of every `--import VALUE` and `--import=VALUE`.
+    """Return all words except `--import VALUE` and `--import=VALUE`, and the list of these values.
 
     Raises:
       ValueError: The last word is `--import`.
@@ -132,7 +137,10 @@ def _split_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _keep_compiled_programs() -> None:
-    """Compile what any command has compiled before only once. JAX, which reads this when it is imported, is not yet."""
+    """Keep compiled programs on disk, so that later commands can use them.
+
+    The variable has to be set before JAX is imported.
+    """
     from data_pipeline.cache import default_cache_dir
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(default_cache_dir() / "compiled"))

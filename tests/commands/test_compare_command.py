@@ -61,7 +61,7 @@ def test_options_of_the_command_after_the_dashes_are_refused_with_their_place(
 ):
     assert main([*command, "--", "--epochs", "2", word]) == 1
     error = capsys.readouterr().err
-    assert f"expected fields of the configs behind `--`, got {word.partition('=')[0]}" in error
+    assert f"expected fields of the configs after `--`, got {word.partition('=')[0]}" in error
     assert where in error
 
 
@@ -99,7 +99,7 @@ def test_an_existing_run_at_a_url_is_reported_before_training(tmp_path, capsys, 
 def test_names_that_give_one_folder_are_refused(tmp_path, capsys, no_training):
     one, other = config_file(tmp_path, "A+B", "one.py"), config_file(tmp_path, "A B", "other.py")
     assert main(["compare", one, other, "--folder", str(tmp_path / "runs")]) == 1
-    assert "expected configs with folders of their own, got 'A+B' and 'A B'" in capsys.readouterr().err
+    assert "expected configs with different folders, got 'A+B' and 'A B'" in capsys.readouterr().err
 
 
 def test_a_finished_run_of_a_configs_name_and_seed_is_refused(tmp_path, capsys, no_training):

@@ -85,7 +85,7 @@ def test_without_annotations_only_the_submission_is_written(run, capsys):
         assert sorted(archive.namelist()) == ["0.txt", "1.txt"]
         assert archive.read("0.txt").count(b"\n") > 10  # what the toy finds, which is much
     said = capsys.readouterr().out
-    assert "there is nothing to score, for the images have no annotations" in said
+    assert "no scores, because the images have no annotations" in said
     assert f"submission: {run}/submission_best_challenge_visdrone.zip" in said
 
 
@@ -116,7 +116,7 @@ def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch,
     run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
     assert (
-        "--split test: expected a run on VisDrone, which alone has test, got one on TinyScenes"
+        "--split test: expected a run on VisDrone, the only data set with test, got one on TinyScenes"
         in capsys.readouterr().err
     )
 

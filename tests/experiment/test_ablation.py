@@ -115,15 +115,15 @@ def test_one_command_makes_one_table(tmp_path, monkeypatch, capsys):
             ["ablate", "first_light_ugs", "--methods", "l2", "umm"],
             "methods: expected at least two different methods of l2",
         ),
-        (["ablate", "first_light_ugs", "--seeds", "1", "1"], "seeds: expected one or more different ones, got 1 1"),
+        (["ablate", "first_light_ugs", "--seeds", "1", "1"], "seeds: expected one or more different seeds, got 1 1"),
         (
             ["compare", "first_light_ugs", "--seeds", "0", "2", "0"],
-            "seeds: expected one or more different ones, got 0 2",
+            "seeds: expected one or more different seeds, got 0 2",
         ),
         (["compare", "first_light_ugs", "first_light_ug"], "did you mean 'first_light_ugs'"),
         (
             ["compare", "first_light_ugs", "first_light_ugs"],
-            "expected configs with names of their own, got 'UGS' twice",
+            "expected configs with different names, got 'UGS' twice",
         ),
     ],
 )

@@ -68,7 +68,9 @@ def test_given_anchors_and_grids_are_kept(experiment, dataset):
 
 def test_grids_cannot_be_fitted_if_no_anchor_learns_a_box(experiment, dataset):
     far = replace(experiment, network=Network("p", p2=False, anchors=(((900.0, 900.0),) * 3,) * 3))
-    with pytest.raises(ValueError, match=r"expected boxes that anchors may learn, got none of \d+; use larger images"):
+    with pytest.raises(
+        ValueError, match=r"expected boxes that match an anchor, got \d+ boxes and no match; use larger images"
+    ):
         fit_to(far, dataset)
 
 

@@ -1,4 +1,4 @@
-"""`ugs compare`: several methods, trained on the same batches, or finished runs, side by side."""
+"""`ugs compare`: comparison of methods that are trained on the same batches, and of finished runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def compare_command(words: list[str]) -> None:
-    """Train several, or compare finished runs."""
+    """Train several configs, or compare finished runs."""
     own, overrides = split_overrides(words)
     tyro.cli(_compare(overrides), args=own, prog="ugs compare")
 
@@ -36,32 +36,33 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
         resume: bool = False,
         protocol: ProtocolName | None = None,
     ) -> None:
-        """Train each config with each seed on the same batches, then draw AP by epoch and write a table.
+        """Train each config with each seed on the same batches, then plot AP by epoch and write a table.
 
-        Fields after `--` override every config: `ugs compare A B -- --epochs 5`. Runs that are trained already, here
-        or elsewhere, are compared by naming their folders.
+        Fields after `--` override every config: `ugs compare A B -- --epochs 5`. To compare runs that are already
+        trained, on this machine or elsewhere, name their folders.
 
         Args:
-          configs: names, Python files or folders or URLs of finished runs, the baseline first. If a run uses classes or
-            functions of yours, add --import MODULE or --import FILE.py.
-          seeds: each config is trained once with each.
-          folder: a folder or URL; holds the runs, comparison.png, comparison.md and comparison.json.
-          resume: keep finished runs in the folder and continue interrupted ones.
-          protocol: also score the best checkpoint of each run as `ugs eval` does, in a second table.
+          configs: Names of configs, Python files, and folders or URLs of finished runs, the baseline first. If a run
+            uses classes or functions of yours, add the option `--import MODULE` or `--import FILE.py`.
+          seeds: Seeds. Each config is trained once with each seed.
+          folder: Folder or URL for the runs, comparison.png, comparison.md and comparison.json.
+          resume: Keep finished runs in the folder and continue interrupted ones.
+          protocol: Also score the best checkpoint of each run by this protocol, as `ugs eval` does, in a second table.
         """
         check_seeds(seeds)
         groups = [[name] if is_run(name) else _experiments(name, overrides, seeds) for name in configs]
-        new = [one for group in groups for one in group if not isinstance(one, str)]
+        members = [member for group in groups for member in group]
+        new = [member for member in members if not isinstance(member, str)]
         if overrides and not new:
             raise ValueError(
-                f"expected a config for {' '.join(overrides)} to override, got finished runs only; leave out what is "
-                "behind `--`"
+                f"expected a config for {' '.join(overrides)} to override, got finished runs only; leave out the words "
+                "after `--`"
             )
         check_names(new)
-        check_runs([one for group in groups for one in group if isinstance(one, str)], new)
+        check_runs([member for member in members if isinstance(member, str)], new)
         check_places(new, folder, resume=resume)
-        trained = {(one.name, one.seed): train_once(one, folder, resume=resume) for one in _by_seed(new, seeds)}
-        runs = [one if isinstance(one, str) else trained[one.name, one.seed] for group in groups for one in group]
+        trained = {(e.name, e.seed): train_once(e, folder, resume=resume) for e in _by_seed(new, seeds)}
+        runs = [member if isinstance(member, str) else trained[member.name, member.seed] for member in members]
         write_comparison(runs, folder, protocol)
 
     return compare
@@ -73,17 +74,17 @@ def _experiments(name: str, overrides: list[str], seeds: Sequence[int]) -> "list
 
 
 def _by_seed(experiments: "Sequence[Experiment]", seeds: Sequence[int]) -> "list[Experiment]":
-    """All methods with the first seed, then with the next: what is there early can be compared."""
-    return sorted(experiments, key=lambda one: seeds.index(one.seed))
+    """Sort experiments by seed, so that all methods can be compared as soon as the first seed is trained."""
+    return sorted(experiments, key=lambda experiment: seeds.index(experiment.seed))
 
 
-def write_comparison(runs: Sequence[str], place: str, protocol: ProtocolName | None = None) -> None:
-    """Writes comparison.md, .json and .png of runs, and prints the tables.
+def write_comparison(runs: Sequence[str], destination: str, protocol: ProtocolName | None = None) -> None:
+    """Write comparison.md, comparison.json and comparison.png of runs, and print the tables.
 
     Args:
-      runs: folders or URLs, the baseline first.
-      place: a folder or URL.
-      protocol: what the best checkpoints are scored by, in a second table; None leaves it out.
+      runs: Folders or URLs of runs, the baseline first.
+      destination: Folder or URL for the files.
+      protocol: Scoring protocol of the best checkpoints, for a second table. None leaves this table out.
     """
     import json
     from contextlib import ExitStack
@@ -100,18 +101,18 @@ def write_comparison(runs: Sequence[str], place: str, protocol: ProtocolName | N
         if protocol is not None:
             table, values["protocol"] = _score_all(runs, protocol)
             text += f"\n{table}"
-        with opened_folder(place) as folder:
+        with opened_folder(destination) as folder:
             write_atomically(folder / "comparison.md", text.encode())
             write_atomically(folder / "comparison.json", json.dumps(values, indent=1).encode())
             plot_comparison(groups, folder / "comparison.png")
     print(text)
-    print(f"curves: {place.rstrip('/')}/comparison.png  table: {place.rstrip('/')}/comparison.md")
+    print(f"curves: {destination.rstrip('/')}/comparison.png  table: {destination.rstrip('/')}/comparison.md")
     for run in runs:
         print(f"report: {run}/report.md  pictures: {run}/predictions.png")
 
 
 def _score_all(runs: Sequence[str], protocol: ProtocolName) -> tuple[str, dict[str, Any]]:
-    """The best checkpoints by a protocol: a table, and the same as plain values."""
+    """Return the scores of the best checkpoints by a protocol, as a table and as JSON values."""
     from dataclasses import asdict
 
     from ugs_jax.commands.evaluate import evaluate_run
@@ -119,13 +120,13 @@ def _score_all(runs: Sequence[str], protocol: ProtocolName) -> tuple[str, dict[s
     from ugs_jax.runs import read_experiment
     from ugs_jax.runs.remote.opened import opened_run
 
-    found: dict[str, list[dict[str, float | None]]] = {}
+    scores_by_name: dict[str, list[dict[str, float | None]]] = {}
     counted = ""
     for run in runs:
         print(f"{run}: scoring its best checkpoint, {protocol} …", flush=True)
         with opened_run(run, "best") as opened:
             scores, counted, _ = evaluate_run(opened.folder, protocol=protocol)
-            found.setdefault(read_experiment(opened.folder).name, []).append(scores)
-    methods = protocol_scores(found)
+            scores_by_name.setdefault(read_experiment(opened.folder).name, []).append(scores)
+    methods = protocol_scores(scores_by_name)
     values = {name: {key: asdict(value) for key, value in scores.items()} for name, scores in methods.items()}
     return protocol_table(methods, protocol, counted), {"name": protocol, "counts": counted, "methods": values}

@@ -1,4 +1,4 @@
-"""`ugs eval`: scores of a run, its submission, its calibration."""
+"""`ugs eval`: scores, submission and calibration of a run."""
 
 import json
 import sys
@@ -21,12 +21,13 @@ _DEFAULT = InferenceOptions()
 
 
 class Evaluation(NamedTuple):
-    """What a run came to on a split.
+    """Scores of a run on a split, and the files with them.
 
     Attributes:
-      scores: in [0, 1] by name, None where there is nothing to score; empty for images without annotations.
-      counted: what the scores count, in one line.
-      written: files, by kind.
+      scores: Scores in [0, 1] by name. A score without any object to count is None. Images without annotations have no
+        scores.
+      counted: Description of the protocol in one line.
+      written: Written files by kind.
     """
 
     scores: dict[str, float | None]
@@ -35,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 def eval_command(words: list[str]) -> None:
-    """Score a run."""
+    """Score a run on the images of its config."""
     tyro.cli(_evaluate_run, args=words, prog="ugs eval")
 
 
@@ -49,20 +50,21 @@ def _evaluate_run(
 ) -> None:
     """Score a run on the images of its config.
 
-    With `--protocol visdrone` results are also written as a submission: a folder of text files and a zip archive. Of
-    images without annotations there are no scores: VisDrone's get a submission, other data COCO results.
+    With `--protocol visdrone` the detections are also written as a submission: a folder of text files and a zip
+    archive. Images without annotations cannot be scored. For those of VisDrone a submission is written, for others a
+    file of COCO results.
 
     Args:
-      run: a run folder, or the URL of a run. If it uses classes or functions of yours, add --import MODULE or
-        --import FILE.py.
-      which: checkpoint.
-      split: val: the validation images; train: the training images without augmentation, to measure overfitting; of
-        VisDrone also test: test-dev, and challenge: test-challenge, which has no annotations, so that only a submission
-        is written.
-      protocol: what to count; other than by default, as many detections are kept as the protocol counts.
-      calibration: also compare the predicted deviations of sides with their errors, images looked at once; writes
-        calibration_best.json and .png.
-      looks: how the network looks at images.
+      run: Run folder, or URL of a run. If the run uses classes or functions of yours, add the option
+        `--import MODULE` or `--import FILE.py`.
+      which: Checkpoint.
+      split: Split of the data set. val: the validation images. train: the training images without augmentation, to
+        measure overfitting. test: test-dev of VisDrone. challenge: test-challenge of VisDrone, which has no
+        annotations, so that only a submission is written.
+      protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
+      calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
+        test-time augmentation. The result is written to calibration_best.json and .png.
+      looks: Tiles, test-time augmentation and postprocessing.
     """
     from ugs_jax.runs import read_experiment
     from ugs_jax.runs.remote.opened import opened_run
@@ -71,13 +73,13 @@ def _evaluate_run(
         experiment = read_experiment(opened.folder)
         if calibration:
             _check_calibration(experiment, split)
-        found = evaluate_run(opened.folder, which=which, split=split, protocol=protocol, looks=looks)
-        _print(found, f"{experiment.name} ({which}, {split})")
-        written = found.written
+        evaluation = evaluate_run(opened.folder, which=which, split=split, protocol=protocol, looks=looks)
+        _print(evaluation, f"{experiment.name} ({which}, {split})")
+        written = evaluation.written
         if calibration:
             written |= write_calibration(opened.folder, which, "train" if split == "train" else "val")
-    for what, file in written.items():
-        print(f"{what}: {opened.shown(file)}")
+    for kind, file in written.items():
+        print(f"{kind}: {opened.shown(file)}")
 
 
 def evaluate_run(
@@ -88,26 +90,29 @@ def evaluate_run(
     protocol: ProtocolName = "default",
     looks: InferenceOptions = _DEFAULT,
 ) -> Evaluation:
-    """Scores a run on the images of its config, and writes the scores and submission into its folder.
+    """Score a run on the images of its config. Write the scores and the submission into its folder.
 
     Args:
-      folder: of the run.
-      which: checkpoint.
-      split: of the data set.
-      protocol: what to count.
-      looks: how the network looks at images.
+      folder: Folder of the run.
+      which: Checkpoint.
+      split: Split of the data set.
+      protocol: Scoring protocol.
+      looks: Tiles, test-time augmentation and postprocessing.
+
+    Returns:
+      The scores and the written files.
 
     Raises:
-      FileNotFoundError: no such run or checkpoint.
-      ValueError: a split that the data set does not have.
-      DataError: images or annotations that cannot be used.
+      FileNotFoundError: The run or the checkpoint does not exist.
+      ValueError: The data set does not have the split.
+      DataError: Images or annotations cannot be used.
     """
     from ugs_jax.runs import read_experiment
 
     experiment = read_experiment(folder)
     if split in ("test", "challenge") and not isinstance(experiment.data, VisDrone):
         raise ValueError(
-            f"--split {split}: expected a run on VisDrone, which alone has {split}, got one on "
+            f"--split {split}: expected a run on VisDrone, the only data set with {split}, got one on "
             f"{type(experiment.data).__name__}, which has val and train; leave --split out, or score the detections of "
             "other images with `ugs predict` and `ugs score`"
         )
@@ -130,16 +135,15 @@ def _detections_only(
     data: Dataset,
     looks: InferenceOptions,
 ) -> Evaluation:
-    """Write what a run finds in images that have no annotations: a submission of VisDrone's, COCO results of others."""
+    """Write the detections in images without annotations: a submission for VisDrone, COCO results for other data."""
     from ugs_jax.atomic import write_atomically
     from ugs_jax.evaluation import CocoScorer, VisDroneScorer
 
     if protocol == "visdrone" or isinstance(experiment.data, VisDrone):
-        found = VisDroneScorer(data)
-        _collect(folder, experiment, which, data, found, "visdrone", looks)
-        return Evaluation(
-            {}, "", {"submission": write_results(folder, _name(which, split, "visdrone", looks), found, data)}
-        )
+        submission = VisDroneScorer(data)
+        _collect(folder, experiment, which, data, submission, "visdrone", looks)
+        file = write_results(folder, _name(which, split, "visdrone", looks), submission, data)
+        return Evaluation({}, "", {"submission": file})
     scorer = CocoScorer(data)
     _collect(folder, experiment, which, data, scorer, protocol, looks)
     rows = [{"file_name": data.file_names[row["image_id"]], **row} for row in scorer.rows]
@@ -149,44 +153,44 @@ def _detections_only(
 
 
 def _name(which: Which, split: Split, protocol: ProtocolName, looks: InferenceOptions) -> str:
-    """What of an evaluation its files are named by: the checkpoint, and all that is not as usual."""
+    """Return the checkpoint and all settings that are not defaults, as a part of file names."""
     parts = [which, "" if split == "val" else split, "" if protocol == "default" else protocol, looks.describe()]
     return "_".join(part for part in parts if part)
 
 
 def write_calibration(folder: Path, which: Which, split: Literal["val", "train"]) -> dict[str, Path]:
-    """Writes `calibration_<checkpoint>.json` and `.png` into a run's folder; returns them by kind.
+    """Write `calibration_<checkpoint>.json` and `.png` into the folder of a run, and return these files by kind.
 
     Args:
-      folder: of the run.
-      which: checkpoint.
-      split: of the data set.
+      folder: Folder of the run.
+      which: Checkpoint.
+      split: Split of the data set.
 
     Raises:
-      ValueError: no detection matches an object.
+      ValueError: No detection matches an object.
     """
     from ugs_jax.analysis import measure_calibration
     from ugs_jax.atomic import write_atomically
     from ugs_jax.report import plot_calibration
 
-    found = measure_calibration(folder, which=which, split=split)
+    measured = measure_calibration(folder, which=which, split=split)
     file = folder / f"calibration_{which}{'' if split == 'val' else f'_{split}'}.json"
     values = {
         "unit": "px of the stored images; root mean squares over the sides of a bin",
-        "factor": found.factor,
-        "predicted": found.predicted.tolist(),
-        "error": found.error.tolist(),
-        "count": found.count.tolist(),
+        "factor": measured.factor,
+        "predicted": measured.predicted.tolist(),
+        "error": measured.error.tolist(),
+        "count": measured.count.tolist(),
     }
     write_atomically(file, json.dumps(values, indent=1).encode())
-    return {"calibration": file, "picture": plot_calibration(found, file.with_suffix(".png"))}
+    return {"calibration": file, "picture": plot_calibration(measured, file.with_suffix(".png"))}
 
 
-def _print(found: Evaluation, title: str) -> None:
-    if found.scores:
-        print_scores(found.scores, title, found.counted)
+def _print(evaluation: Evaluation, title: str) -> None:
+    if evaluation.scores:
+        print_scores(evaluation.scores, title, evaluation.counted)
     else:
-        print(f"{title}: there is nothing to score, for the images have no annotations")
+        print(f"{title}: no scores, because the images have no annotations")
 
 
 def _check_calibration(experiment: "Experiment", split: Split) -> None:
@@ -210,7 +214,7 @@ def _collect(
     protocol: ProtocolName,
     looks: InferenceOptions,
 ) -> None:
-    """Give a scorer the detections of all images."""
+    """Add the detections in all images to a scorer."""
     from ugs_jax.runs import image_detector, load_for_inference
     from ugs_jax.training import jit_detect
     from ugs_jax.training.evaluate import detections
@@ -222,8 +226,8 @@ def _collect(
         return
     detect = jit_detect(detector, options, mesh)
     batches = detections(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, images=False)
-    for found, batch in batches:
-        scorer.add_batch(found, batch)
+    for detected, batch in batches:
+        scorer.add_batch(detected, batch)
 
 
 def _collect_looks(
@@ -233,7 +237,7 @@ def _collect_looks(
     scorer: "CocoScorer | VisDroneScorer",
     looks: InferenceOptions,
 ) -> None:
-    """Image by image: in tiles, mirrored, at several scales."""
+    """Add the detections of tiles and of test-time augmentation to a scorer, one image at a time."""
     from data_pipeline.decoding.images import decode_image
     from ugs_jax.evaluation import coco_rows
     from ugs_jax.inference import detect_image
@@ -248,6 +252,6 @@ def _collect_looks(
         except DataError as error:
             if experiment.loader.strict:
                 raise
-            print(f"{error} It is left out.", file=sys.stderr)
+            print(f"{error} The image is left out.", file=sys.stderr)
             continue
         scorer.add(coco_rows(index, detect_image(detect, image, size, tiling=looks.tiling, augmented=looks.augmented)))

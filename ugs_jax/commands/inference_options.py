@@ -1,4 +1,4 @@
-"""How the network looks at images: the options that `ugs predict` and `ugs eval` have in common."""
+"""Inference options that `ugs predict` and `ugs eval` have in common."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -10,24 +10,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How the network looks at images.
+    """Tiles, test-time augmentation and postprocessing.
 
     Attributes:
-      tile: look at images in tiles of this height and width, px (one number: square); images are taken as a whole
-        otherwise.
-      overlap: least share of a tile that its neighbour has too; an object up to that long is whole in one tile.
-      merge: what is found twice becomes one by greedy non-maximum merging, or by suppression.
-      metric: overlap is intersection over the smaller box, or over the union.
-      merge_threshold: boxes that overlap by more are one.
-      full_image: with tiles, look at the whole image too.
-      tile_batch: tiles at a time.
-      min_score: with tiles, boxes that score no more are dropped before merging.
-      flip: look at mirror images too, and fuse the boxes.
-      scales: of the network's input to look at, such as 1 0.83; boxes are fused.
-      voting: Sigma of box voting, about 0.02: boxes move towards those they suppress, weighted by how sure their sides
-        are, or by score where the objective predicts no deviations. 0 turns it off; without it, as in the run's config.
-      spread_penalty: κ of the factor exp(-κ · deviation/side) on scores; without it, as in the run's config.
-      quality_power: Power of the predicted IoU on scores; without it, as in the run's config.
+      tile: Height and width of the tiles that images are cut into, px. One number gives square tiles. By default, an
+        image is processed as a whole.
+      overlap: Least share of a tile that it has in common with its neighbour. An object of at most this length is
+        completely inside one of the tiles.
+      merge: Method that merges detections of the same object in several tiles: greedy non-maximum merging (nmm) or
+        non-maximum suppression (nms).
+      metric: Overlap of two boxes: intersection over the smaller box (ios) or intersection over union (iou).
+      merge_threshold: Overlap above which two boxes are merged.
+      full_image: With tiles, detect in the whole image as well.
+      tile_batch: Number of tiles in a batch.
+      min_score: With tiles, score that a box must exceed to be kept for merging.
+      flip: Detect in the mirror image as well, and fuse the boxes.
+      scales: Scales of the network's input, such as 1 0.83. The boxes of all scales are fused.
+      voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress, weighted by the certainty of
+        their sides, or by score if the objective predicts no deviations. 0 turns voting off. The default is the value
+        of the run's config.
+      spread_penalty: Constant κ of the factor exp(-κ · deviation/side) on scores. The default is the value of the run's
+        config.
+      quality_power: Power of the predicted IoU in scores. The default is the value of the run's config.
     """
 
     tile: tuple[int] | tuple[int, int] | None = None
@@ -46,12 +50,12 @@ class InferenceOptions:
 
     @property
     def one_look(self) -> bool:
-        """Whether every image is looked at once and as a whole, so that images can share a batch."""
+        """True if each image is processed once and as a whole, so that images can share a batch."""
         return self.tile is None and not self.flip and self.scales == (1.0,)
 
     @property
     def tiling(self) -> "Tiling | None":
-        """How images are cut up, if they are."""
+        """Tiling of the images, or None without tiles."""
         from ugs_jax.inference import Merge, Tiling
 
         if self.tile is None:
@@ -62,13 +66,13 @@ class InferenceOptions:
 
     @property
     def augmented(self) -> "TestTimeAugmentation":
-        """At what the network looks of every image or tile."""
+        """Test-time augmentation: the flips and scales of an image or tile whose detections are fused."""
         from ugs_jax.inference import TestTimeAugmentation
 
         return TestTimeAugmentation(flip=self.flip, scales=self.scales)
 
     def postprocess(self, own: "Postprocess") -> "Postprocess":
-        """Return a run's way from outputs to detections, with what these options set."""
+        """Return the postprocessing of a run, with the values that these options set."""
         if self.voting is not None:
             own = replace(own, voting=self.voting or None)
         if self.spread_penalty is not None:
@@ -78,7 +82,7 @@ class InferenceOptions:
         return own
 
     def describe(self) -> str:
-        """What differs from looking at each image once, as a part of a file's name; empty if nothing does."""
+        """Return all options that are not defaults, as a part of file names. The text is empty for the defaults."""
         parts = []
         if self.tile is not None:
             parts.append(f"tile{'x'.join(map(str, self.tile))}_{self.overlap:g}_{self.merge}_{self.metric}")

@@ -1,7 +1,8 @@
 """Fields of an experiment on the command line, for any classes of data set, objective, detector and optimizer.
 
-tyro reads the fields of a class. Those of an `Experiment` are typed by protocols, which have none, so `mirror` makes
-dataclasses with the same fields, each typed by the class of the value that is given, and `restore` goes back.
+tyro reads options from the fields of a class. Some fields of an `Experiment` are typed by protocols, and protocols have
+no fields. `mirror` therefore makes dataclasses with the same fields, each typed by the class of its current value, and
+`restore` converts them back.
 """
 
 import ast
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 def mirror(value: Any) -> Any:
-    """Return an instance of a new dataclass with the fields of a dataclass, which tyro can show and change."""
+    """Return an instance of a new dataclass that has the same fields and that tyro can show and change."""
     from ugs_jax.experiment.registry import saved_fields
 
     hints = _hints(type(value))
@@ -29,16 +30,16 @@ def mirror(value: Any) -> Any:
         default = mirror(given) if _is_settings(given) else given
         kind = _kind(given, default, hints.get(field.name, type(given)))
         fields.append((field.name, kind, dataclasses.field(default_factory=partial(_same, default))))
-    place = {name: getattr(type(value), name) for name in ("__module__", "__qualname__", "__doc__")}
-    return dataclasses.make_dataclass(type(value).__name__, fields, namespace=place, frozen=True)()
+    namespace = {name: getattr(type(value), name) for name in ("__module__", "__qualname__", "__doc__")}
+    return dataclasses.make_dataclass(type(value).__name__, fields, namespace=namespace, frozen=True)()
 
 
 def restore(value: T, changed: Any) -> T:
-    """Return a dataclass with the fields of its mirror.
+    """Return a dataclass with the values of its mirror.
 
     Args:
-      value: Dataclass that `mirror` was made of.
-      changed: The mirror, with other values.
+      value: Dataclass that was passed to `mirror`.
+      changed: Mirror of the dataclass, with changed values.
     """
     from ugs_jax.experiment.registry import saved_fields
 
@@ -50,10 +51,10 @@ def restore(value: T, changed: Any) -> T:
 
 
 def parse_function(text: str) -> Any:
-    """Return the function that a text names, with arguments: `ciou`, `nwd(constant=20)`, `mine:loss(power=3)`.
+    """Return the function that a text names, with its arguments: `ciou`, `nwd(constant=20)`, `mine:loss(power=3)`.
 
     Raises:
-      ValueError: The text is no such name, or the function is not known.
+      ValueError: The text does not have this form, or the function is unknown.
     """
     from ugs_jax.experiment.serialize import function_named
 
@@ -66,7 +67,7 @@ def parse_function(text: str) -> Any:
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
-    """Return what stands between the brackets of a call, or None if it is anything but literals by name."""
+    """Return the arguments of a call by name, or None if the text has anything other than named literals."""
     try:
         call: Any = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(call.func, ast.Name) or call.args or any(word.arg is None for word in call.keywords):
@@ -77,7 +78,7 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 
 def function_text(function: Any) -> str:
-    """Return the text that `parse_function` reads."""
+    """Return the text of a function, from which `parse_function` gives the function back."""
     from ugs_jax.experiment.serialize import short_name
 
     if not isinstance(function, partial):
@@ -96,7 +97,7 @@ _FUNCTION = PrimitiveConstructorSpec(
 
 
 def _kind(given: Any, default: Any, hint: Any) -> Any:
-    """Return the type by which tyro reads a field."""
+    """Return the type that tyro uses for a field."""
     if _is_settings(given):
         kind: Any = type(default)
         if hint is type(given):
@@ -119,7 +120,7 @@ def _is_settings(value: Any) -> bool:
 
 
 def _holds_objects(value: Any) -> bool:
-    """Return True for a list with dataclasses or functions in it, which a command line cannot change."""
+    """Return True for a list that contains dataclasses or functions, which a command line cannot change."""
     return isinstance(value, (tuple, list)) and any(
         _is_settings(item) or callable(item) or _holds_objects(item) for item in value
     )
@@ -128,5 +129,5 @@ def _holds_objects(value: Any) -> bool:
 def _hints(kind: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(kind, include_extras=True)
-    except NameError:  # names that a file imports for type checkers only
+    except NameError:  # a name that is imported for type checkers only
         return {}

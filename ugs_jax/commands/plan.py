@@ -1,4 +1,4 @@
-"""`ugs plan`: what training takes on accelerators that are not here."""
+"""`ugs plan`: memory and time of training on accelerators that need not be available."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class _Options(NamedTuple):
 
 def plan_command(words: list[str]) -> None:
     """Plan one experiment on one or several topologies."""
-    # Nothing runs here but compilers: they need neither a device nor the metadata server of a cloud.
+    # Only compilers run here. They need neither a device nor the metadata server of a cloud.
     for name, value in (("JAX_PLATFORMS", "cpu"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
         os.environ.setdefault(name, value)
     from ugs_jax.commands.train import load_config
@@ -42,7 +42,7 @@ def plan_command(words: list[str]) -> None:
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = _options(load_config(name), _joined(words), f"ugs plan {name}")
     topologies = [hardware.parse_topology(topology) for topology in options.topology]
-    for topology in topologies:  # errors before minutes of compiling
+    for topology in topologies:  # raises errors before minutes of compiling
         hardware.topology_devices(topology)
     plans = {topology.name: _plans(options, topology) for topology in topologies}
     if options.json:
@@ -70,22 +70,24 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
         json: bool = False,
         fresh: bool = False,
     ) -> _Options:
-        """Compile the training step for accelerators that are not here, and say what it takes of them.
+        """Compile the training step for accelerators that need not be available, and print its memory and time.
 
-        The data set is not built. Compiling takes minutes for each batch and variant; answers are kept.
+        The data set is not built. Compiling takes minutes for each batch size and variant. Results are cached.
 
         Args:
-          topology: v5e:16x16, v5p:4x4x4, v6e:8x8, v4:2x2x1 (needs the extra `tpu`); a100:8, h100:8, h200:8 (`cuda12`).
-          experiment: the experiment.
-          images: training images, for the length of the schedule; counted in the data set's files if they are here.
-          classes: number of classes; those of the data set without it.
-          search: look for the largest batch.
-          compiles: at most so many more compilations for it.
-          variants: also the other precision, and rematerialisation; three more programs.
-          quick: compile for TPUs with the least effort, about three times as fast; the program that training compiles
-            takes other memory, see docs/plan.md.
-          json: print JSON and nothing else.
-          fresh: ask the compiler again instead of remembering its answers.
+          topology: Chips and their layout: v5e:16x16, v5p:4x4x4, v6e:8x8, v4:2x2x1 (these need the extra `tpu`);
+            a100:8, h100:8, h200:8 (these need `cuda12`).
+          experiment: Experiment to plan.
+          images: Number of training images, for the length of the schedule. By default, they are counted in the files
+            of the data set if these exist.
+          classes: Number of classes. The default is that of the data set.
+          search: Search for the largest batch that fits.
+          compiles: Largest number of further compilations for this search.
+          variants: Compile all four combinations of precision and rematerialisation, which takes three more programs.
+          quick: Compile for TPUs with the least effort, which is about three times as fast. The program that training
+            compiles needs a different amount of memory, see docs/plan.md.
+          json: Print only JSON.
+          fresh: Compile again instead of using cached results.
         """
         experiment = restore(default, experiment)
         return _Options(experiment, topology, images, classes, search, compiles, variants, quick, json, fresh)
@@ -94,34 +96,38 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """`--topology A --topology B C` as `--topology A B C`."""
+    """Return the words with all topologies behind one option: `--topology A B C` for `--topology A --topology B C`."""
     others: list[str] = []
-    named: list[str] = []
-    into = others
+    topologies: list[str] = []
+    target = others
     for word in words:
         if word == "--topology" or word.startswith("--topology="):
-            into = named
-            named += [word.partition("=")[2]] if "=" in word else []
+            target = topologies
+            topologies += [word.partition("=")[2]] if "=" in word else []
             continue
-        into = others if word.startswith("-") else into
-        into.append(word)
-    return [*others, "--topology", *named] if named else others
+        target = others if word.startswith("-") else target
+        target.append(word)
+    return [*others, "--topology", *topologies] if topologies else others
 
 
 def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
-    """By precision and rematerialisation, that of the config first."""
+    """Return plans by precision and rematerialisation. The variant of the config is the first."""
     from data_pipeline.cache import default_cache_dir
     from ugs_jax.experiment import Network
     from ugs_jax.planning import plan_training
 
     experiment, network = options.experiment, options.experiment.network
-    own = (getattr(network, "dtype", "float32"), getattr(network, "remat", False))
+    configured = (getattr(network, "dtype", "float32"), getattr(network, "remat", False))
     if options.variants and not isinstance(network, Network):
-        raise ValueError("--variants: expected a `Network`, which has `dtype` and `remat`; leave --variants out")
-    found = {}
-    for dtype, remat in [own, *(other for other in _VARIANTS if other != own)] if options.variants else [own]:
-        chosen = network if (dtype, remat) == own else replace(network, dtype=dtype, remat=remat)
-        found[dtype, remat] = plan_training(
+        raise ValueError(
+            "--variants: expected a `Network`, which has `dtype` and `remat`, got "
+            f"{type(network).__name__}; leave --variants out"
+        )
+    others = [variant for variant in _VARIANTS if variant != configured] if options.variants else []
+    plans = {}
+    for dtype, remat in [configured, *others]:
+        chosen = network if (dtype, remat) == configured else replace(network, dtype=dtype, remat=remat)
+        plans[dtype, remat] = plan_training(
             replace(experiment, network=chosen),
             topology,
             classes=options.classes or _classes(experiment),
@@ -131,7 +137,7 @@ def _plans(options: _Options, topology: Any) -> "dict[tuple[str, bool], Plan]":
             cache=None if options.fresh else default_cache_dir() / "plans",
             tell=partial(_tell, _variant(dtype, remat)),
         )
-    return found
+    return plans
 
 
 def _tell(kind: str, text: str) -> None:
@@ -139,7 +145,7 @@ def _tell(kind: str, text: str) -> None:
 
 
 def _images(experiment: "Experiment") -> int | None:
-    """Training images, counted in the files of the data set; None where they are not here."""
+    """Return the number of training images in the files of the data set, or None if the files do not exist."""
     from data_pipeline import CocoJson, TinyScenes, VisDrone
     from data_pipeline.sources.coco_parse import read_coco
 
@@ -190,38 +196,40 @@ def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
         console.rule(f"{plan.topology}: {experiment.name}, {network}, {height}×{width}, {_variant(dtype, remat)}")
         for label, text in _lines(plan):
             console.print(f"{label:<18}{text}", soft_wrap=True)
-    some = next(iter(variants.values()))
-    console.print(_assumptions(some), style="dim", soft_wrap=True)
-    if options.quick and some.hardware.platform == "tpu":
-        console.print("Compiled with the least effort: training takes other memory, often more.", style="dim")
+    first = next(iter(variants.values()))
+    console.print(_assumptions(first), style="dim", soft_wrap=True)
+    if options.quick and first.hardware.platform == "tpu":
+        console.print(
+            "Compiled with the least effort. Training needs other amounts of memory, often more.", style="dim"
+        )
 
 
 def _lines(plan: "Plan") -> "list[tuple[str, str]]":
     from ugs_jax.planning.plan import EFFICIENCY
 
-    found, chip = plan.footprint, plan.hardware
+    footprint, chip = plan.footprint, plan.hardware
     verdict = "fits" if plan.fits else "does not fit"
-    peak = "an unknown size" if found.peak is None else _bytes(found.peak)
+    peak = "an unknown size" if footprint.peak is None else _bytes(footprint.peak)
     lines = [
         ("batch", f"{plan.batch_size} images over {plan.chips} chips"),
-        ("memory a chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
+        ("memory per chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
     ]
     lines += [("", f"{name:<18}{_bytes(size)}") for name, size in plan.contents.items() if size]
     if plan.search is not None:
-        beyond = f", {plan.search.too_large} does not" if plan.search.too_large else ", no larger one was tried"
+        beyond = f", {plan.search.too_large} does not" if plan.search.too_large else ", no larger batch was tried"
         lines.append(("largest batch", f"{plan.search.largest or 'none'} fits{beyond}"))
     if plan.roofline is None:
         return lines
-    sent = found.collectives or {}
-    kinds = ", ".join(f"{kind.operations} {name} {_bytes(kind.bytes)}" for name, kind in sent.items()) or "none"
+    collectives = footprint.collectives or {}
+    kinds = ", ".join(f"{kind.operations} {name} {_bytes(kind.bytes)}" for name, kind in collectives.items()) or "none"
     times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in plan.roofline._asdict().items())
     lines += [
-        ("work a chip", f"{found.flops / 1e9:.4g} GFLOP, {found.accessed / 1e9:.4g} GB read and written"),
+        ("work per chip", f"{footprint.flops / 1e9:.4g} GFLOP, {footprint.accessed / 1e9:.4g} GB read and written"),
         ("collectives", kinds),
         ("step, roofline", f"{1e3 * plan.roofline.seconds:.3g} ms, limited by {plan.roofline.limit} ({times})"),
     ]
     if plan.steps is None:
-        return [*lines, ("chip-hours", "unknown: say how many training images there are, --images N")]
+        return [*lines, ("chip-hours", "unknown; give the number of training images: --images N")]
     least, likely = plan.chip_hours(), plan.chip_hours(EFFICIENCY)
     text = f"{least:.3g} for {plan.steps} steps at the roofline, {likely:.3g} at {EFFICIENCY:.0%} of it"
     return [*lines, ("chip-hours", text)]
@@ -230,12 +238,11 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
 def _assumptions(plan: "Plan") -> str:
     chip = plan.hardware
     return (
-        f"Assumed of a chip: {chip.bfloat16 / 1e12:g} TFLOP/s in bfloat16, {chip.float32 / 1e12:g} for float32 "
+        f"Assumptions for a chip: {chip.bfloat16 / 1e12:g} TFLOP/s in bfloat16, {chip.float32 / 1e12:g} for float32 "
         f"convolutions at JAX's default precision, HBM {chip.bandwidth / 1e9:g} GB/s, "
-        f"links {chip.interconnect / 1e9:g} "
-        f"GB/s one way ({chip.source}). A step takes as long as the slowest of the three; latency, padding to tiles "
-        "and waiting for data are left out, reads that stay in a cache are counted. A measurement that is made every "
-        "few steps counts in every step."
+        f"links {chip.interconnect / 1e9:g} GB/s one way ({chip.source}). "
+        "A step takes as long as the slowest of the three. Latency, padding to tiles and waiting for data are not "
+        "counted; reads that stay in a cache are. A measurement that is made every few steps is counted in every step."
     )
 
 

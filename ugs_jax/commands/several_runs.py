@@ -1,4 +1,4 @@
-"""Several runs in one folder: what `ugs compare` and `ugs ablate` check and train."""
+"""Checks and training of several runs in one folder, for `ugs compare` and `ugs ablate`."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -16,10 +16,10 @@ _ALONE = ("profile", "no-profile", "distributed", "no-distributed", "coordinator
 
 
 def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and the fields for every config behind it.
+    """Return the words before `--`, and the words after it, which override fields of every config.
 
     Raises:
-      ValueError: behind `--`, what says how to run and not what to train.
+      ValueError: A word after `--` is an option of the command, not a field of a config.
     """
     if "--" not in words:
         return words, []
@@ -28,55 +28,56 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
         name = word.partition("=")[0].removeprefix("--").replace("_", "-") if word.startswith("--") else ""
         if name in _BEFORE:
             raise ValueError(
-                f"expected fields of the configs behind `--`, got --{name}, which is said once for all runs; write "
+                f"expected fields of the configs after `--`, got --{name}, which is given once for all runs; write "
                 f"{_BEFORE[name]} before `--`"
             )
         if name in _ALONE:
             raise ValueError(
-                f"expected fields of the configs behind `--`, got --{name}, which is for one run; train each by "
-                f"`ugs train CONFIG --{name} …`, then name their folders: `ugs compare RUN RUN …`"
+                f"expected fields of the configs after `--`, got --{name}, which is an option of a single run; train "
+                f"each config by `ugs train CONFIG --{name} …`, then compare their folders: `ugs compare RUN RUN …`"
             )
     return own, overrides
 
 
 def overridden(config: str, overrides: Sequence[str], prog: str) -> "Experiment":
-    """A config by its name or file, with fields overridden.
+    """Return the experiment of a config, with fields overridden.
 
     Args:
-      config: see `load_config`.
-      overrides: from `split_overrides`.
-      prog: name of the command, for its help and errors.
+      config: Name or file of the config, see `load_config`.
+      overrides: Words after `--`, from `split_overrides`.
+      prog: Name of the command in help texts and errors.
     """
     experiment: Experiment = with_overrides(load_config(config), overrides, prog).experiment
     return experiment
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError unless there are some and all differ: a run counted twice would make the spread look small."""
+    """Raise a ValueError for repeated or missing seeds. A run counted twice would make the spread look too small."""
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: expected one or more different ones, got {' '.join(map(str, seeds)) or 'none'}")
+        raise ValueError(f"seeds: expected one or more different seeds, got {' '.join(map(str, seeds)) or 'none'}")
 
 
 def check_names(experiments: Sequence["Experiment"]) -> None:
-    """Raises ValueError for two experiments of one name and seed, or whose runs would go into one folder."""
-    for one, other in combinations(experiments, 2):
-        if (one.name, one.seed) == (other.name, other.seed):
+    """Raise a ValueError for two experiments with the same name and seed, or with the same run folder."""
+    for first, second in combinations(experiments, 2):
+        if (first.name, first.seed) == (second.name, second.seed):
             raise ValueError(
-                f"expected configs with names of their own, got {one.name!r} twice; runs are told apart by them"
+                f"expected configs with different names, got {first.name!r} twice; rename one, because runs are told "
+                "apart by name"
             )
-        if run_folder("", one) == run_folder("", other):
+        if run_folder("", first) == run_folder("", second):
             raise ValueError(
-                f"expected configs with folders of their own, got {one.name!r} and {other.name!r}, which differ only "
-                "in what a folder's name cannot have; rename one"
+                f"expected configs with different folders, got {first.name!r} and {second.name!r}, which differ only "
+                "in characters that folder names cannot have; rename one"
             )
 
 
 def check_runs(runs: Sequence[str], experiments: Sequence["Experiment"]) -> None:
-    """Raises RunError for finished runs that cannot be compared, with one another or with what will be trained.
+    """Raise a RunError for finished runs that cannot be compared with each other or with the experiments.
 
     Args:
-      runs: folders or URLs.
-      experiments: with their seeds.
+      runs: Folders or URLs of finished runs.
+      experiments: Experiments to train, with their seeds.
     """
     from ugs_jax.report import RunError, compare, group_by_name, read_groups
     from ugs_jax.runs.remote.opened import opened_run
@@ -84,40 +85,40 @@ def check_runs(runs: Sequence[str], experiments: Sequence["Experiment"]) -> None
     if not runs:
         return
     with ExitStack() as stack:
-        there = read_groups(group_by_name([stack.enter_context(opened_run(run)).folder for run in runs]))
-        compare(there)  # which refuses those without scores
-    seeds = {name: [run.seed for run in members] for name, members in there.items()}
-    for one in experiments:
-        if one.seed in seeds.get(one.name, ()):
+        finished = read_groups(group_by_name([stack.enter_context(opened_run(run)).folder for run in runs]))
+        compare(finished)  # raises an error for runs without scores
+    seeds = {name: [run.seed for run in members] for name, members in finished.items()}
+    for experiment in experiments:
+        if experiment.seed in seeds.get(experiment.name, ()):
             raise RunError(
-                f"{one.name}: expected a different seed for each run, got a finished run and a config with seed "
-                f"{one.seed}; leave one out"
+                f"{experiment.name}: expected a different seed for each run, got a finished run and a config with seed "
+                f"{experiment.seed}; leave one out"
             )
 
 
 def check_places(experiments: Iterable["Experiment"], folder: str, *, resume: bool) -> None:
-    """Look whether all of them may be trained in `folder`, before the first costs time.
+    """Raise an error if one of the experiments cannot be trained in `folder`, before any time is spent on training.
 
     Args:
-      experiments: with their seeds.
-      folder: a folder or URL.
-      resume: keep finished runs, continue interrupted ones.
+      experiments: Experiments with their seeds.
+      folder: Folder or URL for the runs.
+      resume: Keep finished runs and continue interrupted ones.
 
     Raises:
-      FileExistsError: a run is there already and `resume` is not set, or there are remains of one.
-      ValueError: a run there has another config; names the fields.
+      FileExistsError: A run already exists and `resume` is not set, or the remains of a run exist.
+      ValueError: An existing run has a different config. The message names the fields that differ.
     """
     for experiment in experiments:
         _check_place(experiment, run_folder(folder, experiment, resume=resume), resume=resume)
 
 
 def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
-    """Train an experiment into a folder of its own in `folder`, unless that is done and `resume` is set.
+    """Train an experiment into its own run folder in `folder`. With `resume`, a finished run is not trained again.
 
     Args:
-      experiment: with its seed.
-      folder: a folder or URL.
-      resume: keep a finished run, continue an interrupted one.
+      experiment: Experiment with its seed.
+      folder: Folder or URL for the runs.
+      resume: Keep a finished run and continue an interrupted one.
 
     Returns:
       The run's folder.

@@ -1,4 +1,4 @@
-"""`ugs train`, and what several commands need: configs by name, fields from the command line."""
+"""`ugs train`, and the loading of configs and command-line overrides that other commands share."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 
 def load_config(name: str) -> "Experiment":
-    """Return an experiment by the name of one of ours, or from a Python file that defines `experiment`.
+    """Return the experiment of a config.
+
+    Args:
+      name: Name of a config that comes with the library, or a Python file that defines `experiment`.
 
     Raises:
-      ValueError: There is no such config, it has no `experiment`, or an error in the file, with its line and, for a
-        misspelt field, the nearest known name.
+      ValueError: The config does not exist, it defines no `experiment`, or running it fails. The message has the file
+        and line of the error and, for a misspelt field, the nearest known name.
     """
     import importlib
 
@@ -23,18 +26,19 @@ def load_config(name: str) -> "Experiment":
     from ugs_jax.experiment.user_code import import_file
 
     if name.endswith(".py"):
-        found = vars(import_file(Path(name), explain=_explain)).get("experiment")
+        experiment = vars(import_file(Path(name), explain=_explain)).get("experiment")
     else:
         if name not in known_configs():
-            raise ValueError(f"no config {name!r}{_suggest(name, known_configs())}; a file's name ends in .py")
-        found = importlib.import_module(f"experiments.configs.{name}").experiment
-    if not isinstance(found, Experiment):
-        raise ValueError(f"{name}: expected `experiment = Experiment(…)`, found {type(found).__name__}")
-    return found
+            suggested = _suggest(name, known_configs())
+            raise ValueError(f"unknown config {name!r}{suggested}; the name of a config file must end in .py")
+        experiment = importlib.import_module(f"experiments.configs.{name}").experiment
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f"{name}: expected `experiment = Experiment(…)`, got {type(experiment).__name__}; define it")
+    return experiment
 
 
 class TrainOptions(NamedTuple):
-    """What the command line says of a training: an experiment, and how to run it."""
+    """Experiment to train, and options of the run. See `ugs train --help`."""
 
     experiment: Any
     folder: str | None
@@ -58,9 +62,9 @@ def train_command(words: list[str]) -> None:
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = with_overrides(load_config(name), words, f"ugs train {name}")
     folder = options.folder or run_folder("runs", options.experiment, resume=options.resume)
-    place = (options.coordinator, options.processes, options.process)
-    if options.distributed or any(given is not None for given in place):
-        join_processes(*place)
+    cluster = (options.coordinator, options.processes, options.process)
+    if options.distributed or any(value is not None for value in cluster):
+        join_processes(*cluster)
     with Companions():
         result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
@@ -69,12 +73,12 @@ def train_command(words: list[str]) -> None:
 
 
 def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> TrainOptions:
-    """The options of `ugs train`, with any field of an experiment changed.
+    """Return the options of `ugs train`, with the fields of the experiment that the command line changes.
 
     Args:
-      default: the experiment.
-      words: `--FIELD VALUE …`.
-      prog: name of the command, for its help and errors.
+      default: Experiment before the changes.
+      words: Words of the command line: `--FIELD VALUE …`.
+      prog: Name of the command in help texts and errors.
     """
     from ugs_jax.commands.overrides import mirror, restore
 
@@ -91,19 +95,21 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         processes: int | None = None,
         process: int | None = None,
     ) -> TrainOptions:
-        """Train one experiment into a run folder. The values are those of the config; change any of them.
+        """Train one experiment into a run folder.
+
+        The defaults below are the values of the config. Each of them can be changed.
 
         Args:
-          experiment: the experiment.
-          folder: where the run goes, runs/NAME-seedN if none is given: a folder, or a URL such as gs://bucket/run or
-            s3://bucket/run, to which checkpoints and log are copied in the background.
-          resume: continue the run in the folder from its last checkpoint; begin it where there is none.
-          profile: record ten steps into the run's folder `profile`, for XProf, TensorBoard or Perfetto.
-          distributed: this is one of several processes, of which the first reads and writes the folder; on Cloud TPU,
-            GKE, Slurm and Open MPI they find each other.
-          coordinator: elsewhere, HOST:PORT of process 0.
-          processes: elsewhere, how many there are.
-          process: elsewhere, the number of this one, from 0.
+          experiment: Experiment to train.
+          folder: Folder of the run, or a URL such as gs://bucket/run or s3://bucket/run, to which checkpoints and log
+            are copied in the background. The default is runs/NAME-seedN.
+          resume: Continue the run in the folder from its last checkpoint. If there is no checkpoint, start the run.
+          profile: Record ten steps in the folder `profile` of the run, for XProf, TensorBoard or Perfetto.
+          distributed: Join several processes, of which only the first reads and writes the folder. On Cloud TPU, GKE,
+            Slurm and Open MPI the processes find each other.
+          coordinator: Address HOST:PORT of process 0, needed on all other systems.
+          processes: Number of processes, needed on all other systems.
+          process: Index of this process, from 0, needed on all other systems.
         """
         experiment = restore(default, experiment)
         return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
@@ -112,31 +118,39 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
 
 
 def run_folder(parent: str, experiment: "Experiment", *, resume: bool = False) -> str:
-    """The folder of an experiment's run in `parent`: `NAME-seedN`, with `_` for all but ASCII letters, digits and -_.
+    """Return the folder `NAME-seedN` of an experiment's run.
+
+    All characters of the name except ASCII letters, ASCII digits, `-`, `_` and `.` are replaced by `_`.
 
     Args:
-      parent: a folder or URL.
-      experiment: with its seed.
-      resume: a run that an older version began keeps its folder, whose name has letters and digits of any alphabet.
+      parent: Folder or URL that contains the run.
+      experiment: Experiment with its name and seed.
+      resume: True if an existing run is continued. A run of an older version then keeps its folder, whose name may have
+        letters and digits of any alphabet.
     """
 
-    def named(keeps: Callable[[str], bool]) -> str:
-        safe = "".join(c if keeps(c) or c in "-_." else "_" for c in experiment.name)
+    def folder_name(keep: Callable[[str], bool]) -> str:
+        safe = "".join(c if keep(c) or c in "-_." else "_" for c in experiment.name)
         return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
 
-    now, before = named(lambda c: c.isascii() and c.isalnum()), named(str.isalnum)
-    return before if resume and now != before and is_run(before) and not is_run(now) else now
+    current, older = folder_name(lambda c: c.isascii() and c.isalnum()), folder_name(str.isalnum)
+    return older if resume and current != older and is_run(older) and not is_run(current) else current
 
 
-def is_run(place: str, file: str = "config.json") -> bool:
-    """Whether a folder or URL has a run's config, or another of its files."""
+def is_run(folder: str, file: str = "config.json") -> bool:
+    """Return True if a folder or URL has the config of a run, or another file of a run.
+
+    Args:
+      folder: Folder or URL.
+      file: Name of the file.
+    """
     from ugs_jax.runs.remote.store import Remote, is_url
 
-    return Remote(place).read(file) is not None if is_url(place) else (Path(place) / file).is_file()
+    return Remote(folder).read(file) is not None if is_url(folder) else (Path(folder) / file).is_file()
 
 
 def known_configs() -> list[str]:
-    """Names of the configs that come with the library."""
+    """Return the names of the configs that come with the library."""
     from importlib.resources import files
 
     names = (entry.name for entry in files("experiments.configs").iterdir())
@@ -144,7 +158,7 @@ def known_configs() -> list[str]:
 
 
 def _explain(error: Exception) -> str:
-    """Return Python's message, and for an unknown keyword the nearest field of ours."""
+    """Return the message of an error. For an unknown keyword argument, suggest the nearest known field."""
     import dataclasses
     import re
 

@@ -1,9 +1,9 @@
-"""The seam between the trainer and a detector, ours or yours.
+"""Interface between the trainer and a detector, ours or yours.
 
-`DetectorConfig` is what an experiment holds: settings that build a `TrainableDetector` once classes and anchors are
-known. A trainable detector is a few pure functions. Its outputs are maps with scores and features for every level of a
-feature pyramid, and the layers that localize from them, so that assignment, losses and any localization objective are
-shared by all detectors.
+An experiment holds a `DetectorConfig`: settings that build a `TrainableDetector` once classes and anchors are known. A
+trainable detector consists of a few pure functions. Its outputs are maps with scores and features for every level of a
+feature pyramid, and the layers that localize from these features. All detectors therefore share assignment, losses and
+localization objectives.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
 
     Attributes:
       levels: Maps of every level, finest first.
-      localizers: Layers that localize at every level.
+      localizers: Localization layers of every level, finest first.
     """
 
     levels: tuple[Level, ...]
@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
 
 @runtime_checkable
 class TrainableDetector(Protocol):
-    """A detector as pure functions of its parameters, which the trainer holds."""
+    """A detector as pure functions of its parameters. The trainer holds the parameters."""
 
     @property
     def arch(self) -> HasPyramid:
@@ -47,51 +47,51 @@ class TrainableDetector(Protocol):
 
     @property
     def random(self) -> bool:
-        """True if training is random; `apply` then takes a key."""
+        """True if training is random. The trainer then passes a key to `apply`."""
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
-        """Return fresh parameters and batch statistics, which may be empty."""
+        """Return initial parameters and batch statistics. The batch statistics may be empty."""
 
     def apply(
         self, params: Tree, stats: Tree, images: Images, *, train: bool, key: Array | None = None
     ) -> tuple[Outputs, Tree]:
-        """Return the outputs for images, and new batch statistics: in training updated ones, else the same."""
+        """Return the outputs for images, and the batch statistics, which are updated in training only."""
 
     def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:
-        """Return detections in px of the images; `detectors.detect` makes them from outputs."""
+        """Return detections in px of the images. `detectors.detect` makes detections from outputs."""
 
 
 @runtime_checkable
 class RunsHeads(Protocol):
-    """Ability: run the heads alone, by which the log shows how hard each part of the loss pulls at the features."""
+    """Ability to run the heads alone. The log then shows the gradient norm of each loss term at the features."""
 
     def apply_heads(self, params: Tree, stats: Tree, features: tuple[Array, ...]) -> Outputs:
-        """Return outputs from the features of every level, finest first."""
+        """Return the outputs for the features of every level, finest first."""
 
 
 @runtime_checkable
 class StartsFromWeights(Protocol):
-    """Ability: name a file of YOLOv5 weights that a fresh run starts from."""
+    """Ability to name a file of YOLOv5 weights that a new run starts from."""
 
     @property
     def weights(self) -> str | None:
-        """File of weights, or None."""
+        """File of weights, or None for random initial weights."""
 
 
 @runtime_checkable
 class DetectorConfig(Protocol):
-    """Settings of a detector; a dataclass, so that a run folder can save it."""
+    """Settings of a detector. The class must be a dataclass, so that a run folder can save it."""
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels per cell of every level, finest first."""
 
     def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, anchor_ratio_threshold: float, seed: int) -> AnchorSizes:
-        """Return anchors for the boxes of a data set, or those of the settings.
+        """Return the anchors of the settings, or anchors fitted to the boxes of a data set.
 
         Args:
           sizes: Box sides (w, h), px of the network's input.
-          anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
+          anchor_ratio_threshold: Largest side ratio at which a box and an anchor match.
           seed: Seed of the experiment.
         """
 
@@ -101,5 +101,5 @@ class DetectorConfig(Protocol):
         Args:
           classes: Number of classes.
           anchors: Anchors from `fit_anchors`.
-          localization: Localization objective, fitted.
+          localization: Localization objective, with fitted grids.
         """

@@ -71,9 +71,9 @@ the cross entropy also gets the weight of that loss, so that all rows give boxes
 """
 
 PAPER_METHODS = ("l2", "ce", "in", "um", "um_ur", "ur")
-"""Probable rows of the paper's table: L2; CE; CE + IN; CE + UM; CE + UM + UR; all."""
+"""Methods that are probably the rows of the paper's table: L2; CE; CE + IN; CE + UM; CE + UM + UR; all parts."""
 CUMULATIVE_METHODS = ("l2", "ciou", "ce", "in", "um_match", "ur", "box_um_ur")
-"""Rows of which each adds one part to the row before."""
+"""Methods that each add one part to the method before."""
 DEFAULT_METHODS = ("l2", "ciou", "ce", "in", "um", "um_ur", "ur", "box", "box_um_ur", "second", "quality")
 
 

@@ -29,21 +29,24 @@ from ugs_jax.objectives import UGS, Localization
 
 @dataclass(frozen=True)
 class Network:
-    """Which detector.
+    """Settings of a YOLOv5 or TPH-YOLOv5 detector.
 
     Attributes:
-      size: p (ours, for CPUs), n, s, m, l or x.
-      p2: adds the stride-4 level, which small objects need.
-      anchors: (w, h) in px of the network's input for every level, finest first; None fits them to the data set.
-      dtype: of the computation. Parameters, losses and batch statistics are float32 either way.
-      remat: forget the activations inside blocks and compute them again for the gradient: less memory, more work. Loss
-        and gradient stay the same.
-      weights: file that a fresh run starts from, `.pt` of YOLOv5 v6 or v7 or `.safetensors`; see docs/weights.md. What
-        has other classes or another objective starts as without it.
-      kind: `yolov5`; or TPH-YOLOv5's `tph` (Swin blocks before four heads; in size x the paper's baseline), `tph_cbam`
-        (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See `ugs_jax/detectors/tph.py`.
-      anchor_fit: how anchors are fitted: `levels` (`fit_anchors`), or `auto`, YOLOv5's way (`auto_anchors`), that
-        gives tiny anchors to coarse levels where objects are small.
+      size: Size of the network: p (ours, for CPUs), n, s, m, l or x.
+      p2: Add the level of stride 4, which small objects need.
+      anchors: Anchor sides (w, h) in px of the network's input for every level, finest first. None fits the anchors to
+        the data set.
+      dtype: Precision of the computation. Parameters, losses and batch statistics are always float32.
+      remat: Discard the activations inside blocks and compute them again for the gradient. This takes less memory and
+        more work. Loss and gradient are the same.
+      weights: File of weights that a new run starts from: a `.pt` file of YOLOv5 v6 or v7, or a `.safetensors` file.
+        Layers that depend on the classes or the objective are initialised as usual if these differ. See
+        docs/weights.md.
+      kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
+        paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See
+        `ugs_jax/detectors/tph.py`.
+      anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto`, the method of YOLOv5
+        (`auto_anchors`), which gives tiny anchors to coarse levels if objects are small.
     """
 
     size: Size = "n"
@@ -67,11 +70,11 @@ class Network:
         return pyramid_strides(self.p2)
 
     def fit_anchors(self, sizes: Float[np.ndarray, "n 2"], *, anchor_ratio_threshold: float, seed: int) -> AnchorSizes:
-        """Return `anchors`, or anchors fitted as `anchor_fit` says.
+        """Return `anchors`, or anchors fitted by the method `anchor_fit` if `anchors` is None.
 
         Args:
           sizes: Box sides (w, h), px of the network's input.
-          anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
+          anchor_ratio_threshold: Largest side ratio at which a box and an anchor match.
           seed: Seed of AutoAnchor.
         """
         if self.anchors is not None:
@@ -98,11 +101,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Ema:
-    """Exponential moving average of parameters and batch statistics, which is what is scored.
+    """Exponential moving average of parameters and batch statistics. Scores are those of the averages.
 
     Attributes:
-      decay: final decay a step.
-      ramp: steps over which it gets there: decay · (1 − e^(−step/ramp)).
+      decay: Final decay per step.
+      ramp: Number of steps in which the decay grows towards its final value: decay · (1 − e^(−step/ramp)).
     """
 
     decay: float = 0.9999
@@ -119,30 +122,32 @@ class Ema:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything a run depends on.
+    """All settings of a training run.
 
-    Data set, objective, detector and optimizer are ours or yours: each field takes any dataclass with the members of
-    its protocol. docs/bring_your_own.md has an example of each.
+    Data set, objective, detector and optimizer can be ours or yours. Each of these fields takes any dataclass with the
+    members of its protocol. docs/bring_your_own.md has an example of each.
 
     Attributes:
-      name: of the method, under which runs with different seeds are compared.
+      name: Name of the method. Runs of the same name are compared as one method with several seeds.
       data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, or yours.
       localization: Localization objective: `UGS`, `DFL`, `BoxRegression`, or yours.
       network: Settings of the detector: `Network`, or yours.
-      loader: batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by `seed`.
-      loss_weights: weights of the loss terms.
-      optimizer: `AdamW`, `SGD`, any optax chain (`OptaxChain`), or yours, with its schedule.
-      ema: averaging of parameters.
-      postprocess: from outputs to detections, for scoring.
-      parallel: how the work is spread over devices.
-      epochs: passes over the training images.
-      evaluate_every: epochs between evaluations; the last epoch is always evaluated.
-      log_every: steps between two rows of the log; the only times the host waits for the device.
-      save_every: steps between checkpoints beside those after evaluations, the most a kill can cost; None for none.
-      seed: of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
-      accumulate: parts of a batch that are computed one after the other for one step, to train with batches that memory
-        has no room for. Gradients are averaged over them; batch statistics and the means in the loss are those of a
-        part.
+      loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by
+        `seed`.
+      loss_weights: Weights of the loss terms.
+      optimizer: Optimizer with its schedule: `AdamW`, `SGD`, any optax chain (`OptaxChain`), or yours.
+      ema: Moving average of the parameters.
+      postprocess: Settings that turn outputs into detections for scoring.
+      parallel: Distribution of the work over devices.
+      epochs: Number of passes over the training images.
+      evaluate_every: Number of epochs between evaluations. The last epoch is always evaluated.
+      log_every: Number of steps between two rows of the log. The host waits for the device only at these steps.
+      save_every: Number of steps between further checkpoints, besides those after evaluations. A run that is killed
+        loses at most this many steps. None saves checkpoints only after evaluations.
+      seed: Seed of initial parameters, order and augmentation. Experiments with equal seeds see equal batches.
+      accumulate: Number of parts that a batch is divided into. A step computes them one after another, so that batches
+        larger than the memory can be used. Gradients are averaged over the parts. Batch statistics and the means in the
+        loss are computed for each part.
     """
 
     name: str
@@ -172,7 +177,7 @@ class Experiment:
         if self.loader.batch_size % self.accumulate:
             raise ValueError(
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "
-                f"of a whole step, got {self.accumulate}"
+                f"of all parts together, got {self.accumulate}; change one of the two"
             )
         stride = max(self.network.strides)
         if any(side % stride for side in self.loader.image_size):
@@ -192,18 +197,23 @@ _PROTOCOLS: dict[str, Any] = {
 
 
 def check_members(value: Any, protocol: Any, where: str) -> None:
-    """Raise ValueError for an object without the members of a protocol."""
+    """Raise a ValueError for an object that lacks members of a protocol."""
     if isinstance(value, type):
         raise ValueError(f"{where}: expected an object, got the class {value.__name__}; write {value.__name__}()")
     missing = [name for name in vars(protocol) if not name.startswith("_") and not hasattr(value, name)]
     if missing:
         raise ValueError(
             f"{where}: expected an object like {protocol.__name__}, got {type(value).__name__}, which has no "
-            f"{', '.join(missing)}; "
-            "docs/bring_your_own.md has an example"
+            f"{', '.join(missing)}; see the examples in docs/bring_your_own.md"
         )
 
 
 def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> TrainableDetector:
-    """Return the experiment's detector with given anchors, (w, h) in px of the network's input for every level."""
+    """Return the detector of an experiment.
+
+    Args:
+      experiment: Experiment.
+      anchors: Anchor sides (w, h) in px of the network's input for every level, finest first.
+      classes: Number of classes.
+    """
     return experiment.network.build(classes, anchors, experiment.localization)

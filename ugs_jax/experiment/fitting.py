@@ -38,7 +38,7 @@ def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
       dataset: Training images.
 
     Raises:
-      ValueError: No box is large enough, or no anchor may learn any box.
+      ValueError: No box is large enough, or no box matches an anchor.
     """
     anchors, localization = anchors_for(experiment, dataset), experiment.localization
     if isinstance(localization, FitsToTargets) and localization.to_be_fitted:
@@ -79,22 +79,22 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
 
 
 def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Dataset) -> Float[np.ndarray, "n 4"]:
-    """Return the offsets (see `boxes.encode`) of training boxes from all anchors that learn them.
+    """Return the offsets (see `boxes.encode`) of training boxes from all anchors that match them.
 
     Images are not augmented. If there are more than 16384 boxes, an evenly spaced subset of 16384 boxes is used.
 
     Args:
-      experiment: Experiment with image size and ratio limit.
+      experiment: Experiment with the image size and `anchor_ratio_threshold`.
       anchors: Anchors of every level, finest first.
       dataset: Training images.
 
     Raises:
-      ValueError: No anchor may learn any box.
+      ValueError: No box matches an anchor.
     """
     height, width = experiment.loader.image_size
     boxes = _input_boxes(dataset, (height, width)).astype(np.float32)
     boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)][None]
-    found = []
+    offsets_of_levels = []
     for sizes, stride in zip(anchors, experiment.network.strides, strict=True):
         sides = np.asarray(sizes, np.float32)
         candidates = assign(
@@ -106,12 +106,12 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
             anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
         )
         offsets = encode(jnp.asarray(boxes)[:, :, None, None], candidate_anchors(candidates, sides, stride=stride))
-        found.append(np.asarray(offsets)[np.asarray(candidates.positive)])
-    targets = np.concatenate(found)
+        offsets_of_levels.append(np.asarray(offsets)[np.asarray(candidates.positive)])
+    targets = np.concatenate(offsets_of_levels)
     if not len(targets):
         raise ValueError(
-            f"grids: expected boxes that anchors may learn, got none of {boxes.shape[1]}; use larger images, other "
-            "anchors, or set the grids by hand"
+            f"grids: expected boxes that match an anchor, got {boxes.shape[1]} boxes and no match; use larger images, "
+            "other anchors, or set the grids by hand"
         )
     return targets
 

@@ -1,4 +1,4 @@
-"""Identity of a run: the settings that determine its results, and its data set by content."""
+"""Comparison of configs by the settings that determine the results, and of data sets by their content."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ _FREE = (
     "network.remat",
     "save_every",
 )
-"""Fields that may change when a run is resumed. They affect devices and speed, not the results."""
+"""Fields that may change when a run is resumed. They affect devices and speed, but not the results."""
 
 
 def differences(there: Any, now: Any) -> list[str]:

@@ -8,7 +8,7 @@ class LossWeights:
     """Weights of the terms of the training loss.
 
     Box and class loss are means over the positives of all levels, so that every positive has the same weight. (YOLOv5
-    adds the means of the levels, so that a level with two positives weighs as much as one with two hundred.) The
+    adds the means of the levels. There, a level with two positives weighs as much as a level with two hundred.) The
     objectness loss is the mean over the cells of a level, summed over levels with YOLOv5's weights.
 
     Attributes:
@@ -16,7 +16,7 @@ class LossWeights:
       objectness: Weight of the objectness loss.
       classes: Weight of the class loss.
       quality: Share of the IoU in the objectness target of a positive, 1 − quality + quality · max(CIoU, 0).
-      anchor_ratio_threshold: Largest ratio of sides between a box and an anchor that may learn it.
+      anchor_ratio_threshold: Largest side ratio at which a box and an anchor match.
     """
 
     box: float = 1.0

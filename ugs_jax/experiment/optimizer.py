@@ -12,27 +12,33 @@ from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
 
 @runtime_checkable
 class LearningRate(Protocol):
-    """A learning-rate schedule of any length; `Schedule` is ours."""
+    """Settings of a learning-rate schedule. They do not depend on the length of the run. `Schedule` is ours."""
 
     def build(self, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
         """Return the learning rate as a function of the step.
 
         Args:
-          steps_per_epoch: Steps of an epoch.
-          total_steps: Steps of the whole run.
+          steps_per_epoch: Number of steps in an epoch.
+          total_steps: Number of steps of the whole run.
         """
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """An optimizer as a value: a schedule, and the optax chain that follows it."""
+    """Settings of an optimizer: a learning-rate schedule, and the optax chain that uses it."""
 
     @property
     def schedule(self) -> LearningRate:
-        """Learning rate, which is also logged."""
+        """Learning-rate schedule. The learning rate is also logged."""
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-        """Return the optax chain; members that take extra arguments get `grad`, `value`, `value_fn`, `uncertainty`."""
+        """Return the optax chain.
+
+        The trainer passes `grad`, `value`, `value_fn` and `uncertainty` to transforms that take extra arguments.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
 
 
 @dataclass(frozen=True)
@@ -166,19 +172,24 @@ class SGD:
 class OptaxChain:
     """Any optax transformation, made by a function of the learning rate.
 
-    `OptaxChain(optax.lion)` trains with Lion; `OptaxChain(partial(optax.lion, weight_decay=0.1))` with a setting of it;
-    `OptaxChain(my_chain)` with a chain of yours, from a function `my_chain(learning_rate)` in the config file.
+    `OptaxChain(optax.lion)` trains with Lion. `OptaxChain(partial(optax.lion, weight_decay=0.1))` changes one of its
+    settings. `OptaxChain(my_chain)` trains with your own chain, made by a function `my_chain(learning_rate)` in the
+    config file.
 
     Attributes:
       chain: Function from the learning rate (an optax schedule) to an optax transformation.
-      schedule: Learning rate.
+      schedule: Learning-rate schedule.
     """
 
     chain: Callable[..., optax.GradientTransformation]
     schedule: LearningRate = Schedule()
 
     def build(self, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-        """Return the optax chain."""
+        """Return the optax chain.
+
+        Args:
+          learning_rate: Learning rate as a function of the step.
+        """
         return self.chain(learning_rate)
 
 
@@ -187,5 +198,5 @@ def _last(stabilize: Stabilize | None) -> list[optax.GradientTransformationExtra
 
 
 def decayed(params: Any) -> Any:
-    """Return the mask of the parameters that weight decay acts on: those named `kernel`."""
+    """Return the mask of weight decay: True for parameters named `kernel`, False for all others."""
     return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)

@@ -1,13 +1,13 @@
-"""Names of the classes and functions of users, so that a run folder can write them down and read them back.
+"""Registry of the classes and functions of users, by which a run folder can save and load them.
 
-A config names what is not ours as `module:qualname`. Reading one never imports anything: a name is found only if this
-process has registered it. That happens in two ways.
+A saved config refers to a user's class or function as `module:qualname`. Loading a config never imports a module. It
+finds only names that this process has registered. Names are registered in two ways.
 
-- Building an `Experiment` registers each class and function in it, and nothing else of their modules.
-- `register_module` registers all that a module defines: the user's config file, or what `--import` names.
+- Building an `Experiment` registers each class and function in it, and nothing else in their modules.
+- `register_module` registers everything that a module defines: the user's config file, or the argument of `--import`.
 
-A config from elsewhere can therefore reach no other code, not even of modules that are imported already. The registry
-belongs to the process, as `sys.modules` does: what a file may name depends on what this process was told to trust.
+A config from an unknown source can therefore reach no other code, not even code in modules that are already imported.
+The registry belongs to the process, like `sys.modules`, because a process decides which code it trusts.
 """
 
 import dataclasses
@@ -23,31 +23,31 @@ from typing import Any
 _OBJECTS: dict[str, tuple[Any, str | None]] = {}
 """Registered objects and the files that define them, by name."""
 _MODULES: set[str] = set()
-"""Modules and packages of which everything is registered."""
+"""Modules and packages with all their classes and functions registered."""
 
 
 def register_module(module: ModuleType) -> None:
-    """Let configs name the functions and dataclasses that a module, or a module of a package, defines."""
+    """Allow configs to use the functions and dataclasses that a module, or the modules of a package, define."""
     name = _public_name(module.__name__)
     _MODULES.add(name)
-    for one in [one for one in objects_of(name) if name_of(_OBJECTS[one][0]) != one]:
-        del _OBJECTS[one]  # of an earlier version of the module
+    for outdated in [known for known in objects_of(name) if name_of(_OBJECTS[known][0]) != known]:
+        del _OBJECTS[outdated]  # from an earlier version of the module
 
 
 def objects_of(module: str) -> list[str]:
-    """Return the names of what experiments use of a module."""
+    """Return the registered names of the classes and functions of a module that experiments use."""
     return [name for name in _OBJECTS if name.startswith(f"{module}:")]
 
 
 def register(value: Any, where: str = "config") -> None:
-    """Let configs name the classes and functions in a value, which must be such that it can be saved.
+    """Check that a value can be saved, and allow configs to use the classes and functions in it.
 
     Args:
       value: A dataclass, function, `functools.partial`, number, text, path, None, or a list of these.
-      where: Place of the value, for the error.
+      where: Location of the value in the config, for error messages.
 
     Raises:
-      ValueError: The value cannot be saved. The message names the place and the fix.
+      ValueError: The value cannot be saved. The message names the location and the fix.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         _register_object(type(value), where)
@@ -71,10 +71,10 @@ def register(value: Any, where: str = "config") -> None:
 
 
 def look_up(name: str, where: str = "config") -> Any:
-    """Return the registered class or function of a name `module:qualname`.
+    """Return the registered class or function with the name `module:qualname`.
 
     Raises:
-      ValueError: Nothing of that name is registered; names `--import`.
+      ValueError: No class or function of this name is registered. The message explains `--import`.
     """
     if name in _OBJECTS:
         return _OBJECTS[name][0]
@@ -87,19 +87,19 @@ def look_up(name: str, where: str = "config") -> Any:
     packages = [module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)]
     if not _MODULES.intersection(packages):
         raise ValueError(
-            f"{where}: expected a registered class or function, got {name!r}. If you trust what names it, pass "
-            f"--import and the run's config file, or the module that defines it: --import {module}"
+            f"{where}: expected a registered class or function, got {name!r}. If you trust the source of the config, "
+            f"add --import with the run's config file, or with the module that defines it: --import {module}"
         )
     namespace = vars(sys.modules.get(_loaded_name(module), ModuleType(module)))
-    found = _member(namespace, qualname)
-    if found is None or name_of(found) != name:
+    member = _member(namespace, qualname)
+    if member is None or name_of(member) != name:
         defined = [key for key, value in namespace.items() if callable(value) and name_of(value) == f"{module}:{key}"]
         raise ValueError(f"{where}: {module} defines no {qualname!r}{suggestion(qualname, defined)}")
-    return found
+    return member
 
 
 def name_of(value: Any) -> str | None:
-    """Return the name `module:qualname` of a class or function, or None if it cannot be found by one."""
+    """Return the name `module:qualname` of a class or function, or None if it cannot be found by its name."""
     module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or module not in sys.modules:
         return None
@@ -109,12 +109,12 @@ def name_of(value: Any) -> str | None:
 
 
 def saved_fields(value: Any) -> list[dataclasses.Field[Any]]:
-    """Return the fields of a dataclass that its constructor takes, which are those that are saved."""
+    """Return the fields of a dataclass that are saved, which are those that its constructor takes."""
     return [field for field in dataclasses.fields(value) if field.init]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?`, or the list of known names if there are any."""
+    """Return `; did you mean 'x'?` if a known name is similar, otherwise the list of known names."""
     known = sorted(known)
     if not known:
         return ""
@@ -127,14 +127,16 @@ def _register_object(value: Any, where: str) -> None:
     if name is None:
         shown = getattr(value, "__qualname__", None) or repr(value)
         raise ValueError(
-            f"{where}: expected a class or function at the top level of a module, which a run folder can name, got "
-            f"{shown}; define it with `class` or `def` in the config file or a module, and set its arguments by "
+            f"{where}: expected a class or function at the top level of a module, which can be saved by its name, "
+            f"got {shown}; define it with `class` or `def` in the config file or a module, and set its arguments by "
             "functools.partial(function, name=value)"
         )
     file = getattr(sys.modules[value.__module__], "__file__", None)
     before, source = _OBJECTS.get(name, (value, file))
     if before is not value and source != file:
-        raise ValueError(f"{where}: expected one file that defines {name}, got {source} and {file}; rename one of them")
+        raise ValueError(
+            f"{where}: expected one file that defines {name}, got {source} and {file}; rename one of the files"
+        )
     _OBJECTS[name] = value, file
 
 
@@ -147,7 +149,7 @@ def _check_arguments(value: functools.partial[Any], where: str) -> None:
         )
     try:
         parameters = inspect.signature(value.func).parameters
-    except (TypeError, ValueError):  # some compiled functions have none
+    except (TypeError, ValueError):  # some compiled functions have no signature
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -157,13 +159,13 @@ def _check_arguments(value: functools.partial[Any], where: str) -> None:
 
 
 def _member(namespace: Any, qualname: str) -> Any:
-    """Return what a dotted name means in a module, without calling a module's `__getattr__`."""
+    """Return the object of a dotted name in a module, without calling the `__getattr__` of the module."""
     first, *rest = qualname.split(".")
     return functools.reduce(lambda owner, part: getattr(owner, part, None), rest, dict(namespace).get(first))
 
 
 def _public_name(module: str) -> str:
-    """Return the name by which another process can import a module: of a script, the name of its file."""
+    """Return the name by which another process can import a module. For a script, this is the name of its file."""
     if module != "__main__":
         return module
     main = sys.modules["__main__"]

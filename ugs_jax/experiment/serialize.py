@@ -1,7 +1,7 @@
-"""Experiments as JSON and back: nothing in a file is executed, and nothing is imported because a file names it.
+"""Conversion of experiments to JSON and back. Nothing in a file is executed, and a file cannot cause any import.
 
-Types and losses of ours go by short names, those of users by `module:qualname` (see `registry`). Settings of a
-function are saved beside its name: `partial(losses.nwd, constant=20.0)` is
+Our own types and losses have short names. Those of users are saved as `module:qualname` (see `registry`). The arguments
+of a function are saved with its name: `partial(losses.nwd, constant=20.0)` becomes
 `{"function": "nwd", "arguments": {"constant": 20.0}}`.
 """
 
@@ -47,10 +47,12 @@ _SHORT_NAMES = {id(value): name for name, value in (KNOWN_TYPES | _LOSSES).items
 
 
 def to_json(value: Any) -> Any:
-    """Return a config as JSON values; objects become {"type": name, field: value, …}, functions {"function": name}.
+    """Return a config as JSON values.
+
+    An object becomes {"type": name, field: value, …}, and a function becomes {"function": name}.
 
     Raises:
-      ValueError: A value that could not be read back, such as a lambda.
+      ValueError: A value cannot be read back, such as a lambda.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: to_json(getattr(value, field.name)) for field in saved_fields(value)}
@@ -66,15 +68,19 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"config: expected numbers, texts, functions or dataclasses, got {value!r}")
+    raise ValueError(f"config: expected numbers, texts, functions or dataclasses, got {value!r}; replace it")
 
 
 def from_json(value: Any, where: str = "config") -> Any:
-    """Return the config that `to_json` wrote.
+    """Return a config from the JSON values of `to_json`.
+
+    Args:
+      value: JSON values.
+      where: Location of the value in the config, for error messages.
 
     Raises:
-      ValueError: An unknown type, function or field, with the place and the nearest known name; or one of a user's
-        module that is not registered.
+      ValueError: A type, function or field is unknown, or belongs to a module of a user that is not registered. The
+        message names the location and the nearest known name.
     """
     if isinstance(value, list):
         return tuple(from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
@@ -82,13 +88,15 @@ def from_json(value: Any, where: str = "config") -> Any:
         return value
     if set(value) == {"path"}:
         return Path(value["path"])
-    if set(value) == {"loss"}:  # as older runs have it
+    if set(value) == {"loss"}:  # format of older runs
         value = {"function": value["loss"]}
     if set(value) in ({"function"}, {"function", "arguments"}):
         return _function(value["function"], value.get("arguments", {}), where)
     kind = _known(KNOWN_TYPES, value.get("type"), f'{where}: a "type"')
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise ValueError(f"{where}: expected a dataclass, got {value.get('type')!r}, which is none; restore the file")
+        raise ValueError(
+            f"{where}: expected a dataclass, got {value.get('type')!r}, which is not one; restore the file"
+        )
     names = {field.name for field in saved_fields(kind)}
     arguments = {name: item for name, item in value.items() if name != "type"}
     for name in arguments:
@@ -103,33 +111,37 @@ def from_json(value: Any, where: str = "config") -> Any:
 
 
 def function_named(name: str, where: str = "config") -> Any:
-    """Return a loss of ours by its short name, or a registered function by `module:name`.
+    """Return one of our losses by its short name, or a registered function by `module:name`.
 
     Raises:
-      ValueError: There is no such function, or it is not registered.
+      ValueError: The function does not exist or is not registered.
     """
     return _known(_LOSSES, name, f"{where}: a loss")
 
 
 def short_name(function: Any) -> str:
-    """Return the name that `function_named` knows a function by.
+    """Return the name by which `function_named` finds a function.
 
     Raises:
-      ValueError: The function has no name that another process could find it by.
+      ValueError: The function has no name by which another process could find it.
     """
     return _name(function)
 
 
 def fitted_to_json(fitted: Fitted) -> dict[str, Any]:
-    """What was fitted to a data set, as JSON values."""
+    """Return fitted anchors and label grids as JSON values."""
     return {"anchors": to_json(fitted.anchors), "fitted_localization": to_json(fitted.localization)}
 
 
 def fitted_from(value: dict[str, Any], where: str = "config") -> Fitted:
-    """What `fitted_to_json` wrote.
+    """Return fitted anchors and label grids from the JSON values of `fitted_to_json`.
+
+    Args:
+      value: JSON values.
+      where: Name of the file, for error messages.
 
     Raises:
-      ValueError: anchors that are no positive (w, h) for every level, or an objective that cannot be read.
+      ValueError: The anchors are not positive sides (w, h) for every level, or the objective cannot be read.
     """
     anchors = value.get("anchors")
     try:
@@ -160,7 +172,7 @@ def _name(value: Any) -> str:
     name = _SHORT_NAMES.get(id(value)) or name_of(value)
     if name is None:
         raise ValueError(
-            f"{value!r}: expected a class or function at the top level of a module, got one that has no name to save"
+            f"{value!r}: expected a class or function at the top level of a module, which can be saved by its name"
         )
     return name
 
