@@ -46,7 +46,7 @@ def run_of(localization, data, folder, patch):
     experiment = toy_experiment(localization, data=data, epochs=1)
     detector = ToyDetector(Architecture("p", False, 10, ANCHORS), localization)
     state = create_state(detector, experiment.optimizer.build(lambda _: 0.0), 0)
-    for place in ("ugs_jax.training", "ugs_jax.analysis.calibration"):
+    for place in ("ugs_jax.runs", "ugs_jax.analysis.calibration"):
         patch.setattr(f"{place}.load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
     run = RunFolder(folder)
     folder.mkdir()
@@ -141,7 +141,7 @@ def test_the_deviations_of_a_run_are_compared_with_its_errors(run, monkeypatch, 
     asked = []
     measured = Calibration(np.array([0.5, 1.0]), np.array([0.25, 2.0]), np.array([8, 4]), 1.5)
     monkeypatch.setattr(
-        "ugs_jax.training.measure_calibration", lambda *run, **how: asked.append((run, how)) or measured
+        "ugs_jax.analysis.measure_calibration", lambda *run, **how: asked.append((run, how)) or measured
     )
     evaluated(run, "--calibration")
     assert asked == [((run,), {"which": "best", "split": "val"})]
