@@ -33,8 +33,7 @@ from ugs_jax.evaluation import CocoScorer
 from ugs_jax.experiment import SGD, AdamW, Experiment, Schedule, build_detector
 from ugs_jax.runs import TrainState, create_state, device_mesh
 from ugs_jax.runs.state import NO_BAD_STEP
-from ugs_jax.stabilize import limit_by_uncertainty, ugs_stabilize
-from ugs_jax.stabilize.arithmetic import dot, scaled
+from ugs_jax.stabilize import limit_by_uncertainty, limit_by_value, ugs_stabilize
 from ugs_jax.training import evaluate, jit_detect, make_step
 
 Method = Literal["ugs", "ciou"]
@@ -49,7 +48,7 @@ class Limits(NamedTuple):
       every: Number of steps between two Hessian-vector products for the curvature limit; None turns it off.
       fraction: Constant c of the curvature limit.
       power: Power p of the uncertainty limit; 0 turns it off.
-      value: Constant c of `limit_by_value`; infinity turns it off.
+      value: Factor c of `limit_by_value`; infinity turns it off.
     """
 
     every: int | None = None
@@ -135,36 +134,6 @@ class Program(NamedTuple):
     score: Callable[[TrainState], dict[str, float | None]]
 
 
-class ValueState(NamedTuple):
-    """Number of updates that `limit_by_value` has shortened."""
-
-    by_value: jax.Array
-
-
-def limit_by_value(share: Any) -> optax.GradientTransformationExtraArgs:
-    """Multiply updates u by min(1, share · value/(−gᵀu)), so that the linear model of the loss stays at 0 or above.
-
-    This is the stochastic Polyak step size with a lowest value of 0, used as a limit.
-
-    References:
-      Loizou et al., AISTATS 2021 (SPS_max).
-    """
-
-    def init(params: Any) -> ValueState:
-        del params
-        return ValueState(jnp.zeros((), jnp.int32))
-
-    def update(
-        updates: Any, state: ValueState, params: Any = None, *, grad: Any, value: Any, **extra: Any
-    ) -> tuple[Any, ValueState]:
-        del params, extra
-        promised = -dot(grad, updates)
-        scale = jnp.where(promised > 0, jnp.minimum(1.0, share * value / jnp.where(promised > 0, promised, 1.0)), 1.0)
-        return scaled(updates, scale), ValueState(state.by_value + (scale < 1))
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
 def cells(settings: Settings) -> Iterator[Cell]:
     """Yield all runs, those of the first seed first.
 
@@ -204,13 +173,13 @@ def build(experiment: Experiment, every: int | None, train: Dataset, val: Datase
         if every is not None:
             own = ugs_stabilize(limits.fraction, limits.power, every=every)
         optimizer = experiment.optimizer.build(lambda count: peak * shape(count))
-        return optax.chain(optimizer, own, limit_by_value(limits.value))
+        return optax.chain(optimizer, own, limit_by_value(fraction=jnp.asarray(limits.value)))
 
     def step(state: TrainState, batch: Batch, peak: Any, limits: Limits) -> tuple[TrainState, dict[str, Any]]:
         optimizer = chain(peak, limits)
         own = make_step(detector, optimizer, lambda count: peak * shape(count), experiment.loss_weights, experiment.ema)
         state, metrics = own(state, batch)
-        return state, metrics | {"by_value": optax.tree.get(state.opt_state, "by_value")}
+        return state, metrics | {"by_value": optax.tree.get(state.opt_state, "ValueLimitState").limited}
 
     def score(state: TrainState) -> dict[str, float | None]:
         return evaluate(detect, state.ema_params, state.ema_stats, val, experiment.loader, mesh, scorer)

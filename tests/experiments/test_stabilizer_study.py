@@ -1,21 +1,25 @@
 """Stabilizer study: its definition of stable, on hand-made trajectories, and descents with known results."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline import TrainLoader
 from experiments.stabilizer_study import boxes, cost, detector, report, toy
 from experiments.stabilizer_study.descent import OPTIMIZERS, Arm, Problem, Trajectories, descend
 from experiments.stabilizer_study.ranges import Range, first_to_stay, reached, stable, widest
 from tests.compiling import compiled_quickly
+from tests.training.toy import toy_detector_with
 from ugs_jax.analysis.step_cost import Times
-from ugs_jax.experiment import SGD, AdamW
+from ugs_jax.experiment import SGD, AdamW, Network
 
 pytestmark = pytest.mark.slow
 
+ANCHORS = tuple(tuple((s * w, s * h) for w, h in ((0.8, 1.0), (1.2, 0.9), (1.0, 1.6))) for s in (5.0, 8.0, 16.0))
 FALLING = np.linspace(1.0, 0.1, 20)
 
 
@@ -125,18 +129,22 @@ def test_at_a_kink_no_curvature_helps_and_the_limit_by_value_does(arm):
     np.testing.assert_array_equal(valued.losses[:, 0], curved.losses[:, 0])
 
 
-def test_the_limit_by_value_of_the_detector_keeps_the_linear_model_at_zero_or_above():
-    tx = detector.limit_by_value(1.0)
-    grad, value = jnp.array([3.0, 4.0]), 5.0
-    steps, state = tx.update(-10 * grad, tx.init(grad), grad=grad, value=value)
-    np.testing.assert_allclose(-grad @ steps, value, rtol=1e-6)
-    assert state.by_value == 1
-    for still in (-0.1 * grad, 10 * grad):  # short enough; uphill, of which the model promises nothing
-        kept, state = tx.update(still, tx.init(grad), grad=grad, value=value)
-        np.testing.assert_array_equal(kept, still)
-        assert state.by_value == 0
-    off = detector.limit_by_value(np.inf).update(-1e6 * grad, tx.init(grad), grad=grad, value=value)[0]
-    np.testing.assert_array_equal(off, -1e6 * grad)
+def test_the_limit_by_value_of_the_detector_shortens_long_steps_and_infinity_turns_it_off(monkeypatch):
+    settings = detector.Settings(file="unused", epochs=1, train_images=12, val_images=4)
+    monkeypatch.setattr(
+        detector, "build_detector", lambda experiment, data: toy_detector_with(experiment, ANCHORS, len(data.classes))
+    )
+    cell = detector.Cell("ciou", "SGD", "plain", 1e4, 0)
+    experiment = detector.experiment_of(cell, settings)
+    experiment = replace(experiment, loader=replace(experiment.loader, batch_size=4), network=Network("p", p2=False))
+    train, val = (experiment.data.open(split) for split in ("train", "val"))
+    loader = TrainLoader(train, experiment.loader)
+    batches = [loader.batch_at(i) for i in range(3)]
+    program = detector.build(experiment, None, train, val, total=3)
+    rows = [detector.run(cell._replace(member=name), program, batches, 1e4) for name in ("plain", "value")]
+    assert rows[0]["shortened"] == 0
+    assert rows[1]["shortened"] > 0
+    assert rows[1]["loss"] != rows[0]["loss"]
 
 
 def test_all_methods_start_at_the_anchors_and_half_of_the_targets_are_one_px_away():
