@@ -17,7 +17,7 @@ from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SourceId = int | str
 
 
@@ -210,5 +210,5 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
-        unreadable=dict(description.get("unreadable", ())),
+        unreadable=dict(description["unreadable"]),
     )

@@ -243,13 +243,17 @@ def is_method(function):
 
 
 def constant_is_described(module, name):
-    """A string after the assignment, in the module that defines it, or a comment before it."""
-    for info in [module, *vars(module).values()]:
-        source = getattr(info, "__file__", None)
-        if source and name in (text := Path(source).read_text()):
-            body = ast.parse(text).body
-            for first, second in itertools.pairwise(body):
-                targets = getattr(first, "targets", [getattr(first, "target", None)])
-                if any(getattr(target, "id", None) == name for target in targets) and isinstance(second, ast.Expr):
-                    return True
-    return f"`{name}`" in (module.__doc__ or "")
+    """A string after the assignment, in the module that defines the constant, or its name in a module's docstring."""
+    body = ast.parse(Path(module.__file__).read_text()).body
+    for first, second in itertools.pairwise(body):
+        targets = getattr(first, "targets", [getattr(first, "target", None)])
+        if any(getattr(target, "id", None) == name for target in targets) and isinstance(second, ast.Expr):
+            return True
+    origins = [
+        node.module
+        for node in body
+        if isinstance(node, ast.ImportFrom) and name in (alias.asname or alias.name for alias in node.names)
+    ]
+    return f"`{name}`" in (module.__doc__ or "") or any(
+        constant_is_described(importlib.import_module(origin), name) for origin in origins
+    )

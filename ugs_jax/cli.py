@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ugs_jax.exit_status import INTERRUPTED
+
 _MANUAL = """\
 usage: ugs COMMAND …
 
@@ -62,8 +64,6 @@ _COMMANDS = {
 }
 """Commands by name: the function that runs the command, and True if the command takes `--import`."""
 
-_INTERRUPTED = 128 + 2  # exit status that shells give a program ended by SIGINT
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one `ugs` command and return its exit status.
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(error, "exit_status", 1)
     except KeyboardInterrupt:
         print(f"ugs {name}: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def _run(name: str, words: list[str]) -> int:

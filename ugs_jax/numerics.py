@@ -16,6 +16,9 @@ Scalar = float | int
 COORDINATE_LIMIT = 1e9
 """Largest absolute box coordinate, px. Coordinates are clipped to it, so that areas and their squares fit float32."""
 
+LOGIT_LIMIT = 1e30
+"""Largest absolute logit. Logits are clipped to it, so that no product of 0 and infinity is computed."""
+
 SIDE_FLOOR = 1e-3
 """Smallest box side, px, for logarithms and aspect ratios. Shorter and reversed sides are replaced by it."""
 

@@ -107,11 +107,12 @@ def test_a_run_keeps_its_grids(experiment, dataset, tmp_path):
     assert detector.localization.center == GridPoints((-0.9, -0.4, 0.1, 0.3, 0.8))
 
 
-def test_a_run_of_a_version_that_fitted_no_grids_is_read(experiment, tmp_path):
+def test_a_run_without_its_fitted_objective_is_refused(experiment, tmp_path):
     given = replace(experiment, localization=replace(FITTED, center=Grid(2.0, 1.0, 4), size=Grid(2.0, 1.0, 4)))
     train(given, tmp_path / "run", stop_after=3)
     file = tmp_path / "run" / "config.json"
     config = json.loads(file.read_text())
     del config["fitted_localization"]
     file.write_text(json.dumps(config))
-    assert load_for_inference(tmp_path / "run")[0].localization == given.localization
+    with pytest.raises(ValueError, match=r'expected "fitted_localization".*got none; restore the file'):
+        load_for_inference(tmp_path / "run")

@@ -94,7 +94,7 @@ def changed(**fields):
         (changed(ema={"type": "Ema", "decoy": 0.1}), r"config\.ema\.decoy: .*did you mean 'decay'\?"),
         (changed(localization={"type": "UGSS"}), r"config\.localization: .*got 'UGSS'; did you mean 'UGS'\?"),
         (changed(localization={"type": "BoxRegresion"}), r"config\.localization: .*did you mean 'BoxRegression'\?"),
-        (changed(localization={"loss": "cioux"}), r"config\.localization: a loss: .*did you mean 'ciou'\?"),
+        (changed(localization={"function": "cioux"}), r"config\.localization: a loss: .*did you mean 'ciou'\?"),
         (changed(localization={"type": "os.system"}), "expected a known name, got 'os.system'"),
         (changed(localization={"field": 1}), "expected a known name, got None"),
         ({"type": "Experiment", "epochs": 3}, "expected all fields of Experiment, but name, data are missing"),

@@ -60,7 +60,7 @@ def test_checkpoints_and_configs_are_read_without_pickle_and_eval(folder, toy, m
 
 def test_a_config_that_names_code_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
-    for value in ({"type": "os.system", "command": "true"}, {"type": "Path"}, {"loss": "__import__('os')"}):
+    for value in ({"type": "os.system", "command": "true"}, {"type": "Path"}, {"function": "__import__('os')"}):
         config["experiment"]["localization"] = value
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(ValueError, match="expected a known name"):

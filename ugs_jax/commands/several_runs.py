@@ -109,7 +109,7 @@ def check_places(experiments: Iterable["Experiment"], folder: str, *, resume: bo
       ValueError: An existing run has a different config. The message names the fields that differ.
     """
     for experiment in experiments:
-        _check_place(experiment, run_folder(folder, experiment, resume=resume), resume=resume)
+        _check_place(experiment, run_folder(folder, experiment), resume=resume)
 
 
 def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
@@ -125,7 +125,7 @@ def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
     """
     from ugs_jax.training import train
 
-    run = run_folder(folder, experiment, resume=resume)
+    run = run_folder(folder, experiment)
     if not (resume and is_run(run, "report.md")):
         train(experiment, run, resume=resume and is_run(run))
     return run

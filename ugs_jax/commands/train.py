@@ -1,6 +1,6 @@
 """`ugs train`, and the loading of configs and command-line overrides that other commands share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -61,7 +61,7 @@ def train_command(words: list[str]) -> None:
 
     name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
     options = with_overrides(load_config(name), words, f"ugs train {name}")
-    folder = options.folder or run_folder("runs", options.experiment, resume=options.resume)
+    folder = options.folder or run_folder("runs", options.experiment)
     cluster = (options.coordinator, options.processes, options.process)
     if options.distributed or any(value is not None for value in cluster):
         join_processes(*cluster)
@@ -117,7 +117,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 
 
-def run_folder(parent: str, experiment: "Experiment", *, resume: bool = False) -> str:
+def run_folder(parent: str, experiment: "Experiment") -> str:
     """Return the folder `NAME-seedN` of an experiment's run.
 
     All characters of the name except ASCII letters, ASCII digits, `-`, `_` and `.` are replaced by `_`.
@@ -125,16 +125,9 @@ def run_folder(parent: str, experiment: "Experiment", *, resume: bool = False) -
     Args:
       parent: Folder or URL that contains the run.
       experiment: Experiment with its name and seed.
-      resume: True if an existing run is continued. A run of an older version then keeps its folder, whose name may have
-        letters and digits of any alphabet.
     """
-
-    def folder_name(keep: Callable[[str], bool]) -> str:
-        safe = "".join(c if keep(c) or c in "-_." else "_" for c in experiment.name)
-        return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
-
-    current, older = folder_name(lambda c: c.isascii() and c.isalnum()), folder_name(str.isalnum)
-    return older if resume and current != older and is_run(older) and not is_run(current) else current
+    safe = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "_" for c in experiment.name)
+    return f"{parent.rstrip('/')}/{safe}-seed{experiment.seed}"
 
 
 def is_run(folder: str, file: str = "config.json") -> bool:

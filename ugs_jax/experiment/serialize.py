@@ -88,8 +88,6 @@ def from_json(value: Any, where: str = "config") -> Any:
         return value
     if set(value) == {"path"}:
         return Path(value["path"])
-    if set(value) == {"loss"}:  # format of older runs
-        value = {"function": value["loss"]}
     if set(value) in ({"function"}, {"function", "arguments"}):
         return _function(value["function"], value.get("arguments", {}), where)
     kind = _known(KNOWN_TYPES, value.get("type"), f'{where}: a "type"')
@@ -153,7 +151,12 @@ def fitted_from(value: dict[str, Any], where: str = "config") -> Fitted:
             f'{where}: expected "anchors", a list of (width, height) in px for every level, got {anchors!r}; restore '
             "the file"
         ) from error
-    return Fitted(read, from_json(value.get("fitted_localization"), f"{where}: fitted_localization"))
+    localization = value.get("fitted_localization")
+    if localization is None:
+        raise ValueError(
+            f'{where}: expected "fitted_localization", the objective of the run, got none; restore the file'
+        )
+    return Fitted(read, from_json(localization, f"{where}: fitted_localization"))
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -6,9 +6,8 @@ import optax
 from jax import Array
 from jaxtyping import Float
 
-from ugs_jax.numerics import Scalar, narrow, widen
+from ugs_jax.numerics import LOGIT_LIMIT, Scalar, narrow, widen
 
-_LOGIT_LIMIT = 1e30
 _MISS_FLOOR = 1e-12
 
 
@@ -61,4 +60,4 @@ def sigmoid_focal(
 
 def _widened(logits: Array, targets: Array) -> tuple[Array, Array]:
     scores, goals = widen(logits, targets)
-    return jnp.clip(scores, -_LOGIT_LIMIT, _LOGIT_LIMIT), goals
+    return jnp.clip(scores, -LOGIT_LIMIT, LOGIT_LIMIT), goals

@@ -12,9 +12,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ugs_jax.labels import Grid, check_bins, two_hot
-from ugs_jax.numerics import magnitude, narrow, widen
-
-_LOGIT_LIMIT = 1e30
+from ugs_jax.numerics import LOGIT_LIMIT, magnitude, narrow, widen
 
 
 def interval_cross_entropy(
@@ -114,4 +112,4 @@ def _entropy_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 
 def _bounded(logits: Array) -> Array:
-    return jnp.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    return jnp.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ugs_jax.report.comparison import COLUMNS, Comparison, Estimate, compare, estimate
+from ugs_jax.report.markdown import table_cell
 from ugs_jax.report.run_log import Run, read_groups
 
 UNDER_32 = ("very_tiny", "tiny", "small")
@@ -102,7 +103,7 @@ def ablation_table(ablation: Ablation) -> str:
     header += ["step time", "memory"] if ablation.costs else []
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     for method in methods:
-        cells = [method.name.replace("|", "\\|"), str(len(method.seeds))]
+        cells = [table_cell(method.name), str(len(method.seeds))]
         cells += [method.scores[key].text(100) if key in method.scores else "–" for key in present]
         for values in (ablation.gradient_variance, ablation.curvature):
             value = values[method.name]

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ugs_jax.report.markdown import table_cell
 from ugs_jax.report.run_log import Row, Run, RunError, read_groups, series
 
 COLUMNS = {
@@ -181,7 +182,7 @@ def table_of(comparison: Comparison) -> str:
         scores = [method.scores[key].text(100) if key in method.scores else "–" for key in present]
         earlier = f"{method.times_earlier:.2f}" if method.times_earlier is not None else "–"
         nearly = method.epochs_to_nearly.text() if method.epochs_to_nearly is not None else "–"
-        name = method.name.replace("|", "\\|")
+        name = table_cell(method.name)
         lines.append(
             f"| {name} | {len(method.seeds)} | {' | '.join(scores)} | {_epochs_text(method)} | {earlier} | {nearly} |"
         )
@@ -217,7 +218,7 @@ def protocol_table(methods: Mapping[str, Mapping[str, Estimate]], protocol: str,
       protocol: Name of the protocol.
       counted: Sentence without a full stop that describes the scores; written below the table.
     """
-    header = ["score, %", *(name.replace("|", "\\|") for name in methods)]
+    header = ["score, %", *(table_cell(name) for name in methods)]
     lines = [f"## Best checkpoints by `{protocol}`", "", "| " + " | ".join(header) + " |"]
     lines.append("|---|" + "---:|" * len(methods))
     for key in dict.fromkeys(key for scores in methods.values() for key in scores):

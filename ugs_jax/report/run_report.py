@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ugs_jax.atomic import write_atomically
+from ugs_jax.report.markdown import table_cell
 from ugs_jax.report.run_log import Row, Run, read_run
 
 _SCORES = (
@@ -75,7 +76,7 @@ def _scores_section(run: Run) -> str:
         "",
         f"| % | best (epoch {best['epoch']:g}) | last (epoch {last['epoch']:g}) |",
         "|---|---:|---:|",
-        *(f"| {_cell(label)} | {_percent(best.get(key))} | {_percent(last.get(key))} |" for label, key in rows),
+        *(f"| {table_cell(label)} | {_percent(best.get(key))} | {_percent(last.get(key))} |" for label, key in rows),
         "",
         f"Protocol: {run.config.get('protocol') or 'not recorded'}. A dash means that the validation split has no such "
         "objects. The best epoch was chosen on the validation split, so its score is optimistic.",
@@ -96,7 +97,7 @@ def _training_section(run: Run) -> str:
             "",
             "| | |",
             "|---|---:|",
-            *(f"| {_cell(key.replace('_', ' '))} | {_number(value)} |" for key, value in shown.items()),
+            *(f"| {table_cell(key.replace('_', ' '))} | {_number(value)} |" for key, value in shown.items()),
         ]
     )
 
@@ -108,7 +109,7 @@ def _pictures_section(run: Run) -> str:
 
 def _config_section(run: Run) -> str:
     flat = _flatten({key: value for key, value in run.config.items() if key not in _NOT_IN_SUMMARY})
-    rows = [f"| {_cell(key)} | {_cell(value)} |" for key, value in flat.items()]
+    rows = [f"| {table_cell(key)} | {table_cell(value)} |" for key, value in flat.items()]
     return "\n".join(
         ["## Configuration", "", "| | |", "|---|---|", *rows, "", "Full configuration: [config.json](config.json)."]
     )
@@ -122,10 +123,6 @@ def _flatten(config: Row, prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return flat
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _percent(value: float | None) -> str:

@@ -1,9 +1,10 @@
 """Training run on disk and in memory: folder, checkpoints, log, processes, and loading of a finished run."""
 
+from ugs_jax.exit_status import RESUMABLE
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.prediction import image_detector, predict_files
-from ugs_jax.runs.preemption import RESUMABLE, PreemptedError
+from ugs_jax.runs.preemption import PreemptedError
 from ugs_jax.runs.processes import join_processes
 from ugs_jax.runs.remote.store import RemoteError
 from ugs_jax.runs.remote.upload import FencedError

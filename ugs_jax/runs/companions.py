@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 
-from ugs_jax.runs.preemption import RESUMABLE, PreemptedError
+from ugs_jax.exit_status import RESUMABLE
+from ugs_jax.runs.preemption import PreemptedError
 
 _BEAT = 2.0
 _SILENT_FOR = 80.0  # seconds; JAX itself gives up after 100

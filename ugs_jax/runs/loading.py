@@ -34,7 +34,7 @@ def load_for_inference(
     """
     run = RunFolder(folder)
     experiment = experiment or read_experiment(folder)
-    detector = fitted_detector(experiment, run.read_fitted(experiment), len(run.read_classes()))
+    detector = fitted_detector(experiment, run.read_fitted(), len(run.read_classes()))
     # The schedule has no state, so any schedule gives the right shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
     like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))

@@ -9,13 +9,9 @@ from typing import Any
 
 import jax
 
-RESUMABLE = 75
-"""Exit status of a run that was asked to stop and can be resumed: EX_TEMPFAIL of sysexits.h."""
+from ugs_jax.exit_status import INTERRUPTED, RESUMABLE
 
 _NUMBERS = itertools.count(1)
-
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status of a process that was ended by Ctrl-C, as in a shell."""
 
 
 class PreemptedError(InterruptedError):

@@ -146,19 +146,14 @@ class RunFolder:
         """True if the folder has a run."""
         return self._config_file.exists()
 
-    def read_fitted(self, experiment: Experiment) -> Fitted:
+    def read_fitted(self) -> Fitted:
         """Return the fitted anchors and the objective of the run.
-
-        Args:
-          experiment: Experiment of the run. Older versions saved the anchors only.
 
         Raises:
           FileNotFoundError: The folder has no run.
-          ValueError: The anchors are not positive (w, h) for every level.
+          ValueError: The anchors are not positive (w, h) for every level, or the objective cannot be read.
         """
-        return fitted_from(
-            {"fitted_localization": to_json(experiment.localization), **self._read_config()}, str(self._config_file)
-        )
+        return fitted_from(self._read_config(), str(self._config_file))
 
     def read_classes(self) -> tuple[str, ...]:
         """Return the class names of the run.

@@ -49,5 +49,5 @@ def agreed_fit(experiment: Experiment, run: RunFolder, dataset: Dataset) -> Fitt
       run: Run folder.
       dataset: Training images.
     """
-    find = lambda: fitted_to_json(run.read_fitted(experiment) if run.begun else fit_to(experiment, dataset))  # noqa: E731
+    find = lambda: fitted_to_json(run.read_fitted() if run.begun else fit_to(experiment, dataset))  # noqa: E731
     return fitted_from(in_first_process(find))

@@ -24,10 +24,10 @@ def other_versions(before: dict[str, str]) -> str:
     """Describe the versions that differ from those of a checkpoint and may change results; empty if there are none.
 
     Args:
-      before: Result of `versions` when the checkpoint was written. Missing entries are not compared.
+      before: Result of `versions` when the checkpoint was written.
     """
     now = versions()
-    other = [name for name in _DECISIVE if name in before and before[name] != now[name]]
+    other = [name for name in _DECISIVE if before[name] != now[name]]
     return "; ".join(f"{name} was {before[name]} and is {now[name]}" for name in other)
 
 

@@ -159,7 +159,7 @@ class _Training:
         if self.checkpoints.step("last") is not None:
             state, notes = self.checkpoints.restore("last", state)
             self.pending = notes["pending"]
-            if other := other_versions(notes.get("versions", {})):
+            if other := other_versions(notes["versions"]):
                 _logger.warning("%s: %s; results may be rounded differently from here on", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))

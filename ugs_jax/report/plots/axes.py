@@ -14,6 +14,9 @@ if typing.TYPE_CHECKING:
 
 LABEL_SIZE = 10.0  # pt
 
+PANEL = (5.6, 3.7)
+"""Width and height of a panel of a figure, with its labels, inches."""
+
 
 class EndLabel(typing.NamedTuple):
     """Label of a line.

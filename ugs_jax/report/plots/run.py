@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from ugs_jax.report.plots.axes import EndLabel, add_axes, label_ends, save, style_axes
+from ugs_jax.report.plots.axes import PANEL, EndLabel, add_axes, label_ends, save, style_axes
 from ugs_jax.report.plots.colors import INK, line_style
 from ugs_jax.report.run_log import Row, Run, RunError, read_run, series
 
@@ -52,7 +52,6 @@ PANELS = (
     Panel("Learning rate", "train", {"learning_rate": "last"}),
     Panel("Images per second", "timing", {"images_per_second": "last"}),
 )
-_PANEL = (5.6, 3.7)  # inches, with the room for labels
 _TITLE = 0.45  # inches
 _TITLE_FONT: dict[str, typing.Any] = {"fontsize": 15, "color": INK, "va": "top"}
 _SMOOTHED = frozenset({"Training loss", "Uncertainty of the boxes", "Images per second"})
@@ -81,11 +80,11 @@ def plot_run(run_folder: Path, path: Path | None = None) -> Path:
     if not panels:
         raise RunError(f"{run.folder}: expected logged metrics, found none of the plotted ones; let the run log a step")
     columns, rows = min(3, len(panels)), math.ceil(len(panels) / 3)
-    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + _TITLE), dpi=110)
-    figure.text(0.1 / _PANEL[0], 1 - 0.12 / (_PANEL[1] + _TITLE), f"{run.name}, seed {run.seed}", **_TITLE_FONT)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + _TITLE), dpi=110)
+    figure.text(0.1 / PANEL[0], 1 - 0.12 / (PANEL[1] + _TITLE), f"{run.name}, seed {run.seed}", **_TITLE_FONT)
     for i, panel in enumerate(panels):
-        left, bottom = _PANEL[0] * (i % columns) + 0.6, _PANEL[1] * (rows - 1 - i // columns) + 0.6
-        axes = add_axes(figure, left, bottom, _PANEL[0] - 2.5, _PANEL[1] - 1.05)
+        left, bottom = PANEL[0] * (i % columns) + 0.6, PANEL[1] * (rows - 1 - i // columns) + 0.6
+        axes = add_axes(figure, left, bottom, PANEL[0] - 2.5, PANEL[1] - 1.05)
         _draw_panel(figure, axes, panel, _rows(run, panel))
     return save(figure, Path(run_folder) / "curves.png" if path is None else path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ugs_jax.report.plots.axes import EndLabel, add_axes, label_ends, save, style_axes
+from ugs_jax.report.plots.axes import PANEL, EndLabel, add_axes, label_ends, save, style_axes
 from ugs_jax.report.plots.colors import INK, MUTED, line_style
 from ugs_jax.report.run_log import Row, RunError, read_run, series
 
@@ -29,7 +29,6 @@ _LOGGED = {
     "curvature": "Curvature of the objective in its outputs",
     "gradient_variance": "Gradient variance over squared mean",
 }
-_PANEL = (5.6, 3.7)  # inches, with the room for labels
 
 
 def plot_sharpness(
@@ -61,10 +60,10 @@ def plot_sharpness(
     if not panels:
         raise RunError(f"{run.folder}: expected curvature in the log, found none; train with this version of ugs_jax")
     columns, rows = min(3, panels), math.ceil(panels / 3)
-    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.45), dpi=110)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.45), dpi=110)
     figure.suptitle(f"{run.name}, seed {run.seed}", x=0.01, ha="left", fontsize=15, color=INK)
     places = iter(
-        add_axes(figure, _PANEL[0] * (i % columns) + 0.75, _PANEL[1] * (rows - 1 - i // columns) + 0.6, 3.6, 2.65)
+        add_axes(figure, PANEL[0] * (i % columns) + 0.75, PANEL[1] * (rows - 1 - i // columns) + 0.6, 3.6, 2.65)
         for i in range(panels)
     )
     for key in logged:
