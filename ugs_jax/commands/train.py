@@ -107,9 +107,9 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           profile: Record ten steps in the folder `profile` of the run, for XProf, TensorBoard or Perfetto.
           distributed: Join several processes, of which only the first reads and writes the folder. On Cloud TPU, GKE,
             Slurm and Open MPI the processes find each other.
-          coordinator: Address HOST:PORT of process 0, needed on all other systems.
-          processes: Number of processes, needed on all other systems.
-          process: Index of this process, from 0, needed on all other systems.
+          coordinator: Address HOST:PORT of process 0. Needed if the processes cannot find each other.
+          processes: Number of processes. Needed if the processes cannot find each other.
+          process: Index of this process, from 0. Needed if the processes cannot find each other.
         """
         experiment = restore(default, experiment)
         return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)

@@ -43,10 +43,10 @@ class Network:
         Layers that depend on the classes or the objective are initialised as usual if these differ. See
         docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
-        paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See
-        `ugs_jax/detectors/tph.py`.
-      anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto`, the method of YOLOv5
-        (`auto_anchors`), which gives tiny anchors to coarse levels if objects are small.
+        paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
+        See `ugs_jax/detectors/tph.py`.
+      anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
+        YOLOv5, which gives tiny anchors to coarse levels if objects are small.
     """
 
     size: Size = "n"
@@ -132,8 +132,8 @@ class Experiment:
       data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, or yours.
       localization: Localization objective: `UGS`, `DFL`, `BoxRegression`, or yours.
       network: Settings of the detector: `Network`, or yours.
-      loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by
-        `seed`.
+      loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is
+        replaced by `seed`.
       loss_weights: Weights of the loss terms.
       optimizer: Optimizer with its schedule: `AdamW`, `SGD`, any optax chain (`OptaxChain`), or yours.
       ema: Moving average of the parameters.
