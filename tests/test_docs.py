@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -113,51 +114,132 @@ def test_the_table_of_equations_agrees_with_the_code(equation):
     assert equation.remark.replace("|", "\\|") in row
 
 
+def entries_of(value, section):
+    """The names that a section of a docstring describes, each with a line of its own."""
+    found = re.search(rf"^{section}:\n((?:  .*\n|\n)+)", (inspect.getdoc(value) or "") + "\n", re.M)
+    lines = found[1].splitlines() if found else []
+    heads = [match[1] for line in lines if (match := re.match(r"  ([\w*][\w*, ]*):(?: |$)", line))]
+    return {name.strip(" *") for head in heads for name in head.split(",")}
+
+
 def public_names():
-    """(module, name) of everything in an `__all__`, and of every module without an underscore."""
+    """(module, name) of everything in an `__all__` or imported by `data_pipeline`; modules with an underscore aside."""
     for package in (ugs_jax, data_pipeline):
-        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not any(part.startswith("_") for part in info.name.split(".")):
-                module = importlib.import_module(info.name)
-                for name in getattr(module, "__all__", ()):
-                    yield info.name, name
+        names = [
+            package.__name__,
+            *(info.name for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
+        ]
+        for name in names:
+            if not any(part.startswith("_") for part in name.split(".")):
+                for public in getattr(importlib.import_module(name), "__all__", ()):
+                    if public != "__version__":
+                        yield name, public
+    for name, value in vars(data_pipeline).items():  # re-exported as `import name as name`, without an `__all__`
+        if not name.startswith("_") and not inspect.ismodule(value):
+            yield "data_pipeline", name
 
 
 PUBLIC = sorted(set(public_names()))
 
+DOCUMENTED_ELSEWHERE = {
+    (method, argument)
+    for module, name in PUBLIC
+    if getattr(protocol := getattr(importlib.import_module(module), name), "_is_protocol", False)
+    for method, function in vars(protocol).items()
+    if inspect.isfunction(function)
+    for argument in entries_of(function, "Args")
+}
+"""Arguments that a protocol documents, so that the classes with its methods need not."""
+
 
 def test_there_are_public_names():
     assert {module.split(".")[1] for module, _ in PUBLIC if module.startswith("ugs_jax.")} >= set(PACKAGES)
+    assert {name for module, name in PUBLIC if module == "data_pipeline"} >= {"Batch", "TrainLoader", "prefetch"}
 
 
-@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[f"{module}.{name}" for module, name in PUBLIC])
+AWAITED = {
+    f"ugs_jax.detectors.{name}"
+    for name in (
+        *("Detector", "RunsHeads", "TrainableDetector", "candidate_anchors", "detect", "gather", "localize"),
+        *("localize_candidates", "predicted_quality", "suppress"),
+    )
+} | {"ugs_jax.weights.check_size", "ugs_jax.weights.write_weights"}
+"""Names whose arguments are not documented yet."""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param(
+            *(module, name),
+            id=f"{module}.{name}",
+            marks=[pytest.mark.xfail(reason="arguments not documented yet", strict=False)]
+            if f"{module}.{name}" in AWAITED
+            else [],
+        )
+        for module, name in PUBLIC
+    ],
+)
 def test_public_name_is_documented(module, name):
     value = getattr(importlib.import_module(module), name)
     if inspect.ismodule(value):
         assert value.__doc__
     elif inspect.isfunction(value):
-        documented(value, f"{module}.{name}")
+        assert undocumented(value) == [], f"{module}.{name}"
     elif inspect.isclass(value):
         assert inspect.getdoc(value), f"{module}.{name}"
+        assert [field for field in fields_of(value) if field not in entries_of(value, "Attributes")] == []
         for method, function in vars(value).items():
-            if inspect.isfunction(function) and not method.startswith("_") and function.__doc__ is not None:
-                documented(function, f"{module}.{name}.{method}")
+            if inspect.isfunction(function) and not method.startswith("_") and method not in fields_of(value):
+                assert undocumented(function) == [], f"{module}.{name}.{method}"
     else:
         assert constant_is_described(importlib.import_module(module), name)
 
 
-def documented(function, name):
-    """A sentence, and every argument by name where there are two or more."""
+def test_an_argument_counts_as_documented_only_by_a_line_of_its_own():
+    def function(first, second, *rest):
+        """Return first and second.
+
+        Args:
+          first: One number: the first.
+          *rest: More
+            second: numbers.
+        """
+
+    def without(first, second):
+        """Return first and second."""
+
+    assert undocumented(function) == ["second"]
+    assert undocumented(without) == ["first", "second"]
+
+
+def fields_of(kind):
+    """The public fields of a dataclass or a named tuple."""
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else getattr(kind, "_fields", ())
+    return [name for name in names if not name.startswith("_")]
+
+
+def undocumented(function):
+    """The arguments without a line in the docstring, of a function that has two or more.
+
+    The sentence at the top describes a single argument, and a protocol may describe those of a method.
+    """
     text = inspect.getdoc(function)
-    assert text, f"{name}: expected a docstring"
+    assert text, f"{function.__qualname__}: expected a docstring"
     arguments = [
         argument
         for argument, parameter in inspect.signature(function).parameters.items()
         if argument not in ("self", "cls") and parameter.kind is not parameter.VAR_KEYWORD
     ]
-    if len(arguments) > 1 and "Args:" in text:
-        missing = [argument for argument in arguments if not re.search(rf"\b{argument}\b", text)]
-        assert not missing, f"{name}: expected every argument in the docstring, found none of {missing}"
+    if len(arguments) < 2:
+        return []
+    known = entries_of(function, "Args")
+    method = function.__name__ if is_method(function) else None
+    return [name for name in arguments if name not in known and (method, name) not in DOCUMENTED_ELSEWHERE]
+
+
+def is_method(function):
+    return "." in function.__qualname__.rpartition("<locals>.")[2]
 
 
 def constant_is_described(module, name):

@@ -95,7 +95,12 @@ class TinyScenes:
         return open_split(recipe, cache_dir)
 
     def example(self, split: str, index: int) -> Example:
-        """Render image `index` of a split, encoded as JPEG, without the cache."""
+        """Render image `index` of a split, encoded as JPEG, without the cache.
+
+        Args:
+          split: Name of the split, `train` or `val`.
+          index: Index of the image, from 0.
+        """
         rng = np.random.default_rng([self.seed, _SPLITS.index(split), index])
         scene = render_scene(rng, *self.image_size, self._statistics)
         bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)

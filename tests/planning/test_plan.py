@@ -2,16 +2,22 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from data_pipeline.cache import default_cache_dir
 from tests.compiling import compiled_quickly
 from tests.data_pipeline.coco_folder import CONTENT, write
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax.cli import main
+from ugs_jax.experiment import Experiment
 from ugs_jax.planning import plan_training
 from ugs_jax.planning.batch_search import largest_batch
 from ugs_jax.planning.collectives import Collective
@@ -216,48 +222,106 @@ def test_the_step_compiles_for_gpus_that_are_not_attached(plan):
     assert two.footprint.accessed > two.footprint.arguments
 
 
+class Compilation(NamedTuple):
+    """What the stand-in for the compiler was given."""
+
+    experiment: Experiment
+    classes: int
+    devices: str
+    cache: Path | None
+    options: Mapping[str, Any]
+
+
+def bytes_per_image(dtype, remat):
+    return (100 << 20) // (2 if dtype == "bfloat16" else 1) // (2 if remat else 1)
+
+
 @pytest.fixture
-def planned(monkeypatch, plan):
-    """The command plans the toy once for all; the experiments and options it was asked about."""
-    asked = []
+def compilations(monkeypatch):
+    """Only the compiler is replaced: memory and work are linear in the batch, memory also depends on the variant."""
+    done = []
 
-    def answer(experiment, topology, **options):
-        asked.append((experiment, options))
-        options["tell"](f"{topology.name}: compiling")
-        return replace(plan, topology=topology.name, hardware=topology.hardware)
+    def program(experiment, mesh, classes, detector_of):
+        return (experiment, classes), {"parameters": 1 << 20, "optimizer state": 2 << 20}
 
-    monkeypatch.setattr("ugs_jax.planning.plan_training", answer)
-    monkeypatch.setattr("ugs_jax.planning.hardware.topology_devices", lambda _: jax.devices())
-    return asked
+    def compile_it(lowered, devices, cache, options):
+        done.append(Compilation(*lowered, devices, cache, options))
+        experiment, _ = lowered
+        network, batch = experiment.network, experiment.loader.batch_size
+        peak = batch * bytes_per_image(network.dtype, network.remat)
+        return Footprint(
+            True,
+            peak,
+            arguments=4 << 20,
+            temporaries=peak - (4 << 20),
+            flops=1e12 * batch,
+            accessed=1e9,
+            collectives={},
+        )
+
+    monkeypatch.setattr("ugs_jax.planning.plan.program_of", program)
+    monkeypatch.setattr("ugs_jax.planning.plan.measure", compile_it)
+    for module in ("hardware", "plan"):
+        monkeypatch.setattr(f"ugs_jax.planning.{module}.topology_devices", lambda _: jax.devices()[:1])
+    return done
 
 
-def test_the_command_prints_json_for_every_topology_and_variant(planned, capsys):
+def test_the_command_prints_json_for_every_topology_and_variant(compilations, capsys):
     words = ["--topology", "v5e:2x2", "--epochs", "3", "--topology", "v5p:2x2x1", "v6e:2x2", "--json", "--variants"]
-    assert main(["plan", "first_light_ciou", *words]) == 0
+    assert main(["plan", "first_light_ciou", *words, "--compiles", "12"]) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert list(found) == ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"]
-    named = ("fits", "hbm_bytes_per_chip", "peak_bytes_per_chip", "flops_per_step", "collective_bytes_per_step")
-    for topology in found.values():
-        assert {*named, "largest_batch"} <= set(topology)
-        assert len({(v["dtype"], v["remat"]) for v in [topology, *topology["variants"]]}) == 4
-    assert len({experiment.network for experiment, _ in planned}) == 4
+    for name, topology in found.items():
+        chip = HARDWARE[name.partition(":")[0]]
+        variants = [topology, *topology["variants"]]
+        assert {(v["dtype"], v["remat"]) for v in variants} == set(product(("float32", "bfloat16"), (False, True)))
+        for variant in variants:
+            size = bytes_per_image(variant["dtype"], variant["remat"])
+            peak = chip.bfloat16 if variant["dtype"] == "bfloat16" else chip.float32
+            assert variant["fits"]
+            assert variant["hbm_bytes_per_chip"] == chip.memory
+            assert variant["peak_bytes_per_chip"] == 8 * size
+            assert variant["largest_batch"] * size <= chip.memory < variant["batch_too_large"] * size
+            assert variant["flops_per_step"] == 8e12
+            assert variant["step_seconds"] == max(8e12 / peak, 1e9 / chip.bandwidth)
+            assert variant["steps"] == 3 * 512 // 8
+            assert variant["collective_bytes_per_step"] == 0
     assert not any(topology["quick"] for topology in found.values())
-    assert {experiment.epochs for experiment, _ in planned} == {3}
-    assert "v6e:2x2: compiling, bfloat16, with rematerialisation" in told.err
+    assert {compilation.classes for compilation in compilations} == {2}
+    assert {compilation.cache for compilation in compilations} == {default_cache_dir() / "plans"}
+    assert {compilation.devices.partition(" ")[0] for compilation in compilations} == set(found)
+    assert "v6e:2x2: compiling for a batch of 8, bfloat16, with rematerialisation" in told.err
 
 
-def test_the_command_prints_what_fills_the_memory(planned, capsys):
+def test_the_command_prints_what_fills_the_memory(compilations, capsys):
     assert main(["plan", "first_light_ciou", "--topology", "v5e:2x2", "--fresh", "--no-search", "--quick"]) == 0
     told = capsys.readouterr().out
     assert "least effort" in told
-    assert all(word in told for word in ("fits", "optimizer state", "temporaries", "chip-hours", "197 TFLOP/s"))
-    ((_, options),) = planned
-    assert (options["classes"], options["images"], options["compiles"], options["cache"]) == (2, 512, 0, None)
-    assert options["quick"]
+    lines = [
+        "batch             8 images over 1 chips",
+        "memory per chip   fits: 800 MiB of 16 GiB, 100% of it usable",
+        "optimizer state   2 MiB",
+        "temporaries       796 MiB",
+        "step, roofline    40.6 ms, limited by compute",
+        f"chip-hours        {6 * 64 * 8e12 / 197e12 / 3600:.3g} for 384 steps at the roofline",
+    ]
+    assert [line for line in lines if line not in told] == []
+    assert "197 TFLOP/s" in told
+    assert "largest batch" not in told
+    (compilation,) = compilations
+    assert compilation.cache is None
+    assert compilation.options == V5E.hardware.compiler_options(quick=True)
 
 
-def test_the_command_names_the_option_that_is_missing_without_the_data(planned, tmp_path, capsys):
+def steps_planned(capsys, config, *words):
+    """The number of steps that `ugs plan` prints for a config of one epoch in batches of one image."""
+    words = ["--topology", "v5e:2x2", "--json", "--no-search", "--epochs", "1", "--loader.batch-size", "1", *words]
+    assert main(["plan", str(config), *words]) == 0
+    return json.loads(capsys.readouterr().out)["v5e:2x2"]["steps"]
+
+
+def test_the_command_names_the_option_that_is_missing_without_the_data(compilations, tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
         "from pathlib import Path\nfrom data_pipeline import CocoJson\nfrom ugs_jax.experiment import Experiment\n"
@@ -266,15 +330,16 @@ def test_the_command_names_the_option_that_is_missing_without_the_data(planned, 
     )
     assert main(["plan", str(file), "--topology", "v5e:2x2"]) == 1
     assert "or give the number of classes: --classes N" in capsys.readouterr().err
-    assert main(["plan", str(file), "--topology", "v5e:2x2", "--classes", "3"]) == 0
-    assert planned[0][1]["images"] is None
+    assert compilations == []
+    assert steps_planned(capsys, file, "--classes", "3") is None
+    assert compilations[0].classes == 3
 
 
 COCO = "CocoJson(here, here / 'train.json', here, here / 'train.json')"
 
 
 @pytest.mark.parametrize(("data", "images"), [(COCO, 3), ("VisDrone(here)", 2), ("VisDrone(here / 'nowhere')", None)])
-def test_the_command_counts_the_training_images_in_local_files(planned, tmp_path, data, images):
+def test_the_command_counts_the_training_images_in_local_files(compilations, tmp_path, capsys, data, images):
     write(tmp_path, CONTENT)
     (tmp_path / "VisDrone2019-DET-train" / "images").mkdir(parents=True)
     for name in ("0.jpg", "1.jpg", "note.txt"):
@@ -284,10 +349,8 @@ def test_the_command_counts_the_training_images_in_local_files(planned, tmp_path
         f"from ugs_jax.experiment import Experiment\nhere = Path({str(tmp_path)!r})\n"
         f"experiment = Experiment(name='mine', data={data})\n"
     )
-    assert main(["plan", str(tmp_path / "mine.py"), "--topology", "v5e:2x2"]) == 0
-    assert planned[0][1]["images"] == images
-    assert main(["plan", str(tmp_path / "mine.py"), "--topology", "v5e:2x2", "--images", "7"]) == 0
-    assert planned[1][1]["images"] == 7
+    assert steps_planned(capsys, tmp_path / "mine.py") == images
+    assert steps_planned(capsys, tmp_path / "mine.py", "--images", "7") == 7
 
 
 def test_a_missing_compiler_is_reported_before_another_is_used(monkeypatch, capsys):

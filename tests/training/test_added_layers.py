@@ -63,7 +63,9 @@ def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def run(outputs):
         matches = match(outputs, batch, ARCH, 4.0)
-        return [(one.found, one.anchors, one.targets) for one in matches], localization_terms(matches, localization)
+        return [(one.candidates, one.anchors, one.targets) for one in matches], localization_terms(
+            matches, localization
+        )
 
     per_level, terms = jax.device_get(run(outputs))
     plain = jax.device_get(outputs)

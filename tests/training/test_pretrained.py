@@ -135,7 +135,7 @@ def test_made_layers_start_as_wide_as_the_published_regression_is_off(file):
         kernel = kernel / np.abs(features @ kernel).max()
         arrays[f"heads/{i}/localize/kernel"] = kernel.astype(np.float32)
         raw = (features @ kernel + bias).reshape(*features.shape[:-1], 3, 4)
-        for index in map(tuple, np.argwhere(one.found.positive)):
+        for index in map(tuple, np.argwhere(one.candidates.positive)):
             center, unit = one.anchors.center[index].tolist(), (one.stride, one.stride)
             boxes = regression(raw[index].tolist(), center, sizes[index[-1]], unit), one.targets[index].tolist()
             centers = [((b[0] + b[2]) / 2 / one.stride, (b[1] + b[3]) / 2 / one.stride) for b in boxes]

@@ -12,7 +12,12 @@ from ugs_jax.numerics import narrow, ratio, widen
 
 
 def intersection(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """Return the area that each box shares with its partner, px²."""
+    """Return the area that each box shares with its partner, px².
+
+    Args:
+      boxes: Boxes, xyxy, px.
+      others: Partners of the boxes, xyxy, px. The batch axes broadcast.
+    """
     x1, y1, x2, y2 = corners(boxes)
     u1, v1, u2, v2 = corners(others)
     width = jnp.minimum(x2, u2) - jnp.maximum(x1, u1)
@@ -21,13 +26,23 @@ def intersection(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch
 
 
 def union(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
-    """Return the area that each box and its partner cover together, px²."""
+    """Return the area that each box and its partner cover together, px².
+
+    Args:
+      boxes: Boxes, xyxy, px.
+      others: Partners of the boxes, xyxy, px. The batch axes broadcast.
+    """
     a, b = widen(boxes, others)
     return narrow(area(a) + area(b) - intersection(a, b), boxes, others)
 
 
 def enclosing_box(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch 4"]:
-    """Return the smallest box around all four corners of each pair, px; corners of reversed boxes are not sorted."""
+    """Return the smallest box around all four corners of each pair, px; corners of reversed boxes are not sorted.
+
+    Args:
+      boxes: Boxes, xyxy, px.
+      others: Partners of the boxes, xyxy, px. The batch axes broadcast.
+    """
     x1, y1, x2, y2 = corners(boxes)
     u1, v1, u2, v2 = corners(others)
     left = jnp.minimum(jnp.minimum(x1, u1), jnp.minimum(x2, u2))
@@ -60,6 +75,10 @@ def iou(boxes: Float[Array, "*#batch 4"], others: Float[Array, "*#batch 4"]) -> 
 def pairwise_iou(boxes: Float[Array, "*batch n 4"], others: Float[Array, "*batch m 4"]) -> Float[Array, "*batch n m"]:
     """Return the IoU of every pair; coordinates are broadcast one by one, so that no [n, m, 4] array is made.
 
+    Args:
+      boxes: Boxes, xyxy, px, [..., n, 4].
+      others: Other boxes, xyxy, px, [..., m, 4].
+
     Example:
       >>> import jax.numpy as jnp
       >>> a = jnp.array([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 6.0, 4.0]])
@@ -76,6 +95,10 @@ def pairwise_coverage(
     """Return the share of the area of every box that lies inside every other, in [0, 1]; 0 for a box without area.
 
     This is the measure for ignore regions: a small box inside a large region has coverage 1 and IoU near 0.
+
+    Args:
+      boxes: Boxes, xyxy, px, [..., n, 4].
+      others: Other boxes or regions, xyxy, px, [..., m, 4].
     """
     a, b = widen(boxes[..., :, None, :], others[..., None, :, :])
     return narrow(ratio(intersection(a, b), area(a)), boxes, others)

@@ -65,6 +65,11 @@ def eigenvalues(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     """Return the eigenvalues of `hessian`, ascending, [..., d].
 
     Hessians are symmetrised first, because they need not be symmetric at ties on kinks.
+
+    Args:
+      loss: Loss, called as `loss(boxes, *args)`, with one value for each box.
+      boxes: Boxes, or other parameters, with respect to which the loss is differentiated.
+      *args: Further arguments of the loss.
     """
     matrices = hessian(loss, boxes, *args)
     return jnp.linalg.eigvalsh((matrices + jnp.swapaxes(matrices, -1, -2)) / 2)

@@ -118,7 +118,13 @@ def call(form: Form, variables: Mapping[str, Array]) -> Array:
 
 
 def derivative(function: Form, variable: str, order: int) -> Form:
-    """Return `jax.grad` (order 1) or `jax.hessian` (order 2) of a scalar function by one keyword argument."""
+    """Return `jax.grad` (order 1) or `jax.hessian` (order 2) of a scalar function by one keyword argument.
+
+    Args:
+      function: Scalar function of keyword arguments.
+      variable: Name of the keyword argument.
+      order: Order of the derivative, 1 or 2.
+    """
     transform = {1: jax.grad, 2: jax.hessian}[order]
 
     def differentiated(**variables: Array) -> Array:

@@ -40,6 +40,10 @@ def to_latex(equations: Sequence[Equation], verdicts: Sequence[Verdict]) -> str:
     """Return the verdicts as a LaTeX `tabular`, in the order of `equations`; `bound` is the same as in `table`.
 
     Numbers and titles are escaped. The forms are the LaTeX of the equations, unchanged.
+
+    Args:
+      equations: Equations, for example `SUPPLEMENT`.
+      verdicts: Verdict on each equation, in the same order.
     """
     lines = [r"\begin{tabular}{lllllllr}", r"Eq. & of & printed & holds & exact & holds & bound & holds \\ \hline"]
     for equation, verdict in zip(equations, verdicts, strict=True):

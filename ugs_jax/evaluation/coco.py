@@ -96,6 +96,10 @@ class CocoScorer:
     def add_batch(self, detections: DetectionArrays, batch: BatchGeometry) -> None:
         """Add the valid detections of the real images of a letterboxed batch.
 
+        Args:
+          detections: Detections of the batch, px of the letterboxed images.
+          batch: Geometry of the letterboxed batch, which leads back to the stored images.
+
         Raises:
           ValueError: A box or a score is not finite, or the data set has no such class.
         """

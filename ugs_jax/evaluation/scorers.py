@@ -24,7 +24,12 @@ class Scorer(typing.Protocol):
         """Remove all detections."""
 
     def add_batch(self, detections: DetectionArrays, batch: BatchGeometry, /) -> None:
-        """Add the valid detections of the real images of a letterboxed batch."""
+        """Add the valid detections of the real images of a letterboxed batch.
+
+        Args:
+          detections: Detections of the batch, px of the letterboxed images.
+          batch: Geometry of the letterboxed batch, which leads back to the stored images.
+        """
 
     def score(self) -> dict[str, float | None]:
         """Return scores in [0, 1] by name; None if there is nothing to score."""

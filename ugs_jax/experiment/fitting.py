@@ -70,7 +70,12 @@ def fitted_detector(experiment: Experiment, fitted: Fitted, classes: int) -> Tra
 
 
 def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
-    """Return the anchors of the config, or fit them to the data set if the config has none."""
+    """Return the anchors of the config, or fit them to the data set if the config has none.
+
+    Args:
+      experiment: Experiment with the network and the image size.
+      dataset: Training images. Anchors are fitted to their boxes.
+    """
     boxes = _input_boxes(dataset, experiment.loader.image_size)
     limit = experiment.loss_weights.anchor_ratio_threshold
     return experiment.network.fit_anchors(

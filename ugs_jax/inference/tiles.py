@@ -30,7 +30,14 @@ class WindowedImage(Protocol):
 
 
 class Window(NamedTuple):
-    """A rectangle of an image, px, which may extend beyond the right and the lower border."""
+    """A rectangle of an image, px, which may extend beyond the right and the lower border.
+
+    Attributes:
+      top: First row.
+      left: First column.
+      height: Number of rows.
+      width: Number of columns.
+    """
 
     top: int
     left: int

@@ -20,6 +20,10 @@ from ugs_jax.numerics import SIDE_FLOOR, Scalar, narrow, ratio, widen
 def iou_loss(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -> Float[Array, "*#batch"]:
     """IoU loss 1 − IoU, in [0, 1]; disjoint boxes get no gradient.
 
+    Args:
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px. The batch axes broadcast.
+
     Example:
       >>> import jax.numpy as jnp
       >>> print(iou_loss(jnp.array([0.0, 0.0, 4.0, 4.0]), jnp.array([1.0, 0.0, 5.0, 4.0])))
@@ -57,6 +61,10 @@ def giou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
     Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, arXiv 1902.09630.
 
+    Args:
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px. The batch axes broadcast.
+
     Example:
       >>> import jax.numpy as jnp
       >>> print(giou(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array([3.0, 0.0, 4.0, 1.0])))
@@ -71,6 +79,10 @@ def diou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
     """DIoU loss 1 − IoU + ρ²/c² with centre distance ρ and enclosing diagonal c, in [0, 2].
 
     Zheng et al., Distance-IoU Loss, AAAI 2020, arXiv 1911.08287.
+
+    Args:
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px. The batch axes broadcast.
     """
     a, b = widen(boxes, targets)
     return narrow(1.0 - iou(a, b) + _centre_penalty(a, b), boxes, targets)
@@ -83,6 +95,10 @@ def ciou(boxes: Float[Array, "*#batch 4"], targets: Float[Array, "*#batch 4"]) -
 
     As published, α is treated as a constant, so the gradient is not that of the value. In v, sides shorter than
     `numerics.SIDE_FLOOR` px are replaced by that length.
+
+    Args:
+      boxes: Predicted boxes, xyxy, px.
+      targets: Target boxes, xyxy, px. The batch axes broadcast.
 
     Example:
       >>> import jax.numpy as jnp

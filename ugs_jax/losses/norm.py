@@ -28,6 +28,10 @@ def l1(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -
 def l2(offsets: Float[Array, "*#batch d"], targets: Float[Array, "*#batch d"]) -> Float[Array, "*#batch"]:
     """Sum of squared differences, without a factor ½, as in Eq. 1 of the supplement (Sun et al., ICCV 2025).
 
+    Args:
+      offsets: Predicted offsets in units of the anchor.
+      targets: Target offsets.
+
     Example:
       >>> import jax.numpy as jnp
       >>> print(l2(jnp.array([1.0, 0.0, 0.0, -2.0]), jnp.zeros(4)))

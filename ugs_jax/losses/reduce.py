@@ -30,7 +30,13 @@ def masked_sum(
 def masked_count(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:
-    """Number of values where `mask` is True."""
+    """Number of values where `mask` is True.
+
+    Args:
+      values: Unreduced values. Only their shape and type are used.
+      mask: Elements to count. It broadcasts against `values`.
+      axis: Axes to count over; all by default.
+    """
     (wide,) = widen(values)
     return jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, dtype=wide.dtype)
 
@@ -59,6 +65,11 @@ def masked_variance(
     """Population variance of the values where `mask` is True; 0 if at most one element is True.
 
     The mean is subtracted before squaring, so values far from 0 lose no digits.
+
+    Args:
+      values: Unreduced values.
+      mask: Elements to include. It broadcasts against `values`.
+      axis: Axes over which the variance is taken; all by default.
     """
     (wide,) = widen(values)
     count = jnp.maximum(jnp.sum(jnp.broadcast_to(mask, wide.shape), axis=axis, keepdims=True, dtype=wide.dtype), 1.0)

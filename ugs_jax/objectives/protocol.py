@@ -40,12 +40,23 @@ class Localization(Protocol):
         """Number of channels for each anchor."""
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the boxes that raw outputs describe, xyxy px."""
+        """Return the boxes that raw outputs describe, xyxy px.
+
+        Args:
+          raw: Raw outputs of the head, [..., num_outputs].
+          anchors: Anchor of every output, px.
+        """
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
     ) -> Terms:
-        """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
+        """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive.
+
+        Args:
+          raw: Raw outputs of the head, [..., num_outputs].
+          anchors: Anchor of every output, px.
+          targets: Target boxes, xyxy, px.
+        """
 
 
 @runtime_checkable
@@ -65,7 +76,12 @@ class PredictsDeviation(Protocol):
     """Ability to predict the standard deviation of each side, for box voting and for scores that depend on it."""
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
-        """Return the standard deviation of each side (x1, y1, x2, y2), px."""
+        """Return the standard deviation of each side (x1, y1, x2, y2), px.
+
+        Args:
+          raw: Raw outputs of the head, [..., num_outputs].
+          anchors: Anchor of every output, px.
+        """
 
 
 @runtime_checkable
@@ -79,7 +95,13 @@ class GuidesRefinement(Localization, Protocol):
     def uncertainty_loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
     ) -> Float[Array, "*batch"]:
-        """Return L_UM, whose gradient UR follows."""
+        """Return L_UM, whose gradient UR follows.
+
+        Args:
+          raw: Raw outputs of the head, [..., num_outputs].
+          anchors: Anchor of every output, px.
+          targets: Target boxes, xyxy, px.
+        """
 
 
 @runtime_checkable

@@ -183,7 +183,12 @@ def _expect_one(key: str, whose: str, runs: Sequence[Run]) -> None:
 
 
 def series(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
-    """Return epochs and values of `key`. Rows without a value are left out."""
+    """Return epochs and values of `key`. Rows without a value are left out.
+
+    Args:
+      rows: Rows of a metrics file.
+      key: Name of the metric.
+    """
     pairs = [(float(row["epoch"]), float(row[key])) for row in rows if row.get(key) is not None]
     return [epoch for epoch, _ in pairs], [value for _, value in pairs]
 

@@ -92,6 +92,10 @@ class RunFolder:
     def claim(self, experiment: Experiment, *, resume: bool) -> None:
         """Check and lock the folder; see `check` and `lock`.
 
+        Args:
+          experiment: Experiment to be trained.
+          resume: Continue the run in the folder. Otherwise the folder must not hold a run.
+
         Raises:
           FileExistsError, ValueError: See `check`.
           BlockingIOError: See `lock`.

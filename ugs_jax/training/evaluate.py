@@ -17,7 +17,13 @@ Detect = Callable[[Any, Any, Any], Detections]
 
 
 def jit_detect(detector: TrainableDetector, options: Postprocess, mesh: Mesh) -> Detect:
-    """Return the jitted `(params, stats, images) → Detections` over a mesh: images sharded, detections replicated."""
+    """Return the jitted `(params, stats, images) → Detections` over a mesh: images sharded, detections replicated.
+
+    Args:
+      detector: Detector.
+      options: Postprocessing of the detections.
+      mesh: Mesh from `device_mesh`.
+    """
     return jax.jit(
         lambda params, stats, images: detector.detect(params, stats, images, options),
         in_shardings=(None, None, image_sharding(mesh)),
@@ -77,7 +83,17 @@ def evaluate(
     mesh: Mesh,
     scorer: Scorer,
 ) -> dict[str, float | None]:
-    """Return AP and AR by the protocol of the scorer."""
+    """Return AP and AR by the protocol of the scorer.
+
+    Args:
+      detect: Function from `jit_detect`.
+      params: Parameters of the network.
+      stats: Batch statistics of the network.
+      dataset: Images to detect in.
+      options: Image size and batch size of the loader.
+      mesh: Mesh of `detect`.
+      scorer: Scorer of the images. It is reset first.
+    """
     scorer.reset()
     for detected, batch in detections(detect, params, stats, dataset, options, mesh, images=False):
         scorer.add_batch(detected, batch)

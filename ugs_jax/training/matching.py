@@ -1,5 +1,6 @@
 """Matches between outputs and boxes at every level, from which losses and their statistics are computed."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ class Match(NamedTuple):
       level: Outputs of the network at the level.
       localizer: Localization layers of the level.
       stride: Pixels per cell.
-      found: Candidates: cells and anchors that learn.
+      candidates: Cells and anchors that learn.
       anchors: Anchors of the candidates.
       targets: Box of every candidate, xyxy, px.
     """
@@ -40,14 +41,14 @@ class Match(NamedTuple):
     level: Level
     localizer: Localizer
     stride: int
-    found: Candidates
+    candidates: Candidates
     anchors: Anchors
     targets: Float[Array, "b m 3 a 4"]
 
     @property
     def positive(self) -> Bool[Array, "b m 3 a"]:
         """Mask of the candidates that learn."""
-        return self.found.positive
+        return self.candidates.positive
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +58,7 @@ class Match(NamedTuple):
 
     def features(self) -> Float[Array, "b m 3 c"]:
         """Return the feature vectors from which the candidates are localized."""
-        return gather(self.level.features, self.found.cell)
+        return gather(self.level.features, self.candidates.cell)
 
 
 def match(outputs: Outputs, batch: Batch, arch: HasPyramid, anchor_ratio_threshold: float) -> tuple[Match, ...]:
@@ -90,9 +91,20 @@ def match(outputs: Outputs, batch: Batch, arch: HasPyramid, anchor_ratio_thresho
     return tuple(matches)
 
 
-def beside(levels: Sequence[T]) -> T:
+def concatenate_levels(levels: Sequence[T]) -> T:
     """Concatenate arrays of the candidates of each level, [b, m, 3, a, …], along the anchors: [b, m, 3, Σ a, …].
 
     Loss and curvature are then a single computation for all levels, which compiles and runs faster.
     """
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=3), *levels)
+
+
+def split_levels(matches: Sequence[Match], values: Float[Array, "b m 3 anchors ..."]) -> list[Array]:
+    """Split concatenated arrays into those of each level; this undoes `concatenate_levels`.
+
+    Args:
+      matches: Matches of all levels, from `match`.
+      values: Concatenated array of the candidates of all levels.
+    """
+    ends = itertools.accumulate(matched.positive.shape[3] for matched in matches)
+    return jnp.split(values, list(ends)[:-1], axis=3)

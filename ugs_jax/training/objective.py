@@ -1,6 +1,5 @@
 """Training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
-import itertools
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from ugs_jax.detectors import (
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
-from ugs_jax.training.matching import Match, beside, match
+from ugs_jax.training.matching import Match, concatenate_levels, match, split_levels
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 """Weights of the objectness losses of the levels in YOLOv5; for other numbers of levels all weigh 1."""
@@ -48,7 +47,8 @@ def objective(
     """
     matches = match(outputs, batch, arch, loss_weights.anchor_ratio_threshold)
     terms = localization_terms(matches, localization)
-    targets, positive = beside([m.targets for m in matches]), beside([m.positive for m in matches])
+    targets = concatenate_levels([m.targets for m in matches])
+    positive = concatenate_levels([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
     objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
     named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.labels))}
@@ -65,7 +65,8 @@ def objective(
 def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
     """Return the localization terms at the candidates of all levels, including the second stage, quality and UR."""
     features, localizers = tuple(m.features() for m in matches), tuple(m.localizer for m in matches)
-    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
+    anchors = concatenate_levels([m.anchors for m in matches])
+    targets = concatenate_levels([m.targets for m in matches])
     raw = _first_stage(features, localizers)
     first = localization.loss(raw, anchors, targets)
     terms, raw = _both_stages(matches, localization, raw, first)
@@ -81,13 +82,7 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
 
 
 def _first_stage(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
-    return beside([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
-
-
-def _by_level(matches: tuple[Match, ...], values: Array) -> list[Array]:
-    """Undo `beside`."""
-    ends = list(itertools.accumulate(m.positive.shape[3] for m in matches))
-    return jnp.split(values, ends[:-1], axis=3)
+    return concatenate_levels([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
 
 
 def _both_stages(
@@ -96,13 +91,14 @@ def _both_stages(
     """Return the terms of the last stage, with both stages in the loss, and its raw outputs."""
     if not isinstance(localization, PredictsDistribution) or localization.second_stage is None:
         return first, raw
-    raw = beside(
+    raw = concatenate_levels(
         [
             localize_again(m.localizer, localization, m.level.features, part, m.anchors, stride=m.stride)
-            for m, part in zip(matches, _by_level(matches, raw), strict=True)
+            for m, part in zip(matches, split_levels(matches, raw), strict=True)
         ]
     )
-    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
+    anchors = concatenate_levels([m.anchors for m in matches])
+    targets = concatenate_levels([m.targets for m in matches])
     second = localization.loss(raw, anchors, targets)
     share = localization.second_stage.share
     parts = {**second.parts, "first_stage": first.loss}
@@ -113,12 +109,12 @@ def _quality_loss(
     matches: tuple[Match, ...], localization: Localization, raw: Array, decoded: Array, targets: Array
 ) -> Float[Array, "b m 3 a"]:
     """Return the cross entropy between predicted and true IoU."""
-    by_level = zip(matches, _by_level(matches, raw), _by_level(matches, decoded), strict=True)
+    by_level = zip(matches, split_levels(matches, raw), split_levels(matches, decoded), strict=True)
     logits: list[Any] = [
         predicted_quality(m.localizer, localization, part, boxes, stride=m.stride) for m, part, boxes in by_level
     ]
     goal = jax.lax.stop_gradient(iou(decoded, targets))
-    return losses.sigmoid_cross_entropy(beside(logits), goal)
+    return losses.sigmoid_cross_entropy(concatenate_levels(logits), goal)
 
 
 def _refined_loss(
@@ -129,21 +125,31 @@ def _refined_loss(
     refinement: Refinement,
 ) -> Array:
     """Return the loss of the first stage at features that UR has perturbed."""
-    anchors, targets = beside([m.anchors for m in matches]), beside([m.targets for m in matches])
-    positive, frozen = beside([m.positive for m in matches]), jax.lax.stop_gradient(localizers)
-    flat = lambda arrays: tuple(a.reshape(a.shape[0], -1, *a.shape[3:]) for a in arrays)  # noqa: E731
-    like = lambda arrays: tuple(a.reshape(b.shape) for a, b in zip(arrays, features, strict=True))  # noqa: E731
+    anchors = concatenate_levels([m.anchors for m in matches])
+    targets = concatenate_levels([m.targets for m in matches])
+    positive = concatenate_levels([m.positive for m in matches])
+    frozen = jax.lax.stop_gradient(localizers)
 
-    def uncertainty(flat_features: tuple[Array, ...]) -> Array:
-        raw = _first_stage(like(flat_features), frozen)
+    def uncertainty(rows: tuple[Array, ...]) -> Array:
+        raw = _first_stage(_reshape_as(features, rows), frozen)
         return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
 
-    cells = flat([m.found.cell for m in matches])
-    shifts = like(
-        sparse_perturbation(uncertainty, flat(features), cells, radius=refinement.radius, norm=refinement.norm)
+    cells = _merge_boxes(tuple(m.candidates.cell for m in matches))
+    shifts = sparse_perturbation(
+        uncertainty, _merge_boxes(features), cells, radius=refinement.radius, norm=refinement.norm
     )
-    shifted = tuple(at + shift for at, shift in zip(features, shifts, strict=True))
+    shifted = jax.tree.map(jnp.add, features, _reshape_as(features, shifts))
     return localization.loss(_first_stage(shifted, localizers), anchors, targets).loss
+
+
+def _merge_boxes(levels: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Merge the axes of boxes and cells of every level: [b, m, 3, …] to [b, 3 m, …]."""
+    return tuple(values.reshape(values.shape[0], -1, *values.shape[3:]) for values in levels)
+
+
+def _reshape_as(shaped: tuple[Array, ...], levels: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Reshape the array of every level to the shape of its counterpart; this undoes `_merge_boxes`."""
+    return tuple(values.reshape(other.shape) for values, other in zip(levels, shaped, strict=True))
 
 
 def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:
@@ -155,7 +161,8 @@ def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -
         reached = jnp.where(m.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
         first += a
         # Background is −1 and positives are their quality, so that a single scatter gives both target and mask.
-        marked = jnp.full((b, h * w, a), -1, quality.dtype).at[jnp.arange(b)[:, None, None], m.found.cell].max(reached)
+        nothing = jnp.full((b, h * w, a), -1, quality.dtype)
+        marked = nothing.at[jnp.arange(b)[:, None, None], m.candidates.cell].max(reached)
         empty = background(batch.ignore, batch.ignore_mask, stride=m.stride, shape=m.shape)
         loss = losses.sigmoid_cross_entropy(m.level.objectness.reshape(b, h * w, a), jnp.maximum(marked, 0))
         total += weight * losses.masked_mean(loss, empty[..., None] | (marked >= 0))
@@ -164,6 +171,6 @@ def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -
 
 def _class_loss(matches: tuple[Match, ...], labels: Array) -> Float[Array, "b m 3 a"]:
     """Return the mean over the classes of every candidate."""
-    logits = beside([gather(m.level.classes, m.found.cell) for m in matches])  # [b, m, 3, a, n]
+    logits = concatenate_levels([gather(m.level.classes, m.candidates.cell) for m in matches])  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
     return jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)

@@ -12,7 +12,7 @@ from ugs_jax.boxes import Anchors, area
 from ugs_jax.curvature import closed_forms, hvp
 from ugs_jax.detectors import localize
 from ugs_jax.objectives import Localization
-from ugs_jax.training.matching import Match, beside
+from ugs_jax.training.matching import Match, concatenate_levels
 
 SIZES: dict[str, tuple[float, float]] = {
     "very_tiny": (0.0, 8.0),
@@ -93,4 +93,5 @@ def _flatten(matches: tuple[Match, ...]) -> _Positives:
         _Positives(localize(matched.localizer, matched.features()), matched.anchors, matched.targets, matched.positive)
         for matched in matches
     ]
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), beside(levels))  # [b, m, 3, a, …]
+    concatenated = concatenate_levels(levels)  # [b, m, 3, Σ a, …]
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), concatenated)
