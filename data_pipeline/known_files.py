@@ -19,7 +19,10 @@ class KnownFile(NamedTuple):
 
 _EXPORT = "export the annotations in COCO detection format"
 _BY_START: tuple[tuple[bytes, KnownFile], ...] = (
-    (rb"version https://git-lfs\.github\.com/", KnownFile("a Git LFS pointer", "fetch the file with `git lfs pull`")),
+    (
+        rb"version https://git-lfs\.github\.com/",
+        KnownFile("a Git LFS pointer", "run `git lfs pull`, which fetches the file"),
+    ),
     (
         rb"(?i)\s*(<!doctype html|<html|<head|<body)",
         KnownFile("a web page", "download the file itself; the link led to a page, for example a login page"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ugs_jax.commands.train import known_configs, load_config, run_folder
+from ugs_jax.commands.train import config_modules, load_config, run_folder
 from ugs_jax.experiment import from_json, to_json
 
 
@@ -23,7 +23,7 @@ def data_sets_elsewhere(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", known_configs())
+@pytest.mark.parametrize("name", config_modules())
 def test_a_config_loads_and_can_be_read_back_from_the_json_of_a_run(name, tmp_path):
     experiment = load_config(name)
     assert from_json(json.loads(json.dumps(to_json(experiment))), name) == experiment
@@ -34,5 +34,5 @@ def test_a_config_loads_and_can_be_read_back_from_the_json_of_a_run(name, tmp_pa
 
 def test_configs_that_may_be_compared_have_folders_of_their_own():
     for family in ("first_light", "hit_uav", "scenes_tph", "visdrone"):
-        folders = [run_folder("runs", load_config(name)) for name in known_configs() if name.startswith(family)]
+        folders = [run_folder("runs", load_config(name)) for name in config_modules() if name.startswith(family)]
         assert len(set(folders)) == len(folders) > 1

@@ -79,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["--debug"]:
         words = [*words[1:], "--debug"]
     if not words or words[0] in ("-h", "--help"):
-        from ugs_jax.commands.train import known_configs
+        from ugs_jax.commands.train import config_modules
 
-        print(_MANUAL.format(configs="\n  ".join(known_configs())))
+        print(_MANUAL.format(configs="\n  ".join(config_modules())))
         return 0
     name, *rest = words
     if name not in _COMMANDS:

@@ -36,7 +36,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from data_pipeline import LoaderOptions, TinyScenes  # noqa: E402
-from ugs_jax.detectors.architecture import Size  # noqa: E402
+from ugs_jax.detectors.network_options import Size  # noqa: E402
 from ugs_jax.experiment import Experiment, Network, Parallel  # noqa: E402
 from ugs_jax.planning import plan_training  # noqa: E402
 from ugs_jax.planning.collectives import traffic  # noqa: E402

@@ -33,7 +33,7 @@ from rich.table import Table
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes, TrainLoader
 from ugs_jax import losses
 from ugs_jax.analysis.step_cost import CompiledStep, Times, compile_step, interleave, ratio_of_medians
-from ugs_jax.detectors.architecture import Size
+from ugs_jax.detectors.network_options import Size
 from ugs_jax.experiment import Experiment, Network
 from ugs_jax.objectives import DFL, UGS, BoxRegression
 from ugs_jax.runs import device_mesh

@@ -51,7 +51,7 @@ from data_pipeline import LoaderOptions, TinyScenes, TrainLoader
 from experiments.benchmarks.flops import gradient_flops
 from experiments.benchmarks.training_sides import Framework, Problem, Worker
 from experiments.benchmarks.training_table import Turns, comparison, print_table, worst
-from ugs_jax.detectors.architecture import Size
+from ugs_jax.detectors.network_options import Size
 from ugs_jax.experiment import Experiment, Network, build_detector
 from ugs_jax.objectives import UGS, BoxRegression
 from ugs_jax.planning.hardware import HARDWARE

@@ -35,7 +35,7 @@ import tyro
 from data_pipeline import Batch, Dataset, LoaderOptions, TinyScenes
 from experiments.benchmarks.step_cost import Settings, make_batches
 from ugs_jax.analysis.step_cost import CompiledStep, Times, compile_step, interleave, ratio_of_medians
-from ugs_jax.detectors.architecture import Size
+from ugs_jax.detectors.network_options import Size
 from ugs_jax.experiment import AdamW, Experiment, Network, Schedule, Stabilize, build_detector
 from ugs_jax.runs import device_mesh
 

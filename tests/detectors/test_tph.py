@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,60 +12,61 @@ import pytest
 from flax import nnx
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import Architecture, Detector, Postprocess
-from ugs_jax.detectors.architecture import anchors_a_cell
+from ugs_jax.detectors import COCO_ANCHORS, TPH, TPHCBAM, Architecture, Detector, Postprocess, TPHPlus, YOLOv5
 from ugs_jax.detectors.attention import CBAM
 from ugs_jax.detectors.blocks import call_block
+from ugs_jax.detectors.networks import NETWORKS, name_of_network, network_named
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.detectors.yolov5 import _call_block_twice
 from ugs_jax.experiment import Network
+from ugs_jax.experiment.config import Kind
 from ugs_jax.objectives import BoxRegression
 from ugs_jax.weights.published import flat_leaves
 
-KINDS = ("tph", "tph_cbam", "tph_plus")
+NETWORK_TYPES = (TPH, TPHCBAM, TPHPlus)
 
 # Trainable parameters in size l with 80 and with 10 classes: DETECTOR_FACTS, section H.
 PUBLISHED = {
-    "tph": (45_999_244, 45_460_524),
-    "tph_cbam": (60_993_876, 60_455_156),
-    "tph_plus": (41_913_997, 41_563_927),
+    TPH: (45_999_244, 45_460_524),
+    TPHCBAM: (60_993_876, 60_455_156),
+    TPHPlus: (41_913_997, 41_563_927),
 }
 
 
 # In size x, with 10 classes. Nobody published one; of tph_cbam others report 112.97 M.
-LARGE = {"tph": 86_549_055, "tph_cbam": 112_975_506, "tph_plus": 74_957_435}
+LARGE = {TPH: 86_549_055, TPHCBAM: 112_975_506, TPHPlus: 74_957_435}
 
 
-def detector_of(kind, size="p", classes=3):
-    p2 = kind != "tph_plus"
+def detector_of(network, size="p", classes=3):
+    p2 = network is not TPHPlus
     levels = ((6.0, 6.0), (12.0, 10.0), (20.0, 24.0), (60.0, 50.0))[0 if p2 else 1 :]
-    anchors = tuple((level,) * anchors_a_cell(kind) for level in levels)
-    return Detector(Architecture(size, p2, classes, anchors, kind=kind), BoxRegression())
+    anchors = tuple((level,) * network.anchors_per_cell for level in levels)
+    return Detector(Architecture(size, p2, classes, anchors, network=network), BoxRegression())
 
 
 def images(count=2, height=64, width=96):
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_parameter_counts_are_the_published_ones(kind, monkeypatch):
+@pytest.mark.parametrize("network", NETWORK_TYPES)
+def test_parameter_counts_are_the_published_ones(network, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    counts = [detector_of(kind, "l", classes).num_parameters() for classes in (80, 10)]
-    assert tuple(counts) == PUBLISHED[kind]
+    counts = [detector_of(network, "l", classes).num_parameters() for classes in (80, 10)]
+    assert tuple(counts) == PUBLISHED[network]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_parameter_counts_of_size_x_are_those_of_the_documentation(kind, monkeypatch):
+@pytest.mark.parametrize("network", NETWORK_TYPES)
+def test_parameter_counts_of_size_x_are_those_of_the_documentation(network, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    assert detector_of(kind, "x", 10).num_parameters() == LARGE[kind]
+    assert detector_of(network, "x", 10).num_parameters() == LARGE[network]
 
 
-@pytest.mark.parametrize(("kind", "name", "count"), [("tph_cbam", "inward", 4_727_808), ("tph", "offset_bias", 13_500)])
-def test_layers_that_the_reference_never_trains_are_among_the_parameters(kind, name, count, monkeypatch):
+@pytest.mark.parametrize(("network", "name", "count"), [(TPHCBAM, "inward", 4_727_808), (TPH, "offset_bias", 13_500)])
+def test_layers_that_the_reference_never_trains_are_among_the_parameters(network, name, count, monkeypatch):
     """Its optimizer collects what is named weight or bias, and what is named otherwise stays as it was drawn."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    params, _ = detector_of(kind, "l", 10).shapes()
+    params, _ = detector_of(network, "l", 10).shapes()
     forgotten = [leaf.size for path, leaf in flat_leaves(params).items() if name in path.split("/")]
     assert sum(forgotten) == count
 
@@ -77,16 +79,16 @@ def test_parameter_counts_of_blocks_are_the_published_ones():
 
 
 def test_it_detects_without_a_key():
-    detector = detector_of("tph")
+    detector = detector_of(TPH)
     found = jax.eval_shape(lambda p, s: detector.detect(p, s, images(), Postprocess(0.0)), *detector.shapes())
     assert found.boxes.shape == (2, Postprocess().max_detections, 4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_is_trained_and_every_cell_has_an_output(kind):
+@pytest.mark.parametrize("network", NETWORK_TYPES)
+def test_every_parameter_is_trained_and_every_cell_has_an_output(network):
     """TPH-YOLOv5's optimizer forgets those not named weight or bias: projections into attention, biases of windows."""
-    detector = detector_of(kind)
+    detector = detector_of(network)
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     @functools.partial(jax.grad, has_aux=True)
@@ -99,7 +101,7 @@ def test_every_parameter_is_trained_and_every_cell_has_an_output(kind):
 
     found, levels = gradients(*detector.init(0))
     for level, stride in zip(levels, detector.arch.strides, strict=True):
-        assert level.objectness.shape == (2, 64 // stride, 96 // stride, anchors_a_cell(kind))
+        assert level.objectness.shape == (2, 64 // stride, 96 // stride, network.anchors_per_cell)
         assert level.classes.shape == (*level.objectness.shape, 3)
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -123,12 +125,51 @@ def test_recomputed_activations_have_the_same_dropout():
     assert float(jnp.abs(other - kept).max()) > 1e-3 * float(jnp.abs(kept).max())
 
 
-def test_a_kind_without_the_right_levels_is_refused(monkeypatch):
+def test_a_network_without_the_right_levels_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
-    for build in (Network, lambda kind, p2: replace(detector_of("tph").arch, kind=kind, p2=p2)):
+    for build in (
+        lambda network, p2: Network(kind=network.name, p2=p2),
+        lambda network, p2: replace(detector_of(TPH).arch, network=network, p2=p2),
+    ):
         with pytest.raises(ValueError, match=r"expected p2=True, got p2=False: tph has a head at stride 4"):
-            build(kind="tph", p2=False)
+            build(TPH, p2=False)
         with pytest.raises(ValueError, match=r"expected p2=False, got p2=True: tph_plus has no head at stride 4"):
-            build(kind="tph_plus", p2=True)
-        with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus; got 'tpf'"):
-            build(kind="tpf", p2=True)
+            build(TPHPlus, p2=True)
+
+
+def test_names_and_classes_of_networks_correspond(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+    classes = {"yolov5": YOLOv5, "tph": TPH, "tph_cbam": TPHCBAM, "tph_plus": TPHPlus}
+    assert classes == NETWORKS
+    assert set(get_args(Kind)) == set(classes)
+    for name, network in classes.items():
+        assert network_named(name) is network
+        assert name_of_network(network) == name
+        assert Network(kind=name, p2=network is not TPHPlus).network_type is network
+    with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus; got 'tpf'"):
+        Network(kind="tpf")
+
+
+def test_networks_are_displayed_with_size_and_variant():
+    names = [str(Network(size, p2, kind=kind)) for kind, size, p2 in DISPLAYED]
+    assert names == list(DISPLAYED.values())
+
+
+DISPLAYED = {
+    ("yolov5", "n", False): "YOLOv5n",
+    ("yolov5", "s", True): "YOLOv5s-P2",
+    ("tph", "x", True): "TPH-YOLOv5x",
+    ("tph_cbam", "l", True): "TPH-YOLOv5l (cbam)",
+    ("tph_plus", "l", False): "TPH-YOLOv5l (plus)",
+}
+
+
+def test_a_network_of_a_user_has_no_name_in_files():
+    """It would inherit the name of our network, and a file of its weights could not be read."""
+
+    class Mine(YOLOv5):
+        pass
+
+    assert Architecture("p", False, 3, COCO_ANCHORS, network=Mine).network is Mine
+    with pytest.raises(ValueError, match=r"expected a network of this library \(YOLOv5, TPH, .*, got Mine"):
+        name_of_network(Mine)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from ugs_jax.detectors.architecture import Architecture
+from ugs_jax.detectors import TPH, TPHCBAM, Architecture, YOLOv5
 from ugs_jax.experiment import SGD, AdamW, Schedule, Stabilize
 from ugs_jax.experiment.optimizer import decayed
 from ugs_jax.objectives import UGS
@@ -36,14 +36,14 @@ def test_without_a_gradient_only_kernels_move_towards_zero(optimizer):
     np.testing.assert_allclose(updates["linear"]["kernel"], -0.1 * 0.5 * 2 * factor, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["yolov5", "tph", "tph_cbam"])
-def test_the_network_has_decayed_kernels_and_nothing_else(kind):
+@pytest.mark.parametrize("network", [YOLOv5, TPH, TPHCBAM])
+def test_the_network_has_decayed_kernels_and_nothing_else(network):
     from flax import nnx
 
     from ugs_jax.detectors import Detector
 
-    levels = 3 if kind == "yolov5" else 4
-    arch = Architecture("p", levels == 4, 3, (((4.0, 4.0),) * 3,) * levels, kind=kind)
+    levels = 3 if network is YOLOv5 else 4
+    arch = Architecture("p", levels == 4, 3, (((4.0, 4.0),) * 3,) * levels, network=network)
     shape = Detector(arch, UGS())._shape
     masks = jax.tree_util.tree_leaves_with_path(decayed(nnx.to_pure_dict(nnx.as_pure(nnx.state(shape, nnx.Param)))))
     assert len(masks) > 100

@@ -32,7 +32,7 @@ def compare(kind):
     """Print how far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
     options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
     experiment = toy_experiment(network=Network("p", kind=kind), optimizer=options)
-    real = detector_with(experiment, published_anchors(kind, True), 3)
+    real = detector_with(experiment, published_anchors(experiment.network.network_type, True), 3)
     detector = Detector(replace(real.arch, dtype=jnp.float64), real.localization)
     rate = options.schedule.build(3, 30)
     optimizer = options.build(rate)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax import losses
-from ugs_jax.detectors import COCO_ANCHORS
+from ugs_jax.detectors import COCO_ANCHORS, TPH
 from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
 from ugs_jax.weights import fit_weights, load_weights, read_weights, weights_of, write_weights
 from ugs_jax.weights.fit import _Fitting
@@ -108,7 +108,7 @@ def test_layers_of_p2_are_left_out_in_a_network_without_it():
 
 
 def test_yolov5_weights_are_loaded_into_the_common_layers_of_tph_yolov5():
-    source, _, new, report = fitted(detector(), detector(p2=True, kind="tph"))
+    source, _, new, report = fitted(detector(), detector(p2=True, network=TPH))
     assert "initialised: neck/tops/2: YOLOv5p has no such layer" in report.lines()
     chains = {path for path in new if path.startswith("neck/bottoms/1/chain")}
     assert chains < set(report.initialised)
@@ -122,7 +122,7 @@ def test_yolov5_weights_are_loaded_into_the_common_layers_of_tph_yolov5():
 def test_the_published_x_network_is_loaded_into_the_backbone_and_parts_of_the_neck_of_tph_yolov5_x():
     """By shapes alone: arrays of bytes that share one, which take no memory before they are copied."""
     blank = lambda tree: jax.tree.map(lambda leaf: np.broadcast_to(np.int8(0), leaf.shape), tree)  # noqa: E731
-    source, target = detector("x", classes=80), detector("x", p2=True, classes=10, kind="tph", anchors=FOUR_A_CELL)
+    source, target = detector("x", classes=80), detector("x", p2=True, classes=10, network=TPH, anchors=FOUR_A_CELL)
     weights = weights_of(source, *blank(source.shapes()), origin="yolov5x")
     assert weights.num_parameters == 86_749_405
     fitting = _Fitting(weights, target, {})
@@ -146,10 +146,10 @@ FOUR_A_CELL = tuple((level[0], *level) for level in P2_ANCHORS)
 
 
 def test_a_file_says_its_kind_and_a_state_dict_is_of_yolov5_only(tmp_path):
-    network = detector(p2=True, kind="tph")
+    network = detector(p2=True, network=TPH)
     weights = weights_of(network, *drawn(network, 1), origin="a run")
     write_weights(tmp_path / "tph.safetensors", weights)
-    assert read_weights(tmp_path / "tph.safetensors").arch.kind == "tph"
+    assert read_weights(tmp_path / "tph.safetensors").arch.network is TPH
     with pytest.raises(ValueError, match="a run: expected YOLOv5, got TPH-YOLOv5p, whose layers"):
         published_arrays(weights)
 

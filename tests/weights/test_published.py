@@ -281,6 +281,11 @@ def test_a_file_that_is_no_weights_is_refused(data, message, tmp_path):
     ("change", "message"),
     [
         ({"size": "huge"}, "expected a size among"),
+        ({"kind": "tpf"}, "expected a kind among yolov5, tph, tph_cbam, tph_plus; got 'tpf'"),
+        ({"kind": None}, "expected a kind among .*; got None"),
+        ({"kind": ["tph"]}, "expected a kind among .*; got \\['tph'"),
+        ({"kind": {"tph": 1}}, "expected a kind among .*; got {'tph'"),
+        ({"kind": "tph"}, "expected p2=True, got p2=False: tph has a head at stride 4"),
         ({"num_classes": 10**12}, "1 to 10000 classes"),
         ({"num_outputs": 10**12}, "1 to 10000 outputs"),
         ({"anchors": [[[1, 1]] * 1000] * 3}, "1 to 100 anchors"),

@@ -55,8 +55,8 @@ def _evaluate_run(
     file of COCO results.
 
     Args:
-      run: Run folder, or URL of a run. If the run uses classes or functions of yours, add the option
-        `--import MODULE` or `--import FILE.py`.
+      run: Run folder, or URL of a run. If the run uses classes or functions of yours, add `--import MODULE`
+        or `--import FILE.py`.
       which: Checkpoint.
       split: Split of the data set. val: the validation images. train: the training images without augmentation, to
         measure overfitting. test: test-dev of VisDrone. challenge: test-challenge of VisDrone, which has no

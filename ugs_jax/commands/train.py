@@ -28,10 +28,12 @@ def load_config(name: str) -> "Experiment":
     if name.endswith(".py"):
         experiment = vars(import_file(Path(name), explain=_explain)).get("experiment")
     else:
-        if name not in known_configs():
-            suggested = _suggest(name, known_configs())
-            raise ValueError(f"unknown config {name!r}{suggested}; the name of a config file must end in .py")
-        experiment = importlib.import_module(f"experiments.configs.{name}").experiment
+        modules = config_modules()
+        if name not in modules:
+            raise ValueError(
+                f"unknown config {name!r}{_suggest(name, modules)}; the name of a config file must end in .py"
+            )
+        experiment = importlib.import_module(modules[name]).experiment
     if not isinstance(experiment, Experiment):
         raise ValueError(f"{name}: expected `experiment = Experiment(…)`, got {type(experiment).__name__}; define it")
     return experiment
@@ -107,9 +109,9 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           profile: Record ten steps in the folder `profile` of the run, for XProf, TensorBoard or Perfetto.
           distributed: Join several processes, of which only the first reads and writes the folder. On Cloud TPU, GKE,
             Slurm and Open MPI the processes find each other.
-          coordinator: Address HOST:PORT of process 0, needed on all other systems.
-          processes: Number of processes, needed on all other systems.
-          process: Index of this process, from 0, needed on all other systems.
+          coordinator: Address HOST:PORT of process 0. Needed if the processes cannot find each other.
+          processes: Number of processes. Needed if the processes cannot find each other.
+          process: Index of this process, from 0. Needed if the processes cannot find each other.
         """
         experiment = restore(default, experiment)
         return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
@@ -142,12 +144,22 @@ def is_run(folder: str, file: str = "config.json") -> bool:
     return Remote(folder).read(file) is not None if is_url(folder) else (Path(folder) / file).is_file()
 
 
-def known_configs() -> list[str]:
-    """Return the names of the configs that come with the library."""
+def config_modules() -> dict[str, str]:
+    """Return the module of each config that an installed package offers, by the name of the config, sorted.
+
+    A package offers its configs by an entry point of the group `ugs_jax.configs` whose value is a package with one
+    module per config. The configs of this project are offered in the same way.
+    """
+    from importlib.metadata import entry_points
     from importlib.resources import files
 
-    names = (entry.name for entry in files("experiments.configs").iterdir())
-    return sorted(name.removesuffix(".py") for name in names if name.endswith(".py") and not name.startswith("_"))
+    modules = {}
+    for package in {point.value for point in entry_points(group="ugs_jax.configs")}:
+        for entry in files(package).iterdir():
+            if entry.name.endswith(".py") and not entry.name.startswith("_"):
+                name = entry.name.removesuffix(".py")
+                modules[name] = f"{package}.{name}"
+    return dict(sorted(modules.items()))
 
 
 def _explain(error: Exception) -> str:

@@ -5,7 +5,7 @@ functions around it.
 """
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
-from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture, HasPyramid, Level, Localizer, Pyramid
+from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.auto_anchors import auto_anchors
 from ugs_jax.detectors.decode import (
@@ -17,11 +17,16 @@ from ugs_jax.detectors.decode import (
     suppress,
 )
 from ugs_jax.detectors.detector import Detector
+from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
 from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
+from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
+from ugs_jax.detectors.yolov5 import YOLOv5
 
 __all__ = [
     "COCO_ANCHORS",
+    "TPH",
+    "TPHCBAM",
     "Architecture",
     "Candidates",
     "Detections",
@@ -36,7 +41,9 @@ __all__ = [
     "Pyramid",
     "RunsHeads",
     "StartsFromWeights",
+    "TPHPlus",
     "TrainableDetector",
+    "YOLOv5",
     "assign",
     "auto_anchors",
     "background",

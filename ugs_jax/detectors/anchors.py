@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.cluster.vq import vq
 
-from ugs_jax.detectors.architecture import AnchorSizes
+from ugs_jax.detectors.levels import AnchorSizes
 
 
 def fit_anchors(

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from scipy.cluster.vq import kmeans
 
 from ugs_jax.detectors.anchors import best_possible_recall
-from ugs_jax.detectors.architecture import AnchorSizes
+from ugs_jax.detectors.levels import AnchorSizes
 
 _ENOUGH = 0.98
 

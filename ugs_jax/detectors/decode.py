@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import Anchors, non_maximum_suppression, score_voting, variance_voting
-from ugs_jax.detectors.architecture import HasPyramid, Level, Localizer
+from ugs_jax.detectors.levels import HasPyramid, Level, Localizer
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.numerics import SIDE_FLOOR
 from ugs_jax.objectives import Localization, PredictsDeviation

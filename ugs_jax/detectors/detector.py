@@ -12,7 +12,6 @@ from jaxtyping import Array
 from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
-from ugs_jax.detectors.tph import network_type
 from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.objectives import Localization, PredictsDistribution
 
@@ -40,7 +39,7 @@ class Detector:
 
     @cached_property
     def _shape(self) -> YOLOv5:
-        return nnx.eval_shape(lambda: network_type(self.full_arch.kind)(self.full_arch, rngs=_SameKey()))
+        return nnx.eval_shape(lambda: self.arch.network(self.full_arch, rngs=_SameKey()))
 
     @cached_property
     def _graph(self) -> Any:
@@ -49,13 +48,13 @@ class Detector:
     @property
     def random(self) -> bool:
         """True if the network drops units at random in training, for which `apply` takes a key."""
-        return self.arch.kind != "yolov5"
+        return self.arch.network.random
 
     def init(self, seed: int) -> tuple[Tree, Tree]:
         """Return fresh parameters and batch statistics. Layers that two objectives share are equal for equal seeds."""
         # Layers that only some objectives have draw from streams of their own, so that the other layers do not change.
         added = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(("second", "quality"))}
-        model = network_type(self.full_arch.kind)(self.full_arch, rngs=nnx.Rngs(seed, **added))
+        model = self.arch.network(self.full_arch, rngs=nnx.Rngs(seed, **added))
         return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(

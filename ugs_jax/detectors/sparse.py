@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors.architecture import Localizer
+from ugs_jax.detectors.levels import Localizer
 from ugs_jax.objectives import Localization, PredictsDistribution
 from ugs_jax.objectives.quality import quality_logit
 from ugs_jax.objectives.second_stage import residual_logits

@@ -16,8 +16,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ugs_jax.detectors.architecture import Architecture, Level, Localizer
 from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, call_block, fan_in_uniform, linear, upsample
+from ugs_jax.detectors.levels import Level, Localizer
+from ugs_jax.detectors.network_options import NetworkOptions, Size
 from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
 from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
 
@@ -42,7 +43,7 @@ class Backbone(nnx.Module):
     last: type[Any] = C3
     """Block of the coarsest map."""
 
-    def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
+    def __init__(self, arch: NetworkOptions, rngs: nnx.Rngs) -> None:
         c, n, kw = arch.channels, arch.repeats, {"dtype": arch.dtype, "rngs": rngs}
         self.stem = ConvNormAct(3, c(64), 6, 2, 2, **kw)
         widths = (64, 128, 256, 512, 1024)
@@ -69,7 +70,7 @@ class Neck(nnx.Module):
     joins_backbone = False
     """If True, the bottom-up path also joins the backbone's map of each level but the finest and the coarsest."""
 
-    def __init__(self, arch: Architecture, rngs: nnx.Rngs) -> None:
+    def __init__(self, arch: NetworkOptions, rngs: nnx.Rngs) -> None:
         c, kw, widths = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, arch.widths
         laterals, tops, downs, bottoms = [], [], [], []
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
@@ -83,12 +84,12 @@ class Neck(nnx.Module):
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
         self.run = _call_block_twice if arch.remat else call_block
 
-    def top(self, arch: Architecture, base: int, rngs: nnx.Rngs) -> nnx.Module:
+    def top(self, arch: NetworkOptions, base: int, rngs: nnx.Rngs) -> nnx.Module:
         """Return the block of the top-down path that ends in `base` channels (of size l)."""
         repeats, width = arch.repeats(1 if base == 128 else 3), arch.channels(base)
         return C3(2 * width, width, repeats, shortcut=False, dtype=arch.dtype, rngs=rngs)
 
-    def bottom(self, arch: Architecture, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
+    def bottom(self, arch: NetworkOptions, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
         """Return the block of the bottom-up path from `inputs` channels to `base` (of size l)."""
         return C3(inputs, arch.channels(base), arch.repeats(3), shortcut=False, dtype=arch.dtype, rngs=rngs)
 
@@ -134,7 +135,7 @@ class _Quality(nnx.Module):
 class Head(nnx.Module):
     """Objectness and class layer of one level, and the parameters of its localizer."""
 
-    def __init__(self, arch: Architecture, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, arch: NetworkOptions, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
         self.anchors, self.classes, self.outputs = anchors, arch.classes, arch.num_outputs
         draw = fan_in_uniform(width)
         # Scores start near the share of cells that hold an object (8 objects in 640² px) and near equal class odds.
@@ -174,10 +175,38 @@ class Head(nnx.Module):
 class YOLOv5(nnx.Module):
     """Backbone, neck and heads: `[B,H,W,3]` in 0…1 with H, W multiples of 32 → a `Level` for every stride."""
 
+    name = "yolov5"
+    """Name in configs and files of weights."""
+    anchors_per_cell = 3
+    """Number of anchors per cell of the published network."""
+    random = False
+    """If True, the network drops units at random in training."""
+    has_p2: bool | None = None
+    """True or False if the network exists only with or only without the stride-4 level, None if it exists with both."""
+    title, variant = "YOLOv5", ""
+    """Words of the display name before and after the size."""
     backbone_type: type[Backbone] = Backbone
     neck_type: type[Neck] = Neck
 
-    def __init__(self, arch: Architecture, *, rngs: nnx.Rngs) -> None:
+    @classmethod
+    def display_name(cls, size: Size, p2: bool) -> str:
+        """Return the display name: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
+        return f"{cls.title}{size}{cls.variant}{'-P2' if p2 and cls.has_p2 is None else ''}"
+
+    @classmethod
+    def check_levels(cls, p2: bool) -> None:
+        """Check that the network exists with (or without) the stride-4 level.
+
+        Raises:
+          ValueError: `p2` does not suit the network.
+        """
+        if cls.has_p2 is not None and p2 != cls.has_p2:
+            level = "no" if p2 else "a"
+            raise ValueError(
+                f"expected p2={not p2}, got p2={p2}: {cls.name} has {level} head at stride 4; set p2={not p2}"
+            )
+
+    def __init__(self, arch: NetworkOptions, *, rngs: nnx.Rngs) -> None:
         self.skip_p2 = not arch.p2
         self.backbone, self.neck = self.backbone_type(arch, rngs), self.neck_type(arch, rngs)
         self.heads = nnx.List(
@@ -187,7 +216,7 @@ class YOLOv5(nnx.Module):
             ]
         )
 
-    def head_widths(self, arch: Architecture) -> list[int]:
+    def head_widths(self, arch: NetworkOptions) -> list[int]:
         """Return the input channels of every head, finest first."""
         return [arch.channels(base) for base in arch.widths]
 

@@ -9,22 +9,19 @@ from jaxtyping import Float
 
 from data_pipeline import DataSource, LoaderOptions
 from ugs_jax.detectors import Detector, DetectorConfig, Postprocess, TrainableDetector, auto_anchors, fit_anchors
-from ugs_jax.detectors.architecture import (
-    AnchorSizes,
-    Architecture,
-    Kind,
-    Size,
-    anchors_a_cell,
-    check_levels,
-    network_name,
-    published_anchors,
-    pyramid_strides,
-)
+from ugs_jax.detectors.architecture import Architecture, published_anchors
+from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
+from ugs_jax.detectors.network_options import Size
+from ugs_jax.detectors.networks import network_named
+from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
 from ugs_jax.experiment.registry import register
 from ugs_jax.objectives import UGS, Localization
+
+Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
+"""Names of the networks on the command line and in a config file, each a key of `detectors.networks.NETWORKS`."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,10 @@ class Network:
         Layers that depend on the classes or the objective are initialised as usual if these differ. See
         docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
-        paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`). See
-        `ugs_jax/detectors/tph.py`.
-      anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto`, the method of YOLOv5
-        (`auto_anchors`), which gives tiny anchors to coarse levels if objects are small.
+        paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
+        See `ugs_jax/detectors/tph.py`.
+      anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
+        YOLOv5, which gives tiny anchors to coarse levels if objects are small.
     """
 
     size: Size = "n"
@@ -59,10 +56,15 @@ class Network:
     anchor_fit: Literal["levels", "auto"] = "levels"
 
     def __post_init__(self) -> None:
-        check_levels(self.kind, self.p2)
+        self.network_type.check_levels(self.p2)
 
     def __str__(self) -> str:
-        return network_name(self.size, self.kind, self.p2)
+        return self.network_type.display_name(self.size, self.p2)
+
+    @property
+    def network_type(self) -> type[YOLOv5]:
+        """Class of the network that `kind` names."""
+        return network_named(self.kind)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -80,11 +82,11 @@ class Network:
         if self.anchors is not None:
             return self.anchors
         if self.anchor_fit == "auto":
-            start = published_anchors(self.kind, self.p2)
+            start = published_anchors(self.network_type, self.p2)
             return auto_anchors(
                 sizes, start, keep=not self.p2, anchor_ratio_threshold=anchor_ratio_threshold, seed=seed
             )
-        return fit_anchors(sizes, strides=self.strides, per_level=anchors_a_cell(self.kind))
+        return fit_anchors(sizes, strides=self.strides, per_level=self.network_type.anchors_per_cell)
 
     def build(self, classes: int, anchors: AnchorSizes, localization: Localization) -> Detector:
         """Return the detector.
@@ -95,7 +97,9 @@ class Network:
           localization: Localization objective.
         """
         dtype: Any = jnp.bfloat16 if self.dtype == "bfloat16" else jnp.float32
-        arch = Architecture(self.size, self.p2, classes, anchors, dtype=dtype, remat=self.remat, kind=self.kind)
+        arch = Architecture(
+            self.size, self.p2, classes, anchors, dtype=dtype, remat=self.remat, network=self.network_type
+        )
         return Detector(arch, localization)
 
 
@@ -132,8 +136,8 @@ class Experiment:
       data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, or yours.
       localization: Localization objective: `UGS`, `DFL`, `BoxRegression`, or yours.
       network: Settings of the detector: `Network`, or yours.
-      loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is replaced by
-        `seed`.
+      loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is
+        replaced by `seed`.
       loss_weights: Weights of the loss terms.
       optimizer: Optimizer with its schedule: `AdamW`, `SGD`, any optax chain (`OptaxChain`), or yours.
       ema: Moving average of the parameters.

@@ -11,7 +11,7 @@ from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
 from ugs_jax.boxes import encode
 from ugs_jax.detectors import TrainableDetector, assign, candidate_anchors
-from ugs_jax.detectors.architecture import AnchorSizes
+from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
 from ugs_jax.objectives import FitsToTargets, Localization
 

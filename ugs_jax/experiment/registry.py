@@ -88,7 +88,7 @@ def look_up(name: str, where: str = "config") -> Any:
     if not _MODULES.intersection(packages):
         raise ValueError(
             f"{where}: expected a registered class or function, got {name!r}. If you trust the source of the config, "
-            f"add --import with the run's config file, or with the module that defines it: --import {module}"
+            f"pass --import with the run's config file, or with the module that defines it: --import {module}"
         )
     namespace = vars(sys.modules.get(_loaded_name(module), ModuleType(module)))
     member = _member(namespace, qualname)

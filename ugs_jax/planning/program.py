@@ -19,7 +19,7 @@ from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
 from ugs_jax.detectors import TrainableDetector
-from ugs_jax.detectors.architecture import AnchorSizes
+from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
 from ugs_jax.objectives import FitsToTargets
 from ugs_jax.planning.accesses import read_accesses

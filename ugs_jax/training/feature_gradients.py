@@ -49,5 +49,5 @@ def feature_gradient_norms(
     norms = {}
     for i, name in enumerate(FEATURE_GRADIENTS):
         (gradient,) = pull_back([jnp.ones_like(value) * (i == k) for k, value in enumerate(values)])
-        norms[name] = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient))
+        norms[name] = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), gradient))
     return norms

@@ -13,7 +13,7 @@ from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression
 from ugs_jax.weights.published import flat_leaves
 from ugs_jax.weights.read import read_weights
-from ugs_jax.weights.weights import Weights, decoding_of, name_of
+from ugs_jax.weights.weights import Weights, decoding_of
 
 _BY_LEVEL = ("neck/downs", "neck/bottoms", "heads")
 """Lists that begin at the finest level, so that P2 shifts their indices by one. All others begin at the coarsest."""
@@ -95,7 +95,7 @@ def fit_weights(
     made = layers_from_regression(weights, detector, params, np.asarray(width, np.float64))
     fitting = _Fitting(weights, detector, made)
     params, stats = _replaced(params, fitting), _replaced(stats, fitting)
-    unused = {path: f"{name_of(target)} has no such layer" for path in fitting.waiting.values()}
+    unused = dict.fromkeys(fitting.waiting.values(), f"{target.name} has no such layer")
     same = source.anchors == target.anchors
     notes = () if same else ("anchors: those of the detector are kept; the weights have others",)
     if made:
@@ -112,7 +112,7 @@ def check_size(weights: Weights, target: Architecture) -> None:
     source = weights.arch
     if source.size != target.size:
         raise ValueError(
-            f"{weights.origin}: expected weights of {name_of(target)}, got those of {name_of(source)}; give "
+            f"{weights.origin}: expected weights of {target.name}, got those of {source.name}; give "
             f"weights of size {target.size}, or make the detector one of size {source.size}"
         )
 

@@ -15,8 +15,9 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector
-from ugs_jax.detectors.architecture import AnchorSizes, Kind, Size, pyramid_strides
+from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, YOLOv5
+from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
+from ugs_jax.detectors.network_options import Size
 from ugs_jax.objectives import BoxRegression
 from ugs_jax.objectives.quality import EVIDENCE
 from ugs_jax.objectives.second_stage import POINTS
@@ -122,7 +123,7 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
 
 def template(arch: Architecture) -> dict[str, Shape]:
     """Return shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
-    shapes = dict(_with_one_output(arch.size, arch.kind, arch.p2))
+    shapes = dict(_with_one_output(arch.size, arch.network, arch.p2))
     for level, sizes in enumerate(arch.anchors):
         for part, outputs in (("score", 1 + arch.classes), ("localize", arch.num_outputs)):
             kernel, bias = f"heads/{level}/{part}/kernel", f"heads/{level}/{part}/bias"
@@ -147,8 +148,8 @@ def _added_layers(arch: Architecture, width: int) -> dict[str, Shape]:
 
 
 @lru_cache(maxsize=4)  # one file asks several times
-def _with_one_output(size: Size, kind: Kind, p2: bool) -> Mapping[str, Shape]:
-    arch = Architecture(size, p2, 1, (((1.0, 1.0),),) * len(pyramid_strides(p2)), kind=kind)
+def _with_one_output(size: Size, network: type[YOLOv5], p2: bool) -> Mapping[str, Shape]:
+    arch = Architecture(size, p2, 1, (((1.0, 1.0),),) * len(pyramid_strides(p2)), network=network)
     params, stats = Detector(arch, BoxRegression()).shapes()
     leaves = {**flat_leaves(params), **flat_leaves(stats)}
     return MappingProxyType({path: tuple(leaf.shape) for path, leaf in leaves.items()})

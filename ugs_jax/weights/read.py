@@ -11,12 +11,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ugs_jax.detectors import Architecture
+from ugs_jax.detectors import Architecture, YOLOv5
+from ugs_jax.detectors.networks import network_named
 from ugs_jax.weights import published
 from ugs_jax.weights.known_weights import known_weights
 from ugs_jax.weights.published import Shape
 from ugs_jax.weights.torch_file import TorchFile
-from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights, name_of
+from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights
 
 Read = Callable[[Iterable[str]], Arrays]
 
@@ -104,7 +105,7 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
             int(about["num_classes"]),
             anchors,
             int(about["num_outputs"]),
-            kind=about.get("kind", "yolov5"),
+            network=network_named(about.get("kind", YOLOv5.name)),
             second_stage=int(about.get("second_stage", 0)),
             quality=int(about.get("quality", 0)),
         )
@@ -150,7 +151,7 @@ def _numbered(name: str) -> str:
 
 
 def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
-    network = name_of(arch)
+    network = arch.name
     wrong = [f"no {name}" for name in expected if name not in found]
     wrong += [f"{_shown(name)}, which {network} does not have" for name in found if name not in expected]
     wrong += [

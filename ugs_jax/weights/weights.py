@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.numpy
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Architecture, Detector
-from ugs_jax.detectors.architecture import network_name
+from ugs_jax.detectors import Architecture, Detector, YOLOv5
+from ugs_jax.detectors.networks import name_of_network
 from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
 from ugs_jax.weights.published import flat_leaves, to_published
 
@@ -42,7 +42,7 @@ class Weights:
     @property
     def network(self) -> str:
         """Display name of the network: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
-        return name_of(self.arch)
+        return self.arch.name
 
     @property
     def num_parameters(self) -> int:
@@ -53,7 +53,7 @@ class Weights:
         """Return a safetensors file with the arrays by path, and the description as JSON in its metadata."""
         about = {
             "size": self.arch.size,
-            "kind": self.arch.kind,
+            "kind": name_of_network(self.arch.network),
             "p2": self.arch.p2,
             "anchors": self.arch.anchors,
             "num_classes": self.arch.classes,
@@ -65,11 +65,6 @@ class Weights:
             "origin": self.origin,
         }
         return safetensors.numpy.save(self.arrays, {KEY: json.dumps(about)})
-
-
-def name_of(arch: Architecture) -> str:
-    """Return the display name of a network: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`."""
-    return network_name(arch.size, arch.kind, arch.p2)
 
 
 def decoding_of(localization: Localization) -> str:
@@ -100,7 +95,7 @@ def published_arrays(weights: Weights) -> Arrays:
     Raises:
       ValueError: The network is not YOLOv5, or its head does not regress boxes, so that YOLOv5 has no layer for it.
     """
-    if weights.arch.kind != "yolov5":
+    if weights.arch.network is not YOLOv5:
         raise ValueError(
             f"{weights.origin}: expected YOLOv5, got {weights.network}, whose layers have other names "
             "than in its reference; write safetensors or stablehlo instead"
