@@ -77,6 +77,7 @@ def test_block_runs(page, line, code, tmp_path, monkeypatch, files_of_pages):
     exec(compile("\n" * (line - 1) + code, page, "exec"), {"__name__": "__main__"})
 
 
+@pytest.mark.slow
 def test_what_a_user_brings_trains_resumes_and_is_scored(files_of_pages, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     mine = str(files_of_pages[ROOT / "docs" / "bring_your_own.md"] / "mine.py")

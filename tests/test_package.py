@@ -96,7 +96,9 @@ def test_the_installed_distribution_ships_types_and_the_command():
     if (distribution.read_text("direct_url.json") or "").find('"editable": true') < 0:
         shipped = {str(file) for file in distribution.files or ()}
         assert {"ugs_jax/py.typed", "ugs_jax/__init__.py", "data_pipeline/__init__.py"} <= shipped
-    assert {entry.name: entry.value for entry in distribution.entry_points} == PYPROJECT["project"]["scripts"]
+    offered = {(entry.group, entry.name): entry.value for entry in distribution.entry_points}
+    groups = {"console_scripts": PYPROJECT["project"]["scripts"], **PYPROJECT["project"]["entry-points"]}
+    assert offered == {(group, name): value for group, names in groups.items() for name, value in names.items()}
 
 
 def test_types_are_marked_as_shipped():

@@ -18,6 +18,7 @@ def toy(localization):
     return toy_detector_with(toy_experiment(localization), ANCHORS, 3), random_batch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("localization", [BoxRegression(), UGS()], ids=["regression", "ugs"])
 def test_norms_are_those_of_each_part_differentiated_alone(localization):
     (detector, batch), loss_weights = toy(localization), LossWeights(box=0.5, objectness=2.0, classes=3.0)

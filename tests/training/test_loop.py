@@ -57,6 +57,7 @@ def test_a_run_folder_holds_config_metrics_events_checkpoints_pictures_and_repor
     assert read_experiment(whole.folder) == EXPERIMENT
 
 
+@pytest.mark.slow
 def test_the_log_has_curvature_by_size_and_the_command_draws_it_with_spectrum_and_slices(whole, capsys):
     logged = [row for row in rows(whole.folder, "train") if row["curvature_tiny"] is not None]
     assert logged

@@ -76,6 +76,7 @@ def test_steps_after_the_second_neither_compile_nor_transfer_implicitly(built):
     assert [int(row["bad_step"]) for row in rows] == [-1] * 4
 
 
+@pytest.mark.slow
 def test_a_stabilizer_is_one_line_of_a_config_and_its_work_is_logged(built):
     assert "step_scale" not in built.step(built.state(), on(built.mesh, random_batch(4)))[1]
     stable = build(stabilize=Stabilize(every=1, fraction=0.01))  # so that every step that descends is shortened
@@ -95,6 +96,7 @@ def without_boxes(batch):
     return batch._replace(mask=np.zeros_like(batch.mask), boxes=np.zeros_like(batch.boxes))
 
 
+@pytest.mark.slow
 def test_batches_without_positives_do_not_count_in_the_running_mean_of_the_uncertainty():
     """As 0 they did: after an empty first batch the next step was scaled by 0, the one after by 0.01, and so on."""
     stable = build(stabilize=Stabilize(), localization=UGS())
