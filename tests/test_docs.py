@@ -158,29 +158,7 @@ def test_there_are_public_names():
     assert {name for module, name in PUBLIC if module == "data_pipeline"} >= {"Batch", "TrainLoader", "prefetch"}
 
 
-AWAITED = {
-    f"ugs_jax.detectors.{name}"
-    for name in (
-        *("Detector", "RunsHeads", "TrainableDetector", "candidate_anchors", "detect", "gather", "localize"),
-        *("localize_candidates", "predicted_quality", "suppress", "TPHPlus", "YOLOv5"),
-    )
-} | {"ugs_jax.weights.check_size", "ugs_jax.weights.write_weights"}
-"""Names whose arguments are not documented yet."""
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        pytest.param(
-            *(module, name),
-            id=f"{module}.{name}",
-            marks=[pytest.mark.xfail(reason="arguments not documented yet", strict=False)]
-            if f"{module}.{name}" in AWAITED
-            else [],
-        )
-        for module, name in PUBLIC
-    ],
-)
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[".".join(pair) for pair in PUBLIC])
 def test_public_name_is_documented(module, name):
     value = getattr(importlib.import_module(module), name)
     if inspect.ismodule(value):

@@ -72,7 +72,13 @@ def assign(
 
 
 def candidate_anchors(candidates: Candidates, sizes: Float[np.ndarray, "a 2"], *, stride: int) -> Anchors:
-    """Return the anchor of every candidate, [B, M, 3, A], with the stride as the unit of centre offsets."""
+    """Return the anchor of every candidate, [B, M, 3, A], with the stride as the unit of centre offsets.
+
+    Args:
+      candidates: Candidates from `assign`.
+      sizes: Anchor sides (w, h) of this level, px.
+      stride: Pixels per cell.
+    """
     shape = (*candidates.positive.shape, 2)
     center = jnp.broadcast_to(candidates.center[..., None, :], shape)
     size = jnp.broadcast_to(jnp.asarray(sizes, center.dtype), shape)

@@ -98,6 +98,13 @@ def detect(
     A box may be detected as several classes, each with its own score. For each image the `pre_nms_topk` best triples
     over all levels are localized. The others could enter the result only in extreme crowds.
 
+    Args:
+      levels: Maps of every level, finest first.
+      localizers: Localization layers of every level, finest first.
+      localization: Localization objective.
+      arch: Architecture with anchors and strides.
+      options: Options of the postprocessing.
+
     Raises:
       ValueError: `options` needs deviations or a quality that the objective does not predict.
     """
@@ -111,7 +118,15 @@ def localize_candidates(
     arch: HasPyramid,
     count: int,
 ) -> LocalizedCandidates:
-    """Return the `count` best candidates over all levels of each image, localized."""
+    """Return the `count` best candidates over all levels of each image, localized.
+
+    Args:
+      levels: Maps of every level, finest first.
+      localizers: Localization layers of every level, finest first.
+      localization: Localization objective.
+      arch: Architecture with anchors and strides.
+      count: Largest number of candidates of an image.
+    """
     per_level = [
         _best(level, localizer, localization, np.asarray(sizes, np.float32), stride, count)
         for level, localizer, sizes, stride in zip(levels, localizers, arch.anchors, arch.strides, strict=True)
@@ -123,6 +138,10 @@ def localize_candidates(
 
 def suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:
     """Return the detections of a batch: its candidates, rescored, suppressed and moved by votes.
+
+    Args:
+      candidates: Candidates from `localize_candidates`.
+      options: Options of the postprocessing.
 
     Raises:
       ValueError: `options` needs deviations or a quality that the candidates do not have.

@@ -93,7 +93,14 @@ class Detector:
         return detect(outputs.levels, outputs.localizers, self.localization, self.full_arch, options)
 
     def candidates(self, params: Tree, stats: Tree, images: Images, count: int) -> LocalizedCandidates:
-        """Return the `count` best candidates of each image before suppression, px of `images`."""
+        """Return the `count` best candidates of each image before suppression, px of `images`.
+
+        Args:
+          params: Parameters, as `init` returns them.
+          stats: Batch statistics, as `init` returns them.
+          images: Images with values 0…255, [b, h, w, 3].
+          count: Largest number of candidates of an image.
+        """
         outputs, _ = self.apply(params, stats, images, train=False)
         return localize_candidates(*outputs, self.localization, self.full_arch, count)
 

@@ -55,10 +55,25 @@ class TrainableDetector(Protocol):
     def apply(
         self, params: Tree, stats: Tree, images: Images, *, train: bool, key: Array | None = None
     ) -> tuple[Outputs, Tree]:
-        """Return the outputs for images, and the batch statistics, which are updated in training only."""
+        """Return the outputs for images, and the batch statistics, which are updated in training only.
+
+        Args:
+          params: Parameters, as `init` returns them.
+          stats: Batch statistics, as `init` returns them.
+          images: Images with values 0…255, [b, h, w, 3].
+          train: Normalise by the statistics of the batch instead of the running ones.
+          key: Key of the units that are dropped at random in training. Without a key nothing is dropped.
+        """
 
     def detect(self, params: Tree, stats: Tree, images: Images, options: Postprocess) -> Detections:
-        """Return detections in px of the images. `detectors.detect` makes detections from outputs."""
+        """Return detections in px of the images. `detectors.detect` makes detections from outputs.
+
+        Args:
+          params: Parameters, as `init` returns them.
+          stats: Batch statistics, as `init` returns them.
+          images: Images with values 0…255, [b, h, w, 3].
+          options: Postprocessing of the detections.
+        """
 
 
 @runtime_checkable
@@ -66,7 +81,13 @@ class RunsHeads(Protocol):
     """Ability to run the heads alone. The log then shows the gradient norm of each loss term at the features."""
 
     def apply_heads(self, params: Tree, stats: Tree, features: tuple[Array, ...]) -> Outputs:
-        """Return the outputs for the features of every level, finest first."""
+        """Return the outputs for the features of every level, finest first.
+
+        Args:
+          params: Parameters, as `init` returns them.
+          stats: Batch statistics, as `init` returns them.
+          features: Features of every level, finest first, [b, h, w, c].
+        """
 
 
 @runtime_checkable

@@ -11,7 +11,12 @@ from ugs_jax.objectives.second_stage import residual_logits
 
 
 def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Float[Array, "b ..."]:
-    """Return the values at flat cell indices (row · width + column) of every image's map."""
+    """Return the values at flat cell indices (row · width + column) of every image's map.
+
+    Args:
+      values: Map of every image, [b, h, w, …].
+      cells: Flat cell indices, [b, …].
+    """
     b, h, w, *rest = values.shape
     flat = values.reshape(b, h * w, *rest)
     index = cells.reshape(b, -1, *(1 for _ in rest))
@@ -20,7 +25,12 @@ def gather(values: Float[Array, "b h w *rest"], cells: Int[Array, "b *n"]) -> Fl
 
 
 def localize(localizer: Localizer, features: Float[Array, "*n c"]) -> Float[Array, "*n a k"]:
-    """Return localization logits of every anchor at gathered features, or at a dense map of features."""
+    """Return localization logits of every anchor at gathered features, or at a dense map of features.
+
+    Args:
+      localizer: Layers of the level.
+      features: Feature vectors, [..., c].
+    """
     kernel = localizer.kernel.astype(features.dtype)
     c, a, k = kernel.shape
     # Half-precision factors, but sums and logits in the precision of the parameters.
@@ -63,7 +73,15 @@ def predicted_quality(
     *,
     stride: int,
 ) -> Float[Array, "*batch"] | None:
-    """Return the logit of the IoU that the quality predictor of a level expects of boxes; None without a predictor."""
+    """Return the logit of the IoU that the quality predictor of a level expects of boxes; None without a predictor.
+
+    Args:
+      localizer: Layers of the level.
+      localization: Objective of the boxes.
+      raw: Raw outputs of the boxes.
+      boxes: Decoded boxes, xyxy, px.
+      stride: Pixels per cell.
+    """
     if localizer.quality is None or not isinstance(localization, PredictsDistribution):
         return None
     return quality_logit(localizer.quality, localization.probabilities(raw), boxes, stride=stride)

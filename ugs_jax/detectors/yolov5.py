@@ -243,7 +243,12 @@ class YOLOv5(nnx.Module):
         return tuple(head(x) for head, x in zip(self.heads, features, strict=True))
 
     def features(self, maps: list[Array], fused: list[Array]) -> list[Array]:
-        """Return the inputs of the heads, from the maps of the backbone (P2 to P5) and of the neck."""
+        """Return the inputs of the heads, from the maps of the backbone (P2 to P5) and of the neck.
+
+        Args:
+          maps: Feature maps of the backbone, finest first, [b, h, w, c].
+          fused: Feature maps of the neck, finest first, [b, h, w, c].
+        """
         return fused
 
     def localizers(self) -> tuple[Localizer, ...]:

@@ -106,6 +106,10 @@ def fit_weights(
 def check_size(weights: Weights, target: Architecture) -> None:
     """Check that weights are of the size of an architecture.
 
+    Args:
+      weights: Weights to check.
+      target: Architecture that the weights must suit.
+
     Raises:
       ValueError: They are of another size.
     """

@@ -114,5 +114,10 @@ def flat_arrays(tree: Any) -> Arrays:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Write a safetensors file that `read_weights` reads. It contains no code."""
+    """Write a safetensors file that `read_weights` reads. It contains no code.
+
+    Args:
+      path: File to write.
+      weights: Weights to write.
+    """
     write_atomically(path, weights.to_bytes())
