@@ -87,7 +87,7 @@ class Settings:
             loader=LoaderOptions(
                 image_size=self.image_size, batch_size=self.images * devices, max_boxes=self.max_boxes
             ),
-            parallel=Parallel(split=self.split),  # type: ignore[arg-type]
+            parallel=Parallel(shard=self.split),  # type: ignore[arg-type]
         )
 
 

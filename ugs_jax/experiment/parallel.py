@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Split = Literal["nothing", "optimizer", "state"]
+Shard = Literal["nothing", "optimizer", "state"]
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,13 @@ class Parallel:
       spatial: Number of devices that share an image, each with a part of its rows. It helps with large images if there
         are more devices than images in a batch. If it does not divide the number of devices, their greatest common
         divisor is used.
-      split: Part of the training state that is split along `data` and gathered where it is used, to save memory.
+      shard: Part of the training state that is split along `data` and gathered where it is used, to save memory.
         `nothing` splits nothing. `optimizer` splits the optimizer state and the moving averages (ZeRO-1). `state` also
         splits the parameters (ZeRO-3, FSDP).
     """
 
     spatial: int = 1
-    split: Split = "nothing"
+    shard: Shard = "nothing"
 
     def __post_init__(self) -> None:
         if self.spatial < 1:

@@ -15,7 +15,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import Batch, LoaderOptions
-from ugs_jax.experiment.parallel import Split
+from ugs_jax.experiment.parallel import Shard
 from ugs_jax.runs.state import TrainState
 
 DATA, SPATIAL = "data", "spatial"
@@ -103,13 +103,13 @@ def batch_sharding(mesh: Mesh) -> Batch:
     return Batch(*(rows for _ in Batch._fields))._replace(images=image_sharding(mesh))  # type: ignore[arg-type]
 
 
-def state_sharding(state: TrainState, mesh: Mesh, split: Split = "nothing", least: int = 1 << 14) -> TrainState:
+def state_sharding(state: TrainState, mesh: Mesh, shard: Shard = "nothing", least: int = 1 << 14) -> TrainState:
     """Return the sharding of every array of a training state.
 
     Args:
       state: Arrays or their shapes.
       mesh: Mesh from `device_mesh`.
-      split: Parts of the state that are split along `data`; see `Parallel`.
+      shard: Parts of the state that are split along `data`; see `Parallel`.
       least: Least number of elements of an array that is split. Splitting smaller arrays costs more than it saves.
     """
     parts = mesh.shape[DATA]
@@ -122,9 +122,9 @@ def state_sharding(state: TrainState, mesh: Mesh, split: Split = "nothing", leas
         return NamedSharding(mesh, P(*(DATA if axis == longest else None for axis in range(leaf.ndim))))
 
     whole = jax.tree.map(lambda _: replicated(mesh), state)
-    if split == "nothing":
+    if shard == "nothing":
         return whole
-    names = ("opt_state", "ema_params") + (("params",) if split == "state" else ())
+    names = ("opt_state", "ema_params") + (("params",) if shard == "state" else ())
     return whole._replace(**{name: jax.tree.map(parted, getattr(state, name)) for name in names})
 
 

@@ -228,7 +228,7 @@ def build_program(experiment: Experiment, detector: TrainableDetector, mesh: Mes
     rate = experiment.optimizer.schedule.build(steps_per_epoch, experiment.epochs * steps_per_epoch)
     optimizer = experiment.optimizer.build(rate)
     shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
-    shardings = state_sharding(shapes, mesh, experiment.parallel.split)
+    shardings = state_sharding(shapes, mesh, experiment.parallel.shard)
     step = make_step(
         detector,
         optimizer,
