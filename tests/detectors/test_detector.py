@@ -81,7 +81,7 @@ def test_what_objectives_add_leaves_all_other_initial_weights_as_they_are(variab
 
 
 def test_parameters_are_those_of_both_stages_and_the_quality_predictor():
-    """Of heads with 32, 64 and 128 channels, 3 anchors and 44 outputs each."""
+    """Parameters of heads with 32, 64 and 128 channels, 3 anchors and 44 outputs each."""
     before, after = (Detector(ARCH, objective) for objective in (UGS(), ADDED["both"]))
     second = sum(5 * width * 8 + 8 + 44 * 8 + 8 * 44 for width in (32, 64, 128))
     quality = 3 * (22 * 6 + 6 + 6 + 1)

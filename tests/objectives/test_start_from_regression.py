@@ -25,7 +25,7 @@ CHANNELS, COUNT = 6, 40
 
 
 def mean_by_hand(points, width, eta):
-    """Of the bell on the grid, tilted by eta; interval by interval."""
+    """Mean of the bell on the grid, tilted by eta, computed interval by interval."""
     weights = []
     for i, y in enumerate(points):
         low = points[i - 1] if i else y

@@ -223,7 +223,7 @@ def test_the_step_compiles_for_gpus_that_are_not_attached(plan):
 
 
 class Compilation(NamedTuple):
-    """What the stand-in for the compiler was given."""
+    """Arguments that the stand-in for the compiler was given."""
 
     experiment: Experiment
     classes: int

@@ -24,7 +24,7 @@ def sampled(features, x, y, stride):
 
 
 def residual(layer, features, box, probabilities, stride):
-    """What is added to the raw outputs of one box."""
+    """Residual that is added to the raw outputs of one box."""
     x1, y1, x2, y2 = box
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     points = [(x, y), (x1, y), (x, y1), (x2, y), (x, y2)]
@@ -34,7 +34,7 @@ def residual(layer, features, box, probabilities, stride):
 
 
 def quality_evidence(probabilities, box, stride):
-    """Of each distribution the four largest probabilities and their mean, then the log sides in cells."""
+    """Four largest probabilities of each distribution and their mean, then the log sides in cells."""
     found = []
     for row in probabilities:
         top = sorted(row, reverse=True)[:4]

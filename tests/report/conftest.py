@@ -1,4 +1,4 @@
-"""What is in the pictures that a test draws."""
+"""Contents of the pictures that a test draws."""
 
 import pytest
 from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Store:
-    """What processes told each other."""
+    """Words that processes told each other."""
 
     def __init__(self):
         self.words = {}

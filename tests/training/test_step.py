@@ -98,7 +98,7 @@ def without_boxes(batch):
 
 @pytest.mark.slow
 def test_batches_without_positives_do_not_count_in_the_running_mean_of_the_uncertainty():
-    """As 0 they did: after an empty first batch the next step was scaled by 0, the one after by 0.01, and so on."""
+    """An uncertainty of 0 counted: after an empty first batch the next steps were scaled by 0, 0.01, and so on."""
     stable = build(stabilize=Stabilize(), localization=UGS())
     state, seen, scales = stable.state(), [], []
     for step in range(4):
