@@ -144,7 +144,7 @@ def test_made_layers_start_as_wide_as_the_published_regression_is_off(file):
     assert len(errors) > 20
     want = np.minimum(np.sqrt(np.mean(np.square(errors), axis=0)), 1)
     state = TrainState(np.int32(0), np.int32(-1), *drawn(network, 4), (), *drawn(network, 4))
-    found = start_width(replace(weights, arrays=arrays), network, state, batch(), 4.0)
+    found = start_width(replace(weights, arrays=arrays), network, state, batch, 4.0)
     np.testing.assert_allclose(found, want, rtol=1e-3)
     assert want.min() < 1
 
@@ -156,7 +156,7 @@ def test_without_anything_to_measure_made_layers_start_with_the_usual_width(why,
     network = detector(classes=NETWORK.arch.classes, localization=objective, anchors=four if "anchors" in why else None)
     images = batch()._replace(mask=np.zeros_like(batch().mask)) if why == "no positives" else batch()
     state = TrainState(np.int32(0), np.int32(-1), *drawn(network, 4), (), *drawn(network, 4))
-    assert start_width(read_for_all(str(file), network), network, state, images, 4.0) == START_WIDTH
+    assert start_width(read_for_all(str(file), network), network, state, lambda: images, 4.0) == START_WIDTH
 
 
 def test_weights_of_another_size_are_refused_before_anything_is_computed(file):

@@ -5,6 +5,7 @@ import math
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ class _Training:
         fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
         if self.pretrained is not None and isinstance(self.detector, Detector):
             # All processes use the same images, so that all start with the same weights.
-            sample = TrainLoader(self.train_data, self.options).batch_at(0)
+            sample = partial(TrainLoader(self.train_data, self.options).batch_at, 0)
             width = start_width(
                 self.pretrained, self.detector, fresh, sample, self.experiment.loss_weights.anchor_ratio_threshold
             )

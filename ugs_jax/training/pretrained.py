@@ -1,7 +1,7 @@
 """Start of a run from the weights of another run, or from published weights."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def start_from(
 
 
 def start_width(
-    weights: Weights, detector: Detector, state: TrainState, batch: Batch, anchor_ratio_threshold: float
+    weights: Weights, detector: Detector, state: TrainState, sample: Callable[[], Batch], anchor_ratio_threshold: float
 ) -> tuple[float, ...]:
     """Return the error of the published regression on a batch: the width with which distributions start.
 
@@ -76,11 +76,12 @@ def start_width(
       weights: Weights to start from.
       detector: Detector in training.
       state: Fresh state of the run.
-      batch: Training images with boxes.
+      sample: Function that loads a batch of training images with boxes. It is called only if a layer is made.
       anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
     """
     if not layers_from_regression(weights, detector, state.params, np.asarray(START_WIDTH)):
         return START_WIDTH
+    batch = sample()
     params, stats, _ = fit_weights(weights, detector, state.params, state.stats)
     outputs, _ = jax.jit(lambda images: detector.apply(params, stats, images, train=False))(batch.images)
     errors = []
