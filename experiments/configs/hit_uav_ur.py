@@ -1,4 +1,4 @@
-"""`hit_uav_ciou` with the full UGS objective: CE + IN + UM + uncertainty-guided refinement (UR)."""
+"""`hit_uav_ciou` with the default UGS objective: CE + IN + UM + uncertainty-guided refinement (UR) + box loss."""
 
 from dataclasses import replace
 
