@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     Attributes:
       images: RGB images, uint8 [B, H, W, 3].
       boxes: Boxes, float32 [B, M, 4] xyxy px. Zeros where `mask` is False.
-      labels: 0-based class indices, int32 [B, M]. Zero where `mask` is False.
+      classes: 0-based class indices, int32 [B, M]. Zero where `mask` is False.
       mask: True for real boxes, bool [B, M].
       ignore: Regions that are neither object nor background, float32 [B, R, 4] xyxy px.
       ignore_mask: True for real regions, bool [B, R].
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     images: np.ndarray
     boxes: np.ndarray
-    labels: np.ndarray
+    classes: np.ndarray
     mask: np.ndarray
     ignore: np.ndarray
     ignore_mask: np.ndarray

@@ -38,7 +38,7 @@ class ExampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             {
                 "image": tfds.features.Image(shape=(None, None, 3)),
                 "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
-                "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+                "classes": tfds.features.Tensor(shape=(None,), dtype=np.int32),
                 "ignore": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
                 "image_id": tfds.features.Scalar(np.int32),
                 "file_name": tfds.features.Text(),

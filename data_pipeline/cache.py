@@ -17,7 +17,7 @@ from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SourceId = int | str
 
 

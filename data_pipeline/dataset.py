@@ -15,7 +15,7 @@ class Example(NamedTuple):
     Attributes:
       image: Bytes of the encoded file (JPEG, PNG, …). `Dataset.annotations` returns `b""` here.
       boxes: Boxes, float32 [n, 4] xyxy px of the stored image.
-      labels: 0-based class indices, int32 [n].
+      classes: 0-based class indices, int32 [n].
       ignore: Regions that are neither object nor background, float32 [r, 4] xyxy px.
       image_id: Index of the record in its split.
       file_name: Name of the source file, relative to its image folder.
@@ -25,7 +25,7 @@ class Example(NamedTuple):
 
     image: bytes
     boxes: np.ndarray
-    labels: np.ndarray
+    classes: np.ndarray
     ignore: np.ndarray
     image_id: int
     file_name: str
@@ -47,15 +47,15 @@ class AnnotationTable(NamedTuple):
 
     Attributes:
       boxes: Boxes, float32 [n, 4] xyxy px.
-      labels: 0-based class indices, int32 [n].
-      box_start: First row of every image in `boxes` and `labels`, and the total at the end, int64 [images + 1].
+      classes: 0-based class indices, int32 [n].
+      box_start: First row of every image in `boxes` and `classes`, and the total at the end, int64 [images + 1].
       ignore: Ignore regions, float32 [r, 4] xyxy px.
       ignore_start: First row of every image in `ignore`, and the total at the end, int64 [images + 1].
       sizes: Height and width of every image, px, int32 [images, 2].
     """
 
     boxes: np.ndarray
-    labels: np.ndarray
+    classes: np.ndarray
     box_start: np.ndarray
     ignore: np.ndarray
     ignore_start: np.ndarray
@@ -118,7 +118,7 @@ class Dataset:
         return Example(
             image=b"",
             boxes=table.boxes[boxes].copy(),
-            labels=table.labels[boxes].copy(),
+            classes=table.classes[boxes].copy(),
             ignore=table.ignore[regions].copy(),
             image_id=index,
             file_name=self.file_names[index],
@@ -178,7 +178,7 @@ def tabulate(examples: Sequence[Example]) -> AnnotationTable:
 
     return AnnotationTable(
         boxes=join([example.boxes for example in examples], np.zeros((0, 4), np.float32)),
-        labels=join([example.labels for example in examples], np.zeros(0, np.int32)),
+        classes=join([example.classes for example in examples], np.zeros(0, np.int32)),
         box_start=starts([len(example.boxes) for example in examples]),
         ignore=join([example.ignore for example in examples], np.zeros((0, 4), np.float32)),
         ignore_start=starts([len(example.ignore) for example in examples]),

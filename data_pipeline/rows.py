@@ -59,7 +59,7 @@ def make_row(
     batch = Batch(
         images=sample.image,
         boxes=_padded(sample.boxes[kept].astype(np.float32), capacity.boxes),
-        labels=_padded(sample.labels[kept].astype(np.int32), capacity.boxes),
+        classes=_padded(sample.classes[kept].astype(np.int32), capacity.boxes),
         mask=np.arange(capacity.boxes) < len(kept),
         ignore=_padded(regions_kept.astype(np.float32), capacity.ignore),
         ignore_mask=np.arange(capacity.ignore) < len(regions_kept),
@@ -88,7 +88,7 @@ def stack_rows(rows: Sequence[Row]) -> Row:
 
 def cut_boxes(batch: Batch, most: int) -> Batch:
     """Return the batch with room for `most` boxes per row, which must be enough for the boxes that it holds."""
-    return batch._replace(boxes=batch.boxes[:, :most], labels=batch.labels[:, :most], mask=batch.mask[:, :most])
+    return batch._replace(boxes=batch.boxes[:, :most], classes=batch.classes[:, :most], mask=batch.mask[:, :most])
 
 
 def _choose(count: int, limit: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:

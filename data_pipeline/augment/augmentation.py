@@ -97,7 +97,7 @@ class Sample(NamedTuple):
     Attributes:
       image: RGB image.
       boxes: Boxes, xyxy px of `image`.
-      labels: 0-based class index of every box.
+      classes: 0-based class index of every box.
       ignore: Ignore regions, xyxy px of `image`.
       letterbox: Map from px of the stored image to px of `image`, or (1, 0, 0) if the sample was not letterboxed.
       unreadable: Number of its source images that could not be read. An ignore region marks the place of each.
@@ -105,7 +105,7 @@ class Sample(NamedTuple):
 
     image: UInt8[np.ndarray, "H W 3"]
     boxes: Float64[np.ndarray, "n 4"]
-    labels: Int32[np.ndarray, "n"]
+    classes: Int32[np.ndarray, "n"]
     ignore: Float64[np.ndarray, "r 4"]
     letterbox: Letterbox
     unreadable: int = 0
@@ -204,12 +204,12 @@ def draw(pictures: Pictures, placed: Sequence[tuple[int, Matrix]], rule: KeepRul
         stays, part = keep(hulls, seen, rule)
         _, regions = warped_hulls(example.ignore, matrix, pictures.size)
         boxes.append(seen[stays])
-        labels.append(example.labels[stays])
+        labels.append(example.classes[stays])
         ignore += [regions[(sides(regions) > 0.0).all(axis=1)], seen[part]]
     return Sample(
         image=canvas,
         boxes=np.concatenate([np.zeros((0, 4)), *boxes]),
-        labels=np.concatenate([np.zeros(0, np.int32), *labels]),
+        classes=np.concatenate([np.zeros(0, np.int32), *labels]),
         ignore=np.concatenate([np.zeros((0, 4)), *ignore]),
         letterbox=Letterbox(1.0, 0.0, 0.0),
         unreadable=unreadable,
@@ -221,7 +221,7 @@ def mix(first: Sample, second: Sample, share: float) -> Sample:
     return Sample(
         image=cv2.addWeighted(first.image, share, second.image, 1.0 - share, 0.0),
         boxes=np.concatenate([first.boxes, second.boxes]),
-        labels=np.concatenate([first.labels, second.labels]),
+        classes=np.concatenate([first.classes, second.classes]),
         ignore=np.concatenate([first.ignore, second.ignore]),
         letterbox=first.letterbox,
         unreadable=first.unreadable + second.unreadable,

@@ -27,13 +27,13 @@ class Scene(NamedTuple):
     Attributes:
       image: RGB image, uint8 [H, W, 3].
       boxes: Boxes, float32 [n, 4] xyxy px.
-      labels: 0-based class indices, int32 [n].
+      classes: 0-based class indices, int32 [n].
       ignore: Ignore regions, float32 [r, 4] xyxy px.
     """
 
     image: np.ndarray
     boxes: np.ndarray
-    labels: np.ndarray
+    classes: np.ndarray
     ignore: np.ndarray
 
 

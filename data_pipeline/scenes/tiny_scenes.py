@@ -108,7 +108,7 @@ class TinyScenes:
         return Example(
             image=encoded.tobytes(),
             boxes=scene.boxes,
-            labels=scene.labels,
+            classes=scene.classes,
             ignore=scene.ignore,
             image_id=index,
             file_name=f"{split}_{index:06d}.jpg",

@@ -137,7 +137,7 @@ def _example(
     example = Example(
         image=data,
         boxes=boxes,
-        labels=np.array(image.labels, np.int32)[kept],
+        classes=np.array(image.classes, np.int32)[kept],
         ignore=clean_regions(regions, height, width, summary),
         image_id=index,
         file_name=image.file_name if isinstance(name, DataError) else name,

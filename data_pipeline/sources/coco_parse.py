@@ -55,7 +55,7 @@ class CocoImage:
         return [each.box for each in self.objects if not each.marks]
 
     @property
-    def labels(self) -> list[int]:
+    def classes(self) -> list[int]:
         """Category index of each object."""
         return [each.label for each in self.objects if not each.marks]
 

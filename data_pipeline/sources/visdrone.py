@@ -37,12 +37,12 @@ class Rows(NamedTuple):
 
     Attributes:
       boxes: Boxes without cleaning, float64 [n, 4] xyxy px.
-      labels: Class indices from 0 to 9, int32 [n].
+      classes: Class indices from 0 to 9, int32 [n].
       regions: Ignored regions, `others` and boxes with score 0, float64 [r, 4] xyxy px.
     """
 
     boxes: np.ndarray
-    labels: np.ndarray
+    classes: np.ndarray
     regions: np.ndarray
 
 
@@ -263,7 +263,7 @@ def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Examp
     example = Example(
         image=data,
         boxes=boxes,
-        labels=rows.labels[kept],
+        classes=rows.classes[kept],
         ignore=clean_regions(rows.regions, height, width, summary),
         image_id=index,
         file_name=path.name,

@@ -89,7 +89,7 @@ class Objective(nn.Module):
             ],
             dim=3,
         )
-        goal = nn.functional.one_hot(batch.labels, self.classes).to(logits.dtype)[:, :, None, None]
+        goal = nn.functional.one_hot(batch.classes, self.classes).to(logits.dtype)[:, :, None, None]
         wrong = nn.functional.binary_cross_entropy_with_logits(logits, goal.expand_as(logits), reduction="none")
         return (
             self.loss_weights.box * _masked_mean(loss, positive)

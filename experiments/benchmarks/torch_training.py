@@ -68,7 +68,7 @@ class Trainer:
         """Return a batch of the loader on the device."""
         images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)  # channels last, without a copy
         on = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(self.device)  # noqa: E731
-        labels = on(batch.labels).long()
+        labels = on(batch.classes).long()
         return TorchBatch(images, on(batch.boxes), labels, on(batch.mask), on(batch.ignore), on(batch.ignore_mask))
 
     def step(self, batch: TorchBatch) -> Tensor:

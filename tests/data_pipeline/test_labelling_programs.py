@@ -47,7 +47,7 @@ def test_ids_are_values(folder):
     data = opened(folder, value)
     assert data.source_ids == (7, 3, 9)
     assert [len(data[i].boxes) for i in range(3)] == [1, 1, 0]
-    assert data[1].labels.tolist() == [1]
+    assert data[1].classes.tolist() == [1]
 
 
 def test_a_text_of_digits_that_is_no_number_stays_a_text(folder):
@@ -159,7 +159,7 @@ def test_roboflows_category_for_all_is_left_out_and_named(folder, capsys):
     data = opened(folder, roboflow())
     assert data.classes == ("cat", "dog")
     assert data.category_ids == (4, 90)
-    assert data[0].labels.tolist() == [0]
+    assert data[0].classes.tolist() == [0]
     assert "category 0, 'drones-abc', is only the supercategory of the others and has no box" in capsys.readouterr().out
 
 

@@ -50,7 +50,7 @@ def assert_equal(a, b):
 def test_a_batch_has_static_shapes_types_and_zeros_outside_its_masks():
     batch = TrainLoader(dataset(), options()).batch_at(0)
     expected = {
-        "images": ((4, 48, 64, 3), np.uint8), "boxes": ((4, 16, 4), np.float32), "labels": ((4, 16), np.int32),
+        "images": ((4, 48, 64, 3), np.uint8), "boxes": ((4, 16, 4), np.float32), "classes": ((4, 16), np.int32),
         "mask": ((4, 16), np.bool_), "ignore": ((4, 32, 4), np.float32), "ignore_mask": ((4, 32), np.bool_),
         "image_id": ((4,), np.int32), "original_size": ((4, 2), np.int32), "letterbox": ((4, 3), np.float32),
         "valid": ((4,), np.bool_),
@@ -58,7 +58,7 @@ def test_a_batch_has_static_shapes_types_and_zeros_outside_its_masks():
     assert {name: (array.shape, array.dtype) for name, array in batch._asdict().items()} == expected
     assert batch.mask.any()
     assert not batch.boxes[~batch.mask].any()
-    assert not batch.labels[~batch.mask].any()
+    assert not batch.classes[~batch.mask].any()
     assert not batch.ignore[~batch.ignore_mask].any()
     assert batch.valid.all()
     assert batch.boxes.min() >= 0
@@ -85,7 +85,7 @@ def varied(count=12):
     """A data set of which image i has i boxes."""
     examples = [dataset(1, boxes=i)[0] for i in range(1, count)]
     return dataset_from_examples(
-        [dataset(1)[0]._replace(boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int32)), *examples],
+        [dataset(1)[0]._replace(boxes=np.zeros((0, 4), np.float32), classes=np.zeros(0, np.int32)), *examples],
         ["a", "b"],
     )
 
@@ -237,7 +237,7 @@ def test_evaluation_boxes_map_back_to_the_original():
             back = unletterbox_boxes(batch.boxes[row][batch.mask[row]], batch.letterbox[row])
             assert np.abs(back - original.boxes).max() < 1e-3
             assert batch.original_size[row].tolist() == [original.height, original.width]
-            np.testing.assert_array_equal(batch.labels[row][batch.mask[row]], original.labels)
+            np.testing.assert_array_equal(batch.classes[row][batch.mask[row]], original.classes)
 
 
 def test_evaluation_shards_have_equal_length_and_cover_the_split():

@@ -14,7 +14,7 @@ from data_pipeline.prefetch import prefetch
 def batch(value, rows=2):
     return Batch(
         images=np.full((rows, 4, 4, 3), value, np.uint8), boxes=np.zeros((rows, 3, 4), np.float32),
-        labels=np.zeros((rows, 3), np.int32), mask=np.zeros((rows, 3), bool),
+        classes=np.zeros((rows, 3), np.int32), mask=np.zeros((rows, 3), bool),
         ignore=np.zeros((rows, 1, 4), np.float32), ignore_mask=np.zeros((rows, 1), bool),
         image_id=np.full(rows, value, np.int32), original_size=np.ones((rows, 2), np.int32),
         letterbox=np.ones((rows, 3), np.float32), valid=np.ones(rows, bool),

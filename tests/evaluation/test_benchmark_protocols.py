@@ -22,7 +22,7 @@ class OneImage:
 
     def annotations(self, index):
         labels = np.zeros(len(self.boxes), np.int32)
-        return types.SimpleNamespace(boxes=self.boxes, labels=labels, ignore=self.ignore, height=4000, width=4000)
+        return types.SimpleNamespace(boxes=self.boxes, classes=labels, ignore=self.ignore, height=4000, width=4000)
 
 
 def score(protocol, boxes, found, ignore=()):

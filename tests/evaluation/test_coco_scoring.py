@@ -24,7 +24,7 @@ class Scenes:
         boxes, labels, ignore = self.images[i]
         return types.SimpleNamespace(
             boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
-            labels=np.asarray(labels, np.int32),
+            classes=np.asarray(labels, np.int32),
             ignore=np.asarray(ignore, np.float32).reshape(-1, 4),
             height=640,
             width=640,
@@ -265,8 +265,8 @@ def test_an_unknown_category_is_refused():
         score([(OBJECTS, [0] * 5, [])], [row(0, 2, [0, 0, 1, 1], 0.9)])
 
 
-def test_a_label_outside_the_classes_is_refused():
-    with pytest.raises(ValueError, match=r"image 1: expected labels 0…1, got 2"):
+def test_a_class_index_outside_the_classes_is_refused():
+    with pytest.raises(ValueError, match=r"image 1: expected class indices 0…1, got 2"):
         CocoScorer(Scenes([([], [], []), ([[0, 0, 5, 5]], [2], [])]))
 
 

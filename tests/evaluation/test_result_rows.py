@@ -115,7 +115,7 @@ def test_a_perfect_detector_on_letterboxed_batches_scores_one():
 
         def annotations(self, index):
             return types.SimpleNamespace(
-                boxes=truth, labels=np.zeros(2, np.int32), ignore=np.zeros((0, 4), np.float32), height=150, width=200
+                boxes=truth, classes=np.zeros(2, np.int32), ignore=np.zeros((0, 4), np.float32), height=150, width=200
             )
 
     scorer = CocoScorer(OneImage())

@@ -88,7 +88,7 @@ def by_loops(outputs, batch):
                     quality = max(1 - float(overlap_loss(jnp.asarray(found), jnp.asarray(box))), 0)
                     goal[i, row, column, k] = max(goal[i, row, column, k], 0.4 + 0.6 * quality)
                     class_losses += [
-                        cross_entropy(classes[i, row, column, k, n], n == batch.labels[i, j]) for n in range(3)
+                        cross_entropy(classes[i, row, column, k, n], n == batch.classes[i, j]) for n in range(3)
                     ]
         cells = [cross_entropy(objectness[index], goal[index]) for index in np.ndindex(goal.shape)]
         cell_loss += GAINS.objectness * weight * mean(cells)
@@ -131,7 +131,7 @@ def test_the_contents_of_padding_rows_have_no_influence():
     off = ~batch.mask
     other = batch._replace(
         boxes=np.where(off[..., None], np.float32([5, 6, 20, 21]), batch.boxes),
-        labels=np.where(off, 2, batch.labels).astype(np.int32),
+        classes=np.where(off, 2, batch.classes).astype(np.int32),
         ignore=np.full_like(batch.ignore, 30.0) + np.float32([0, 0, 30, 30]),
     )
     first, second = (evaluate(outputs, each, UGS()) for each in (batch, other))

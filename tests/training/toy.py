@@ -168,7 +168,7 @@ def random_batch(
     return Batch(
         images=rng.integers(0, 256, (size, side, width, 3), np.uint8),
         boxes=xyxy,
-        labels=np.where(mask, rng.integers(0, 3, (size, boxes)), 0).astype(np.int32),
+        classes=np.where(mask, rng.integers(0, 3, (size, boxes)), 0).astype(np.int32),
         mask=mask,
         ignore=np.zeros((size, regions, 4), np.float32),
         ignore_mask=np.zeros((size, regions), bool),

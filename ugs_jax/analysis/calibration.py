@@ -56,5 +56,5 @@ def _errors(
     for image_id, image in split_batch(detected, batch):
         truth = data.annotations(image_id)
         kept = take(image._replace(boxes=image.boxes.astype(np.float64)), image.scores > min_score)
-        errors.append(side_errors(kept, truth.boxes, truth.labels, iou=iou))
+        errors.append(side_errors(kept, truth.boxes, truth.classes, iou=iou))
     return errors

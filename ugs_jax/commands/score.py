@@ -262,5 +262,5 @@ def _dataset(files: list[Path], sizes: list[tuple[int, int] | None]) -> Dataset:
         dropped: Counter[str] = Counter()
         boxes, kept = clean_boxes(rows.boxes, height, width, dropped)
         ignore = clean_regions(rows.regions, height, width, dropped)
-        examples.append(Example(b"", boxes, rows.labels[kept], ignore, index, file.stem, height, width))
+        examples.append(Example(b"", boxes, rows.classes[kept], ignore, index, file.stem, height, width))
     return dataset_from_examples(examples, CLASSES, name="visdrone")

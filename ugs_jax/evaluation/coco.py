@@ -29,7 +29,7 @@ class AnnotatedDataset(typing.Protocol):
     def annotations(self, index: int, /) -> typing.Any:
         """Return the annotations of an image, such as a `data_pipeline.Example`.
 
-        They have `boxes` [n,4] and `ignore` [r,4] (xyxy, px of the stored image), `labels` [n] from 0, `height` and
+        They have `boxes` [n,4] and `ignore` [r,4] (xyxy, px of the stored image), `classes` [n] from 0, `height` and
         `width`.
         """
 
@@ -209,11 +209,11 @@ def _coco_ground_truth(dataset: AnnotatedDataset) -> GroundTruth:
     for i in range(len(dataset)):
         example = dataset.annotations(i)
         images.append({"id": i, "height": int(example.height), "width": int(example.width)})
-        for box, label in zip(example.boxes, example.labels, strict=True):
+        for box, label in zip(example.boxes, example.classes, strict=True):
             if not 0 <= label < classes:
                 raise ValueError(
-                    f"image {i}: expected labels 0…{classes - 1}, got {int(label)}; `classes` and labels of the "
-                    "data set disagree: rebuild it"
+                    f"image {i}: expected class indices 0…{classes - 1}, got {int(label)}; `classes` and the boxes of "
+                    "the data set disagree: rebuild it"
                 )
             append(i, int(label), box, marks=())
         for region in example.ignore:

@@ -72,7 +72,7 @@ def coco_truth_images(content: CocoFile) -> list[TruthImage]:
     for image in content.images:
         corners = np.array([*image.boxes, *image.regions], np.float64).reshape(-1, 4)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        categories = np.array([label + 1 for label in image.labels] + [0] * len(image.regions), np.int64)
+        categories = np.array([label + 1 for label in image.classes] + [0] * len(image.regions), np.int64)
         size = (image.height, image.width) if image.height and image.width else None
         images.append(TruthImage(boxes, categories, np.ones(len(boxes), bool), size))
     return images

@@ -104,7 +104,7 @@ def dataset_truth(dataset: AnnotatedDataset) -> list[TruthImage]:
         example = dataset.annotations(index)
         corners = np.concatenate([example.boxes, example.ignore]).astype(np.float64)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        categories = np.concatenate([example.labels.astype(np.int64) + 1, np.zeros(len(example.ignore), np.int64)])
+        categories = np.concatenate([example.classes.astype(np.int64) + 1, np.zeros(len(example.ignore), np.int64)])
         images.append(
             TruthImage(boxes, categories, np.ones(len(boxes), bool), (int(example.height), int(example.width)))
         )

@@ -27,14 +27,14 @@ class SheetRow(typing.NamedTuple):
     Attributes:
       image: RGB image.
       truth_boxes: Boxes of the objects.
-      truth_labels: Class indices of the objects.
+      truth_classes: Class indices of the objects.
       ignore: Ignore regions.
       detections: Detections.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
     truth_boxes: Float[np.ndarray, "objects 4"]
-    truth_labels: Int[np.ndarray, " objects"]
+    truth_classes: Int[np.ndarray, " objects"]
     ignore: Float[np.ndarray, "regions 4"]
     detections: ImageDetections
 
@@ -90,8 +90,8 @@ def draw_contact_sheet(
     present: set[int] = set()
     for row in rows:
         shown = _above(row.detections, threshold)
-        present.update(row.truth_labels.tolist(), shown.classes.tolist())
-        left = _panel(row.image, row.truth_boxes, row.truth_labels, row.ignore, panel_width)
+        present.update(row.truth_classes.tolist(), shown.classes.tolist())
+        left = _panel(row.image, row.truth_boxes, row.truth_classes, row.ignore, panel_width)
         right = _panel(row.image, shown.boxes, shown.classes, row.ignore, panel_width)
         strips += [_beside(left, right, gap), _blank(2 * panel_width + gap, gap)]
     entries = [(classes[k], box_color(k)) for k in sorted(present)]

@@ -30,7 +30,7 @@ def finish_run(
                     SheetRow(
                         image=batch.images[i],
                         truth_boxes=batch.boxes[i][truth],
-                        truth_labels=batch.labels[i][truth],
+                        truth_classes=batch.classes[i][truth],
                         ignore=batch.ignore[i][batch.ignore_mask[i]],
                         detections=ImageDetections(
                             np.asarray(detected.boxes[i][valid]),

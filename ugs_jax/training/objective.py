@@ -51,7 +51,7 @@ def objective(
     positive = concatenate_levels([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
     objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
-    named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.labels))}
+    named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.classes))}
     named |= {"uncertainty": terms.uncertainty, **terms.parts}
     means = {name: losses.masked_mean(values, positive) for name, values in named.items()}
     means["box"] *= loss_weights.box

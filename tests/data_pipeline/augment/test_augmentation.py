@@ -14,12 +14,12 @@ from data_pipeline.pictures import Pictures
 WHITE = (250, 250, 250)
 
 
-def example(image, boxes=(), labels=None, ignore=()):
+def example(image, boxes=(), classes=None, ignore=()):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return Example(
         image=cv2.imencode(".png", image)[1].tobytes(),
         boxes=boxes,
-        labels=np.zeros(len(boxes), np.int32) if labels is None else np.array(labels, np.int32),
+        classes=np.zeros(len(boxes), np.int32) if classes is None else np.array(classes, np.int32),
         ignore=np.array(ignore, np.float32).reshape(-1, 4),
         image_id=0,
         file_name="drawn.png",
@@ -234,14 +234,14 @@ def test_ignore_regions_are_transformed_like_boxes():
 def test_labels_stay_with_their_boxes():
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = np.array([[x, 20, x + 8, 30 + x / 4] for x in range(5, 90, 10)])
-    pictures = pictures_of(example(image, boxes, labels=np.arange(len(boxes))), size=(100, 100))
+    pictures = pictures_of(example(image, boxes, classes=np.arange(len(boxes))), size=(100, 100))
     sample = augmented(pictures, 0, without(translate=0.4, flip_lr=1.0), np.random.default_rng(3))
     assert 0 < len(sample.boxes) < len(boxes)
     whole = (
         (sample.boxes[:, 0] > 0) & (sample.boxes[:, 2] < 100) & (sample.boxes[:, 3] < 100) & (sample.boxes[:, 1] > 0)
     )
     heights = sample.boxes[:, 3] - sample.boxes[:, 1]
-    np.testing.assert_allclose(heights[whole], (10 + boxes[:, 0] / 4)[sample.labels[whole]], atol=1e-6)
+    np.testing.assert_allclose(heights[whole], (10 + boxes[:, 0] / 4)[sample.classes[whole]], atol=1e-6)
 
 
 def test_mixup_blends_pixels_and_joins_annotations():
@@ -252,7 +252,7 @@ def test_mixup_blends_pixels_and_joins_annotations():
     )
     mixed = mix(letterboxed(pictures, 0), letterboxed(pictures, 1), 0.25)
     assert np.all(mixed.image == 125)
-    assert mixed.labels.tolist() == [1, 2]
+    assert mixed.classes.tolist() == [1, 2]
     assert mixed.boxes.tolist() == [[1, 1, 9, 9], [2, 2, 8, 8]]
     assert mixed.ignore.tolist() == [[0, 0, 3, 3]]
 

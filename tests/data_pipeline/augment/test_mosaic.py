@@ -41,7 +41,7 @@ def test_each_of_four_rectangles_is_found_at_its_box(point):
     half = scaling(0.5, 0.5)
     placed = [(i, half @ at) for i, at in enumerate(mosaic_around(point, SHAPES, SIZE))]
     sample = draw(four_pictures(), placed, RULE)
-    assert sample.labels.tolist() == [0, 1, 2, 3]
+    assert sample.classes.tolist() == [0, 1, 2, 3]
     for colour, box in zip(COLOURS, sample.boxes, strict=True):
         assert np.abs(found(sample.image, colour) - box).max() <= 1.0
 
@@ -69,8 +69,8 @@ def test_rectangles_of_random_mosaics_are_found_again(degrees):
     checked = 0
     for seed in range(12):
         sample = augmented(pictures, seed % 4, augmentation, np.random.default_rng(seed))
-        for box, label in zip(sample.boxes, sample.labels, strict=True):
-            if np.sum(sample.labels == label) == 1 and not len(sample.ignore):
+        for box, label in zip(sample.boxes, sample.classes, strict=True):
+            if np.sum(sample.classes == label) == 1 and not len(sample.ignore):
                 assert np.abs(found(sample.image, COLOURS[label]) - box).max() <= 1.0 + (degrees > 0)
                 checked += 1
     assert checked > 5

@@ -110,8 +110,8 @@ def test_boxes_lie_inside_the_image_and_have_sides(statistics):
             assert (boxes >= 0).all()
             assert (boxes <= [160, 96, 160, 96]).all()
             assert (boxes[:, 2:] - boxes[:, :2] > 0).all()
-        assert len(scene.labels) == len(scene.boxes)
-        assert scene.labels.dtype == np.int32
+        assert len(scene.classes) == len(scene.boxes)
+        assert scene.classes.dtype == np.int32
 
 
 def test_object_sizes_of_full_scenes_follow_the_published_quantiles(full_scenes):
@@ -128,14 +128,14 @@ def test_aspect_ratios_of_full_scenes_follow_the_published_quantiles(full_scenes
 
 
 def test_class_shares_of_full_scenes_follow_the_published_ones(full_scenes):
-    labels = np.concatenate([scene.labels for scene in full_scenes])
+    labels = np.concatenate([scene.classes for scene in full_scenes])
     share = np.bincount(labels, minlength=len(CLASSES)) / len(labels)
     np.testing.assert_allclose(share, list(CLASS_SHARE.values()), atol=0.03)
 
 
 def test_larger_classes_of_full_scenes_are_larger(full_scenes):
     sizes, _ = sizes_and_aspects(full_scenes)
-    labels = np.concatenate([scene.labels for scene in full_scenes])
+    labels = np.concatenate([scene.classes for scene in full_scenes])
     for name in ("pedestrian", "car", "motor", "van"):  # the classes with enough objects to tell
         median = np.median(sizes[labels == CLASSES.index(name)])
         assert median == pytest.approx(MEDIAN_SQRT_AREA[name], rel=0.35)
@@ -158,7 +158,7 @@ def test_full_scenes_have_ignore_regions_of_far_crowds(full_scenes):
 
 def test_light_scenes_hold_few_small_objects_of_each_class(light_scenes):
     sizes, _ = sizes_and_aspects(light_scenes)
-    labels = np.concatenate([scene.labels for scene in light_scenes])
+    labels = np.concatenate([scene.classes for scene in light_scenes])
     assert ((sizes >= 6) & (sizes <= 32)).mean() > 0.9
     assert 9 <= np.median([len(scene.boxes) for scene in light_scenes]) <= 18
     assert (np.bincount(labels, minlength=2) / len(labels) > 0.25).all()

@@ -34,9 +34,9 @@ def test_boxes_regions_and_images_come_out_as_written(folder):
     assert dataset.source_ids == (7, 3, 9)
     first, second, _ = dataset
     np.testing.assert_array_equal(first.boxes, [[5.5, 6.25, 12.5, 14.25]])
-    assert first.labels.tolist() == [0]
+    assert first.classes.tolist() == [0]
     np.testing.assert_array_equal(second.boxes, [[1, 2, 4, 6]])
-    assert second.labels.tolist() == [1]
+    assert second.classes.tolist() == [1]
     assert first.image == (folder / "images/b.png").read_bytes()
 
 
@@ -49,7 +49,7 @@ def test_iscrowd_becomes_an_ignore_region_and_no_object(folder):
 def test_an_image_without_annotations_is_kept_empty(folder):
     example = open_with(folder)[2]
     assert example.boxes.shape == (0, 4)
-    assert example.labels.shape == (0,)
+    assert example.classes.shape == (0,)
     assert example.ignore.shape == (0, 4)
     assert (example.height, example.width) == (HEIGHT, WIDTH)
 
@@ -85,7 +85,7 @@ def test_boxes_partly_outside_are_clipped_and_counted(folder):
 
 def test_labels_stay_with_their_boxes_when_others_are_dropped(folder):
     rows = [annotation(id=1, bbox=[1, 1, 0, 0]), annotation(id=2, category_id=90), annotation(id=3, bbox=[4, 4, 2, 2])]
-    assert open_with(folder, annotations=rows)[0].labels.tolist() == [1, 0]
+    assert open_with(folder, annotations=rows)[0].classes.tolist() == [1, 0]
 
 
 def test_annotations_of_unlisted_images_are_dropped_and_counted(folder):

@@ -38,7 +38,7 @@ def test_columns_become_boxes_and_categories_become_labels_from_zero(split):
     write(split, "\n".join(f"{k},2,3,4,1,{k},0,0" for k in range(1, 11)))
     example = open_split(split)[0]
     np.testing.assert_array_equal(example.boxes, [[k, 2, k + 3, 6] for k in range(1, 11)])
-    assert example.labels.tolist() == list(range(10))
+    assert example.classes.tolist() == list(range(10))
     assert VisDrone(split.parent).classes == CLASSES
     assert CLASSES[3] == "car"
 
@@ -68,7 +68,7 @@ def test_trailing_commas_blank_lines_spaces_and_windows_line_ends_are_read(split
 def test_rows_without_a_valid_box_are_dropped_counted_and_printed(split, capsys, row, reason):
     write(split, f"{row}\n5,5,5,5,1,10,0,0\n")
     dataset = open_split(split)
-    assert dataset[0].labels.tolist() == [9]
+    assert dataset[0].classes.tolist() == [9]
     assert dataset.summary == {reason: 1}
     assert f"visdrone/train:   1 {reason}" in capsys.readouterr().out
 
@@ -198,7 +198,7 @@ def test_the_same_real_data_reads_the_same_in_both_formats(split):
     by_name = {reference.file_names[index]: reference.annotations(index) for index in chosen}
     for example in open_split(split):
         expected = by_name[example.file_name]
-        assert sorted(example.labels.tolist()) == sorted(expected.labels.tolist())
+        assert sorted(example.classes.tolist()) == sorted(expected.classes.tolist())
         assert len(example.ignore) == len(expected.ignore)
         # The text format holds whole px.
         np.testing.assert_allclose(np.sort(example.boxes, 0), np.sort(expected.boxes, 0), atol=1.0)
