@@ -8,7 +8,7 @@ from scipy import optimize
 from tests.reference import localization_by_hand as by_hand
 from ugs_jax.boxes import Anchors
 from ugs_jax.objectives import DFL, UGS, Grid, GridPoints, d_fine_grid
-from ugs_jax.objectives.distribution import bell, fit_natural_parameter, smooth_width, standard_outputs
+from ugs_jax.objectives.start_layer import bell, fit_natural_parameter, smooth_width, standard_outputs
 
 POINTS = GridPoints((-1.2, -0.6, -0.3, -0.1, 0.1, 0.3, 0.6, 1.2))
 GRIDS = {

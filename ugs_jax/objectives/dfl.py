@@ -12,17 +12,11 @@ from ugs_jax import losses
 from ugs_jax.labels import expectation, variance
 from ugs_jax.numerics import root, widen
 from ugs_jax.objectives.box_regression import BoxLoss
-from ugs_jax.objectives.distribution import (
-    bell,
-    fit_natural_parameter,
-    mean_uncertainty,
-    smooth_width,
-    split_logits,
-    standard_outputs,
-)
+from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.protocol import Terms
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
+from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
 
 @dataclass(frozen=True)
@@ -111,22 +105,13 @@ class DFL:
         """Return kernel and bias of a layer that decodes like a regression layer; see `StartsFromRegression`."""
         nodes, weights = standard_outputs()
         center, size = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
-        basis = np.stack([np.ones_like(center), center, size], axis=1)
-        both = np.outer(weights, weights).ravel()
+        samples, both = np.stack([center, size], axis=1), np.outer(weights, weights).ravel()
         shift, growth = 2 / (1 + np.exp(-center)) - 1, np.square(2 / (1 + np.exp(-size)))
-        kernels, biases = [], []
-        for side in range(4):
+
+        def expected(side: int, a: int) -> Expected:
             axis, sign = side % 2, -1 if side < 2 else 1
-            rows, constants = [], []
-            for a in range(len(anchors)):
-                half = published_anchors[a, axis] / (2 * stride)
-                means = sign * shift + half * growth
-                spread = smooth_width(self.points, float(np.hypot(width[axis], half * width[2 + axis])), means, both)
-                theta = fit_natural_parameter(self.points, spread, basis, means, both)
-                slope = theta[1] * kernel[:, a, axis] + theta[2] * kernel[:, a, 2 + axis]
-                level = theta[0] + theta[1] * bias[a, axis] + theta[2] * bias[a, 2 + axis]
-                rows.append(np.outer(slope, self.points))
-                constants.append(level * self.points + bell(self.points, spread))
-            kernels.append(np.stack(rows, axis=1))
-            biases.append(np.stack(constants))
-        return np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)
+            half = published_anchors[a, axis] / (2 * stride)
+            spread = float(np.hypot(width[axis], half * width[2 + axis]))
+            return Expected(self.points, spread, (axis, 2 + axis), samples, both, sign * shift + half * growth)
+
+        return layer_with_means(kernel, bias, expected)

@@ -15,19 +15,13 @@ from ugs_jax import losses
 from ugs_jax.labels import expectation, variance
 from ugs_jax.numerics import root
 from ugs_jax.objectives.box_regression import BoxLoss
-from ugs_jax.objectives.distribution import (
-    bell,
-    fit_natural_parameter,
-    mean_uncertainty,
-    smooth_width,
-    split_logits,
-    standard_outputs,
-)
+from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.grids import AnyGrid, FittedGrid, Grid
 from ugs_jax.objectives.protocol import Terms
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.refinement import Refinement
 from ugs_jax.objectives.second_stage import SecondStage
+from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
 
 @dataclass(frozen=True)
@@ -199,26 +193,18 @@ class UGS:
     ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
         """Return kernel and bias of a layer that decodes like a regression layer; see `StartsFromRegression`."""
         nodes, weights = standard_outputs()
-        basis = np.stack([np.ones_like(nodes), nodes], axis=1)
         gate = 2 / (1 + np.exp(-nodes))
-        kernels, biases = [], []
-        for side in range(4):
-            points = (self.center if side < 2 else self.size).points()
-            rows, constants, unit = [], [], float(stride)
-            for a in range(len(anchors)):
-                if side < 2:
-                    unit = float(stride if self.center_unit == "unit" else anchors[a, side])
-                    means = (gate - 1) * stride / unit
-                else:
-                    means = 2 * np.log(gate) + np.log(published_anchors[a, side - 2] / anchors[a, side - 2])
-                spread = float(width[side]) * (stride / unit if side < 2 else 1.0)
-                spread = smooth_width(points, spread, means, weights)
-                theta = fit_natural_parameter(points, spread, basis, means, weights)
-                rows.append(np.outer(theta[1] * kernel[:, a, side], points))
-                constants.append((theta[0] + theta[1] * bias[a, side]) * points + bell(points, spread))
-            kernels.append(np.stack(rows, axis=1))
-            biases.append(np.stack(constants))
-        return np.concatenate(kernels, axis=-1), np.concatenate(biases, axis=-1)
+
+        def expected(parameter: int, a: int) -> Expected:
+            if parameter < 2:
+                points, unit = self.center.points(), 1.0 if self.center_unit == "unit" else anchors[a, parameter] / stride
+                means = (gate - 1) / unit
+            else:
+                points, unit = self.size.points(), 1.0
+                means = 2 * np.log(gate) + np.log(published_anchors[a, parameter - 2] / anchors[a, parameter - 2])
+            return Expected(points, float(width[parameter] / unit), (parameter,), nodes[:, None], weights, means)
+
+        return layer_with_means(kernel, bias, expected)
 
     def _scaled(self, anchors: bx.Anchors) -> bx.Anchors:
         return anchors if self.center_unit == "unit" else anchors._replace(unit=anchors.size)
