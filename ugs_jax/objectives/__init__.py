@@ -6,6 +6,7 @@ feature maps.
 """
 
 from ugs_jax.objectives.box_regression import BoxLoss, BoxRegression
+from ugs_jax.objectives.check import check_objective
 from ugs_jax.objectives.dfl import DFL
 from ugs_jax.objectives.grids import FittedGrid, Grid, GridPoints, d_fine_grid
 from ugs_jax.objectives.protocol import (
@@ -43,5 +44,6 @@ __all__ = [
     "StartsFromRegression",
     "Terms",
     "Uncertainty",
+    "check_objective",
     "d_fine_grid",
 ]

@@ -197,7 +197,10 @@ class UGS:
 
         def expected(parameter: int, a: int) -> Expected:
             if parameter < 2:
-                points, unit = self.center.points(), 1.0 if self.center_unit == "unit" else anchors[a, parameter] / stride
+                points, unit = (
+                    self.center.points(),
+                    1.0 if self.center_unit == "unit" else anchors[a, parameter] / stride,
+                )
                 means = (gate - 1) / unit
             else:
                 points, unit = self.size.points(), 1.0

@@ -18,6 +18,7 @@ from ugs_jax.evaluation import CocoScorer
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
+from ugs_jax.objectives import check_objective
 from ugs_jax.report import read_metrics
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.preemption import PreemptedError, Preemption
@@ -117,6 +118,7 @@ def train(
 class _Training:
     def __init__(self, experiment: Experiment, run: RunFolder, mirror: Mirror | None, cache_dir: Path | None) -> None:
         self.experiment, self.folder, self.mirror = experiment, run, mirror
+        check_objective(experiment.localization)
         self.mesh = device_mesh(spatial=experiment.parallel.spatial)
         check_sizes(experiment.loader, self.mesh, experiment.accumulate)
         self.train_data, self.val_data = open_splits(experiment.data, cache_dir, strict=experiment.loader.strict)
