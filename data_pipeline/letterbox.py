@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import UInt8
 
 from data_pipeline.augment.geometry import Matrix, scaling
 from data_pipeline.augment.warp import grey_canvas, paste
@@ -76,19 +76,3 @@ def letterbox(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> tuple
     shrunk = shrink(image, box.scale)
     paste(canvas, shrunk, box.matrix() @ scaling(*(1.0 / min(1.0, box.scale),) * 2))
     return canvas, box
-
-
-def unletterbox_boxes(
-    boxes: Float[np.ndarray, "n 4"], letterbox: Float[np.ndarray, "3"] | Letterbox
-) -> Float64[np.ndarray, "n 4"]:
-    """Map boxes of a letterboxed image back to the original.
-
-    Args:
-      boxes: Boxes, xyxy px of the letterboxed image.
-      letterbox: Scale, pad_x and pad_y, for example a row of `Batch.letterbox`.
-
-    Returns:
-      Boxes, xyxy px of the original, not clipped to it.
-    """
-    scale, pad_x, pad_y = (float(value) for value in letterbox)
-    return (boxes.astype(np.float64) - np.array([pad_x, pad_y, pad_x, pad_y])) / scale

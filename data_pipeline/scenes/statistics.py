@@ -10,8 +10,6 @@ import numpy as np
 
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 OBJECTS_PER_IMAGE_QUANTILES = (4.0, 9.0, 24.0, 42.0, 70.0, 132.0, 211.3)
-SQRT_AREA_QUANTILES = (4.9, 7.75, 15.59, 26.08, 45.0, 99.7, 168.93)
-ASPECT_QUANTILES = (0.29, 0.36, 0.57, 0.91, 1.47, 2.41, 2.97)
 CLASS_SHARE = {
     "pedestrian": 0.2312,
     "people": 0.0788,

@@ -15,7 +15,7 @@ from data_pipeline.augment import augmentation as augment
 from data_pipeline.augment.augmentation import Augmentation, augmented, most_boxes
 from data_pipeline.dataset import Example, dataset_from_examples
 from data_pipeline.errors import DataError
-from data_pipeline.letterbox import letterbox_of, unletterbox_boxes
+from data_pipeline.letterbox import letterbox_of
 from data_pipeline.loader import LoaderOptions, TrainLoader, eval_batches
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import cut_boxes
@@ -234,7 +234,8 @@ def test_evaluation_boxes_map_back_to_the_original():
     for batch in eval_batches(data, options(image_size=(97, 64))):
         for row in np.flatnonzero(batch.valid):
             original = data.annotations(int(batch.image_id[row]))
-            back = unletterbox_boxes(batch.boxes[row][batch.mask[row]], batch.letterbox[row])
+            scale, *pad = batch.letterbox[row].astype(float)
+            back = (batch.boxes[row][batch.mask[row]] - pad * 2) / scale
             assert np.abs(back - original.boxes).max() < 1e-3
             assert batch.original_size[row].tolist() == [original.height, original.width]
             np.testing.assert_array_equal(batch.classes[row][batch.mask[row]], original.classes)
