@@ -1,4 +1,4 @@
-.PHONY: check lint test test-all
+.PHONY: check docs lint test test-all
 
 check: lint test-all
 
@@ -13,3 +13,6 @@ test:
 
 test-all:
 	pytest -n 2 -m ""
+
+docs:
+	sphinx-build -q -W --keep-going -c docs . docs/_build/html

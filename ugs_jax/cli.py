@@ -30,6 +30,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
   ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set
   ugs verify [FILE …]                    check closed forms of Hessians (the paper's, ours, yours) against autodiff
+  ugs env                                print versions, devices and memory, for reports of problems
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
 CONFIG is a Python file that defines `experiment = Experiment(…)`, or the name of one of these configs:
@@ -61,6 +62,7 @@ _COMMANDS = {
     "import": _Command("ugs_jax.commands.weights", "import_command"),
     "export": _Command("ugs_jax.commands.weights", "export_command", takes_imports=True),
     "verify": _Command("ugs_jax.commands.verify", "main"),
+    "env": _Command("ugs_jax.commands.env", "env_command"),
 }
 """Commands by name: the function that runs the command, and True if the command takes `--import`."""
 

@@ -1,6 +1,5 @@
 """Training: the objective, one pure step, the loop around it, and evaluation."""
 
-from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.loop import Result, train
 from ugs_jax.training.non_finite import NonFiniteError
@@ -8,7 +7,6 @@ from ugs_jax.training.objective import objective
 from ugs_jax.training.step import jit_step, make_step
 
 __all__ = [
-    "LossWeights",
     "NonFiniteError",
     "Result",
     "evaluate",
