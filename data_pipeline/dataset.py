@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
+from data_pipeline.faults import Fault
+
 
 class Example(NamedTuple):
     """One annotated image.
@@ -76,6 +78,7 @@ class Dataset:
       table: Annotations of all images.
       images: Encoded images, by index.
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
+      faults: Faults that were noted when the split was built, with the image and the annotation that has each.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
     """
 
@@ -88,6 +91,7 @@ class Dataset:
     table: AnnotationTable = field(repr=False)
     images: ImageSource = field(repr=False)
     summary: dict[str, int] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = field(default=(), repr=False)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

@@ -1,0 +1,74 @@
+"""Faults of a data set: counted by reason, with the image and the annotation that has each."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One fault of a data set.
+
+    Attributes:
+      image: File name of the image. It is empty if the entry belongs to no image.
+      place: Annotation or file that has the fault, such as `annotation id 7` or `annotations/a.txt:3`. It is empty if
+        the image itself has the fault.
+      reason: Kind of the fault, in the plural, with its consequence in brackets.
+    """
+
+    image: str
+    place: str
+    reason: str
+
+
+class Faults(Counter[str]):
+    """Counter by reason that also lists the faults which were noted with their place.
+
+    Remarks, such as names that were matched without regard to case, are counted like in any Counter. Only a fault is
+    noted. `ugs data check` lists the faults.
+
+    Attributes:
+      noted: Faults in the order in which they were noted.
+
+    Example:
+      >>> faults = Faults()
+      >>> faults.note("boxes wholly outside their image (dropped)", [("a.jpg", "annotation id 7")])
+      >>> faults
+      Faults({'boxes wholly outside their image (dropped)': 1})
+      >>> faults.noted[0].place
+      'annotation id 7'
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[Fault] = []
+
+    def note(self, reason: str, places: Iterable[tuple[str, str]]) -> None:
+        """Count a fault at every place.
+
+        Args:
+          reason: Kind of the fault.
+          places: Image and place of every fault, as in `Fault`.
+        """
+        found = [Fault(image, place, reason) for image, place in places]
+        if found:
+            self[reason] += len(found)
+            self.noted += found
+
+    def include(self, other: "Faults") -> None:
+        """Add the counts and the faults of another list."""
+        self.update(other)
+        self.noted += other.noted
+
+
+def note(summary: Counter[str], reason: str, places: Sequence[tuple[str, str]]) -> None:
+    """Note a fault at every place, or only count the places if `summary` is a plain Counter.
+
+    Args:
+      summary: Counter to which the faults are added.
+      reason: Kind of the fault.
+      places: Image and place of every fault, as in `Fault`.
+    """
+    if isinstance(summary, Faults):
+        summary.note(reason, places)
+    elif places:
+        summary[reason] += len(places)
