@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from data_pipeline.check.pixels import Fingerprints
 from data_pipeline.dataset import Dataset
@@ -17,7 +17,7 @@ MOST_BITS = 8
 """Most gradient bits in which near-duplicates differ, of 64."""
 LEAST_CORRELATION = 0.95
 """Least correlation of the thumbnails of near-duplicates."""
-_LEAST_SPREAD = 2.0  # grey levels. Thumbnails with a smaller standard deviation show nothing that could be compared.
+_LEAST_CONTRAST = 2.0  # grey levels; thumbnails below it show nothing that could be compared
 _BLOCK = 1 << 22  # pairs that are compared at once
 
 
@@ -50,7 +50,7 @@ def repeated_images(dataset: Dataset, prints: Fingerprints) -> list[Fault]:
     """
     first: dict[bytes, int] = {}
     faults = []
-    for index in np.flatnonzero(prints.readable).tolist():
+    for index in _readable(prints):
         other = first.setdefault(prints.digest[index], index)
         if other != index:
             annotations = "equal" if _same_annotations(dataset, other, index) else "different"
@@ -72,10 +72,10 @@ def leaks_between(datasets: Sequence[Dataset], prints: Sequence[Fingerprints]) -
     leaks = []
     for (first, seen), (second, new) in combinations(list(zip(datasets, prints, strict=True)), 2):
         by_digest: dict[bytes, list[int]] = defaultdict(list)
-        for index in np.flatnonzero(seen.readable).tolist():
+        for index in _readable(seen):
             by_digest[seen.digest[index]].append(index)
         near = near_pairs(seen, new)
-        for index in np.flatnonzero(new.readable).tolist():
+        for index in _readable(new):
             same = by_digest.get(new.digest[index])
             if same is None and index not in near:
                 continue
@@ -88,46 +88,45 @@ def leaks_between(datasets: Sequence[Dataset], prints: Sequence[Fingerprints]) -
 def near_pairs(seen: Fingerprints, new: Fingerprints) -> dict[int, tuple[int, float]]:
     """Return, for every image of `new` with near-duplicates in `seen`, the most similar one and their correlation.
 
-    All pairs are compared by their gradient bits, a few million at once: about a second for 10^9 pairs.
+    All pairs are compared by their gradient bits, in blocks of a few million pairs.
 
     Args:
       seen: Fingerprints of one split.
       new: Fingerprints of another split.
     """
-    old, (seen_usable, seen_units) = seen.gradients, _standardised(seen.thumbnail)
-    new_usable, new_units = _standardised(new.thumbnail)
-    candidates = np.flatnonzero(seen_usable & seen.readable)
-    rows = np.flatnonzero(new_usable & new.readable)
-    step = max(1, _BLOCK // max(1, len(candidates)))
+    columns, rows = (np.flatnonzero(prints.contrast >= _LEAST_CONTRAST) for prints in (seen, new))
+    step = max(1, _BLOCK // max(1, len(columns)))
     found: dict[int, tuple[int, float]] = {}
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        apart = np.bitwise_count(new.gradients[block, None] ^ old[candidates][None])
-        i, j = np.nonzero(apart <= MOST_BITS)
-        for at, (row, column) in enumerate(zip(block[i].tolist(), candidates[j].tolist(), strict=True)):
-            del at
-            correlation = float(new_units[row] @ seen_units[column])
-            if correlation >= LEAST_CORRELATION and correlation > found.get(row, (0, 0.0))[1]:
-                found[row] = (column, correlation)
+        near = np.bitwise_count(new.gradients[block, None] ^ seen.gradients[columns]) <= MOST_BITS
+        for row, mask in zip(block[near.any(axis=1)].tolist(), near[near.any(axis=1)], strict=True):
+            candidates = columns[mask]
+            correlation = _unit(seen.thumbnail[candidates]) @ _unit(new.thumbnail[row])
+            best = int(correlation.argmax())
+            if correlation[best] >= LEAST_CORRELATION:
+                found[row] = (int(candidates[best]), float(correlation[best]))
     return found
 
 
-def _standardised(
-    thumbnail: UInt8[np.ndarray, "n 32 32"],
-) -> tuple[Bool[np.ndarray, "n"], Float[np.ndarray, "n 1024"]]:
-    """Return the mask of the thumbnails with contrast, and all thumbnails with mean 0 and norm 1."""
-    pixels = thumbnail.reshape(len(thumbnail), -1).astype(np.float32)
-    pixels -= pixels.mean(axis=1, keepdims=True)
-    spread = pixels.std(axis=1)
-    return spread >= _LEAST_SPREAD, pixels / np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+def _readable(prints: Fingerprints) -> list[int]:
+    return [index for index, digest in enumerate(prints.digest) if digest]
+
+
+def _unit(thumbnail: UInt8[np.ndarray, "*n 32 32"]) -> Float[np.ndarray, "*n 1024"]:
+    """Return thumbnails with contrast as vectors of mean 0 and norm 1."""
+    pixels = thumbnail.reshape(*thumbnail.shape[:-2], -1).astype(np.float32)
+    pixels -= pixels.mean(axis=-1, keepdims=True)
+    unit: np.ndarray = pixels / np.linalg.norm(pixels, axis=-1, keepdims=True)
+    return unit
 
 
 def _same_annotations(dataset: Dataset, first: int, second: int) -> bool:
-    a, b = (_rows(dataset, index) for index in (first, second))
-    return a.shape == b.shape and bool((a == b).all())
+    return np.array_equal(_rows(dataset, first), _rows(dataset, second))
 
 
-def _rows(dataset: Dataset, index: int) -> Float[np.ndarray, "n 5"] | Int[np.ndarray, "n 5"]:
+def _rows(dataset: Dataset, index: int) -> Float[np.ndarray, "n 5"]:
     example = dataset.annotations(index)
-    rows = np.concatenate([example.classes[:, None].astype(np.float64), example.boxes.astype(np.float64)], axis=1)
-    return rows[np.lexsort(rows.T)]
+    rows = np.concatenate([example.classes[:, None], example.boxes], axis=1, dtype=np.float64)
+    ordered: np.ndarray = rows[np.lexsort(rows.T)]
+    return ordered

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8, UInt64
+from jaxtyping import Float, UInt8, UInt64
 
 from data_pipeline.dataset import Dataset
 from data_pipeline.errors import DataError
@@ -27,14 +27,14 @@ class Fingerprints(NamedTuple):
       gradients: 64 bits, each of which says if the brightness rises from one cell to the next in an 8 × 9 thumbnail
         ("dHash").
       thumbnail: Grey thumbnail of 32 × 32 px.
-      readable: False for images that cannot be read.
+      contrast: Standard deviation of the thumbnail, grey levels.
       errors: Error messages of these images, by index.
     """
 
     digest: tuple[bytes, ...]
     gradients: UInt64[np.ndarray, "images"]
     thumbnail: UInt8[np.ndarray, "images 32 32"]
-    readable: Bool[np.ndarray, "images"]
+    contrast: Float[np.ndarray, "images"]
     errors: dict[int, str]
 
 
@@ -51,6 +51,7 @@ def fingerprints_of(
     digests: list[bytes] = []
     gradients = np.zeros(len(dataset), np.uint64)
     thumbnails = np.zeros((len(dataset), SIDE, SIDE), np.uint8)
+    contrast = np.zeros(len(dataset), np.float32)
     errors: dict[int, str] = {}
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for index, found in enumerate(pool.map(partial(_fingerprint, dataset), range(len(dataset)))):
@@ -59,10 +60,10 @@ def fingerprints_of(
                 digests.append(b"")
             else:
                 digest, gradients[index], thumbnails[index] = found
+                contrast[index] = thumbnails[index].std()
                 digests.append(digest)
             on_image()
-    readable = np.array([bool(digest) for digest in digests], bool)
-    return Fingerprints(tuple(digests), gradients, thumbnails, readable, errors)
+    return Fingerprints(tuple(digests), gradients, thumbnails, contrast, errors)
 
 
 def _fingerprint(dataset: Dataset, index: int) -> tuple[bytes, np.uint64, np.ndarray] | str:
