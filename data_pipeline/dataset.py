@@ -131,7 +131,7 @@ class Dataset:
 
 @runtime_checkable
 class DataSource(Protocol):
-    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `VisDrone` are two of ours.
+    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `YoloFolder` are two of ours.
 
     Make it a dataclass, so that a run folder can save it; `dataset_from_examples` makes the `Dataset`.
     """

@@ -36,8 +36,9 @@ def data_source_at(path: str | Path) -> DataSource:
     if path.is_dir():
         found = list(_in_folder(path))
         if not found:
-            raise DataError(f"{path}: expected a data set, found {_content(path)}. {_fix(path)}")
+            raise DataError(f"{path}: expected {_LOOKED_FOR}; found {_content(path)}. {_fix(path)}")
     elif path.suffix.lower() in _YAML:
+        read_data_yaml(path)  # raises errors now
         return YoloFolder(path)
     elif path.suffix.lower() == ".json" and path.is_file():
         found = [(str(path), source) for source in find_coco([path])]
@@ -50,7 +51,7 @@ def data_source_at(path: str | Path) -> DataSource:
             )
     else:
         got = "a file of another kind" if path.exists() else "nothing"
-        raise DataError(f"{path}: expected a data set, found {got}. Fix: give the path of {_LOOKED_FOR}.")
+        raise DataError(f"{path}: expected {_LOOKED_FOR}; found {got}. Fix: give the path of the file or its folder.")
     if len(found) > 1:
         raise DataError(
             f"{path}: expected one data set, found {len(found)}: {', '.join(name for name, _ in found)}. "
@@ -61,16 +62,21 @@ def data_source_at(path: str | Path) -> DataSource:
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, DataSource]]:
     """Yield every data set of a folder with the name of its file."""
+    named = False
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in _YAML and not is_leftover(file.name) and file.is_file() and _names_splits(file):
             yield str(file), YoloFolder(file)
-    for source in find_coco(_json_files(folder)):
-        yield str(source.train_json), source
-    roots = [folder, folder.parent] if folder.name in FOLDERS.values() else [folder]
-    for root in roots:
-        if any((root / FOLDERS[split] / "images").is_dir() for split in ("train", "val")):
-            yield str(root), VisDrone(root)
-            return
+            named = True
+    root = folder.parent if folder.name in FOLDERS.values() else folder
+    if any((root / FOLDERS[split] / "images").is_dir() for split in ("train", "val")):
+        yield str(root), VisDrone(root)
+        named = True
+    try:
+        for source in find_coco(_json_files(folder)):
+            yield str(source.train_json), source
+    except DataError:
+        if not named:  # beside another data set, train.json may be anything
+            raise
 
 
 def _names_splits(file: Path) -> bool:
@@ -102,4 +108,6 @@ def _fix(folder: Path) -> str:
             "It looks like a YOLO folder without its data.yaml. Fix: write one, for example `train: images/train`, "
             "`val: images/val`, `names: [car, person]`."
         )
-    return f"Fix: give the path of {_LOOKED_FOR}."
+    if any(folder.glob("VisDrone2019-DET-*.zip")):
+        return f"Fix: unpack the archives: ugs data prepare visdrone --from {folder} --to {folder}"
+    return "Fix: give the path of the file, or the folder that has these."

@@ -89,10 +89,12 @@ def find_images(data: DataYaml, split: str, root: Path) -> YoloImages:
             images.paths += _in_folder(path, images.summary)
         else:
             _add_list(path, root, images)
-    unique = {os.path.normpath(path): path for path in reversed(images.paths)}
+    unique: dict[str, Path] = {}
+    for path in images.paths:
+        unique.setdefault(os.path.normpath(path), path)
     if len(unique) < len(images.paths):
         images.summary[LISTED_TWICE] += len(images.paths) - len(unique)
-        images.paths = list(reversed(unique.values()))
+        images.paths = list(unique.values())
     if not images.paths:
         others = "".join(f"; found {count} {reason}" for reason, count in sorted(images.summary.items()))
         raise DataError(
@@ -128,12 +130,13 @@ def _missing(data: DataYaml, root: Path) -> list[tuple[str, str]]:
 
 
 def _place(root: Path, place: str) -> Path | None:
-    """Return the path of a folder or list. A missing `../x` is looked for as `x`, for which Roboflow's files ask."""
-    path = root / Path(place).expanduser()
-    if path.exists():
-        return path
-    inside = root / place.removeprefix("../")
-    return inside if place.startswith("../") and inside.exists() else None
+    """Return the path of a folder or list, or None.
+
+    A missing `../x` is looked for as `x`, for which Roboflow's files ask. Files of Windows have backslashes.
+    """
+    slashed = place.replace("\\", "/")
+    candidates = (root / Path(place).expanduser(), root / slashed, root / slashed.removeprefix("../"))
+    return next((path for path in candidates if path.exists()), None)
 
 
 def _in_folder(folder: Path, summary: Counter[str]) -> list[Path]:

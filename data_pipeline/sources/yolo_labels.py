@@ -107,7 +107,7 @@ def _row(cells: list[str], classes: int, keypoint_values: int | None, summary: C
     for cell, value in zip(cells[1:], values[1:], strict=False):
         if not -_SLACK <= value <= 1 + _SLACK:
             raise _RowError(
-                BEYOND, f"expected coordinates from 0 to 1, as shares of the image's width and height, got {cell}."
+                BEYOND, f"expected coordinates from 0 to 1 (px divided by the image's width or height), got {cell}."
             )
     if polygon:
         x, y = values[1::2], values[2::2]

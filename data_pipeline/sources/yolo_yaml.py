@@ -1,6 +1,5 @@
 """Reading of the data.yaml of a YOLO folder: class names, splits, and the folder to which their paths are relative."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +153,7 @@ def _classes(path: Path, entries: dict[str, yaml.Node]) -> tuple[str, ...]:
 
 
 def _places(path: Path, key: str, node: yaml.Node) -> SplitPlaces | None:
-    if _is_null(node):
+    if _is_null(node) or node.value == "":
         return None
     children = node.value if isinstance(node, yaml.SequenceNode) else [node]
     return SplitPlaces(_line(node), tuple(_text(path, key, child) for child in children))
@@ -190,7 +189,7 @@ def _text(path: Path, key: str, node: yaml.Node) -> str:
 def _whole(path: Path, key: str, node: yaml.Node, least: int) -> int:
     number = whole_number(node.value) if isinstance(node, yaml.ScalarNode) else None
     if number is None or number < least:
-        shown = re.sub(r"\s+", " ", str(node.value))[:40]
+        shown = node.value[:40] if isinstance(node, yaml.ScalarNode) else "a list"
         raise DataError(
             f"{path}:{_line(node)}: expected {key!r} to be a whole number from {least}, got {shown}. Fix: correct it."
         )
