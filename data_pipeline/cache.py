@@ -36,6 +36,7 @@ class SplitRecipe:
         examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips, and
         notes there which they are (`Faults.note`).
       notes: Whole sentences that are printed when the split is built.
+      faults: Messages about annotations that are dropped because they cannot be used. `examples` may add to it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SplitRecipe:
     fingerprint: str
     examples: Callable[[Faults], Iterator[tuple[SourceId, "Example | Unreadable"]]]
     notes: tuple[str, ...] = ()
+    faults: list[str] = field(default_factory=list)
 
 
 class Unreadable(NamedTuple):
@@ -164,6 +166,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "summary": dict(sorted(summary.items())),
         "faults": summary.noted,
         "unreadable": list(unreadable.items()),
+        "faults": recipe.faults,
         "records": str(records.relative_to(unfinished)),
     }
     (unfinished / "dataset.json").write_text(json.dumps(description))
@@ -215,4 +218,5 @@ def _load(folder: Path) -> Dataset:
         summary=description["summary"],
         faults=tuple(Fault(*fault) for fault in description["faults"]),
         unreadable=dict(description["unreadable"]),
+        faults=tuple(description.get("faults", ())),
     )

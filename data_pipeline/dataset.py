@@ -80,6 +80,7 @@ class Dataset:
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
       faults: Faults that were noted when the split was built, with the image and the annotation that has each.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
+      faults: Messages, with file and line, of annotations that were dropped because they cannot be used.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Dataset:
     summary: dict[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = field(default=(), repr=False)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
+    faults: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -133,7 +135,7 @@ class Dataset:
 
 @runtime_checkable
 class DataSource(Protocol):
-    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `VisDrone` are two of ours.
+    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `YoloFolder` are two of ours.
 
     Make it a dataclass, so that a run folder can save it; `dataset_from_examples` makes the `Dataset`.
     """
