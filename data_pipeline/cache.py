@@ -164,7 +164,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "file_names": [example.file_name for example in annotations],
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
-        "faults": summary.noted,
+        "noted": summary.noted,
         "unreadable": list(unreadable.items()),
         "faults": recipe.faults,
         "records": str(records.relative_to(unfinished)),
@@ -216,7 +216,7 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
-        faults=tuple(Fault(*fault) for fault in description["faults"]),
+        noted=tuple(Fault(*fault) for fault in description["noted"]),
         unreadable=dict(description["unreadable"]),
-        faults=tuple(description.get("faults", ())),
+        faults=tuple(description["faults"]),
     )

@@ -78,7 +78,7 @@ class Dataset:
       table: Annotations of all images.
       images: Encoded images, by index.
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
-      faults: Faults that were noted when the split was built, with the image and the annotation that has each.
+      noted: Faults that were noted when the split was built, with the image and the annotation that has each.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
       faults: Messages, with file and line, of annotations that were dropped because they cannot be used.
     """
@@ -92,7 +92,7 @@ class Dataset:
     table: AnnotationTable = field(repr=False)
     images: ImageSource = field(repr=False)
     summary: dict[str, int] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = field(default=(), repr=False)
+    noted: tuple[Fault, ...] = field(default=(), repr=False)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
     faults: tuple[str, ...] = field(default=(), repr=False)
 

@@ -54,10 +54,15 @@ class Faults(Counter[str]):
             self[reason] += len(found)
             self.noted += found
 
-    def include(self, other: "Faults") -> None:
-        """Add the counts and the faults of another list."""
+    def include(self, other: "Faults", image: str = "") -> None:
+        """Add the counts and the faults of another list.
+
+        Args:
+          other: Faults to add.
+          image: File name of the image for faults that have none.
+        """
         self.update(other)
-        self.noted += other.noted
+        self.noted += [fault._replace(image=fault.image or image) for fault in other.noted]
 
 
 def note(summary: Counter[str], reason: str, places: Sequence[tuple[str, str]]) -> None:

@@ -124,10 +124,10 @@ def check_splits(
 
 def _read_faults(dataset: Dataset, errors: dict[int, str]) -> list[Fault]:
     """Return the faults that the source noted, and those of images that cannot be read now."""
-    known = {fault.image for fault in dataset.faults if fault.reason == UNREADABLE}
+    known = {fault.image for fault in dataset.noted if fault.reason == UNREADABLE}
     names = dataset.file_names
     return [
-        *dataset.faults,
+        *dataset.noted,
         *(Fault(names[index], error, UNREADABLE) for index, error in errors.items() if names[index] not in known),
     ]
 
@@ -135,7 +135,7 @@ def _read_faults(dataset: Dataset, errors: dict[int, str]) -> list[Fault]:
 def _split_check(
     dataset: Dataset, image_size: tuple[int, int], faults: list[Fault], neighbours: Neighbours | None
 ) -> SplitCheck:
-    noted = Counter(fault.reason for fault in dataset.faults)
+    noted = Counter(fault.reason for fault in dataset.noted)
     counts, regions = np.diff(dataset.table.box_start), np.diff(dataset.table.ignore_start)
     empty = np.flatnonzero((counts == 0) & (regions == 0)).tolist()
     return SplitCheck(

@@ -58,9 +58,7 @@ def sizes_of(dataset: Dataset, image_size: tuple[int, int]) -> Sizes:
         bins=_binned(sides),
         by_class={name: _binned(sides[mask]) for name, mask in zip(dataset.classes, mine, strict=True)},
         quantiles=tuple(np.quantile(sides, levels).round(2).tolist()) if len(sides) else (),
-        images_by_class={
-            name: len(np.unique(owner[mask])) for name, mask in zip(dataset.classes, mine, strict=True)
-        },
+        images_by_class={name: len(np.unique(owner[mask])) for name, mask in zip(dataset.classes, mine, strict=True)},
     )
 
 

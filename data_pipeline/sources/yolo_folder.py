@@ -16,6 +16,7 @@ from data_pipeline.decoding.image_headers import header_of
 from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Faults
 from data_pipeline.sources.yolo_images import count_unused_labels, find_images, find_root, label_path
 from data_pipeline.sources.yolo_labels import Labels, read_labels
 from data_pipeline.sources.yolo_yaml import SPLITS, DataYaml, read_data_yaml
@@ -69,15 +70,17 @@ class YoloFolder:
         labels = [label_path(path) for path in images.paths]
         faults: list[str] = []
 
-        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
-            summary.update(images.summary)
-            summary.update(count_unused_labels(images.paths))
+        names = [_name(path, root) for path in images.paths]
+
+        def examples(summary: Faults) -> Iterator[tuple[SourceId, Example | Unreadable]]:
+            summary.include(images.summary)
+            summary.include(count_unused_labels(images.paths))
             summary.update(_in_other_splits(data, split, root, images.paths))
-            parsed = _read_all(data, labels, summary, faults)  # all labels are read before any image
+            parsed = _read_all(data, names, labels, summary, faults)  # all labels are read before any image
             ids = _source_ids(images.paths, root)
             for index, (path, content) in enumerate(zip(images.paths, parsed, strict=True)):
                 listed = images.listed.get(path)
-                yield ids[index], _example(index, path, _name(path, root), content, listed, summary)
+                yield ids[index], _example(index, path, names[index], content, listed, summary)
 
         stamps = file_stamps(root, [str(path) for path in (*images.paths, *labels)])
         recipe = SplitRecipe(
@@ -119,7 +122,7 @@ class YoloFolder:
 
 
 def _read_all(
-    data: DataYaml, paths: list[Path], summary: Counter[str], faults: list[str]
+    data: DataYaml, names: list[str], paths: list[Path], summary: Faults, faults: list[str]
 ) -> list[Labels | DataError | None]:
     """Return the content of all label files: the error of a file that is no text, None for a missing one."""
     parsed: list[Labels | DataError | None] = []
@@ -137,9 +140,10 @@ def _read_all(
             "is beside the image. If all images are background, write empty label files."
         )
     summary.update(Counter({NO_LABELS: missing} if missing else {}))
-    for content in read:
-        faults += content.faults
-        summary.update(content.summary)
+    for name, content in zip(names, parsed, strict=True):
+        if isinstance(content, Labels):
+            faults += content.faults
+            summary.include(content.summary, name)
     rows = sum(content.rows for content in read)
     if 2 * len(faults) > rows:
         raise DataError(
@@ -187,7 +191,7 @@ def _example(
     name: str,
     content: Labels | DataError | None,
     listed: str | None,
-    summary: Counter[str],
+    summary: Faults,
 ) -> Example | Unreadable:
     shares = content.boxes if isinstance(content, Labels) else np.zeros((0, 4))
     classes = content.classes if isinstance(content, Labels) else np.zeros(0, np.int32)
@@ -199,9 +203,11 @@ def _example(
             raise content
     except DataError as error:
         reason = f"{listed}: {error}" if listed else str(error)
-        note_unreadable(DataError(reason), np.zeros((0, 4)), summary)
+        note_unreadable(DataError(reason), np.zeros((0, 4)), summary, name)
         height, width = header_of(data) or _UNKNOWN_SIZE
-    boxes, kept = clean_boxes(shares * np.array([width, height, width, height]), height, width, summary)
+    corners = shares * np.array([width, height, width, height])
+    places = [(name, place) for place in content.places] if isinstance(content, Labels) else []
+    boxes, kept = clean_boxes(corners, height, width, summary, places)
     example = Example(
         image=data,
         boxes=boxes,

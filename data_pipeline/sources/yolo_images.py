@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Faults
 from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.yolo_yaml import DataYaml, decode
 
@@ -23,12 +24,12 @@ class YoloImages:
     Attributes:
       paths: Paths of the images, sorted within each folder, in the order of each list.
       listed: For images of a list, file and line of the list.
-      summary: Numbers of images and files that are not used, by reason.
+      summary: Images and files that are not used, by reason.
     """
 
     paths: list[Path]
     listed: dict[Path, str] = field(default_factory=dict)
-    summary: Counter[str] = field(default_factory=Counter)
+    summary: Faults = field(default_factory=Faults)
 
 
 def find_root(data: DataYaml) -> tuple[Path, tuple[str, ...]]:
@@ -91,10 +92,9 @@ def find_images(data: DataYaml, split: str, root: Path) -> YoloImages:
             _add_list(path, root, images)
     unique: dict[str, Path] = {}
     for path in images.paths:
-        unique.setdefault(os.path.normpath(path), path)
-    if len(unique) < len(images.paths):
-        images.summary[LISTED_TWICE] += len(images.paths) - len(unique)
-        images.paths = list(unique.values())
+        if unique.setdefault(os.path.normpath(path), path) is not path:
+            images.summary.note(LISTED_TWICE, [(str(path), "")])
+    images.paths = list(unique.values())
     if not images.paths:
         others = "".join(f"; found {count} {reason}" for reason, count in sorted(images.summary.items()))
         raise DataError(
@@ -110,17 +110,21 @@ def label_path(image: Path) -> Path:
     return (Path(head, "labels", tail) if found else image).with_suffix(".txt")
 
 
-def count_unused_labels(images: list[Path]) -> Counter[str]:
-    """Count the label files beside those of the images that belong to no image on the disk."""
-    summary: Counter[str] = Counter()
+def count_unused_labels(images: list[Path]) -> Faults:
+    """Note the label files beside those of the images that belong to no image on the disk."""
+    summary = Faults()
     for folder in {image.parent for image in images}:
         labels = label_path(folder / "x.jpg").parent
         if labels == folder or not labels.is_dir():  # beside the images, a text file may be anything
             continue
         stems = {path.stem for path in folder.iterdir()}
-        unused = [path.name for path in labels.glob("*.txt") if path.stem not in stems]
-        summary[NO_IMAGE] += sum(name != "classes.txt" and not is_leftover(name) for name in unused)
-    return +summary
+        unused = [
+            path
+            for path in sorted(labels.glob("*.txt"))
+            if path.stem not in stems and path.name != "classes.txt" and not is_leftover(path.name)
+        ]
+        summary.note(NO_IMAGE, [("", str(path)) for path in unused])
+    return summary
 
 
 def _missing(data: DataYaml, root: Path) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """Reading of the label files of YOLO: one row `class cx cy w h`, or `class x y x y …`, for each object."""
 
 import math
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from data_pipeline.cleaning import ZERO_SIDED
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Faults
 from data_pipeline.sources.yolo_yaml import decode
 
 COLUMNS = "label rows with a wrong number of values (dropped)"
@@ -30,13 +30,15 @@ class Labels(NamedTuple):
       boxes: Left, top, right and bottom as shares of the image's width and height, float64 [n, 4].
       classes: Class indices, int32 [n].
       faults: Messages of the rows that were dropped, with file, line and fix.
-      summary: Numbers of rows that were dropped or read in a special way, by reason.
+      summary: Rows that were dropped or read in a special way, by reason.
+      places: File and line of every box.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     faults: tuple[str, ...]
-    summary: Counter[str]
+    summary: Faults
+    places: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -72,9 +74,9 @@ def read_labels(path: Path, classes: int, keypoint_values: int | None = None) ->
         raise DataError(
             f"{path}: expected a label file, got {error.strerror}. Fix: check its type and permissions."
         ) from error
-    found: dict[tuple[float, ...], None] = {}  # keeps the order
+    found: dict[tuple[float, ...], str] = {}  # keeps the order
     faults: list[str] = []
-    summary: Counter[str] = Counter()
+    summary = Faults()
     for number, line in enumerate(decode(data, path, "a label file").splitlines(), start=1):
         if not line.strip():
             continue
@@ -82,17 +84,17 @@ def read_labels(path: Path, classes: int, keypoint_values: int | None = None) ->
             row = _row(line.split(), classes, keypoint_values, summary)
         except _RowError as fault:
             reason, message = fault.args
-            summary[reason] += 1
+            summary.note(reason, [("", f"{path}:{number}: {message}")])
             faults.append(f"{path}:{number}: {message} Fix: correct or remove the row.")
             continue
-        if row in found:
-            summary[REPEATED] += 1
-        found[row] = None
+        place = f"{path}:{number}"
+        if found.setdefault(row, place) != place:
+            summary.note(REPEATED, [("", place)])
     rows = np.array(list(found), np.float64).reshape(-1, 5)
-    return Labels(rows[:, 1:], rows[:, 0].astype(np.int32), tuple(faults), summary)
+    return Labels(rows[:, 1:], rows[:, 0].astype(np.int32), tuple(faults), summary, tuple(found.values()))
 
 
-def _row(cells: list[str], classes: int, keypoint_values: int | None, summary: Counter[str]) -> tuple[float, ...]:
+def _row(cells: list[str], classes: int, keypoint_values: int | None, summary: Faults) -> tuple[float, ...]:
     """Return class, left, top, right and bottom of a row."""
     keypoints = keypoint_values is not None and len(cells) == 5 + keypoint_values
     polygon = not keypoints and len(cells) >= 7 and len(cells) % 2 == 1

@@ -58,10 +58,11 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
     for candidates, anchors in assigned_levels(experiment, fitted.anchors, boxes):
         positive = np.asarray(candidates.positive)[0]
         box, cell, anchor = np.nonzero(positive)
-        positions = np.stack([owners[box], np.asarray(candidates.cell)[0][box, cell], anchor])
-        _, which, times = np.unique(positions, axis=1, return_inverse=True, return_counts=True)
+        cells = np.asarray(candidates.cell, np.int64)[0]
+        positions = (owners[box] * (cells.max(initial=0) + 1) + cells[box, cell]) * positive.shape[-1] + anchor
+        _, which, times = np.unique(positions, return_inverse=True, return_counts=True)
         np.add.at(counts, box, 1)
-        np.add.at(shared, box, times[which.reshape(-1)] > 1)
+        np.add.at(shared, box, times[which] > 1)
         if isinstance(fitted.localization, LimitsTargets):
             targets = jnp.asarray(boxes)[None, :, None, None]
             inside.append(np.asarray(fitted.localization.contains(anchors, targets))[0][positive])
