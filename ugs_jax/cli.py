@@ -30,6 +30,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
   ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set
+  ugs data check DATA                    list faults, duplicates, leaks between splits, sizes, classes and crowding
   ugs verify [FILE …]                    check closed forms of Hessians (the paper's, ours, yours) against autodiff
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit status: 0 for success, 75 ("try again") for a run that was asked to stop and has saved its state, 130 for a
-      command that Ctrl-C ended, and 1 or 2 for other errors.
+      command that Ctrl-C ended, and 1 or 2 for other errors. `ugs data check` returns 1 for faults in the data.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--debug"]:

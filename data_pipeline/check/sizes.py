@@ -93,16 +93,13 @@ def size_advice(dataset: Dataset, image_size: tuple[int, int], finest_stride: in
     if share <= _BEARABLE:
         return []
     remedies = [remedy for remedy in (_larger(dataset, image_size), _tiles(dataset, image_size)) if remedy]
-    if finest_stride > 4:
-        below = [float((sides < 2 * stride).mean()) for stride in (finest_stride, 4)]
-        remedies.append(
-            f"P2 (objects smaller than two cells: {_percent(below[0])} at stride {finest_stride}, "
-            f"{_percent(below[1])} at stride 4)"
-        )
+    below = [_percent(float((sides < 2 * stride).mean())) for stride in (4, 8)]
+    has = "" if finest_stride > 4 else ", which is on"
+    remedies.append(f"P2{has} (smaller than two cells: {below[0]} at its stride 4, {below[1]} at stride 8)")
     advice = f"{_percent(share)} of your objects are under 8 px at {_size(image_size)}"
     lost = _share(source_sides(dataset))
     rest = "" if lost <= _BEARABLE else f". {_percent(lost)} are under 8 px in the stored images themselves"
-    return [f"{advice}: use {_listed(remedies)}{rest}." if remedies else f"{advice}{rest}."]
+    return [f"{advice}: use {_listed(remedies)}{rest}."]
 
 
 def _larger(dataset: Dataset, image_size: tuple[int, int]) -> str | None:
