@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from data_pipeline import Dataset
 from ugs_jax.detectors import best_possible_recall
@@ -54,7 +54,7 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
     boxes = input_boxes(dataset, experiment.loader.image_size).astype(np.float32)
     owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.table.box_start))
     counts, shared = np.zeros(len(boxes)), np.zeros(len(boxes))
-    inside: list[Float[np.ndarray, "t 4"]] = []
+    inside: list[Bool[np.ndarray, "_ 4"]] = []
     for candidates, anchors in assigned_levels(experiment, fitted.anchors, boxes):
         positive = np.asarray(candidates.positive)[0]
         box, cell, anchor = np.nonzero(positive)
@@ -64,8 +64,8 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
         np.add.at(counts, box, 1)
         np.add.at(shared, box, times[which] > 1)
         if isinstance(fitted.localization, LimitsTargets):
-            targets = jnp.asarray(boxes)[None, :, None, None]
-            inside.append(np.asarray(fitted.localization.contains(anchors, targets))[0][positive])
+            targets = np.broadcast_to(boxes[None, :, None, None], (1, *positive.shape, 4))
+            inside.append(np.asarray(fitted.localization.contains(anchors, jnp.asarray(targets)))[0][positive])
     sides = boxes[:, 2:] - boxes[:, :2]
     published = None
     if isinstance(experiment.network, Network):
@@ -82,7 +82,7 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
     )
 
 
-def _shares(localization: object, inside: list[Float[np.ndarray, "t 4"]]) -> dict[str, float] | None:
+def _shares(localization: object, inside: list[Bool[np.ndarray, "_ 4"]]) -> dict[str, float] | None:
     if not isinstance(localization, LimitsTargets) or not sum(map(len, inside)):
         return None
     return dict(zip(localization.parameters, np.concatenate(inside).mean(axis=0).tolist(), strict=True))
