@@ -155,7 +155,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), seen)
-            elif entry.is_file():
+            elif entry.is_file() or entry.is_symlink():  # a broken link is named when it cannot be read
                 yield Path(entry.path)
 
 
