@@ -153,9 +153,9 @@ def _no_labels(data: DataYaml, images: list[Path]) -> DataError:
     beside = next((path for image in images if (path := image.with_suffix(".txt")).is_file()), None)
     return DataError(
         f"{data.path}: expected label files of the images, found {'none' if beside is None else f'only {beside}'}, for "
-        f"example no {label_path(images[0])}. Fix: move them. In the path of a label file, the last folder 'images' of "
-        "its image is 'labels'; if there is no such folder, it is beside the image. If all images are background, write "
-        "empty label files."
+        f"example no {label_path(images[0])}. Fix: put them there. The last folder 'images' in the path of an image is "
+        "'labels' in that of its label file; without such a folder, the file is beside the image. If all images are "
+        "background, write empty label files."
     )
 
 
