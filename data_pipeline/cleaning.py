@@ -16,6 +16,7 @@ ZERO_SIDED = "boxes with a side of zero or less (dropped)"
 OUTSIDE = "boxes wholly outside their image (dropped)"
 CLIPPED = "boxes partly outside their image (clipped)"
 REPEATED_REGIONS = "ignore regions repeated within their image (dropped)"
+_ROUNDING = 0.05  # px; a smaller overhang comes from rounding, is clipped, and is no fault
 
 
 def clean_boxes(
@@ -47,7 +48,7 @@ def clean_boxes(
         NOT_FINITE: ~finite,
         ZERO_SIDED: finite & ~solid,
         OUTSIDE: solid & ~inside,
-        CLIPPED: kept & ((boxes < 0) | (boxes > limits)).any(1),
+        CLIPPED: kept & ((boxes < -_ROUNDING) | (boxes > limits + _ROUNDING)).any(1),
     }
     for reason, rows in found.items():
         note(summary, reason, [("", "") if places is None else places[row] for row in np.flatnonzero(rows)])

@@ -68,15 +68,16 @@ class YoloFolder:
         root, notes = self._root(data, split)
         images = find_images(data, split, root)
         labels = [label_path(path) for path in images.paths]
-        faults: list[str] = []
-
         names = [_name(path, root) for path in images.paths]
+        faults: list[str] = []
 
         def examples(summary: Faults) -> Iterator[tuple[SourceId, Example | Unreadable]]:
             summary.include(images.summary)
             summary.include(count_unused_labels(images.paths))
             summary.update(_in_other_splits(data, split, root, images.paths))
             parsed = _read_all(data, names, labels, summary, faults)  # all labels are read before any image
+            if all(content is None for content in parsed):
+                raise _no_labels(data, images.paths)
             ids = _source_ids(images.paths, root)
             for index, (path, content) in enumerate(zip(images.paths, parsed, strict=True)):
                 listed = images.listed.get(path)
@@ -133,12 +134,6 @@ def _read_all(
             parsed.append(error)
     read = [content for content in parsed if isinstance(content, Labels)]
     missing = sum(content is None for content in parsed)
-    if missing == len(parsed):
-        raise DataError(
-            f"{data.path}: expected label files of the images, found none, for example no {paths[0]}. Fix: in the path "
-            "of a label file, the last folder 'images' of the image's path is 'labels'; if there is no such folder, it "
-            "is beside the image. If all images are background, write empty label files."
-        )
     summary.update(Counter({NO_LABELS: missing} if missing else {}))
     for name, content in zip(names, parsed, strict=True):
         if isinstance(content, Labels):
@@ -157,6 +152,16 @@ def _read_all(
     return parsed
 
 
+def _no_labels(data: DataYaml, images: list[Path]) -> DataError:
+    beside = next((path for image in images if (path := image.with_suffix(".txt")).is_file()), None)
+    return DataError(
+        f"{data.path}: expected label files of the images, found {'none' if beside is None else f'only {beside}'}, for "
+        f"example no {label_path(images[0])}. Fix: put them there. The last folder 'images' in the path of an image is "
+        "'labels' in that of its label file; without such a folder, the file is beside the image. If all images are "
+        "background, write empty label files."
+    )
+
+
 def _in_other_splits(data: DataYaml, split: str, root: Path, paths: list[Path]) -> Counter[str]:
     """Count the images of a split that other splits have, too."""
     own = {os.path.normpath(path) for path in paths}
@@ -171,8 +176,9 @@ def _in_other_splits(data: DataYaml, split: str, root: Path, paths: list[Path]) 
 
 
 def _name(path: Path, root: Path) -> str:
-    name = os.path.relpath(path, root)
-    return Path(path if name.startswith("..") else name).as_posix()
+    relative = os.path.relpath(path, root)
+    name = Path(path if relative.startswith("..") else relative).as_posix()
+    return name.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8
 
 
 def _source_ids(paths: list[Path], root: Path) -> list[str]:

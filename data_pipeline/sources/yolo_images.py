@@ -59,7 +59,7 @@ def find_root(data: DataYaml) -> tuple[Path, tuple[str, ...]]:
                 f"{data.path}:{data.root_line}: the images are not in 'path', {roots[0]}; those in {root} are used",
             )
     split, place = _missing(data, roots[0])[0]
-    searched = " and ".join(str(root / place) for root in roots)
+    searched = " and ".join(dict.fromkeys(str(root / place) for root in roots))
     raise DataError(
         f"{data.path}:{data.splits[split].line}: expected the folder or list {place!r} of the split {split!r}, found "
         f"none at {searched}. Fix: correct {split!r}, or set 'path' to the folder to which it is relative."
@@ -159,7 +159,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), seen)
-            elif entry.is_file():
+            elif entry.is_file() or entry.is_symlink():  # a broken link is named when it cannot be read
                 yield Path(entry.path)
 
 

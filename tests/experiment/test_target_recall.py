@@ -67,7 +67,7 @@ def test_recall_positions_and_crowding_are_those_by_hand(by_hand):
 def test_the_range_of_dfl_is_that_of_its_distances(by_hand):
     found = target_recall(experiment(DFL(bins=2)), data_set())
     inside = []
-    for (image, index, level, row, column, _), _ in by_hand.items():
+    for image, index, level, row, column, _ in by_hand:
         box, stride = BOXES[image][index], STRIDES[level]
         x, y = (column + 0.5) * stride, (row + 0.5) * stride
         distance = np.array([x - box[0], y - box[1], box[2] - x, box[3] - y]) / stride

@@ -14,7 +14,7 @@ import tyro
 from ugs_jax.exit_status import FAULTY, UNREADABLE
 
 if TYPE_CHECKING:
-    from data_pipeline import Dataset
+    from data_pipeline import Dataset, DataSource
     from ugs_jax.experiment import Experiment, TargetRecall
 
 _PERIOD = 30.0
@@ -53,18 +53,12 @@ def _check(data: str, image_size: tuple[int, ...] | None, output: Path, threads:
     import cv2
 
     from data_pipeline.check import check_splits
-    from data_pipeline.sources.all_splits import splits_on_disk
-    from data_pipeline.sources.visdrone import VisDrone
     from ugs_jax.atomic import write_atomically
-    from ugs_jax.commands.data import print_missing
     from ugs_jax.report import data_check_text, data_check_values, draw_data_sheet, sheet_panels
 
     experiment = _experiment(data, image_size)
     with contextlib.redirect_stdout(sys.stderr):
-        names = splits_on_disk(experiment.data)
-        datasets = [experiment.data.open(split) for split in names]
-        if isinstance(experiment.data, VisDrone):
-            print_missing(names)
+        datasets = _open_all(experiment.data)
     with _progress(sum(map(len, datasets))) as on_image:
         check = check_splits(
             datasets,
@@ -90,6 +84,26 @@ def _check(data: str, image_size: tuple[int, ...] | None, output: Path, threads:
     print(values if json else text)
     print(f"written: {output}/check.md, check.json{', contact.png' if panels else ''}", file=sys.stderr)
     return 0 if check.clean else FAULTY
+
+
+def _open_all(source: "DataSource") -> "list[Dataset]":
+    """Open all splits. Further splits than `train` and `val` that cannot be opened are named and left out."""
+    from data_pipeline import DataError
+    from data_pipeline.sources.all_splits import splits_on_disk
+    from data_pipeline.sources.visdrone import VisDrone
+    from ugs_jax.commands.data import print_missing
+
+    datasets, names = [], splits_on_disk(source)
+    for split in names:
+        try:
+            datasets.append(source.open(split))
+        except DataError as error:
+            if split in ("train", "val"):
+                raise
+            print(f"{split} is left out: {error}")
+    if isinstance(source, VisDrone):
+        print_missing(names)
+    return datasets
 
 
 def _experiment(data: str, image_size: Sequence[int] | None) -> "Experiment":

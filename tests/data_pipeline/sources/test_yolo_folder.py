@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -203,6 +204,11 @@ def test_a_split_in_which_no_image_has_a_label_file_is_an_error(tmp_path):
     message = r"expected label files of the images, found none, for example no .*/labels/train/a\.txt\. Fix: "
     with pytest.raises(DataError, match=message):
         data.open("train", tmp_path / "cache")
+    write_text(tmp_path / "images/train/b.txt", "0 .5 .5 .1 .1")
+    with pytest.raises(
+        DataError, match=r"found only .*/images/train/b\.txt, for example no .*/labels/train/a\.txt\. Fix"
+    ):
+        data.open("train", tmp_path / "cache")
 
 
 def test_labels_without_an_image_are_counted_even_if_a_list_leaves_images_out(tmp_path):
@@ -266,6 +272,24 @@ def test_labels_are_for_the_upright_image(tmp_path, orientation, size):
     assert (example.height, example.width) == size
     sides = np.array([[size[1] * 0.25, size[0] * 0.375, size[1] * 0.75, size[0] * 0.625]])
     np.testing.assert_allclose(example.boxes, sides)
+
+
+def test_a_broken_link_is_an_unreadable_image(tmp_path):
+    data = yolo_folder(tmp_path, [(name, "0 .5 .5 .5 .5") for name in "ab"])
+    (tmp_path / "images/train/c.png").symlink_to(tmp_path / "nowhere.png")
+    dataset = data.open("train", tmp_path / "cache")
+    assert "c.png: expected an image file, found none" in dataset.unreadable[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_images_need_not_be_utf8(tmp_path):
+    data = yolo_folder(tmp_path)
+    image = tmp_path / "images/train/a.png"
+    image.rename(os.fsdecode(os.fsencode(image.parent) + b"/\xe9.png"))
+    write_text(tmp_path / "labels/train" / os.fsdecode(b"\xe9.txt"), "0 .5 .5 .5 .5")
+    dataset = data.open("train", tmp_path / "cache")
+    assert dataset.file_names == ("images/train/\\udce9.png",)
+    assert len(dataset[0].boxes) == 1
 
 
 def test_boxes_over_the_border_are_clipped(tmp_path):
