@@ -51,7 +51,7 @@ def clean_boxes(
         CLIPPED: kept & ((boxes < -_ROUNDING) | (boxes > limits + _ROUNDING)).any(1),
     }
     for reason, rows in found.items():
-        note(summary, reason, [("", "") if places is None else places[row] for row in np.flatnonzero(rows)])
+        note(summary, reason, [("", "") if places is None else places[row] for row in np.flatnonzero(rows).tolist()])
     return clipped[kept], np.flatnonzero(kept)
 
 

@@ -29,11 +29,11 @@ class Neighbours:
       aspect_quantiles: Width over height at 1, 50 and 99 % of the boxes.
     """
 
-    overlap_quantiles: tuple[float, float, float]
+    overlap_quantiles: tuple[float, ...]
     suppressed: float
     close: float
     cut: float
-    aspect_quantiles: tuple[float, float, float]
+    aspect_quantiles: tuple[float, ...]
 
 
 def neighbours_of(dataset: Dataset) -> tuple[Neighbours | None, list[Fault]]:

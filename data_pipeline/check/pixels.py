@@ -72,7 +72,7 @@ def _fingerprint(dataset: Dataset, index: int) -> tuple[bytes, np.uint64, np.nda
     except DataError as error:
         return str(error)
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return digest.digest(), gradient_bits(grey), cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 

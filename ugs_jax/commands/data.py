@@ -1,7 +1,7 @@
 """The command `ugs data prepare`: unpack, check and build a data set. `ugs data check` is in `data_check`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ def data_command(words: list[str]) -> int | None:
     """Run `ugs data` and return its exit status."""
     from ugs_jax.commands.data_check import check_data
 
-    commands = {"prepare": _prepare, "check": check_data}
+    commands: dict[str, Callable[..., int | None]] = {"prepare": _prepare, "check": check_data}
     status: int | None = tyro.extras.subcommand_cli_from_dict(commands, args=words, prog="ugs data")
     return status
 

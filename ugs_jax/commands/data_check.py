@@ -4,7 +4,7 @@ import contextlib
 import json as json_format
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +128,7 @@ def _targets(experiment: "Experiment", datasets: "Sequence[Dataset]") -> "Target
 
 
 @contextlib.contextmanager
-def _progress(images: int) -> "Iterator[object]":
+def _progress(images: int) -> Iterator[Callable[[], object]]:
     """Show the number of checked images: a bar on a terminal, a plain line now and then elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
