@@ -36,7 +36,6 @@ class SplitRecipe:
         examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips, and
         notes there which they are (`Faults.note`).
       notes: Whole sentences that are printed when the split is built.
-      faults: Messages about annotations that are dropped because they cannot be used. `examples` may add to it.
     """
 
     name: str
@@ -46,7 +45,6 @@ class SplitRecipe:
     fingerprint: str
     examples: Callable[[Faults], Iterator[tuple[SourceId, "Example | Unreadable"]]]
     notes: tuple[str, ...] = ()
-    faults: list[str] = field(default_factory=list)
 
 
 class Unreadable(NamedTuple):
@@ -164,9 +162,8 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "file_names": [example.file_name for example in annotations],
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
-        "noted": summary.noted,
+        "faults": summary.noted,
         "unreadable": list(unreadable.items()),
-        "faults": recipe.faults,
         "records": str(records.relative_to(unfinished)),
     }
     (unfinished / "dataset.json").write_text(json.dumps(description))
@@ -216,7 +213,6 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
-        noted=tuple(Fault(*fault) for fault in description["noted"]),
+        noted=tuple(Fault(*fault) for fault in description["faults"]),
         unreadable=dict(description["unreadable"]),
-        faults=tuple(description["faults"]),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
-from data_pipeline.faults import Fault
+from data_pipeline.faults import Fault, messages
 
 
 class Example(NamedTuple):
@@ -80,7 +80,6 @@ class Dataset:
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
       noted: Faults that were noted when the split was built, with the image and the annotation that has each.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
-      faults: Messages, with file and line, of annotations that were dropped because they cannot be used.
     """
 
     name: str
@@ -94,10 +93,14 @@ class Dataset:
     summary: dict[str, int] = field(default_factory=dict)
     noted: tuple[Fault, ...] = field(default=(), repr=False)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
-    faults: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.file_names)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Messages, with file and line, of annotations that were dropped because they cannot be used."""
+        return messages(self.noted)
 
     def __getitem__(self, index: SupportsIndex) -> Example:
         """Read image `index` with its annotations. The image stays encoded.

@@ -1,7 +1,7 @@
 """Faults of a data set: counted by reason, with the image and the annotation that has each."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -13,11 +13,14 @@ class Fault(NamedTuple):
       place: Annotation or file that has the fault, such as `annotation id 7` or `annotations/a.txt:3`. It is empty if
         the image itself has the fault.
       reason: Kind of the fault, in the plural, with its consequence in brackets.
+      message: What was expected, what came, and the fix, for an annotation that cannot be used. A run with
+        `LoaderOptions.strict` stops at it.
     """
 
     image: str
     place: str
     reason: str
+    message: str = ""
 
 
 class Faults(Counter[str]):
@@ -38,18 +41,19 @@ class Faults(Counter[str]):
       'annotation id 7'
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        super().__init__(counts)
         self.noted: list[Fault] = []
 
-    def note(self, reason: str, places: Iterable[tuple[str, str]]) -> None:
+    def note(self, reason: str, places: Iterable[tuple[str, str]], message: str = "") -> None:
         """Count a fault at every place.
 
         Args:
           reason: Kind of the fault.
           places: Image and place of every fault, as in `Fault`.
+          message: Message of these faults, as in `Fault`.
         """
-        found = [Fault(image, place, reason) for image, place in places]
+        found = [Fault(image, place, reason, message) for image, place in places]
         if found:
             self[reason] += len(found)
             self.noted += found
@@ -63,6 +67,11 @@ class Faults(Counter[str]):
         """
         self.update(other)
         self.noted += [fault._replace(image=fault.image or image) for fault in other.noted]
+
+
+def messages(faults: Iterable[Fault]) -> tuple[str, ...]:
+    """Return place and message of the annotations that cannot be used."""
+    return tuple(f"{fault.place}: {fault.message}" for fault in faults if fault.message)
 
 
 def note(summary: Counter[str], reason: str, places: Sequence[tuple[str, str]]) -> None:

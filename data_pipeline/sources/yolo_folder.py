@@ -69,13 +69,12 @@ class YoloFolder:
         images = find_images(data, split, root)
         labels = [label_path(path) for path in images.paths]
         names = [_name(path, root) for path in images.paths]
-        faults: list[str] = []
 
         def examples(summary: Faults) -> Iterator[tuple[SourceId, Example | Unreadable]]:
             summary.include(images.summary)
             summary.include(count_unused_labels(images.paths))
             summary.update(_in_other_splits(data, split, root, images.paths))
-            parsed = _read_all(data, names, labels, summary, faults)  # all labels are read before any image
+            parsed = _read_all(data, names, labels, summary)  # all labels are read before any image
             if all(content is None for content in parsed):
                 raise _no_labels(data, images.paths)
             ids = _source_ids(images.paths, root)
@@ -92,7 +91,6 @@ class YoloFolder:
             fingerprint=fingerprint("yolo_folder", _VERSION, split, data.classes, data.keypoint_values, stamps),
             examples=examples,
             notes=notes,
-            faults=faults,
         )
         return open_split(recipe, cache_dir)
 
@@ -122,9 +120,7 @@ class YoloFolder:
         return find_root(data)
 
 
-def _read_all(
-    data: DataYaml, names: list[str], paths: list[Path], summary: Faults, faults: list[str]
-) -> list[Labels | DataError | None]:
+def _read_all(data: DataYaml, names: list[str], paths: list[Path], summary: Faults) -> list[Labels | DataError | None]:
     """Return the content of all label files: the error of a file that is no text, None for a missing one."""
     parsed: list[Labels | DataError | None] = []
     for path in paths:
@@ -133,11 +129,11 @@ def _read_all(
         except DataError as error:
             parsed.append(error)
     read = [content for content in parsed if isinstance(content, Labels)]
+    faults = [fault for content in read for fault in content.faults]
     missing = sum(content is None for content in parsed)
     summary.update(Counter({NO_LABELS: missing} if missing else {}))
     for name, content in zip(names, parsed, strict=True):
         if isinstance(content, Labels):
-            faults += content.faults
             summary.include(content.summary, name)
     rows = sum(content.rows for content in read)
     if 2 * len(faults) > rows:

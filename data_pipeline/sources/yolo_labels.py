@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipeline.cleaning import ZERO_SIDED
 from data_pipeline.errors import DataError
-from data_pipeline.faults import Faults
+from data_pipeline.faults import Faults, messages
 from data_pipeline.sources.yolo_yaml import decode
 
 COLUMNS = "label rows with a wrong number of values (dropped)"
@@ -29,16 +29,19 @@ class Labels(NamedTuple):
     Attributes:
       boxes: Left, top, right and bottom as shares of the image's width and height, float64 [n, 4].
       classes: Class indices, int32 [n].
-      faults: Messages of the rows that were dropped, with file, line and fix.
       summary: Rows that were dropped or read in a special way, by reason.
       places: File and line of every box.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
-    faults: tuple[str, ...]
     summary: Faults
     places: tuple[str, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Messages of the rows that were dropped, with file, line and fix."""
+        return messages(self.summary.noted)
 
     @property
     def rows(self) -> int:
@@ -75,23 +78,21 @@ def read_labels(path: Path, classes: int, keypoint_values: int | None = None) ->
             f"{path}: expected a label file, got {error.strerror}. Fix: check its type and permissions."
         ) from error
     found: dict[tuple[float, ...], str] = {}  # keeps the order
-    faults: list[str] = []
     summary = Faults()
     for number, line in enumerate(decode(data, path, "a label file").splitlines(), start=1):
         if not line.strip():
             continue
+        place = f"{path}:{number}"
         try:
             row = _row(line.split(), classes, keypoint_values, summary)
         except _RowError as fault:
             reason, message = fault.args
-            summary.note(reason, [("", f"{path}:{number}: {message}")])
-            faults.append(f"{path}:{number}: {message} Fix: correct or remove the row.")
+            summary.note(reason, [("", place)], f"{message} Fix: correct or remove the row.")
             continue
-        place = f"{path}:{number}"
         if found.setdefault(row, place) != place:
             summary.note(REPEATED, [("", place)])
     rows = np.array(list(found), np.float64).reshape(-1, 5)
-    return Labels(rows[:, 1:], rows[:, 0].astype(np.int32), tuple(faults), summary, tuple(found.values()))
+    return Labels(rows[:, 1:], rows[:, 0].astype(np.int32), summary, tuple(found.values()))
 
 
 def _row(cells: list[str], classes: int, keypoint_values: int | None, summary: Faults) -> tuple[float, ...]:

@@ -60,7 +60,8 @@ def _headline(check: DataCheck) -> str:
 def _faults(split: SplitCheck) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for fault in split.faults:
-        by_reason.setdefault(fault.reason, []).append(": ".join(part for part in (fault.image, fault.place) if part))
+        parts = (fault.image, fault.place, fault.message)
+        by_reason.setdefault(fault.reason, []).append(": ".join(part for part in parts if part))
     lines = []
     for reason, places in sorted(by_reason.items()):
         lines += [f"- {split.split}: {len(places):,} {reason}", *_cut([place for place in places if place])]

@@ -83,14 +83,14 @@ def test_rows_of_yolo_labels_are_named_by_file_and_line(tmp_path):
         ("images/train/a.png", REPEATED),
         ("images/train/a.png", CLIPPED),
     ]
-    assert found[1].place.startswith(f"{file}:2: expected a class from 0 to 1")
-    assert [fault.place for fault in found[2:]] == [f"{file}:3", f"{file}:4"]
+    assert [fault.place for fault in found[1:]] == [f"{file}:2", f"{file}:3", f"{file}:4"]
+    assert found[1].message.startswith("expected a class from 0 to 1")
 
 
 def test_faults_are_kept_in_the_cache_as_json(folder):
     open_with(folder, annotations=[annotation(bbox=[1, 1, 0, 3])])
     (file,) = (folder / "cache").glob("*/train-*/dataset.json")
-    assert json.loads(file.read_text())["noted"] == [["b.png", "annotations[0] (id 50)", ZERO_SIDED]]
+    assert json.loads(file.read_text())["faults"] == [["b.png", "annotations[0] (id 50)", ZERO_SIDED, ""]]
 
 
 def test_faults_are_joined_with_the_image_that_they_lack():
