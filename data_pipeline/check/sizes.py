@@ -92,18 +92,19 @@ def size_advice(dataset: Dataset, image_size: tuple[int, int], finest_stride: in
     share = _share(sides)
     if share <= _BEARABLE:
         return []
-    remedies = [remedy for remedy in (_larger(dataset, image_size), _tiles(dataset, image_size)) if remedy]
+    lost = _share(source_sides(dataset))
+    goal = max(_BEARABLE, lost if 2 * lost <= share else 0.0)  # the stored resolution is enough if it halves the share
+    remedies = [remedy for find in (_larger, _tiles) if (remedy := find(dataset, image_size, goal))]
     below = [_percent(float((sides < 2 * stride).mean())) for stride in (4, 8)]
     has = "" if finest_stride > 4 else ", which is on"
     remedies.append(f"P2{has} (smaller than two cells: {below[0]} at its stride 4, {below[1]} at stride 8)")
     advice = f"{_percent(share)} of your objects are under 8 px at {_size(image_size)}"
-    lost = _share(source_sides(dataset))
     rest = "" if lost <= _BEARABLE else f". {_percent(lost)} are under 8 px in the stored images themselves"
     return [f"{advice}: use {_listed(remedies)}{rest}."]
 
 
-def _larger(dataset: Dataset, image_size: tuple[int, int]) -> str | None:
-    """Return the smallest input, up to twice the size of the stored images, that leaves few objects under 8 px."""
+def _larger(dataset: Dataset, image_size: tuple[int, int], goal: float) -> str | None:
+    """Return the smallest input, up to twice the size of the stored images, with a share under 8 px up to `goal`."""
     most = min(_LARGEST_INPUT, 2 * int(dataset.table.sizes.max()))
     options = []
     for factor in (factor for factor in _FACTORS if factor * max(image_size) <= most):
@@ -111,17 +112,17 @@ def _larger(dataset: Dataset, image_size: tuple[int, int]) -> str | None:
         options.append(((height, width), factor, _share(input_sides(dataset, (height, width)))))
     if not options:
         return None
-    size, factor, share = next((option for option in options if option[2] <= _BEARABLE), options[-1])
+    size, factor, share = next((option for option in options if option[2] <= goal), options[-1])
     return f"{_size(size)} ({_percent(share)} under 8 px, {factor**2:.3g} times the work)"
 
 
-def _tiles(dataset: Dataset, image_size: tuple[int, int]) -> str | None:
-    """Return the largest tile, a multiple of 32 px, that leaves few objects under 8 px when it fills the input."""
+def _tiles(dataset: Dataset, image_size: tuple[int, int], goal: float) -> str | None:
+    """Return the largest tile, a multiple of 32 px, with a share under 8 px up to `goal` when it fills the input."""
     side, sizes, sides = min(image_size), dataset.table.sizes, source_sides(dataset)
     tiles = range((int(sizes.max()) - 1) // 32 * 32, side // 2 - 1, -32)
     if not tiles:
         return None
-    tile = next((tile for tile in tiles if _share(sides * side / tile) <= _BEARABLE), tiles[-1])
+    tile = next((tile for tile in tiles if _share(sides * side / tile) <= goal), tiles[-1])
     count = np.ceil(sizes / tile).prod(axis=1).mean()
     return f"tiles of {tile} px ({_percent(_share(sides * side / tile))} under 8 px, about {count:.2g} tiles an image)"
 

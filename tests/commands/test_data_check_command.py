@@ -93,6 +93,7 @@ def test_long_lists_are_cut_in_the_report_and_whole_in_the_json(folder, capsys):
     assert "    - … 3 more in check.json" in text
 
 
+@pytest.mark.slow
 def test_a_config_gives_image_size_and_network(folder, capsys, monkeypatch):
     monkeypatch.setattr(data_check, "_targets", TARGETS)
     write_text(

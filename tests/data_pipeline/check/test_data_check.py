@@ -91,6 +91,15 @@ def test_objects_that_are_tiny_in_the_stored_image_are_said_to_be():
     assert advice.endswith("75 % are under 8 px in the stored images themselves.")
 
 
+def test_the_stored_resolution_is_advised_if_it_leaves_half_as_many_small_objects():
+    # 20 % have 6 px in the stored image, which 1600 would help; 60 % have 9 px, which 1280 helps.
+    rows = [square(6)] * 20 + [square(9)] * 60 + [square(50)] * 20
+    (advice,) = size_advice(data_set(rows, height=720, width=1280), (640, 640), finest_stride=8)
+    assert advice.startswith("80 % of your objects are under 8 px at 640: use 1280 (20 % under 8 px, 4 times the work)")
+    assert "tiles of 704 px (20 % under 8 px, about 4 tiles an image)" in advice  # 9 · 640 / 704 = 8.2
+    assert advice.endswith("20 % are under 8 px in the stored images themselves.")
+
+
 def test_a_clean_data_set_is_clean_and_counted():
     train = data_set([square(50), square(20, 1, 70)], [square(60, 1)], ignore=[[1, 2, 3, 4]])
     val = data_set([], [square(50), square(30, 1, 60)], split="val")
