@@ -16,8 +16,9 @@ import numpy as np
 from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Fault, Faults
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SourceId = int | str
 
 
@@ -32,7 +33,8 @@ class SplitRecipe:
       category_ids: Identifier of every class in the source.
       fingerprint: Result of `fingerprint` for everything that decides the content.
       examples: Function that yields the source's image id and the example for each image. The `image_id` of the
-        examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips.
+        examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips, and
+        notes there which they are (`Faults.note`).
       notes: Whole sentences that are printed when the split is built.
     """
 
@@ -41,7 +43,7 @@ class SplitRecipe:
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     fingerprint: str
-    examples: Callable[[Counter[str]], Iterator[tuple[SourceId, "Example | Unreadable"]]]
+    examples: Callable[[Faults], Iterator[tuple[SourceId, "Example | Unreadable"]]]
     notes: tuple[str, ...] = ()
 
 
@@ -130,7 +132,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
     from data_pipeline.builder import write_array_record
 
     print(f"{recipe.name}/{recipe.split}: building once, under {folder}", flush=True)
-    summary: Counter[str] = Counter()
+    summary = Faults()
     annotations: list[Example] = []
     source_ids: list[SourceId] = []
     unreadable: dict[int, str] = {}
@@ -160,6 +162,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "file_names": [example.file_name for example in annotations],
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
+        "faults": summary.noted,
         "unreadable": list(unreadable.items()),
         "records": str(records.relative_to(unfinished)),
     }
@@ -210,5 +213,6 @@ def _load(folder: Path) -> Dataset:
         table=table,
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
+        noted=tuple(Fault(*fault) for fault in description["faults"]),
         unreadable=dict(description["unreadable"]),
     )

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
+from data_pipeline.faults import Fault, messages
+
 
 class Example(NamedTuple):
     """One annotated image.
@@ -76,6 +78,7 @@ class Dataset:
       table: Annotations of all images.
       images: Encoded images, by index.
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
+      noted: Faults that were noted when the split was built, with the image and the annotation that has each.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
     """
 
@@ -88,10 +91,16 @@ class Dataset:
     table: AnnotationTable = field(repr=False)
     images: ImageSource = field(repr=False)
     summary: dict[str, int] = field(default_factory=dict)
+    noted: tuple[Fault, ...] = field(default=(), repr=False)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.file_names)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Messages, with file and line, of annotations that were dropped because they cannot be used."""
+        return messages(self.noted)
 
     def __getitem__(self, index: SupportsIndex) -> Example:
         """Read image `index` with its annotations. The image stays encoded.
@@ -129,7 +138,7 @@ class Dataset:
 
 @runtime_checkable
 class DataSource(Protocol):
-    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `VisDrone` are two of ours.
+    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `YoloFolder` are two of ours.
 
     Make it a dataclass, so that a run folder can save it; `dataset_from_examples` makes the `Dataset`.
     """

@@ -32,11 +32,14 @@ class Picture(NamedTuple):
 
 
 def require_readable(dataset: Dataset) -> None:
-    """Raise an error if images of a data set could not be read when it was built. Costs nothing otherwise.
+    """Raise an error if images or annotations could not be read when a data set was built. Costs nothing otherwise.
 
     Raises:
-      DataError: An image cannot be read. The message names the first.
+      DataError: An image or annotation cannot be read. The message names the first.
     """
+    if dataset.faults:
+        more = f" ({len(dataset.faults) - 1} more such faults)" if len(dataset.faults) > 1 else ""
+        raise DataError(f"{dataset.faults[0]}{more}")
     if dataset.summary.get(UNREADABLE):
         pictures = Pictures(dataset, (32, 32), 0)
         for index in range(len(dataset)):
@@ -115,31 +118,47 @@ class Pictures:
         self._lock = threading.Lock()
 
     def _read(self, index: int) -> Picture:
-        if index in self.dataset.unreadable:
-            raise DataError(self.dataset.unreadable[index])
-        example = self._stored(index)
-        image = decode_image(example.image, example.file_name)
-        if image.shape[:2] != (example.height, example.width):
-            raise DataError(
-                f"{example.file_name}: expected {example.width} x {example.height} px (width x height) as annotated, "
-                f"got {image.shape[1]} x {image.shape[0]}. Fix: correct the annotation, or restore the image."
-            )
-        scale = min(1.0, letterbox_of(example.height, example.width, self.size).scale)
+        image = read_whole(self.dataset, index)
+        height, width = image.shape[:2]
+        scale = min(1.0, letterbox_of(height, width, self.size).scale)
         image = shrink(image, scale)
         image.flags.writeable = False
-        return Picture(image, scale, (example.height * scale, example.width * scale))
+        return Picture(image, scale, (height * scale, width * scale))
 
-    def _stored(self, index: int) -> Example:
-        try:
-            return self.dataset[index]
-        except DataError:
-            raise
-        except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises all of these
-            images = self.dataset.images
-            fix = "restore it in its source"
-            if isinstance(images, ArrayRecordImages):
-                fix = f"delete {images.built}, which is then built anew from the source"
-            raise DataError(
-                f"{self.dataset.file_names[index]}: expected an image in {self.dataset.name}/{self.dataset.split}, got "
-                f"{type(error).__name__}: {error}. Fix: {fix}."
-            ) from error
+
+def read_whole(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Read and decode an image of a data set at its stored size.
+
+    Args:
+      dataset: Data set to read.
+      index: Index of the image.
+
+    Raises:
+      DataError: The image cannot be read or decoded, or its size differs from the annotated one.
+    """
+    if index in dataset.unreadable:
+        raise DataError(dataset.unreadable[index])
+    example = _stored(dataset, index)
+    image = decode_image(example.image, example.file_name)
+    if image.shape[:2] != (example.height, example.width):
+        raise DataError(
+            f"{example.file_name}: expected {example.width} x {example.height} px (width x height) as annotated, "
+            f"got {image.shape[1]} x {image.shape[0]}. Fix: correct the annotation, or restore the image."
+        )
+    return image
+
+
+def _stored(dataset: Dataset, index: int) -> Example:
+    try:
+        return dataset[index]
+    except DataError:
+        raise
+    except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises all of these
+        images = dataset.images
+        fix = "restore it in its source"
+        if isinstance(images, ArrayRecordImages):
+            fix = f"delete {images.built}, which is then built anew from the source"
+        raise DataError(
+            f"{dataset.file_names[index]}: expected an image in {dataset.name}/{dataset.split}, got "
+            f"{type(error).__name__}: {error}. Fix: {fix}."
+        ) from error

@@ -19,6 +19,7 @@ usage: ugs COMMAND …
 Small-object detection with uncertainty-aware gradient stabilization (UGS).
 
   ugs train [CONFIG] [--FIELD VALUE …]   train one experiment into a run folder, with curves and a report
+  ugs train --data data.yaml             train on your data: a YOLO folder, COCO JSON or VisDrone
   ugs compare [CONFIG …] [--seeds 0 1 2] train several configs on the same batches, the baseline first; plot AP by epoch
   ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
@@ -29,6 +30,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
   ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set
+  ugs data check DATA                    list faults, duplicates, leaks between splits, sizes, classes and crowding
   ugs verify [FILE …]                    check closed forms of Hessians (the paper's, ours, yours) against autodiff
   ugs env                                print versions, devices and memory, for reports of problems
 
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       Exit status: 0 for success, 75 ("try again") for a run that was asked to stop and has saved its state, 130 for a
-      command that Ctrl-C ended, and 1 or 2 for other errors.
+      command that Ctrl-C ended, and 1 or 2 for other errors. `ugs data check` returns 1 for faults in the data.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--debug"]:

@@ -7,3 +7,9 @@ RESUMABLE = 75
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status of a process that was ended by Ctrl-C, as in a shell."""
+
+FAULTY = 1
+"""Exit status of a check that found faults."""
+
+UNREADABLE = 2
+"""Exit status of a check whose input cannot be read."""

@@ -15,6 +15,7 @@ from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.orientation import is_turned
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Faults
 from data_pipeline.sources.coco_parse import CocoFile, CocoImage, read_coco
 from data_pipeline.sources.find_files import find_files
 
@@ -77,8 +78,8 @@ class CocoJson:
         renamed: Counter[str] = Counter()
         names, renaming = find_files(folder, [image.file_name for image in content.images], renamed)
 
-        def examples(summary: Counter[str]) -> Iterator[tuple[SourceId, Example | Unreadable]]:
-            summary.update(content.summary)
+        def examples(summary: Faults) -> Iterator[tuple[SourceId, Example | Unreadable]]:
+            summary.include(content.summary)
             summary.update(renamed)
             for index, (image, name) in enumerate(zip(content.images, names, strict=True)):
                 yield image.source_id, _example(index, image, name, folder, path, summary)
@@ -118,10 +119,11 @@ class CocoJson:
 
 
 def _example(
-    index: int, image: CocoImage, name: str | DataError, folder: Path, path: Path, summary: Counter[str]
+    index: int, image: CocoImage, name: str | DataError, folder: Path, path: Path, summary: Faults
 ) -> Example | Unreadable:
     corners = np.array(image.boxes, np.float64).reshape(-1, 4)
     regions = np.array(image.regions, np.float64).reshape(-1, 4)
+    file_name = image.file_name if isinstance(name, DataError) else name
     data, reason = b"", None
     try:
         if isinstance(name, DataError):
@@ -131,20 +133,24 @@ def _example(
         height, width = _size(data, image, file, path)
     except DataError as error:
         reason = str(error)
-        height, width = note_unreadable(error, np.concatenate([corners, regions]), summary)
+        height, width = note_unreadable(error, np.concatenate([corners, regions]), summary, file_name)
         height, width = image.height or height, image.width or width
-    boxes, kept = clean_boxes(corners, height, width, summary)
+    boxes, kept = clean_boxes(corners, height, width, summary, _places(file_name, image, marked=False))
     example = Example(
         image=data,
         boxes=boxes,
         classes=np.array(image.classes, np.int32)[kept],
-        ignore=clean_regions(regions, height, width, summary),
+        ignore=clean_regions(regions, height, width, summary, _places(file_name, image, marked=True)),
         image_id=index,
-        file_name=image.file_name if isinstance(name, DataError) else name,
+        file_name=file_name,
         height=height,
         width=width,
     )
     return example if reason is None else Unreadable(example, reason)
+
+
+def _places(file_name: str, image: CocoImage, *, marked: bool) -> list[tuple[str, str]]:
+    return [(file_name, place) for place in image.places(marked=marked)]
 
 
 def _size(data: bytes, image: CocoImage, file: Path, path: Path) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.faults import Faults
 from data_pipeline.known_files import known_json
 from data_pipeline.sources.coco_fields import area, corners, fields, marks_of, short, side
 from data_pipeline.sources.identifiers import identifier, whole_number
@@ -31,12 +32,14 @@ class CocoObject(NamedTuple):
       label: Index of its category.
       area: Area, px², or None if the file does not have it.
       marks: Keys by which the file marks it as not counting, such as `iscrowd`. See `coco_fields.MARKS`.
+      place: Its position in the file and its id, such as `annotations[3] (id 7)`.
     """
 
     box: list[float]
     label: int
     area: float | None
     marks: tuple[str, ...]
+    place: str
 
 
 @dataclass
@@ -64,6 +67,10 @@ class CocoImage:
         """Left, top, right and bottom of each annotation with a mark, px."""
         return [each.box for each in self.objects if each.marks]
 
+    def places(self, *, marked: bool) -> list[str]:
+        """Return the place of each annotation with or without a mark."""
+        return [each.place for each in self.objects if bool(each.marks) == marked]
+
 
 @dataclass(frozen=True)
 class CocoFile:
@@ -73,14 +80,14 @@ class CocoFile:
       classes: Category names, ordered by category id. Names that several categories share are followed by their ids.
       category_ids: Category ids, ascending.
       images: Images in the order of the file.
-      summary: Numbers of entries that were dropped or read in a special way, by reason.
+      summary: Entries that were dropped or read in a special way, by reason.
       notes: Whole sentences for the user of the file.
     """
 
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     images: tuple[CocoImage, ...]
-    summary: Counter[str]
+    summary: Faults
     notes: tuple[str, ...] = ()
 
 
@@ -112,7 +119,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> CocoFile:
                 f"{path}: expected a JSON object with the lists 'images', 'annotations' and 'categories', "
                 f"got {got}. Fix: {fix}."
             )
-    summary: Counter[str] = Counter()
+    summary = Faults()
     categories = _categories(path, content["categories"])
     images = _images(path, content["images"], summary)
     used = _annotate(path, content["annotations"], images, categories, summary)
@@ -143,7 +150,7 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int | str, CocoImage]:
+def _images(path: Path, entries: list[Any], summary: Faults) -> dict[int | str, CocoImage]:
     images: dict[int | str, CocoImage] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: images[{position}]"
@@ -159,7 +166,7 @@ def _images(path: Path, entries: list[Any], summary: Counter[str]) -> dict[int |
         if key not in images:
             images[key] = image
         elif images[key] == image:
-            summary[REPEATED_IMAGE] += 1
+            summary.note(REPEATED_IMAGE, [(name, f"images[{position}] (id {short(raw_id)})")])
         else:
             raise DataError(
                 f"{where}: expected a new image id, got {raw_id!r}, which {images[key].file_name!r} has already. "
@@ -175,7 +182,7 @@ def _annotate(
     entries: list[Any],
     images: dict[int | str, CocoImage],
     categories: dict[int, str],
-    summary: Counter[str],
+    summary: Faults,
 ) -> Counter[int]:
     """Add the annotations to their images. Returns the number of annotations by category."""
     labels = {key: label for label, key in enumerate(categories)}
@@ -188,7 +195,8 @@ def _annotate(
         outlined = isinstance(entry, dict) and bool(entry.get("segmentation"))
         image_id, category_id = fields(where, entry, "image_id", "category_id", *([] if outlined else ["bbox"]))[:2]
         key = identifier(entry.get("id"))
-        where = f"{where} (id {short(entry.get('id'))})"
+        place = f"annotations[{position}] (id {short(entry.get('id'))})"
+        where = f"{path}: {place}"
         box = corners(where, entry, summary)
         category = whole_number(category_id)
         if category is None or category not in labels:
@@ -198,18 +206,19 @@ def _annotate(
             )
         owner = identifier(image_id)
         if owner is None or owner not in images:
-            summary[UNKNOWN_IMAGE] += 1
+            summary.note(UNKNOWN_IMAGE, [("", place)])
             first_lost = first_lost or f"annotations[{position}] with 'image_id' {short(image_id)}"
             continue
         marks = marks_of(where, entry)
         content = (owner, category, marks, repr(entry.get("bbox", box)))
         if key is not None and key in seen:
-            summary[REPEATED_ANNOTATION if seen[key] == content else SHARED_ID] += 1
+            reason = REPEATED_ANNOTATION if seen[key] == content else SHARED_ID
+            summary.note(reason, [(images[owner].file_name, place)])
             if seen[key] == content:
                 continue
         seen[key] = content
         used[category] += 1
-        annotation = CocoObject(box, labels[category], area(entry), marks)
+        annotation = CocoObject(box, labels[category], area(entry), marks, place)
         images[owner].objects.append(annotation)
         if not marks and isinstance(entry.get("bbox"), list):
             plain.append((box, annotation.area, images[owner]))

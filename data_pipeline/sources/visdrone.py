@@ -39,11 +39,15 @@ class Rows(NamedTuple):
       boxes: Boxes without cleaning, float64 [n, 4] xyxy px.
       classes: Class indices from 0 to 9, int32 [n].
       regions: Ignored regions, `others` and boxes with score 0, float64 [r, 4] xyxy px.
+      box_lines: Line of every box, from 1.
+      region_lines: Line of every region, from 1.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     regions: np.ndarray
+    box_lines: tuple[int, ...]
+    region_lines: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,11 @@ def read_columns(path: Path) -> np.ndarray:
     Raises:
       DataError: A row does not have eight numbers or has an unknown category. The message names file and line.
     """
+    return np.array(list(_numbered(path).values()), np.float64).reshape(-1, 6)
+
+
+def _numbered(path: Path) -> dict[int, list[float]]:
+    """Return the first six columns of every row, by the number of its line from 1."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -139,8 +148,7 @@ def read_columns(path: Path) -> np.ndarray:
         raise DataError(
             f"{path}: expected a text file, got bytes that are not UTF-8. Fix: copy it again from its source."
         ) from error
-    rows = [_row(f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
-    return np.array(rows, np.float64).reshape(-1, 6)
+    return {number: _row(f"{path}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def read_rows(path: Path) -> Rows:
@@ -152,14 +160,18 @@ def read_rows(path: Path) -> Rows:
     boxes: list[list[float]] = []
     labels: list[int] = []
     regions: list[list[float]] = []
-    for left, top, width, height, score, category in read_columns(path).tolist():
+    box_lines: list[int] = []
+    region_lines: list[int] = []
+    for line, (left, top, width, height, score, category) in _numbered(path).items():
         corners = [left, top, left + width, top + height]
         if category in (0, _LAST_CATEGORY) or score == 0:
             regions.append(corners)
+            region_lines.append(line)
         else:
             boxes.append(corners)
+            box_lines.append(line)
             labels.append(int(category) - 1)
-    return Rows(_table(boxes), np.array(labels, np.int32), _table(regions))
+    return Rows(_table(boxes), np.array(labels, np.int32), _table(regions), tuple(box_lines), tuple(region_lines))
 
 
 def _row(where: str, line: str) -> list[float]:
@@ -248,7 +260,7 @@ def _table(corners: list[list[float]]) -> np.ndarray:
     return np.array(corners, np.float64).reshape(-1, 4)
 
 
-_NO_ROWS = Rows(_table([]), np.zeros(0, np.int32), _table([]))
+_NO_ROWS = Rows(_table([]), np.zeros(0, np.int32), _table([]), (), ())
 
 
 def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Example | Unreadable:
@@ -258,13 +270,17 @@ def _example(index: int, path: Path, rows: Rows, summary: Counter[str]) -> Examp
         height, width = decode_whole_image(data, str(path)).shape[:2]
     except DataError as error:
         reason = str(error)
-        height, width = note_unreadable(error, np.concatenate([rows.boxes, rows.regions]), summary)
-    boxes, kept = clean_boxes(rows.boxes, height, width, summary)
+        height, width = note_unreadable(error, np.concatenate([rows.boxes, rows.regions]), summary, path.name)
+    box_places, region_places = (
+        [(path.name, f"annotations/{path.stem}.txt:{line}") for line in lines]
+        for lines in (rows.box_lines, rows.region_lines)
+    )
+    boxes, kept = clean_boxes(rows.boxes, height, width, summary, box_places)
     example = Example(
         image=data,
         boxes=boxes,
         classes=rows.classes[kept],
-        ignore=clean_regions(rows.regions, height, width, summary),
+        ignore=clean_regions(rows.regions, height, width, summary, region_places),
         image_id=index,
         file_name=path.name,
         height=height,

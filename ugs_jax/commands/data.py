@@ -1,15 +1,20 @@
-"""The commands `ugs data prepare` and `ugs data check`: unpack, check and build a data set."""
+"""The command `ugs data prepare`: unpack, check and build a data set. `ugs data check` is in `data_check`."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 
-def data_command(words: list[str]) -> None:
-    """Run `ugs data`."""
-    tyro.extras.subcommand_cli_from_dict({"prepare": _prepare, "check": _check}, args=words, prog="ugs data")
+def data_command(words: list[str]) -> int | None:
+    """Run `ugs data` and return its exit status."""
+    from ugs_jax.commands.data_check import check_data
+
+    commands: dict[str, Callable[..., int | None]] = {"prepare": _prepare, "check": check_data}
+    status: int | None = tyro.extras.subcommand_cli_from_dict(commands, args=words, prog="ugs data")
+    return status
 
 
 def _prepare(
@@ -34,33 +39,13 @@ def _prepare(
         print(f"{name}/{part.split}: {part.images:,} images, {origin}{note}")
     splits = [part.split for part in unpacked]
     _build(target, splits)
-    _print_missing(splits)
+    print_missing(splits)
     if to is not None and "VISDRONE" not in os.environ:
         print(f"the configs read data/visdrone by default; to use this folder: export VISDRONE={to}")
 
 
-def _check(name: tyro.conf.Positional[Literal["visdrone"]], folder: Path | None = None) -> None:
-    """Read a whole data set, and print the numbers of images, of objects and of dropped annotations.
-
-    Args:
-      name: Name of the data set.
-      folder: Folder of the data set. The default is the environment variable VISDRONE, or else data/visdrone.
-    """
-    from data_pipeline.errors import DataError
-    from data_pipeline.sources.visdrone import FOLDERS
-
-    root = _folder(folder)
-    splits = [split for split, part in FOLDERS.items() if (root / part).is_dir()]
-    if not splits:
-        raise DataError(
-            f"{root}: expected {', '.join(FOLDERS.values())}, found none. Fix: `ugs data prepare {name} --from FOLDER`."
-        )
-    _build(root, splits)
-    _print_missing(splits)
-
-
-def _print_missing(splits: list[str]) -> None:
-    """Print the missing splits, and what needs them."""
+def print_missing(splits: Sequence[str]) -> None:
+    """Print the splits of VisDrone that are missing, and what needs them."""
     from data_pipeline.sources.visdrone import FOLDERS
 
     needed = {"train": "training", "val": "training", "test": "ugs eval --split test", "challenge": "its submission"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from data_pipeline import DataError, Dataset, VisDrone
+from data_pipeline import DataError, Dataset, VisDrone, YoloFolder
 from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.commands.score import ProtocolName, print_scores, room_for, scorer_for, write_evaluation, write_results
 
@@ -59,8 +59,8 @@ def _evaluate_run(
         or `--import FILE.py`.
       which: Checkpoint.
       split: Split of the data set. val: the validation images. train: the training images without augmentation, to
-        measure overfitting. test: test-dev of VisDrone. challenge: test-challenge of VisDrone, which has no
-        annotations, so that only a submission is written.
+        measure overfitting. test: test-dev of VisDrone, or the test images of a data.yaml. challenge: test-challenge of
+        VisDrone, which has no annotations, so that only a submission is written.
       protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
       calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
         test-time augmentation. The result is written to calibration_best.json and .png.
@@ -110,9 +110,10 @@ def evaluate_run(
     from ugs_jax.runs import read_experiment
 
     experiment = read_experiment(folder)
-    if split in ("test", "challenge") and not isinstance(experiment.data, VisDrone):
+    has_test = isinstance(experiment.data, YoloFolder) and split == "test"
+    if split in ("test", "challenge") and not has_test and not isinstance(experiment.data, VisDrone):
         raise ValueError(
-            f"--split {split}: expected a run on VisDrone, the only data set with {split}, got one on "
+            f"--split {split}: expected a run on VisDrone{' or a YoloFolder' if split == 'test' else ''}, got one on "
             f"{type(experiment.data).__name__}, which has val and train; leave --split out, or score the detections of "
             "other images with `ugs predict` and `ugs score`"
         )

@@ -7,6 +7,7 @@ from ugs_jax.experiment.optimizer import SGD, AdamW, LearningRate, OptaxChain, O
 from ugs_jax.experiment.parallel import Parallel
 from ugs_jax.experiment.registry import register_module
 from ugs_jax.experiment.serialize import from_json, to_json
+from ugs_jax.experiment.target_recall import TargetRecall, target_recall
 
 __all__ = [
     "SGD",
@@ -22,6 +23,7 @@ __all__ = [
     "Parallel",
     "Schedule",
     "Stabilize",
+    "TargetRecall",
     "anchors_for",
     "build_detector",
     "detector_with",
@@ -29,5 +31,6 @@ __all__ = [
     "fitted_detector",
     "from_json",
     "register_module",
+    "target_recall",
     "to_json",
 ]

@@ -1,5 +1,6 @@
 """Anchors and label grids that are fitted to a data set before training."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,8 +10,8 @@ from jaxtyping import Float
 
 from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
-from ugs_jax.boxes import encode
-from ugs_jax.detectors import TrainableDetector, assign, candidate_anchors
+from ugs_jax.boxes import Anchors, encode
+from ugs_jax.detectors import Candidates, TrainableDetector, assign, candidate_anchors
 from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
 from ugs_jax.objectives import FitsToTargets, Localization
@@ -76,7 +77,7 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
       experiment: Experiment with the network and the image size.
       dataset: Training images. Anchors are fitted to their boxes.
     """
-    boxes = _input_boxes(dataset, experiment.loader.image_size)
+    boxes = input_boxes(dataset, experiment.loader.image_size)
     limit = experiment.loss_weights.anchor_ratio_threshold
     return experiment.network.fit_anchors(
         boxes[:, 2:] - boxes[:, :2], anchor_ratio_threshold=limit, seed=experiment.seed
@@ -96,33 +97,53 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
     Raises:
       ValueError: No box matches an anchor.
     """
-    height, width = experiment.loader.image_size
-    boxes = _input_boxes(dataset, (height, width)).astype(np.float32)
-    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)][None]
-    offsets_of_levels = []
-    for sizes, stride in zip(anchors, experiment.network.strides, strict=True):
-        sides = np.asarray(sizes, np.float32)
-        candidates = assign(
-            boxes,
-            np.ones(boxes.shape[:2], bool),
-            sides,
-            stride=stride,
-            shape=(height // stride, width // stride),
-            anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
-        )
-        offsets = encode(jnp.asarray(boxes)[:, :, None, None], candidate_anchors(candidates, sides, stride=stride))
-        offsets_of_levels.append(np.asarray(offsets)[np.asarray(candidates.positive)])
-    targets = np.concatenate(offsets_of_levels)
+    boxes = input_boxes(dataset, experiment.loader.image_size).astype(np.float32)
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)]
+    targets = np.concatenate(
+        [
+            np.asarray(encode(jnp.asarray(boxes)[None, :, None, None], level_anchors))[np.asarray(candidates.positive)]
+            for candidates, level_anchors in assigned_levels(experiment, anchors, boxes)
+        ]
+    )
     if not len(targets):
         raise ValueError(
-            f"grids: expected boxes that match an anchor, got {boxes.shape[1]} boxes and no match; use larger images, "
+            f"grids: expected boxes that match an anchor, got {len(boxes)} boxes and no match; use larger images, "
             "other anchors, or set the grids by hand"
         )
     return targets
 
 
-def _input_boxes(dataset: Dataset, image_size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
-    """Return all boxes, xyxy in px of the letterboxed images."""
+def assigned_levels(
+    experiment: Experiment, anchors: AnchorSizes, boxes: Float[np.ndarray, "n 4"]
+) -> Iterator[tuple[Candidates, Anchors]]:
+    """Yield the assignment of boxes at every level, finest first, as one image, with the anchors of the candidates.
+
+    Args:
+      experiment: Experiment with the image size and `anchor_ratio_threshold`.
+      anchors: Anchors of every level, finest first.
+      boxes: Boxes, xyxy, px of the network's input.
+    """
+    height, width = experiment.loader.image_size
+    for sizes, stride in zip(anchors, experiment.network.strides, strict=True):
+        sides = np.asarray(sizes, np.float32)
+        candidates = assign(
+            boxes[None],
+            np.ones((1, len(boxes)), bool),
+            sides,
+            stride=stride,
+            shape=(height // stride, width // stride),
+            anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
+        )
+        yield candidates, candidate_anchors(candidates, sides, stride=stride)
+
+
+def input_boxes(dataset: Dataset, image_size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:
+    """Return all boxes of a data set, xyxy in px of the letterboxed images.
+
+    Args:
+      dataset: Data set.
+      image_size: Height and width of the network's input, px.
+    """
     boxes: list[Any] = [np.zeros((0, 4))]
     for i in range(len(dataset)):
         example = dataset.annotations(i)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
@@ -54,6 +54,16 @@ class DFL:
         return 4 * self.bins
 
     @property
+    def parameters(self) -> tuple[str, str, str, str]:
+        """Names of the box parameters: distances from the anchor's centre to the sides, in units."""
+        return "left", "top", "right", "bottom"
+
+    def contains(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Bool[Array, "*batch 4"]:
+        """Return the mask of the distances that lie within the support points. Others are clipped to the ends."""
+        distance = self._distance(anchors, targets)
+        return (distance >= self.points[0]) & (distance <= self.points[-1])
+
+    @property
     def decoding(self) -> str:
         """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
         return f"DFL(bins={self.bins}, start={self.start})"
@@ -85,13 +95,16 @@ class DFL:
     ) -> Terms:
         """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
         logits, decoded = split_logits(raw, self.bins), self.decode(raw, anchors)
-        (wide,) = widen(targets)
-        sides = jnp.concatenate([anchors.center - wide[..., :2], wide[..., 2:] - anchors.center], axis=-1)
-        distance = sides / jnp.concatenate([anchors.unit, anchors.unit], axis=-1) - self.start
-        dfl = jnp.mean(losses.distribution_focal(logits, distance), axis=-1)
-        regression = self.box_loss(decoded, wide)
+        dfl = jnp.mean(losses.distribution_focal(logits, self._distance(anchors, targets) - self.start), axis=-1)
+        regression = self.box_loss(decoded, *widen(targets))
         loss = self.box_weight * regression + self.dfl_weight / np.log(self.bins) * dfl
         return Terms(loss, {"regression": regression, "dfl": dfl}, mean_uncertainty(logits), decoded)
+
+    def _distance(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
+        """Return the distances from the anchor's centre to the left, upper, right and lower side, in units."""
+        (wide,) = widen(targets)
+        sides = jnp.concatenate([anchors.center - wide[..., :2], wide[..., 2:] - anchors.center], axis=-1)
+        return sides / jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
     def layer_from_regression(
         self,

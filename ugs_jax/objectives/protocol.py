@@ -7,7 +7,7 @@ it has the members of that protocol; the detector and the trainer then use it.
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax.objectives.quality import Quality
@@ -114,6 +114,23 @@ class FitsToTargets(Protocol):
 
     def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "Localization":
         """Return the fitted objective, given a sample of targets as `boxes.encode` returns them."""
+
+
+@runtime_checkable
+class LimitsTargets(Protocol):
+    """Ability to say which targets the support of the predicted distributions contains, for `ugs data check`."""
+
+    @property
+    def parameters(self) -> tuple[str, str, str, str]:
+        """Names of the four box parameters that are predicted."""
+
+    def contains(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Bool[Array, "*batch 4"]:
+        """Return the mask of the parameters of target boxes that lie within their supports.
+
+        Args:
+          anchors: Anchor of every target, px.
+          targets: Target boxes, xyxy, px.
+        """
 
 
 @runtime_checkable

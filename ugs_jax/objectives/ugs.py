@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
@@ -125,6 +125,18 @@ class UGS:
     def num_outputs(self) -> int:
         """Number of channels for each anchor."""
         return 4 * (self.center.n + 1)
+
+    @property
+    def parameters(self) -> tuple[str, str, str, str]:
+        """Names of the box parameters: offsets of the centre, and logarithms of the side ratios."""
+        return "x", "y", "log w", "log h"
+
+    def contains(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Bool[Array, "*batch 4"]:
+        """Return the mask of the offsets that lie within the range of their grid. Others are clipped to its ends."""
+        points = [self.center.points()] * 2 + [self.size.points()] * 2
+        low, high = (np.array([grid[end] for grid in points], np.float32) for end in (0, -1))
+        offsets = bx.encode(targets, self._scaled(anchors))
+        return (offsets >= low) & (offsets <= high)
 
     @property
     def decoding(self) -> str:

@@ -13,6 +13,8 @@ from ugs_jax.report.comparison import (
     protocol_table,
     table_of,
 )
+from ugs_jax.report.data_check import data_check_text, data_check_values
+from ugs_jax.report.data_sheet import SheetPanel, draw_data_sheet, sheet_panels
 from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
 from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
 from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
@@ -40,13 +42,17 @@ __all__ = [
     "Row",
     "Run",
     "RunError",
+    "SheetPanel",
     "SheetRow",
     "StepCost",
     "ablate",
     "ablation_table",
     "compare",
     "comparison_table",
+    "data_check_text",
+    "data_check_values",
     "draw_contact_sheet",
+    "draw_data_sheet",
     "draw_detections",
     "epochs_to_reach",
     "estimate",
@@ -63,6 +69,7 @@ __all__ = [
     "read_rows",
     "read_run",
     "series",
+    "sheet_panels",
     "table_of",
     "write_contact_sheet",
     "write_predictions",
