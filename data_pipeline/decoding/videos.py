@@ -22,22 +22,22 @@ class VideoFrame(NamedTuple):
 
     Attributes:
       image: RGB image, uint8 [height, width, 3], upright.
-      index: Index of the frame, from 0.
+      number: Number of the frame, from 0.
       seconds: Time of the frame since the start of the video.
       rate: Frames per second of the video.
     """
 
     image: np.ndarray
-    index: int
+    number: int
     seconds: float
     rate: float
 
 
 def is_video(path: Path) -> bool:
-    """Return True if OpenCV can open a file as a video."""
+    """Return True if OpenCV can open a file as a video. It also opens single pictures, which do not count."""
     capture = cv2.VideoCapture(str(path))
     try:
-        return bool(capture.isOpened())
+        return _is_opened(capture) and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 1
     finally:
         capture.release()
 
@@ -58,7 +58,7 @@ def video_frames(path: Path) -> Iterator[VideoFrame]:
         raise DataError(f"{path}: expected a video, got 0 bytes. Fix: copy the file again from its source.")
     capture = cv2.VideoCapture(str(path))
     try:
-        if not capture.isOpened():
+        if not _is_opened(capture):
             raise DataError(
                 f"{path}: expected a video, got a file that OpenCV cannot open: it is damaged, cut off or not a video. "
                 f"Fix: copy it again from its source, or convert it with `ffmpeg -i {path.name} converted.mp4`."
@@ -72,19 +72,24 @@ def video_frames(path: Path) -> Iterator[VideoFrame]:
         capture.release()
 
 
+def _is_opened(capture: cv2.VideoCapture) -> bool:
+    """Return True for an open video, and False for a folder's numbered pictures, which OpenCV opens as one."""
+    return bool(capture.isOpened()) and capture.getBackendName() != "CV_IMAGES"
+
+
 def _frames(capture: cv2.VideoCapture) -> Iterator[VideoFrame]:
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else _USUAL_RATE
-    index = 0
+    number = 0
     while True:
         read, image = capture.read()
         if not read:
             return
         seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if not (math.isfinite(seconds) and (seconds > 0 or index == 0)):  # a container without time stamps
-            seconds = index / rate
-        yield VideoFrame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index, seconds, rate)
-        index += 1
+        if not (math.isfinite(seconds) and (seconds > 0 or number == 0)):  # a container without time stamps
+            seconds = number / rate
+        yield VideoFrame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), number, seconds, rate)
+        number += 1
 
 
 def _check_count(path: Path, count: int, announced: float) -> None:

@@ -11,10 +11,7 @@ _NAMES = (
     "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
     "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
 )
-COCO_CATEGORY_IDS = {
-    name: number
-    for name, number in zip(_NAMES.split(","), (k for k in range(1, 91) if k not in _UNUSED), strict=True)
-}
+COCO_CATEGORY_IDS = dict(zip(_NAMES.split(","), (k for k in range(1, 91) if k not in _UNUSED), strict=True))
 """Category ids of COCO's 80 classes by name. Ten ids from 1 to 90 are not used."""
 
 

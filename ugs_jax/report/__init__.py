@@ -13,9 +13,10 @@ from ugs_jax.report.comparison import (
     protocol_table,
     table_of,
 )
-from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
+from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections, draw_frame
 from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
-from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
+from ugs_jax.report.prediction import Frame, Prediction
+from ugs_jax.report.predictions import WrittenPredictions, write_contact_sheet, write_predictions
 from ugs_jax.report.run_log import (
     Metrics,
     Row,
@@ -34,6 +35,7 @@ __all__ = [
     "Ablation",
     "Comparison",
     "Estimate",
+    "Frame",
     "MethodSummary",
     "Metrics",
     "Prediction",
@@ -42,12 +44,14 @@ __all__ = [
     "RunError",
     "SheetRow",
     "StepCost",
+    "WrittenPredictions",
     "ablate",
     "ablation_table",
     "compare",
     "comparison_table",
     "draw_contact_sheet",
     "draw_detections",
+    "draw_frame",
     "epochs_to_reach",
     "estimate",
     "group_by_name",
