@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -72,12 +72,12 @@ def video_frames(path: Path) -> Iterator[VideoFrame]:
         capture.release()
 
 
-def _is_opened(capture: cv2.VideoCapture) -> bool:
+def _is_opened(capture: Any) -> bool:
     """Return True for an open video, and False for a folder's numbered pictures, which OpenCV opens as one."""
     return bool(capture.isOpened()) and capture.getBackendName() != "CV_IMAGES"
 
 
-def _frames(capture: cv2.VideoCapture) -> Iterator[VideoFrame]:
+def _frames(capture: Any) -> Iterator[VideoFrame]:
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else _USUAL_RATE
     number = 0

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,7 +34,7 @@ class DrawnFiles:
         self._source, self._name = "", ""
         self._writer: _VideoFile | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "DrawnFiles":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -96,8 +96,8 @@ class _VideoFile:
             self._unfinished.unlink(missing_ok=True)
         raise OSError(
             f"{path}: expected OpenCV to write a video of {size[0]} × {size[1]} px with one of the codecs "
-            f"{', '.join(codec for _, codec in _CODECS)}, but none works; check that the folder can be written, install "
-            "opencv-python-headless from PyPI, or leave the videos out with --no-pictures"
+            f"{', '.join(codec for _, codec in _CODECS)}, but none works; check that the folder can be written, "
+            "install opencv-python-headless from PyPI, or leave the videos out with --no-pictures"
         )
 
     @property
