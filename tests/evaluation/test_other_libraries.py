@@ -110,6 +110,9 @@ def test_supervision_loads_the_yolo_files(supervision, folder):
         assert [*(loaded[name].class_id if len(loaded[name]) else [])] == want.classes.tolist()
 
 
+of_fiftyone = pytest.mark.filterwarnings("ignore")  # FiftyOne and PyMongo warn of what they do themselves
+
+
 @pytest.fixture
 def fiftyone():
     return pytest.importorskip("fiftyone", reason="FiftyOne is not installed")
@@ -127,6 +130,7 @@ def database(fiftyone):
         fiftyone.delete_dataset(name)
 
 
+@of_fiftyone
 @pytest.mark.parametrize("name", FOUND)
 def test_fiftyone_gets_shares_of_the_image_and_gives_the_boxes_back(fiftyone, name):
     found = to_fiftyone(FOUND[name], CLASSES, HEIGHT, WIDTH)
@@ -137,6 +141,7 @@ def test_fiftyone_gets_shares_of_the_image_and_gives_the_boxes_back(fiftyone, na
     assert_same(from_fiftyone(found, CLASSES, HEIGHT, WIDTH), FOUND[name], boxes=1e-4)
 
 
+@of_fiftyone
 def test_an_unknown_label_of_fiftyone_is_refused(fiftyone):
     found = to_fiftyone(FOUND["a.png"], CLASSES, HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="classes: expected a class for the label 'van', got car, bus"):
@@ -154,6 +159,7 @@ def check_fiftyone(dataset, field, deviation):
         assert_same(from_fiftyone(loaded[name], CLASSES, HEIGHT, WIDTH), want)
 
 
+@of_fiftyone
 def test_fiftyone_loads_the_coco_data_set_with_scores_and_deviations(database, folder):
     data = database.Dataset.from_dir(
         dataset_type=database.types.COCODetectionDataset,
@@ -165,6 +171,7 @@ def test_fiftyone_loads_the_coco_data_set_with_scores_and_deviations(database, f
     check_fiftyone(data, "found", deviation=True)
 
 
+@of_fiftyone
 def test_fiftyone_loads_the_yolo_files_with_scores(database, folder):
     out = folder / "out" / "yolo"
     data = database.Dataset.from_dir(
@@ -178,6 +185,7 @@ def test_fiftyone_loads_the_yolo_files_with_scores(database, folder):
     check_fiftyone(data, "found", deviation=False)
 
 
+@of_fiftyone
 def test_fiftyone_adds_the_yolo_files_to_images_that_it_has(database, folder):
     import fiftyone.utils.yolo as yolo
 
