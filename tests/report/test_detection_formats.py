@@ -1,7 +1,9 @@
 """Files of detections, read back by the programs that they are meant for, or by hand."""
 
 import csv
+import importlib
 import json
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -9,9 +11,11 @@ import pytest
 import yaml
 
 from ugs_jax.cli import main
+from ugs_jax.commands.predict import FormatName
 from ugs_jax.evaluation import ImageDetections
 from ugs_jax.evaluation.coco_categories import COCO_CATEGORY_IDS
 from ugs_jax.report import Frame, Prediction, write_predictions
+from ugs_jax.report.formats import FORMATS
 
 CLASSES = ("car", "bus")
 IDS = (3, 7)
@@ -134,15 +138,30 @@ def test_ugs_score_takes_the_results_unchanged(tmp_path, truth, capsys):
     assert score(capsys, tmp_path / "none/predictions.json", truth)["ap"] == 0
 
 
-def test_coco_evaluators_take_the_results_of_images_that_are_named_by_number(tmp_path):
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    boxes = [{"id": k, "image_id": 139, "category_id": c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
-             for k, c, b in ((1, 3, [10, 20, 20, 25]), (2, 7, [60.5, 60, 4.5, 6.25]))]  # fmt: skip
-    image = {"id": 139, "file_name": "000000000139.jpg", "width": 200, "height": 100}
-    truth = COCO({"images": [image], "categories": [{"id": k, "name": str(k)} for k in IDS], "annotations": boxes})
+@pytest.mark.parametrize(
+    ("reader", "evaluator", "name"),
+    [
+        ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
+        ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
+    ],
+)
+def test_coco_evaluators_take_the_results_of_images_that_are_named_by_number(tmp_path, reader, evaluator, name):
+    coco = pytest.importorskip(reader, reason=f"{reader} is not installed").COCO
+    evaluate = getattr(importlib.import_module(evaluator), name)
+    boxes = [(1, 3, [10, 20, 20, 25]), (2, 7, [60.5, 60, 4.5, 6.25])]
+    content = {
+        "info": {},
+        "images": [{"id": 139, "file_name": "000000000139.jpg", "width": 200, "height": 100}],
+        "categories": [{"id": key, "name": str(key)} for key in IDS],
+        "annotations": [
+            {"id": k, "image_id": 139, "category_id": category, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+            for k, category, b in boxes
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    truth = coco(str(tmp_path / "truth.json"))
     write(tmp_path, [found("000000000139.jpg")], "coco")
-    evaluation = COCOeval_faster(truth, truth.loadRes(str(tmp_path / "predictions.json")), "bbox")
+    evaluation = evaluate(truth, truth.loadRes(str(tmp_path / "predictions.json")), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -359,6 +378,10 @@ def test_classes_without_ids_are_numbered_from_one_and_coco_has_its_own(tmp_path
     image = found(classes=(names.index("toothbrush"), names.index("bench")))
     write(tmp_path, [image], "coco", classes=names, ids=None)
     assert [row["category_id"] for row in results(tmp_path)] == [90, 15]  # as in instances_val2017.json
+
+
+def test_the_command_offers_every_format():
+    assert set(get_args(FormatName)) == set(FORMATS)
 
 
 def test_an_unknown_format_and_too_few_ids_are_refused(tmp_path):

@@ -110,6 +110,7 @@ def test_of_a_folder_the_good_images_are_taken_and_the_others_named(detector, st
     assert summary["reasons"] == [str(error) for error in errors]
 
 
+@pytest.mark.slow
 def test_a_video_is_predicted_frame_by_frame_and_a_damaged_one_is_skipped(detector, state, file, tmp_path):
     data = write_video(tmp_path / "whole.avi", "MJPG", count=12, noise=True).read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])

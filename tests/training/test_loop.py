@@ -274,6 +274,7 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
     assert "spread_penalty: expected an objective that predicts deviations" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_writes_each_format_and_a_video_and_counts_what_it_skips(whole, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

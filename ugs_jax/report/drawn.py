@@ -29,7 +29,7 @@ class DrawnFiles:
 
     def __init__(self, folder: Path, classes: Sequence[str], threshold: float) -> None:
         self._folder, self._classes, self._threshold = folder, classes, threshold
-        self._names = Names("predictions", "dataset", "summary", "yolo", "visdrone")
+        self._names = Names("predictions")
         self._video = contextlib.ExitStack()
         self._source, self._name = "", ""
         self._writer: _VideoFile | None = None
