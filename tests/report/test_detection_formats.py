@@ -138,6 +138,22 @@ def test_ugs_score_takes_the_results_unchanged(tmp_path, truth, capsys):
     assert score(capsys, tmp_path / "none/predictions.json", truth)["ap"] == 0
 
 
+def test_numbers_in_file_names_are_not_taken_for_the_ids_of_other_images(tmp_path, truth, capsys):
+    content = json.loads(truth.read_text())
+    swapped = {"two/b.jpg": 1, "one/a.jpg": 2, "one/007.jpg": 3, "one/empty.jpg": 4}
+    names = {"two/b.jpg": "4.jpg", "one/a.jpg": "1.jpg", "one/007.jpg": "2.jpg", "one/empty.jpg": "3.jpg"}
+    before = {image["id"]: image["file_name"] for image in content["images"]}
+    for image in content["images"]:
+        image["id"], image["file_name"] = swapped[image["file_name"]], names[image["file_name"]]
+    for each in content["annotations"]:
+        each["image_id"] = swapped[before[each["image_id"]]]
+    truth.write_text(json.dumps(content))
+    # The image 3.jpg is empty, and has the id 4. By ids, the boxes of 4.jpg would be wrong ones in it.
+    predictions = [found(f"{number}.jpg", boxes=[] if number == 3 else BOXES) for number in range(1, 5)]
+    write(tmp_path / "out", predictions, "coco")
+    assert score(capsys, tmp_path / "out/predictions.json", truth)["ap"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("reader", "evaluator", "name"),
     [

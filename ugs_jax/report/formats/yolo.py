@@ -16,25 +16,24 @@ FOLDER = "yolo"
 
 @contextmanager
 def yolo_files(folder: Path, classes: Sequence[str]) -> Iterator[Add]:
-    """Write the class names, and yield the function that writes the label file of an image.
+    """Yield the function that writes the label file of an image. At the end the class names are written.
 
     Args:
       folder: Output folder.
       classes: Class names. This format has their indices, not category ids.
     """
-    folder = folder / FOLDER
-    names = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(classes))
-    write_atomically(folder / "data.yaml", f"nc: {len(classes)}\nnames:\n{names}".encode())
-    write_atomically(folder / "obj.names", "".join(f"{name}\n" for name in classes).encode())
 
     def add(image: ImageResult) -> None:
-        file = folder / "labels" / f"{image.name}.txt"
+        file = folder / FOLDER / "labels" / f"{image.name}.txt"
         if rows := _rows(image):
             write_atomically(file, "".join(f"{row}\n" for row in rows).encode())
         else:
             file.unlink(missing_ok=True)  # of an earlier call, with other options
 
     yield add
+    names = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(classes))
+    write_atomically(folder / FOLDER / "data.yaml", f"nc: {len(classes)}\nnames:\n{names}".encode())
+    write_atomically(folder / FOLDER / "obj.names", "".join(f"{name}\n" for name in classes).encode())
 
 
 def _rows(image: ImageResult) -> list[str]:
