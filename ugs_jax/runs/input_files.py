@@ -39,8 +39,9 @@ def input_files(paths: Sequence[Path]) -> list[InputFile]:
     """
     files = {Path(os.path.normpath(file.absolute())): file for path in paths for file in _files(path)}
     if not files:
+        where = ", ".join(map(str, paths)) or "images"
         raise FileNotFoundError(
-            f"{', '.join(map(str, paths)) or 'images'}: expected image files ({', '.join(sorted(IMAGE_SUFFIXES))}) or video files "
+            f"{where}: expected image files ({', '.join(sorted(IMAGE_SUFFIXES))}) or video files "
             f"({', '.join(sorted(VIDEO_SUFFIXES))}), found none"
         )
     folder = os.path.commonpath([file.parent for file in files])
