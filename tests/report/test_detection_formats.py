@@ -9,6 +9,7 @@ import yaml
 
 from tests.report.found import BOXES, found, frames, results, score, write
 from ugs_jax.commands.predict import FormatName
+from ugs_jax.report import Frame
 from ugs_jax.report.formats import FORMATS
 
 
