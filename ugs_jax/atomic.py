@@ -3,7 +3,9 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -13,12 +15,30 @@ def write_atomically(path: Path, data: bytes) -> None:
       path: File to write or replace.
       data: Complete contents of the file.
     """
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file in the same folder, and rename it to `path` at the end. After an error it is removed.
+
+    A missing folder is created. Contents that do not fit in memory can be written piece by piece.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     with replacing(Path(folder) / "list.txt") as stream:
+      ...         for line in (b"one", b"two"):
+      ...             _ = stream.write(line + b";")
+      ...     (Path(folder) / "list.txt").read_text()
+      'one;two;'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     unfinished = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
         unfinished.chmod(0o644)
         unfinished.replace(path)
     finally:

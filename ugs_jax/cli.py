@@ -24,7 +24,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
-  ugs predict RUN IMAGE …                detect objects in images; write boxes as JSON and as pictures
+  ugs predict RUN IMAGE …                detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
   ugs import FILE.pt                     read YOLOv5 weights without PyTorch and without executing anything in the file
   ugs export RUN --format FORMAT         write safetensors, a PyTorch state dict, a StableHLO program or an ONNX program
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run

@@ -171,9 +171,9 @@ def test_train_eval_and_predict_end_to_end(tmp_path, monkeypatch, capsys):
         train_compare_and_score(tmp_path, capsys)
     run = tmp_path / "runs" / "UGS-seed0"
     assert main(["predict", str(run), str(run / "predictions.png"), "--output", "found"]) == 0  # compiled as for users
-    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
-    assert entry["file"] == "predictions.png"
-    assert (tmp_path / "found" / entry["picture"]).exists()
+    (image,) = json.loads((tmp_path / "found" / "dataset.json").read_text())["images"]
+    assert image["file_name"] == "predictions.png"
+    assert (tmp_path / "found" / image["picture"]).exists()
 
 
 def train_compare_and_score(tmp_path, capsys):

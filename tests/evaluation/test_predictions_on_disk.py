@@ -18,6 +18,7 @@ from ugs_jax.report import (
 from ugs_jax.report.plots.colors import IGNORED, box_color
 
 CLASSES = ("car", "person")
+FILES = ("predictions.json", "dataset.json", "summary.json")
 GREY = np.full((100, 200, 3), 90, np.uint8)
 
 
@@ -70,13 +71,20 @@ def test_boxes_beyond_the_border_and_without_area_can_be_drawn():
     assert colored(picture, box_color(1)).any()
 
 
+def rows(folder, predictions):
+    return json.loads(write_predictions(folder, predictions, CLASSES).files["coco"].read_text())
+
+
+def images(folder):
+    return json.loads((folder / "dataset.json").read_text())["images"]
+
+
 def test_the_json_file_lists_every_detection_best_first(tmp_path):
-    path = write_predictions(tmp_path, [prediction(scores=(0.1, 0.9))], CLASSES)
-    (entry,) = json.loads(path.read_text())
-    assert (entry["file"], entry["width"], entry["height"], entry["picture"]) == ("a.jpg", 200, 100, "a.png")
-    assert entry["detections"] == [
-        {"class": "person", "score": 0.9, "bbox": [60.0, 60.0, 65.0, 66.0]},
-        {"class": "car", "score": 0.1, "bbox": [10.0, 20.0, 30.0, 45.0]},
+    written = rows(tmp_path, [prediction(scores=(0.1, 0.9))])
+    assert images(tmp_path) == [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 100, "picture": "a.png"}]
+    assert [(row["class"], row["score"], row["bbox"]) for row in written] == [
+        ("person", 0.9, [60.0, 60.0, 5.0, 6.0]),
+        ("car", 0.1, [10.0, 20.0, 20.0, 25.0]),
     ]
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size[0] == 1400
@@ -84,37 +92,36 @@ def test_the_json_file_lists_every_detection_best_first(tmp_path):
 
 def test_deviations_are_written_if_they_are_predicted(tmp_path):
     deviation = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
-    path = write_predictions(tmp_path, [prediction(scores=(0.1, 0.9), deviation=deviation)], CLASSES)
-    written = json.loads(path.read_text())[0]["detections"]
+    written = rows(tmp_path, [prediction(scores=(0.1, 0.9), deviation=deviation)])
     assert [each["deviation"] for each in written] == [[5, 6, 7, 8], [1, 2, 3, 4]]
-    without = json.loads(write_predictions(tmp_path, [prediction()], CLASSES).read_text())[0]["detections"]
-    assert not any("deviation" in each for each in without)
+    assert not any("deviation" in each for each in rows(tmp_path, [prediction()]))
 
 
 def test_no_images_give_an_empty_list(tmp_path):
-    assert json.loads(write_predictions(tmp_path / "new", [], CLASSES).read_text()) == []
+    assert rows(tmp_path / "new", []) == []
+    assert images(tmp_path / "new") == []
 
 
 @pytest.mark.parametrize(
     ("names", "pictures"),
     [
-        (["a.jpg", "b/a.png", "c/A.jpeg"], ["a.png", "a-2.png", "A-3.png"]),
-        (["../../etc/passwd", "C:\\drone\\x y.jpg"], ["passwd.png", "x_y.png"]),
+        (["a.jpg", "b/a.png", "b_A.jpeg"], ["a.png", "b_a.png", "b_A-2.png"]),
+        (["../../etc/passwd", "C:\\drone\\x y.jpg"], ["etc_passwd.png", "drone_x_y.png"]),
         (["predictions.json", "..", "ä:?.jpg"], ["predictions-2.png", "image.png", "ä__.png"]),
     ],
 )
 def test_picture_names_are_safe_and_distinct(tmp_path, names, pictures):
-    path = write_predictions(tmp_path / "out", [prediction(name) for name in names], CLASSES)
-    assert [entry["picture"] for entry in json.loads(path.read_text())] == pictures
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {*pictures, "predictions.json"}
+    write_predictions(tmp_path / "out", [prediction(name) for name in names], CLASSES)
+    assert [entry["picture"] for entry in images(tmp_path / "out")] == pictures
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {*pictures, *FILES}
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 def test_files_are_replaced_and_nothing_unfinished_stays(tmp_path):
     write_predictions(tmp_path, [prediction()], CLASSES)
     write_predictions(tmp_path, [prediction(scores=(0.5, 0.4))], CLASSES)
-    assert {file.name for file in tmp_path.iterdir()} == {"predictions.json", "a.png"}
-    assert json.loads((tmp_path / "predictions.json").read_text())[0]["detections"][0]["score"] == 0.5
+    assert {file.name for file in tmp_path.iterdir()} == {*FILES, "a.png"}
+    assert json.loads((tmp_path / "predictions.json").read_text())[0]["score"] == 0.5
 
 
 def test_a_label_without_a_class_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 from data_pipeline import DataError
 from data_pipeline.letterbox import letterbox
 from tests.compiling import compiled_quickly
+from tests.data_pipeline.decoding.test_videos import write_video
 from tests.training.toy import ToyDetector, toy_experiment
 from ugs_jax.detectors import Architecture
 from ugs_jax.evaluation import to_original
@@ -68,12 +69,14 @@ def test_tiles_flips_and_scales_are_used_for_the_json(detector, state, file, tmp
         "augmented": TestTimeAugmentation(flip=True, scales=(1.0, 0.5)),
     }
     found = predicted(detector, state, file, **options)
-    (entry,) = json.loads(write_predictions(tmp_path / "found", [found], CLASSES).read_text())
-    assert len(entry["detections"]) == len(found.detections.boxes) > 0
-    for detection in entry["detections"]:
-        x1, y1, x2, y2 = detection["bbox"]
-        assert 0 <= x1 <= x2 <= 150
-        assert 0 <= y1 <= y2 <= 90
+    written = write_predictions(tmp_path / "found", [found], CLASSES)
+    rows = json.loads(written.files["coco"].read_text())
+    left, top, right, bottom = found.detections.boxes.T
+    assert len(rows) == np.sum((right > left) & (bottom > top)) > 0  # boxes in the letterbox's padding have no area
+    for detection in rows:
+        x, y, width, height = detection["bbox"]
+        assert 0 <= x <= x + width <= 150.001
+        assert 0 <= y <= y + height <= 90.001
         assert len(detection["deviation"]) == 4
         assert min(detection["deviation"]) > 0
 
@@ -97,10 +100,41 @@ def test_of_a_folder_the_good_images_are_taken_and_the_others_named(detector, st
     errors = []
     with compiled_quickly():
         found = predict_files(detector, state, EXPERIMENT, [photos], on_error=errors.append)
-        entries = json.loads(write_predictions(tmp_path / "found", found, CLASSES).read_text())
-    assert [entry["file"] for entry in entries] == ["a.png", "b.PNG", "ü y.png"]
-    assert all((tmp_path / "found" / entry["picture"]).is_file() for entry in entries)
+        write_predictions(tmp_path / "found", found, CLASSES, skipped=errors)
+    images = json.loads((tmp_path / "found" / "dataset.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.png", "b.PNG", "ü y.png"]
+    assert all((tmp_path / "found" / image["picture"]).is_file() for image in images)
     assert [str(error).partition(":")[0].rpartition("/")[2] for error in errors] == ["cut.png", "zero.jpg"]
+    summary = json.loads((tmp_path / "found" / "summary.json").read_text())
+    assert (summary["images"], summary["skipped"]) == (3, 2)
+    assert summary["reasons"] == [str(error) for error in errors]
+
+
+@pytest.mark.slow
+def test_a_video_is_predicted_frame_by_frame_and_a_damaged_one_is_skipped(detector, state, file, tmp_path):
+    data = write_video(tmp_path / "whole.avi", "MJPG", count=12, noise=True).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    (tmp_path / "clip.mov").write_bytes(b"")
+    write_video(tmp_path / "fine.mp4", count=3, noise=True).rename(tmp_path / "fine.dat")
+    errors = []
+    with compiled_quickly():
+        paths = [tmp_path, tmp_path / "fine.dat"]
+        found = list(predict_files(detector, state, EXPERIMENT, paths, on_error=errors.append))
+    names = [prediction.name for prediction in found]
+    assert names[:2] == ["cut/000000", "cut/000001"]
+    assert [name for name in names if not name.startswith("cut")] == [
+        "image",
+        *(f"whole/{number:06d}" for number in range(12)),
+        *(f"fine/{number:06d}" for number in range(3)),
+    ]
+    assert [str(error).partition(":")[0].rpartition("/")[2] for error in errors] == ["clip.mov", "cut.avi"]
+    frame = found[names.index("whole/000007")]
+    assert (frame.file_name, frame.frame.number, frame.frame.rate) == ("whole.avi", 7, 10.0)
+    assert frame.frame.seconds == pytest.approx(0.7, abs=1e-3)
+    alone = tmp_path / "frame.png"
+    cv2.imwrite(str(alone), frame.image[..., ::-1])
+    np.testing.assert_array_equal(predicted(detector, state, alone).detections.boxes, frame.detections.boxes)
+    assert len(frame.detections.boxes) > 0
 
 
 def test_a_folder_without_a_readable_image_is_an_error(detector, state, photos):

@@ -55,6 +55,33 @@ def test_a_data_set_that_was_moved_keeps_its_description(tmp_path):
     assert described(tmp_path / "b", moved) == before
 
 
+def begun(folder, **options):
+    run, experiment = RunFolder(folder), toy_experiment()
+    run.begin(experiment, "", Fitted(ANCHORS, experiment.localization), ("car", "bus"), resume=False, **options)
+    return run
+
+
+def test_category_ids_of_the_data_set_are_stored_and_older_runs_count_from_one(tmp_path):
+    run = begun(tmp_path / "new", category_ids=(4, 90))
+    assert run.read_category_ids() == (4, 90)
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    del config["category_ids"]
+    (tmp_path / "new" / "config.json").write_text(json.dumps(config))
+    assert run.read_category_ids() == (1, 2)
+    assert begun(tmp_path / "none").read_category_ids() == (1, 2)
+
+
+@pytest.mark.parametrize("ids", [[1], [1, 1], [1, True], [1, "2"], [[1], [2]], {"car": 1}, 3])
+def test_damaged_category_ids_are_named(tmp_path, ids):
+    run = begun(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"category_ids": ids}))
+    with pytest.raises(
+        ValueError, match=r'config\.json: expected "category_ids", a whole number of its own for each of 2'
+    ):
+        run.read_category_ids()
+
+
 def test_a_folder_is_begun_once(tmp_path):
     data = coco_set(tmp_path / "data", width=5)
     assert not RunFolder(tmp_path / "a").begun

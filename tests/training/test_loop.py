@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from data_pipeline import CocoJson, DataError, TrainLoader, eval_batches
+from tests.data_pipeline.decoding.test_videos import write_video
 from tests.training.toy import bits, random_batch, rows, toy_experiment, toy_runs
 from ugs_jax.analysis.landscape import measure_landscape
 from ugs_jax.cli import main
@@ -257,9 +258,12 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)).save(tmp_path / "image.png")
     words = ["predict", str(whole.folder), str(tmp_path / "image.png"), "--output", str(tmp_path / "found")]
     assert main([*words, "--tile", "96", "64", "--overlap", "0.3", "--merge", "nms", "--min-score", "0", "--flip"]) == 0
-    (entry,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
-    assert entry["detections"]
-    assert "deviation" not in entry["detections"][0]  # of a regression
+    rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert {row["image_id"] for row in rows} == {"image"}
+    assert {row["category_id"] for row in rows} <= set(EXPERIMENT.data.open("train").category_ids)
+    assert "deviation" not in rows[0]  # of a regression
+    shown = capsys.readouterr().out
+    assert f"{len(rows):,} boxes in 1 image\ncoco: {tmp_path / 'found' / 'predictions.json'}\n" in shown
     assert main([*words, "--tile", "100"]) == 1
     assert (
         "Tiling.tile: expected sides that are multiples of 32, got (100, 100); try (128, 128)"
@@ -268,6 +272,56 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
     assert main([*words, "--voting", "0.02"]) == 0  # by score, for a regression
     assert main([*words, "--spread-penalty", "4"]) == 1
     assert "spread_penalty: expected an objective that predicts deviations" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_writes_each_format_and_a_video_and_counts_what_it_skips(whole, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (90, 150, 3), np.uint8)).save(photos / name)
+    write_video(photos / "c.mp4", count=3, noise=True)
+    (photos / "d.jpg").write_bytes(b"")
+    formats = [word for name in ("coco", "yolo", "csv", "visdrone") for word in ("--format", name)]
+    words = ["predict", str(whole.folder), *formats, "--output", str(tmp_path / "found"), str(photos)]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert " boxes in 2 images and 3 frames of 1 video\n" in shown.out
+    assert "skipped: 1 file, named above\n" in shown.out
+    assert f"skipped: {photos / 'd.jpg'}: expected an image, got 0 bytes" in shown.err
+    assert {file.name for file in (tmp_path / "found").iterdir()} == {
+        *("predictions.json", "dataset.json", "predictions.csv", "yolo", "visdrone", "visdrone.zip", "summary.json"),
+        *("a.png", "b.png", "c.mp4"),
+    }
+    assert json.loads((tmp_path / "found" / "summary.json").read_text())["skipped"] == 1
+    rows = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert {row["image_id"] for row in rows} <= {"a", "b", "c/000000", "c/000001", "c/000002"}
+    keep = str(sorted(row["score"] for row in rows)[-3])
+    assert main([*words, "--keep", keep, "--no-pictures"]) == 0
+    assert len((tmp_path / "found" / "predictions.csv").read_text().splitlines()) <= 1 + 3
+    truth = {
+        "images": [
+            {"id": k, "file_name": f"val/{name}.png", "width": 150, "height": 90} for k, name in enumerate("ab")
+        ],
+        "categories": [{"id": k, "name": f"class {k}"} for k in EXPERIMENT.data.open("train").category_ids],
+        "annotations": [
+            {
+                "id": index,
+                "image_id": "ab".index(row["image_id"]),
+                "category_id": row["category_id"],
+                "bbox": row["bbox"],
+            }
+            for index, row in enumerate(rows, start=1)
+            if row["image_id"] in ("a", "b")
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    assert main([*words[:-1], str(photos / "a.png"), str(photos / "b.png"), "--no-pictures"]) == 0
+    capsys.readouterr()
+    results = str(tmp_path / "found" / "predictions.json")
+    assert main(["score", results, "--truth", str(tmp_path / "truth.json"), "--protocol", "default", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ap"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("anchors", [None, "big", [[[1, 2, 3]]], [[[0, 4]]]])

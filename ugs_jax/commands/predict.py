@@ -1,20 +1,24 @@
-"""The command `ugs predict`: detection in image files, as a whole or in tiles."""
+"""The command `ugs predict`: detection in image and video files, as a whole or in tiles."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from data_pipeline import DataError
 from ugs_jax.commands.inference_options import InferenceOptions
 
+if TYPE_CHECKING:
+    from ugs_jax.report import WrittenPredictions
+
+FormatName = Literal["coco", "yolo", "csv", "visdrone"]
 _DEFAULT = InferenceOptions()
 
 
 def predict_command(words: list[str]) -> None:
-    """Run `ugs predict`: detect objects in image files."""
+    """Run `ugs predict`: detect objects in image and video files."""
     tyro.cli(_predict_images, args=words, prog="ugs predict")
 
 
@@ -22,20 +26,29 @@ def _predict_images(
     run: tyro.conf.Positional[str],
     images: tyro.conf.Positional[tuple[Path, ...]],
     output: Path = Path("predictions"),
+    format: tyro.conf.UseAppendAction[tuple[FormatName, ...]] = (),  # noqa: A002 - the name of the flag
     threshold: float = 0.25,
+    keep: float = 0.0,
+    pictures: bool = True,
     which: Literal["best", "last"] = "best",
     options: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
-    """Detect objects in image files, and write predictions.json and one picture for each image.
+    """Detect objects in image and video files, and write their boxes, and a picture or video with boxes for each.
 
-    Files that cannot be read are named and skipped.
+    Files that cannot be read are named, counted and skipped. `summary.json` has the counts.
 
     Args:
       run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
         --import FILE.py.
-      images: Image files, or folders of image files.
+      images: Image and video files, or folders of them.
       output: Folder to write.
-      threshold: Lowest score of the boxes in the pictures. The JSON file contains all boxes.
+      format: Format of the boxes; the default is coco. Repeat the flag for several formats. coco: predictions.json, a
+        list of COCO results for `ugs score` and pycocotools, and dataset.json, the same boxes as a COCO data set for
+        supervision, FiftyOne and annotation programs. yolo: a text file for each image. csv: predictions.csv.
+        visdrone: a submission, visdrone.zip.
+      threshold: Lowest score of the boxes in the pictures and videos.
+      keep: Lowest score of the boxes in the files. The default keeps all boxes, as scoring needs them.
+      pictures: Write pictures and videos with boxes.
       which: Checkpoint to use: the best or the last.
       options: Options of inference.
     """
@@ -44,18 +57,44 @@ def _predict_images(
     from ugs_jax.runs.remote.opened import opened_run
 
     with opened_run(run, which) as opened:
-        experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
+        experiment, folder = read_experiment(opened.folder), RunFolder(opened.folder)
+        classes, category_ids = folder.read_classes(), folder.read_category_ids()
         detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
     experiment = replace(experiment, postprocess=options.postprocess(experiment.postprocess))
     skipped: list[DataError] = []
 
     def skip(error: DataError) -> None:
         skipped.append(error)
-        print(f"{error} The file is skipped.", file=sys.stderr)
+        print(f"skipped: {error}", file=sys.stderr)
 
     predictions = predict_files(
         detector, state, experiment, images, tiling=options.tiling, augmented=options.augmented, on_error=skip
     )
-    print(f"boxes: {write_predictions(output, predictions, classes, threshold)}")
+    written = write_predictions(
+        output,
+        predictions,
+        classes,
+        threshold,
+        formats=format or ("coco",),
+        category_ids=category_ids,
+        keep=keep,
+        pictures=pictures,
+        skipped=skipped,
+    )
+    _print(written, len(skipped))
+
+
+def _print(written: "WrittenPredictions", skipped: int) -> None:
+    counts = [_counted(written.images, "image")] if written.images or not written.videos else []
+    if written.videos:
+        counts.append(f"{_counted(written.frames, 'frame')} of {_counted(written.videos, 'video')}")
+    print(f"{_counted(written.boxes, 'box')} in {' and '.join(counts)}")
+    for name, file in written.files.items():
+        print(f"{name}: {file}")
     if skipped:
-        print(f"skipped: {len(skipped)} {'file' if len(skipped) == 1 else 'files'}, named above")
+        print(f"skipped: {_counted(skipped, 'file')}, named above")
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

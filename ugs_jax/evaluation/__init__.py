@@ -3,6 +3,7 @@
 from ugs_jax.evaluation.benchmarks import AI_TOD, BENCHMARKS, COCO, SODA_D, TINY_PERSON
 from ugs_jax.evaluation.coco import AnnotatedDataset, CocoScorer
 from ugs_jax.evaluation.detections import ImageDetections
+from ugs_jax.evaluation.other_libraries import from_fiftyone, from_supervision, to_fiftyone, to_supervision
 from ugs_jax.evaluation.protocol import AI_TOD_BINS, COCO_BINS, DEFAULT_PROTOCOL, Protocol, SizeBin
 from ugs_jax.evaluation.results import (
     BatchGeometry,
@@ -39,11 +40,15 @@ __all__ = [
     "TruthImage",
     "VisDroneScorer",
     "coco_rows",
+    "from_fiftyone",
+    "from_supervision",
     "read_submission",
     "rows_by_score",
     "rows_from_detections",
     "split_batch",
+    "to_fiftyone",
     "to_original",
+    "to_supervision",
     "visdrone_scores",
     "visdrone_table",
     "visdrone_truth",

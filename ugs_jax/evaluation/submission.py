@@ -1,6 +1,5 @@
 """Results in VisDrone's submission format: one text file per image, in a folder or a zip archive."""
 
-import io
 import math
 import zipfile
 import zlib
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from data_pipeline import DataError
 from data_pipeline.sources.find_files import is_leftover
-from ugs_jax.atomic import write_atomically
+from ugs_jax.atomic import replacing, write_atomically
 from ugs_jax.evaluation.results import CocoRow, rows_by_score
 
 _COLUMNS = ("left", "top", "width", "height", "score", "category", "truncation", "occlusion")
@@ -55,17 +54,29 @@ def write_submission(folder: Path, names: Sequence[str], rows: Iterable[CocoRow]
                 "image"
             )
         by_image[row["image_id"]].append(row)
-    texts = {f"{name}.txt": submission_text(image) for name, image in zip(names, by_image, strict=True)}
+    for name, image in zip(names, by_image, strict=True):
+        write_atomically(folder / f"{name}.txt", submission_text(image).encode())
+    return pack_submission(folder, names)
+
+
+def pack_submission(folder: Path, names: Sequence[str]) -> Path:
+    """Write a zip archive of the text files of a folder, beside it. Other text files are removed from the folder.
+
+    Args:
+      folder: Folder with `<name>.txt` for each image. It is created if it is missing.
+      names: Name of each image, without suffix.
+
+    Returns:
+      Path of the archive.
+    """
+    files = [f"{name}.txt" for name in names]
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in {path.name for path in folder.glob("*.txt")} - texts.keys():
+    for stale in {path.name for path in folder.glob("*.txt")} - set(files):
         (folder / stale).unlink()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in texts.items():
-            write_atomically(folder / name, text.encode())
-            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     path = folder.with_name(f"{folder.name}.zip")
-    write_atomically(path, packed.getvalue())
+    with replacing(path) as packed, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files:
+            archive.writestr(zipfile.ZipInfo(name), (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
     return path
 
 

@@ -15,9 +15,10 @@ from ugs_jax.report.comparison import (
 )
 from ugs_jax.report.data_check import data_check_text, data_check_values
 from ugs_jax.report.data_sheet import SheetPanel, draw_data_sheet, sheet_panels
-from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
+from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections, draw_frame
 from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
-from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
+from ugs_jax.report.prediction import Frame, Prediction
+from ugs_jax.report.predictions import WrittenPredictions, write_contact_sheet, write_predictions
 from ugs_jax.report.run_log import (
     Metrics,
     Row,
@@ -36,6 +37,7 @@ __all__ = [
     "Ablation",
     "Comparison",
     "Estimate",
+    "Frame",
     "MethodSummary",
     "Metrics",
     "Prediction",
@@ -45,6 +47,7 @@ __all__ = [
     "SheetPanel",
     "SheetRow",
     "StepCost",
+    "WrittenPredictions",
     "ablate",
     "ablation_table",
     "compare",
@@ -54,6 +57,7 @@ __all__ = [
     "draw_contact_sheet",
     "draw_data_sheet",
     "draw_detections",
+    "draw_frame",
     "epochs_to_reach",
     "estimate",
     "group_by_name",

@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 _SHORTEST_LONG_SIDE = 1280  # px; smaller images are enlarged by a whole factor
+_LINE = 36  # px; height of the first line of a legend
 _PAPER = (255, 255, 255)
 _INK = (31, 35, 40)
 
@@ -64,6 +65,38 @@ def draw_detections(
     entries = [(f"{name} {counts[k]}", box_color(k)) for k, name in enumerate(classes) if counts[k]]
     legend = _legend(canvas.width, entries, f"{len(shown.scores)} detections with score ≥ {threshold:g}")
     return _stack([canvas, legend])
+
+
+def draw_frame(
+    image: UInt8[np.ndarray, "height width 3"],
+    detections: ImageDetections,
+    classes: Sequence[str],
+    threshold: float = 0.25,
+    title: str = "",
+) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
+    """Draw detections on a frame of a video, above one line of legend. Frames of a size give pictures of a size.
+
+    Args:
+      image: RGB image.
+      detections: Detections, in px of `image`.
+      classes: Class names for the legend. Only the most frequent classes fit into a line.
+      threshold: Least score of a detection that is drawn.
+      title: Text at the start of the legend.
+
+    Returns:
+      RGB picture, not enlarged, with even sides, as video codecs need them.
+    """
+    shown = _above(detections, threshold)
+    canvas = _enlarge(image, (image.shape[1], image.shape[0]))
+    _outline(canvas, shown.boxes, [box_color(int(k)) for k in shown.classes], width=2)
+    counts = np.bincount(shown.classes, minlength=len(classes))
+    present = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
+    legend = _legend(canvas.width, [(f"{classes[k]} {counts[k]}", box_color(k)) for k in present], title)
+    height, width = canvas.height + _LINE, canvas.width
+    picture = _blank(width + width % 2, height + height % 2)
+    picture.paste(canvas, (0, 0))
+    picture.paste(legend, (0, canvas.height))
+    return np.asarray(picture)
 
 
 def draw_contact_sheet(

@@ -1,65 +1,110 @@
-"""Detections on disk: one JSON file, and a picture for each image."""
+"""Detections on disk: files in the formats of other programs, and a picture for each image."""
 
-import io
+import contextlib
 import json
-import typing
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-
-import numpy as np
-from jaxtyping import UInt8
+from pathlib import Path
+from typing import NamedTuple
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.evaluation import ImageDetections
-from ugs_jax.evaluation.detections import by_score
-from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
+from ugs_jax.evaluation.coco_categories import usual_category_ids
+from ugs_jax.report.drawn import DrawnFiles, png_bytes
+from ugs_jax.report.formats import FORMATS
+from ugs_jax.report.formats.image_result import ImageResult, Names, checked, name_of
+from ugs_jax.report.pictures import SheetRow, draw_contact_sheet
+from ugs_jax.report.prediction import Prediction
+
+SUMMARY = "summary.json"
+"""Name of the file with the counts."""
 
 
-class Prediction(typing.NamedTuple):
-    """Detections on one image.
+class WrittenPredictions(NamedTuple):
+    """Counts and files of `write_predictions`.
 
     Attributes:
-      file_name: Name of the image file. Nothing is read or written there.
-      image: RGB image.
-      detections: Detections, in px of `image`.
+      files: Written file by format.
+      images: Number of images, without frames of videos.
+      videos: Number of videos.
+      frames: Number of frames of all videos.
+      boxes: Number of boxes.
     """
 
-    file_name: str
-    image: UInt8[np.ndarray, "height width 3"]
-    detections: ImageDetections
+    files: dict[str, Path]
+    images: int
+    videos: int
+    frames: int
+    boxes: int
 
 
 def write_predictions(
-    folder: Path, predictions: Iterable[Prediction], classes: Sequence[str], threshold: float = 0.25
-) -> Path:
-    """Write `predictions.json` with all detections, and a picture of each image with its best detections.
+    folder: Path,
+    predictions: Iterable[Prediction],
+    classes: Sequence[str],
+    threshold: float = 0.25,
+    *,
+    formats: Sequence[str] = ("coco",),
+    category_ids: Sequence[int] | None = None,
+    keep: float = 0.0,
+    pictures: bool = True,
+    skipped: Sequence[object] = (),
+) -> WrittenPredictions:
+    """Write detections in one or more formats, and a picture of each image with its best detections.
+
+    Images and frames are written as they come, so that not all must fit in memory.
+
+    | format | files | contents |
+    |---|---|---|
+    | `coco` | `predictions.json` | list of COCO results, for `ugs score` and pycocotools |
+    | | `dataset.json` | the same boxes as a COCO data set, for supervision, FiftyOne and annotation programs |
+    | `yolo` | `yolo/labels/…/NAME.txt`, `yolo/data.yaml`, `yolo/obj.names` | rows of `class cx cy w h score` |
+    | `csv` | `predictions.csv` | a row for each box |
+    | `visdrone` | `visdrone/NAME.txt`, `visdrone.zip` | submission to VisDrone |
+
+    `summary.json` has the counts and the skipped files. A video becomes one video with boxes.
 
     Args:
-      folder: Output folder, created if it is missing. Files of the same name are replaced atomically.
-      predictions: Detections of the images. They are consumed one at a time, so that not all images must fit in
-        memory.
+      folder: Output folder, created if it is missing. Files of the same name are replaced.
+      predictions: Detections of images and frames. The frames of a video come one after the other.
       classes: Class names.
-      threshold: Least score of a detection that is drawn in a picture. The JSON file holds all detections.
-
-    Returns:
-      Path of the JSON file. It holds a list with `file`, `picture`, `width`, `height` and `detections` of each image,
-      best score first. A detection has `class`, `score`, `bbox` [x0, y0, x1, y1] in px, and `deviation` if the
-      objective predicts it.
+      threshold: Least score of a detection that is drawn in a picture.
+      formats: Names of formats, of the table above.
+      category_ids: Category id of each class. The default is COCO's ids for COCO's 80 classes, and class index + 1 for
+        others.
+      keep: Least score of a detection that is written.
+      pictures: Write pictures and videos.
+      skipped: Errors of files that were skipped. They are read after the last prediction.
 
     Raises:
-      ValueError: A class index has no name, or boxes or scores are not finite.
+      ValueError: A format is unknown, the ids do not fit the classes, a class index has no name, or boxes or scores are
+        not finite.
+      OSError: A file cannot be written.
     """
-    taken: set[str] = {"predictions"}
-    entries = []
-    for prediction in predictions:
-        entry = _entry(prediction, classes)
-        entry["picture"] = f"{_unused_name(prediction.file_name, taken)}.png"
-        picture = draw_detections(prediction.image, prediction.detections, classes, threshold)
-        write_atomically(folder / entry["picture"], png_bytes(picture))
-        entries.append(entry)
-    path = folder / "predictions.json"
-    write_atomically(path, (json.dumps(entries, ensure_ascii=False, indent=1) + "\n").encode())
-    return path
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"formats: expected {', '.join(FORMATS)}, got {unknown[0]!r}")
+    ids = usual_category_ids(classes) if category_ids is None else category_ids
+    if len(ids) != len(classes):
+        raise ValueError(f"category_ids: expected an id for each of {len(classes)} classes, got {len(ids)}")
+    names, videos = Names(), set[str]()
+    images = frames = boxes = 0
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(FORMATS[name].open(folder, classes, ids)) for name in dict.fromkeys(formats)]
+        drawn = stack.enter_context(DrawnFiles(folder, classes, threshold)) if pictures else None
+        for prediction in predictions:
+            detections = checked(prediction, classes, keep)
+            name = names.unused(name_of(prediction))
+            picture = "" if drawn is None else drawn.add(prediction, name)
+            height, width = prediction.image.shape[:2]
+            image = ImageResult(name, prediction.file_name, picture, height, width, prediction.frame, detections)
+            for add in writers:
+                add(image)
+            boxes += len(detections.scores)
+            images += prediction.frame is None
+            frames += prediction.frame is not None
+            videos |= set() if prediction.frame is None else {prediction.file_name}
+    files = {name: folder / FORMATS[name].result for name in formats}
+    written = WrittenPredictions(files, images, len(videos), frames, boxes)
+    _write_summary(folder, written, classes, ids, skipped)
+    return written
 
 
 def write_contact_sheet(path: Path, rows: Sequence[SheetRow], classes: Sequence[str], threshold: float = 0.25) -> Path:
@@ -81,52 +126,14 @@ def write_contact_sheet(path: Path, rows: Sequence[SheetRow], classes: Sequence[
     return path
 
 
-def png_bytes(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """Encode an RGB image as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")  # `optimize` would take eight times as long to save 7 %
-    return buffer.getvalue()
-
-
-def _entry(prediction: Prediction, classes: Sequence[str]) -> dict[str, typing.Any]:
-    height, width = prediction.image.shape[:2]
-    detections = by_score(prediction.detections)
-    wrong = (detections.classes < 0) | (detections.classes >= len(classes))
-    if wrong.any():
-        raise ValueError(
-            f"{prediction.file_name}: expected class indices 0…{len(classes) - 1}, got "
-            f"{int(detections.classes[wrong][0])}; pass the class names that the detector was trained with"
-        )
-    if not (np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()):
-        raise ValueError(
-            f"{prediction.file_name}: expected finite boxes and scores, got some that are not; "
-            "the detector's output has overflowed: look for non-finite parameters"
-        )
-    written = []
-    for i in range(len(detections.scores)):
-        each: dict[str, typing.Any] = {
-            "class": classes[int(detections.classes[i])],
-            "score": round(float(detections.scores[i]), 5),
-            "bbox": [round(float(side), 2) for side in detections.boxes[i]],
-        }
-        if detections.deviation is not None:
-            each["deviation"] = [round(float(side), 3) for side in detections.deviation[i]]
-        written.append(each)
-    return {"file": prediction.file_name, "width": width, "height": height, "detections": written}
-
-
-def _unused_name(file_name: str, taken: set[str]) -> str:
-    """Return a unique file name without folders and special characters, and add it to `taken`.
-
-    A number is appended if an earlier image has the same name.
-    """
-    stem = PurePosixPath(file_name.replace("\\", "/")).stem
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip(".")[:80] or "image"
-    name, number = safe, 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{safe}-{number}"
-    taken.add(name.casefold())
-    return name
+def _write_summary(
+    folder: Path, written: WrittenPredictions, classes: Sequence[str], ids: Sequence[int], skipped: Sequence[object]
+) -> None:
+    content = {
+        **{name: getattr(written, name) for name in ("images", "videos", "frames", "boxes")},
+        "skipped": len(skipped),
+        "reasons": [str(error) for error in skipped],
+        "files": {name: str(file.relative_to(folder)) for name, file in written.files.items()},
+        "categories": [{"id": number, "name": name} for number, name in zip(ids, classes, strict=True)],
+    }
+    write_atomically(folder / SUMMARY, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())

@@ -14,6 +14,7 @@ from typing import Any
 
 from ugs_jax.atomic import append_whole, write_atomically
 from ugs_jax.evaluation import DEFAULT_PROTOCOL
+from ugs_jax.evaluation.coco_categories import usual_category_ids
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import Fitted
 from ugs_jax.experiment.identity import describe_data, differences
@@ -104,7 +105,14 @@ class RunFolder:
         self.lock()
 
     def begin(
-        self, experiment: Experiment, command: str, fitted: Fitted, classes: tuple[str, ...], *, resume: bool
+        self,
+        experiment: Experiment,
+        command: str,
+        fitted: Fitted,
+        classes: tuple[str, ...],
+        *,
+        category_ids: tuple[int, ...] | None = None,
+        resume: bool,
     ) -> None:
         """Create the folder and write `config.json`, or check that the existing one belongs to this experiment.
 
@@ -113,6 +121,7 @@ class RunFolder:
           command: Command that trains it.
           fitted: Fitted anchors and label grids. They are saved so that the run can be used without its data set.
           classes: Class names of the data set.
+          category_ids: Identifiers of the classes in the data set, for files of detections.
           resume: Continue an existing run.
 
         Raises:
@@ -127,6 +136,7 @@ class RunFolder:
             "seed": experiment.seed,
             "dataset": describe_data(experiment),
             "classes": list(classes),
+            "category_ids": list(usual_category_ids(classes) if category_ids is None else category_ids),
             "image_size": list(experiment.loader.image_size),
             "localization": str(experiment.localization),
             "network": str(experiment.network),
@@ -166,6 +176,26 @@ class RunFolder:
         if not isinstance(classes, list) or not classes:
             raise ValueError(f'{self._config_file}: expected "classes", a list of names, got {classes!r}')
         return tuple(str(name) for name in classes)
+
+    def read_category_ids(self) -> tuple[int, ...]:
+        """Return the category id of each class in the run's data set. Runs of older versions did not store them.
+
+        Their classes get the ids of `usual_category_ids`.
+
+        Raises:
+          FileNotFoundError: The folder has no run.
+          ValueError: The config has no class names, or its category ids are not a whole number for each class.
+        """
+        classes, ids = self.read_classes(), self._read_config().get("category_ids")
+        if ids is None:
+            return usual_category_ids(classes)
+        whole = isinstance(ids, list) and all(type(each) is int for each in ids)
+        if not whole or len(set(ids)) != len(ids) or len(ids) != len(classes):
+            raise ValueError(
+                f'{self._config_file}: expected "category_ids", a whole number of its own for each of {len(classes)} '
+                f"classes, got {ids!r}; correct the list, or remove it to number the classes from 1"
+            )
+        return tuple(ids)
 
     def lock(self) -> None:
         """Prevent other processes from training in this folder, until `close` is called or this process ends.

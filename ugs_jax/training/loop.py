@@ -109,8 +109,16 @@ def train(
         Preemption() as preemption,
     ):
         training.read_weights()
+        data = training.train_data
         in_first_process(
-            lambda: run.begin(experiment, command_line, training.fitted, training.train_data.classes, resume=resume)
+            lambda: run.begin(
+                experiment,
+                command_line,
+                training.fitted,
+                data.classes,
+                category_ids=data.category_ids,
+                resume=resume,
+            )
         )
         return training.run(stop_after, preemption, profile)
 
