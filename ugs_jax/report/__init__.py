@@ -13,8 +13,26 @@ from ugs_jax.report.comparison import (
     protocol_table,
     table_of,
 )
+from ugs_jax.report.diagnosis import (
+    ClassDiagnosis,
+    Diagnosis,
+    Outcome,
+    SizeDiagnosis,
+    WorstImage,
+    diagnose,
+)
+from ugs_jax.report.diagnosis_file import read_diagnosis, write_diagnosis
+from ugs_jax.report.evaluation_report import write_evaluation_report
+from ugs_jax.report.html_report import write_html_report
 from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
-from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
+from ugs_jax.report.plots import (
+    plot_calibration,
+    plot_comparison,
+    plot_diagnosis,
+    plot_run,
+    plot_sharpness,
+    plot_wells,
+)
 from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
 from ugs_jax.report.run_log import (
     Metrics,
@@ -29,23 +47,30 @@ from ugs_jax.report.run_log import (
     series,
 )
 from ugs_jax.report.run_report import write_report
+from ugs_jax.report.worst_images import write_worst_images
 
 __all__ = [
     "Ablation",
+    "ClassDiagnosis",
     "Comparison",
+    "Diagnosis",
     "Estimate",
     "MethodSummary",
     "Metrics",
+    "Outcome",
     "Prediction",
     "Row",
     "Run",
     "RunError",
     "SheetRow",
+    "SizeDiagnosis",
     "StepCost",
+    "WorstImage",
     "ablate",
     "ablation_table",
     "compare",
     "comparison_table",
+    "diagnose",
     "draw_contact_sheet",
     "draw_detections",
     "epochs_to_reach",
@@ -53,11 +78,13 @@ __all__ = [
     "group_by_name",
     "plot_calibration",
     "plot_comparison",
+    "plot_diagnosis",
     "plot_run",
     "plot_sharpness",
     "plot_wells",
     "protocol_scores",
     "protocol_table",
+    "read_diagnosis",
     "read_groups",
     "read_metrics",
     "read_rows",
@@ -65,6 +92,10 @@ __all__ = [
     "series",
     "table_of",
     "write_contact_sheet",
+    "write_diagnosis",
+    "write_evaluation_report",
+    "write_html_report",
     "write_predictions",
     "write_report",
+    "write_worst_images",
 ]

@@ -53,8 +53,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _diagnosis(value: dict[str, Any]) -> Diagnosis:
-    deviations = value["deviations"]
+def _diagnosis(value: Any) -> Diagnosis:
+    deviations, names = value["deviations"], len(value["classes"])
+    confusion = tuple(tuple(int(count) for count in row) for row in value["confusion"])
+    if {len(confusion), *map(len, confusion)} != {names + 1}:
+        raise ValueError(f"expected {names + 1} rows and columns of the confusion matrix")
     return Diagnosis(
         measured=str(value["measured"]),
         images=int(value["images"]),
@@ -71,20 +74,22 @@ def _diagnosis(value: dict[str, Any]) -> Diagnosis:
             )
             for part in value["sizes"]
         ),
-        confusion=tuple(tuple(int(count) for count in row) for row in value["confusion"]),
+        confusion=confusion,
         worst=tuple(_worst(part) for part in value["worst"]),
         reliability=Reliability(**_arrays(value["reliability"])),
         deviations=None if deviations is None else Calibration(**_arrays(deviations)),
     )
 
 
-def _class(value: dict[str, Any]) -> ClassDiagnosis:
+def _class(value: Any) -> ClassDiagnosis:
     numbers = {name: _number(value[name]) for name in ("ap50", "best_confidence", "precision", "recall", "f1")}
     curve = Curve(**_arrays(value["curve"]))
+    if len({len(part) for part in curve}) != 1:
+        raise ValueError("expected a curve with columns of one length")
     return ClassDiagnosis(name=str(value["name"]), objects=int(value["objects"]), curve=curve, **numbers)
 
 
-def _worst(value: dict[str, Any]) -> WorstImage:
+def _worst(value: Any) -> WorstImage:
     counts = {name: int(value[name]) for name in ("index", "right", "confused", "missed", "false")}
     outcomes = tuple(
         Outcome(str(part["kind"]), _box(part["box"]), str(part["name"]), _text(part["truth"]), _number(part["score"]))
@@ -93,15 +98,16 @@ def _worst(value: dict[str, Any]) -> WorstImage:
     return WorstImage(file_name=str(value["file_name"]), outcomes=outcomes, **counts)
 
 
-def _arrays(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: np.array([math.nan if item is None else float(item) for item in part])
-        if isinstance(part, list)
-        else math.nan
-        if part is None
-        else float(part)
-        for name, part in value.items()
-    }
+def _arrays(value: Any) -> dict[str, Any]:
+    return {name: _array(part) for name, part in value.items()}
+
+
+def _array(value: Any) -> Any:
+    if not isinstance(value, list):
+        return math.nan if value is None else float(value)
+    if all(isinstance(item, int) for item in value):
+        return np.array(value, np.int64)
+    return np.array([math.nan if item is None else float(item) for item in value])
 
 
 def _box(value: Any) -> tuple[float, float, float, float]:

@@ -2,15 +2,19 @@
 
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.training.evaluate import evaluate, jit_detect
+from ugs_jax.training.loggers import LoggerError, RunLogger, RunStart
 from ugs_jax.training.loop import Result, train
 from ugs_jax.training.non_finite import NonFiniteError
 from ugs_jax.training.objective import objective
 from ugs_jax.training.step import jit_step, make_step
 
 __all__ = [
+    "LoggerError",
     "LossWeights",
     "NonFiniteError",
     "Result",
+    "RunLogger",
+    "RunStart",
     "evaluate",
     "jit_detect",
     "jit_step",
