@@ -32,7 +32,7 @@ def changed_settings(experiment: Any) -> list[Setting]:
     Args:
       experiment: JSON values of `to_json`, from `config.json`. Fields that are missing have their defaults.
     """
-    return list(_changes("", experiment, _MISSING))
+    return list(_changes("", experiment, _MISSING)) if isinstance(experiment, dict) else []
 
 
 _MISSING = object()

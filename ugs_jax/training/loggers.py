@@ -68,7 +68,7 @@ class Loggers:
       LoggerError: An object lacks a method of `RunLogger`.
     """
 
-    def __init__(self, loggers: Sequence[RunLogger]) -> None:
+    def __init__(self, loggers: Sequence[Any]) -> None:
         for logger in loggers:
             missing = [name for name in ("start", "log", "finish") if not callable(getattr(logger, name, None))]
             if missing or isinstance(logger, type):
