@@ -68,7 +68,7 @@ def write_run(folder, **config):
     experiment = to_json(Experiment(SCRIPT, TinyScenes(), network=Network("s"), epochs=2))
     values = {
         "name": SCRIPT, "seed": 3, "classes": CLASSES, "command": f"ugs train 'x{SCRIPT}'", "protocol": SCRIPT,
-        "versions": {"jax": SCRIPT}, "experiment": experiment,
+        "versions": {"jax": SCRIPT}, "experiment": experiment, "epochs": 9,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(values | config))
     rows = [{"kind": "train", "step": 5 * i, "epoch": i / 2, "loss": 2.0 / i} for i in range(1, 5)]

@@ -51,7 +51,7 @@ def test_objects_are_counted_by_size_and_found_or_not(diagnosis):
 
 def test_the_worst_image_is_first_and_images_without_errors_are_left_out(diagnosis):
     (worst,) = diagnosis.worst
-    assert (worst.index, worst.file_name) == (1, FILES[1])
+    assert (worst.image, worst.file_name) == (1, FILES[1])
     assert (worst.right, worst.confused, worst.missed, worst.false) == (1, 1, 1, 1)
     kinds = {outcome.kind: outcome for outcome in worst.outcomes}
     assert kinds["missed"].box == (40, 0, 46, 6)

@@ -87,7 +87,7 @@ def test_hostile_names_are_shown_as_they_are_except_for_control_characters(page)
 
 def test_numbers_are_those_of_the_log_and_of_the_diagnosis(page):
     words = {name: " ".join(text.split()) for name, text in page.text.items()}
-    assert "Best AP 20.0 at epoch 2 of 2." in words["summary"]
+    assert "Best AP 20.0 at epoch 2. 2 of 9 epochs are trained." in words["summary"]
     assert "highest F1, at confidence 0.55 66.7" in words["summary"]
     assert "training, images per second 35" in words["throughput"]  # median of 30 and 40
     assert "tiny 8–16 3 25.0 66.7" in words["sizes"]

@@ -96,7 +96,7 @@ class WorstImage(NamedTuple):
     """Errors of one image at the confidence of the diagnosis.
 
     Attributes:
-      index: Index of the image in the split.
+      image: Index of the image in the split.
       file_name: Name of the image file.
       right: Number of objects that are detected as their class.
       confused: Number of objects that are detected as another class.
@@ -105,7 +105,7 @@ class WorstImage(NamedTuple):
       outcomes: All objects and detections; empty except for the first images.
     """
 
-    index: int
+    image: int
     file_name: str
     right: int
     confused: int
@@ -229,9 +229,12 @@ def _worst(dataset: Dataset, objects: Objects, found: Found, matches: Matches) -
     order = np.argsort(-errors.total, kind="stable")[:_WORST]
     return tuple(
         WorstImage(
-            image,
-            dataset.file_names[image],
-            *(int(part[image]) for part in errors),
+            image=image,
+            file_name=dataset.file_names[image],
+            right=int(errors.right[image]),
+            confused=int(errors.confused[image]),
+            missed=int(errors.missed[image]),
+            false=int(errors.false[image]),
             outcomes=_outcomes(dataset.classes, objects, found, matches, image) if rank < _DRAWN else (),
         )
         for rank, image in enumerate(order.tolist())

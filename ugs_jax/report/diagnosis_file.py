@@ -90,7 +90,7 @@ def _class(value: Any) -> ClassDiagnosis:
 
 
 def _worst(value: Any) -> WorstImage:
-    counts = {name: int(value[name]) for name in ("index", "right", "confused", "missed", "false")}
+    counts = {name: int(value[name]) for name in ("image", "right", "confused", "missed", "false")}
     outcomes = tuple(
         Outcome(str(part["kind"]), _box(part["box"]), str(part["name"]), _text(part["truth"]), _number(part["score"]))
         for part in value["outcomes"]

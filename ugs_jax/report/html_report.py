@@ -174,10 +174,11 @@ def _headline(run: Run, name: str, scores: Row) -> str:
         return "Not scored yet." if name == "best" else f"Evaluation {printable(name)}: no scores."
     if name != "best":
         return f"Evaluation {printable(name)}: AP {report_tables.percent(scores['ap'])}."
-    last = run.last or scores
+    trained, planned = max(rows[-1]["epoch"] for rows in run.metrics if rows), run.config.get("epochs")
+    of = f" of {planned}" if isinstance(planned, int) else ""
     return (
-        f"Best AP {report_tables.percent(scores['ap'])} at epoch {scores['epoch']:g} of {last['epoch']:g}. The best "
-        "epoch was chosen on the validation split, so its score is optimistic."
+        f"Best AP {report_tables.percent(scores['ap'])} at epoch {scores['epoch']:g}. {trained:g}{of} epochs are "
+        "trained. The best epoch was chosen on the validation split, so its score is optimistic."
     )
 
 

@@ -21,7 +21,7 @@ def worst_files(folder: Path, name: str, diagnosis: Diagnosis) -> list[Path | No
       name: Name of the evaluation, such as `best`.
       diagnosis: Diagnosis of this evaluation.
     """
-    files = [folder / f"worst_{name}" / f"{image.index}.jpg" for image in diagnosis.worst]
+    files = [folder / f"worst_{name}" / f"{worst.image}.jpg" for worst in diagnosis.worst]
     return [file if file.is_file() else None for file in files]
 
 
@@ -37,18 +37,18 @@ def write_worst_images(folder: Path, name: str, diagnosis: Diagnosis, dataset: D
       dataset: Images of the diagnosis.
     """
     place, written = folder / f"worst_{name}", set()
-    for image in diagnosis.worst:
-        if not image.outcomes:
+    for worst in diagnosis.worst:
+        if not worst.outcomes:
             continue
         try:
-            if image.index in dataset.unreadable:
+            if worst.image in dataset.unreadable:
                 continue
-            example = dataset[image.index]
+            example = dataset[worst.image]
             pixels = decode_image(example.image, example.file_name)
         except DataError:
             continue
-        file = place / f"{image.index}.jpg"
-        write_atomically(file, _jpeg(draw_outcomes(pixels, image.outcomes, example.ignore)))
+        file = place / f"{worst.image}.jpg"
+        write_atomically(file, _jpeg(draw_outcomes(pixels, worst.outcomes, example.ignore)))
         written.add(file)
     for file in place.glob("*.jpg") if place.is_dir() else ():
         if file not in written:

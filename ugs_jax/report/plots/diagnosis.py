@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 
 MOST_DRAWN = 40
 """Largest number of classes of a confusion matrix that is drawn."""
-_LABELLED = 8
+_LABELLED = 12
 """Largest number of classes that are told apart by colour and label."""
 _DASHED = (0, (4.0, 3.0))
 _CELL = 0.46  # inches

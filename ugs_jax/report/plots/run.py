@@ -104,7 +104,7 @@ def draw_panel(run: Run, panel: Panel) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=PANEL, dpi=110)
-    axes = add_axes(figure, 0.6, 0.6, PANEL[0] - 2.5, PANEL[1] - 1.05)
+    axes = add_axes(figure, 0.75, 0.6, PANEL[0] - 2.65, PANEL[1] - 1.05)  # room for the labels of small rates
     _draw_panel(figure, axes, panel, _rows(run, panel))
     return figure
 
