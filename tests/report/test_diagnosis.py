@@ -1,6 +1,7 @@
 """Diagnosis of known detections, its file and its pictures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.report.diagnosed import CLASSES, FILES, dataset, found
 from ugs_jax.inference import calibration, side_errors
 from ugs_jax.report import RunError, diagnose, plot_diagnosis, read_diagnosis, write_diagnosis, write_worst_images
 from ugs_jax.report.plots.colors import IGNORED, OUTCOMES
+from ugs_jax.report.worst_images import worst_files
 
 # By hand. Of all classes together, in order of the scores: .95 ignored, .9 right, .85 wrong, .8 right, .7 right, .6
 # wrong (a car where a person is), .55 right. There are 6 objects. F1 = 2 · right / (counted + 6).
@@ -127,6 +129,23 @@ def test_pictures_of_the_worst_images_show_every_outcome_in_its_colour(tmp_path,
         distance = np.abs(line - OUTCOMES[outcome.kind][0]).sum(-1).min()
         assert top == 0 or distance < 60, outcome  # JPEG
     assert IGNORED not in [color for color, _ in OUTCOMES.values()]
+
+
+def test_pictures_are_not_written_or_read_through_links(tmp_path, diagnosis):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "1.jpg").write_bytes(b"of the user")
+    (tmp_path / "worst_best").symlink_to(other)
+    with pytest.raises(RunError, match="worst_best: expected a folder, found a link; delete it"):
+        write_worst_images(tmp_path, "best", diagnosis, dataset())
+    assert (other / "1.jpg").read_bytes() == b"of the user"
+    assert worst_files(tmp_path, "best", diagnosis) == [None]
+
+
+def test_an_image_that_cannot_be_read_has_no_picture(tmp_path, diagnosis):
+    data = dataset()
+    write_worst_images(tmp_path, "best", diagnosis, replace(data, images=[b"", b"", b""]))
+    assert worst_files(tmp_path, "best", diagnosis) == [None]
 
 
 def test_plots_show_the_numbers(tmp_path, diagnosis, figures):

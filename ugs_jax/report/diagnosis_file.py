@@ -36,7 +36,7 @@ def read_diagnosis(path: Path) -> Diagnosis | None:
         return None
     try:
         return _diagnosis(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise RunError(
             f"{path}: expected a diagnosis of `ugs train` or `ugs eval --plots`, got {type(error).__name__}: {error}; "
             "delete the file, then write it again by `ugs eval RUN --plots`"

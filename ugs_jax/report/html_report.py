@@ -85,10 +85,6 @@ def _template() -> Any:
 
 
 def _context(run: Run, name: str, scores: Row, diagnosis: Diagnosis | None) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    plots_command = f"ugs eval {printable(str(run.folder))} --plots"
-    sentence = Markup("<p>Not measured yet. This command measures it and writes the report again:</p><pre>{}</pre>")
     return {
         "title": printable(f"{run.name}, seed {run.seed}"),
         "sections": SECTIONS,
@@ -102,8 +98,7 @@ def _context(run: Run, name: str, scores: Row, diagnosis: Diagnosis | None) -> d
         "throughput": report_tables.throughput(run),
         "settings": [[printable(cell) for cell in row] for row in changed_settings(run.config.get("experiment"))],
         "environment": report_tables.environment(run),
-        "plots_command": plots_command,
-        "without": sentence.format(plots_command),
+        "plots_command": f"ugs eval {printable(str(run.folder))} --plots",
         "key": [(color, text) for color, text in OUTCOMES.values()],
         **_diagnosed(run.folder, name, diagnosis),
     }
@@ -158,15 +153,13 @@ def _diagnosed(folder: Path, name: str, diagnosis: Diagnosis | None) -> dict[str
     }
 
 
-def _plot(figure: "Figure", title: str, prefix: str, *, natural: bool = False) -> Any:
+def _plot(figure: "Figure", title: str, prefix: str, *, natural: bool = False) -> str:
     """Return a figure as HTML; with `natural`, at its own size, for an area that scrolls."""
-    from markupsafe import Markup
-
     svg = inline_svg(figure, title, prefix)
     if natural:
         width, height = (round(96 * side) for side in figure.get_size_inches())
         svg = svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
-    return Markup(svg)  # matplotlib escapes its texts
+    return svg
 
 
 def _headline(run: Run, name: str, scores: Row) -> str:

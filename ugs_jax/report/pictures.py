@@ -106,7 +106,6 @@ def draw_outcomes(
     image: UInt8[np.ndarray, "height width 3"],
     outcomes: Sequence["Outcome"],
     ignore: Float[np.ndarray, "regions 4"],
-    longest: int = 1280,
     shortest: int = 800,
 ) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
     """Draw the objects and detections of an image in the colours of `OUTCOMES`, the errors last.
@@ -115,11 +114,9 @@ def draw_outcomes(
       image: RGB image.
       outcomes: Objects and detections of the image, px of `image`.
       ignore: Ignore regions, xyxy, px of `image`. They are crossed out in grey.
-      longest: Larger images are shrunk to this length of the longer side, px.
       shortest: Smaller images are enlarged to this length of the longer side, px.
     """
-    side = max(image.shape[:2])
-    scale = min(max(side, shortest), longest) / side
+    scale = max(1.0, shortest / max(image.shape[:2]))
     canvas = _enlarge(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
     _cross_out(canvas, ignore * scale)
     for kind, (color, _) in OUTCOMES.items():

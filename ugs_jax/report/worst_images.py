@@ -7,10 +7,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_pipeline import DataError, Dataset
-from data_pipeline.decoding.images import decode_image
+from data_pipeline.pictures import Pictures
 from ugs_jax.atomic import write_atomically
-from ugs_jax.report.diagnosis import Diagnosis
+from ugs_jax.report.diagnosis import Diagnosis, WorstImage
 from ugs_jax.report.pictures import draw_outcomes
+from ugs_jax.report.run_log import RunError
+
+_LARGEST = (1280, 1280)  # px
 
 
 def worst_files(folder: Path, name: str, diagnosis: Diagnosis) -> list[Path | None]:
@@ -21,8 +24,9 @@ def worst_files(folder: Path, name: str, diagnosis: Diagnosis) -> list[Path | No
       name: Name of the evaluation, such as `best`.
       diagnosis: Diagnosis of this evaluation.
     """
-    files = [folder / f"worst_{name}" / f"{worst.image}.jpg" for worst in diagnosis.worst]
-    return [file if file.is_file() else None for file in files]
+    place = folder / f"worst_{name}"
+    files = [place / f"{worst.image}.jpg" for worst in diagnosis.worst]
+    return [None if place.is_symlink() or file.is_symlink() or not file.is_file() else file for file in files]
 
 
 def write_worst_images(folder: Path, name: str, diagnosis: Diagnosis, dataset: Dataset) -> None:
@@ -35,24 +39,39 @@ def write_worst_images(folder: Path, name: str, diagnosis: Diagnosis, dataset: D
       name: Name of the evaluation, such as `best`.
       diagnosis: Diagnosis on `dataset`.
       dataset: Images of the diagnosis.
+
+    Raises:
+      RunError: `worst_<name>` is a link, so that files outside the run folder would be replaced.
     """
-    place, written = folder / f"worst_{name}", set()
+    place = folder / f"worst_{name}"
+    if place.is_symlink():
+        raise RunError(f"{place}: expected a folder, found a link; delete it")
+    pictures, written = Pictures(dataset, _LARGEST, cache_bytes=0), set()
     for worst in diagnosis.worst:
-        if not worst.outcomes:
-            continue
-        try:
-            if worst.image in dataset.unreadable:
-                continue
-            example = dataset[worst.image]
-            pixels = decode_image(example.image, example.file_name)
-        except DataError:
-            continue
-        file = place / f"{worst.image}.jpg"
-        write_atomically(file, _jpeg(draw_outcomes(pixels, worst.outcomes, example.ignore)))
-        written.add(file)
-    for file in place.glob("*.jpg") if place.is_dir() else ():
+        if worst.outcomes and (drawn := _drawn(pictures, worst)) is not None:
+            file = place / f"{worst.image}.jpg"
+            write_atomically(file, _jpeg(drawn))
+            written.add(file)
+    for file in place.glob("[0-9]*.jpg"):
         if file not in written:
             file.unlink()
+
+
+def _drawn(pictures: Pictures, worst: WorstImage) -> UInt8[np.ndarray, "height width 3"] | None:
+    try:
+        picture = pictures.picture(worst.image)
+    except DataError:
+        return None
+    if picture is None:
+        return None
+    scale = picture.scale
+    outcomes = [each._replace(box=_scaled(each.box, scale)) for each in worst.outcomes]
+    return draw_outcomes(picture.image, outcomes, scale * pictures.annotations(worst.image).ignore)
+
+
+def _scaled(box: tuple[float, float, float, float], scale: float) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    return scale * left, scale * top, scale * right, scale * bottom
 
 
 def _jpeg(image: UInt8[np.ndarray, "height width 3"]) -> bytes:

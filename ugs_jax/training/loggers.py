@@ -54,7 +54,7 @@ class RunLogger(Protocol):
 
         Args:
           scores: Scores of the best evaluation; empty without an evaluation.
-          complete: True if all steps of the experiment are done.
+          complete: True if the run has ended as planned, not by an error or a request to stop.
         """
 
 
@@ -114,7 +114,7 @@ class Loggers:
 
         Args:
           scores: Scores of the best evaluation.
-          complete: True if all steps are done.
+          complete: True if the run has ended as planned.
         """
         self._call("finish", dict(scores), complete)
         for index, count in self._failed.items():

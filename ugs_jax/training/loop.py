@@ -142,7 +142,7 @@ class _Training:
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self.last: dict[str, float | None] = {}
-        self.done = 0  # steps
+        self.complete = False
 
     def close(self) -> None:
         self.checkpoints.close()
@@ -157,7 +157,7 @@ class _Training:
         try:
             yield
         finally:
-            self.loggers.finish(self.best, complete=self.done == self.total)
+            self.loggers.finish(self.best, complete=self.complete)
 
     def read_weights(self) -> None:
         """Read the weights of the config if the run has no checkpoint. Call this before the run folder is begun."""
@@ -194,7 +194,7 @@ class _Training:
         if end == self.total:
             self._report(state)
         self.checkpoints.wait()
-        self.done = end
+        self.complete = end == self.total
         return Result(self.best, self.last, state)
 
     def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
