@@ -170,8 +170,8 @@ def _headline(run: Run, name: str, scores: Row) -> str:
     trained, planned = max(rows[-1]["epoch"] for rows in run.metrics if rows), run.config.get("epochs")
     of = f" of {planned}" if isinstance(planned, int) else ""
     return (
-        f"Best AP {report_tables.percent(scores['ap'])} at epoch {scores['epoch']:g}. {trained:g}{of} epochs are "
-        "trained. The best epoch was chosen on the validation split, so its score is optimistic."
+        f"Best AP {report_tables.percent(scores['ap'])} at epoch {scores['epoch']:g}. {round(trained, 1):g}{of} epochs "
+        "are trained. The best epoch was chosen on the validation split, so its score is optimistic."
     )
 
 

@@ -7,7 +7,7 @@ from ugs_jax.evaluation import DEFAULT_PROTOCOL
 from ugs_jax.evaluation.protocol import SizeBin
 from ugs_jax.report.diagnosis import Diagnosis
 from ugs_jax.report.run_log import Row, Run
-from ugs_jax.report.text import printable
+from ugs_jax.report.text import printable, shortened
 
 CLASS_COLUMNS = ("class", "objects", "AP", "AP50", "precision", "recall", "F1", "own confidence")
 """Columns of the table of classes. Without a diagnosis it has only `class` and `AP`."""
@@ -30,7 +30,7 @@ def class_rows(scores: Row, diagnosis: Diagnosis | None) -> list[list[str]]:
         return [[printable(key[3:]), percent(value)] for key, value in scores.items() if key.startswith("ap/")]
     by_objects = sorted(diagnosis.classes, key=lambda item: -item.objects)
     row = lambda item, ap: [  # noqa: E731
-        printable(item.name),
+        shortened(item.name, 80),
         str(item.objects),
         percent(ap),
         *map(percent, (item.ap50, item.precision, item.recall, item.f1)),
