@@ -136,6 +136,23 @@ def test_tiles_and_flipped_images_are_scored_under_their_own_name(run, monkeypat
     assert looked == 2 * [{"tiling": tiling, "augmented": TestTimeAugmentation(flip=True)}]
 
 
+@pytest.mark.slow
+def test_plots_of_tiles_are_written_under_their_own_name_with_a_page(run, capsys):
+    (run / "metrics.jsonl").write_text("")
+    evaluated(run, "--plots", "--tile", "64", "--min-score", "0.01", "--protocol", "visdrone")
+    name = "best_visdrone_tile64_0.2_nmm_ios_0.5_above0.01"
+    said, scores = capsys.readouterr().out, json.loads((run / f"evaluation_{name}.json").read_text())
+    assert f"page: {run}/report_{name}.html" in said
+    page = (run / f"report_{name}.html").read_text()
+    assert f"Evaluation {name}: AP {100 * scores['ap']:.1f}." in page
+    assert "Scores: VisDrone-DET official" in page
+    diagnosis = json.loads((run / f"diagnosis_{name}.json").read_text())
+    assert diagnosis["images"] == 2
+    assert sum(map(sum, diagnosis["confusion"][:-1])) == sum(part["objects"] for part in diagnosis["classes"])
+    assert {path.name for path in (run / f"plots_{name}").iterdir()} >= {"f1.png", "confusion.png", "reliability.png"}
+    assert not (run / "report.html").exists()
+
+
 def test_the_deviations_of_a_run_are_compared_with_its_errors(data, tmp_path, monkeypatch, capsys):
     # The toy is not trained: detections match objects only if there are many of them and the thresholds are low.
     many = Postprocess(pre_nms_topk=2000, max_detections=500)

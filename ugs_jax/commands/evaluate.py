@@ -12,7 +12,7 @@ from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.commands.score import ProtocolName, print_scores, room_for, scorer_for, write_evaluation, write_results
 
 if TYPE_CHECKING:
-    from ugs_jax.evaluation import CocoScorer, VisDroneScorer
+    from ugs_jax.evaluation import CocoScorer, ImageDetections, VisDroneScorer
     from ugs_jax.experiment import Experiment
 
 Which = Literal["best", "last"]
@@ -46,6 +46,7 @@ def _evaluate_run(
     split: Split = "val",
     protocol: ProtocolName = "default",
     calibration: bool = False,
+    plots: bool = False,
     looks: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
     """Score a run on the images of its config.
@@ -64,6 +65,8 @@ def _evaluate_run(
       protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
       calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
         test-time augmentation. The result is written to calibration_best.json and .png.
+      plots: Also write report.html, with precision, recall and F1 over the confidence, confusion, the worst images and
+        calibration; the same plots as PNG files; and the numbers as diagnosis_best.json.
       looks: Tiles, test-time augmentation and postprocessing.
     """
     from ugs_jax.runs import read_experiment
@@ -73,7 +76,7 @@ def _evaluate_run(
         experiment = read_experiment(opened.folder)
         if calibration:
             _check_calibration(experiment, split)
-        evaluation = evaluate_run(opened.folder, which=which, split=split, protocol=protocol, looks=looks)
+        evaluation = evaluate_run(opened.folder, which=which, split=split, protocol=protocol, looks=looks, plots=plots)
         _print(evaluation, f"{experiment.name} ({which}, {split})")
         written = evaluation.written
         if calibration:
@@ -89,6 +92,7 @@ def evaluate_run(
     split: Split = "val",
     protocol: ProtocolName = "default",
     looks: InferenceOptions = _DEFAULT,
+    plots: bool = False,
 ) -> Evaluation:
     """Score a run on the images of its config. Write the scores and the submission into its folder.
 
@@ -98,6 +102,7 @@ def evaluate_run(
       split: Split of the data set.
       protocol: Scoring protocol.
       looks: Tiles, test-time augmentation and postprocessing.
+      plots: Also write a report with plots, from the same detections.
 
     Returns:
       The scores and the written files.
@@ -107,6 +112,7 @@ def evaluate_run(
       ValueError: The data set does not have the split.
       DataError: Images or annotations cannot be used.
     """
+    from ugs_jax.report import write_evaluation_report
     from ugs_jax.runs import read_experiment
 
     experiment = read_experiment(folder)
@@ -120,10 +126,13 @@ def evaluate_run(
     data = experiment.data.open(split)
     if not len(data.table.boxes):
         return _detections_only(folder, experiment, which, split, protocol, data, looks)
-    scorer = scorer_for(protocol, data, experiment.data)
-    _collect(folder, experiment, which, data, scorer, protocol, looks)
+    scorer, name = scorer_for(protocol, data, experiment.data), _name(which, split, protocol, looks)
+    found: list[tuple[int, ImageDetections]] = []
+    _collect(folder, experiment, which, data, scorer, protocol, looks, found if plots else None)
     scores = scorer.score()
-    written = write_evaluation(folder, _name(which, split, protocol, looks), scorer, scores, data)
+    written = write_evaluation(folder, name, scorer, scores, data)
+    if plots:
+        written |= write_evaluation_report(folder, name, data, found, scores, scorer.describe())
     return Evaluation(scores, scorer.describe(), written)
 
 
@@ -214,8 +223,10 @@ def _collect(
     scorer: "CocoScorer | VisDroneScorer",
     protocol: ProtocolName,
     looks: InferenceOptions,
+    found: "list[tuple[int, ImageDetections]] | None" = None,
 ) -> None:
-    """Add the detections in all images to a scorer."""
+    """Add the detections in all images to a scorer, and to `found` if it is given."""
+    from ugs_jax.evaluation import split_batch
     from ugs_jax.runs import image_detector, load_for_inference
     from ugs_jax.training import jit_detect
     from ugs_jax.training.evaluate import detections
@@ -223,12 +234,14 @@ def _collect(
     detector, state, mesh = load_for_inference(folder, experiment, which=which)
     options = looks.postprocess(room_for(protocol, experiment.postprocess))
     if not looks.one_look:
-        _collect_looks(image_detector(detector, state, options), experiment, data, scorer, looks)
+        _collect_looks(image_detector(detector, state, options), experiment, data, scorer, looks, found)
         return
     detect = jit_detect(detector, options, mesh)
     batches = detections(detect, state.ema_params, state.ema_stats, data, experiment.loader, mesh, images=False)
     for detected, batch in batches:
         scorer.add_batch(detected, batch)
+        if found is not None:
+            found += split_batch(detected, batch)
 
 
 def _collect_looks(
@@ -237,6 +250,7 @@ def _collect_looks(
     data: Dataset,
     scorer: "CocoScorer | VisDroneScorer",
     looks: InferenceOptions,
+    found: "list[tuple[int, ImageDetections]] | None",
 ) -> None:
     """Add the detections of tiles and of test-time augmentation to a scorer, one image at a time."""
     from data_pipeline.decoding.images import decode_image
@@ -255,4 +269,7 @@ def _collect_looks(
                 raise
             print(f"{error} The image is left out.", file=sys.stderr)
             continue
-        scorer.add(coco_rows(index, detect_image(detect, image, size, tiling=looks.tiling, augmented=looks.augmented)))
+        detected = detect_image(detect, image, size, tiling=looks.tiling, augmented=looks.augmented)
+        scorer.add(coco_rows(index, detected))
+        if found is not None:
+            found.append((index, detected))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ugs_jax.experiment import Experiment
 
 _BEFORE = {"folder": "--folder", "resume": "--resume", "no-resume": "--resume", "seed": "--seeds", "data": "--data"}
-_ALONE = ("profile", "no-profile", "distributed", "no-distributed", "coordinator", "processes", "process")
+_ALONE = ("profile", "no-profile", "distributed", "no-distributed", "coordinator", "processes", "process", "logger")
 
 
 def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:

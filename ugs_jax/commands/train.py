@@ -50,11 +50,13 @@ class TrainOptions(NamedTuple):
     coordinator: str | None
     processes: int | None
     process: int | None
+    logger: tuple[str, ...]
 
 
 def train_command(words: list[str]) -> None:
     """Train one experiment."""
     from ugs_jax.commands.data_option import OWN_DATA, split_data, with_data
+    from ugs_jax.commands.loggers import load_loggers
     from ugs_jax.commands.score import print_scores
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.runs import join_processes
@@ -67,14 +69,15 @@ def train_command(words: list[str]) -> None:
     name = words.pop(0) if words and not words[0].startswith("-") else default
     options = with_overrides(with_data(load_config(name), data), words, f"ugs train {name}")
     folder = options.folder or run_folder("runs", options.experiment)
+    loggers = load_loggers(options.logger)
     cluster = (options.coordinator, options.processes, options.process)
     if options.distributed or any(value is not None for value in cluster):
         join_processes(*cluster)
     with Companions():
-        result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
+        result = train(options.experiment, folder, resume=options.resume, profile=options.profile, loggers=loggers)
     if is_first_process():
         print_scores(result.best, options.experiment.name, DEFAULT_PROTOCOL.describe())
-        print(f"report: {folder.rstrip('/')}/report.md")
+        print(f"report: {folder.rstrip('/')}/report.md  page: {folder.rstrip('/')}/report.html")
 
 
 def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> TrainOptions:
@@ -99,6 +102,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         coordinator: str | None = None,
         processes: int | None = None,
         process: int | None = None,
+        logger: tuple[str, ...] = (),
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
@@ -117,9 +121,11 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           coordinator: Address HOST:PORT of process 0. Needed if the processes cannot find each other.
           processes: Number of processes. Needed if the processes cannot find each other.
           process: Index of this process, from 0. Needed if the processes cannot find each other.
+          logger: Loggers that get the values of the run: MODULE:NAME or FILE.py:NAME of subclasses of `RunLogger`.
         """
         experiment = restore(default, experiment)
-        return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
+        cluster = (distributed, coordinator, processes, process)
+        return TrainOptions(experiment, folder, resume, profile, *cluster, logger)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
 

@@ -73,6 +73,25 @@ def match(
     scores: Float[np.ndarray, " d"],
     thresholds: Float[np.ndarray, " t"],
 ) -> Bool[np.ndarray, "t d"]:
+    """Return the mask of matched detections at each threshold; see `assign`.
+
+    Args:
+      pairs: Pairs from `find_pairs`.
+      taking_part: False for detections that are left out.
+      groups: Image and class of each detection, as one number.
+      scores: Scores of the detections.
+      thresholds: Least IoUs of a match. Each gives a matching of its own.
+    """
+    return assign(pairs, taking_part, groups, scores, thresholds) >= 0
+
+
+def assign(
+    pairs: Pairs,
+    taking_part: Bool[np.ndarray, " d"],
+    groups: Int[np.ndarray, " d"],
+    scores: Float[np.ndarray, " d"],
+    thresholds: Float[np.ndarray, " t"],
+) -> Int[np.ndarray, "t d"]:
     """Match the detections of each group in order of their scores, each with the free object that it overlaps most.
 
     The n-th detections of all groups are matched at once, because they cannot compete for an object. Among equal
@@ -86,9 +105,9 @@ def match(
       thresholds: Least IoUs of a match. Each gives a matching of its own.
 
     Returns:
-      Mask of matched detections at each threshold.
+      Index of the object of each detection at each threshold; −1 for detections without a match.
     """
-    matched = np.zeros((len(thresholds), len(scores)), bool)
+    matched = np.full((len(thresholds), len(scores)), -1, np.int64)
     taken = np.zeros((len(thresholds), 1 + int(pairs.objects.max(initial=0))), bool)
     for rows in turns(np.flatnonzero(taking_part & (pairs.counts > 0)), groups, scores):
         places = np.arange(pairs.counts[rows].max())
@@ -98,8 +117,9 @@ def match(
         free = (overlaps >= thresholds[:, None, None]) & ~taken[:, objects]
         best = places[-1] - np.argmax(np.where(free, overlaps, -1.0)[..., ::-1], axis=-1)
         t, i = np.nonzero(free.any(axis=-1))
-        taken[t, objects[i, best[t, i]]] = True
-        matched[t, rows[i]] = True
+        chosen = objects[i, best[t, i]]
+        taken[t, chosen] = True
+        matched[t, rows[i]] = chosen
     return matched
 
 

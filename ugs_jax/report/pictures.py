@@ -10,11 +10,13 @@ from jaxtyping import Float, Int, UInt8
 
 from ugs_jax.evaluation import ImageDetections
 from ugs_jax.evaluation.detections import take
-from ugs_jax.report.plots.colors import IGNORED, box_color
+from ugs_jax.report.plots.colors import IGNORED, OUTCOMES, box_color
 
 if typing.TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
+
+    from ugs_jax.report.diagnosis import Outcome
 
 _SHORTEST_LONG_SIDE = 1280  # px; smaller images are enlarged by a whole factor
 _LINE = 36  # px; height of the first line of a legend
@@ -131,6 +133,29 @@ def draw_contact_sheet(
     if any(len(row.ignore) for row in rows):
         entries.append(("ignored region", IGNORED))
     return _stack([*strips, _legend(2 * panel_width + gap, entries, "")])
+
+
+def draw_outcomes(
+    image: UInt8[np.ndarray, "height width 3"],
+    outcomes: Sequence["Outcome"],
+    ignore: Float[np.ndarray, "regions 4"],
+    shortest: int = 800,
+) -> UInt8[np.ndarray, "canvas_height canvas_width 3"]:
+    """Draw the objects and detections of an image in the colours of `OUTCOMES`, the errors last.
+
+    Args:
+      image: RGB image.
+      outcomes: Objects and detections of the image, px of `image`.
+      ignore: Ignore regions, xyxy, px of `image`. They are crossed out in grey.
+      shortest: Smaller images are enlarged to this length of the longer side, px.
+    """
+    scale = max(1.0, shortest / max(image.shape[:2]))
+    canvas = _enlarge(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
+    _cross_out(canvas, ignore * scale)
+    for kind, (color, _) in OUTCOMES.items():
+        boxes = np.array([each.box for each in outcomes if each.kind == kind]).reshape(-1, 4)
+        _outline(canvas, boxes * scale, [color] * len(boxes), width=2)
+    return np.asarray(canvas)
 
 
 def _above(detections: ImageDetections, threshold: float) -> ImageDetections:

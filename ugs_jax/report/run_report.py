@@ -1,10 +1,12 @@
-"""The report of a run, report.md: command, scores, pictures and configuration."""
+"""The report of a run, report.md: command, scores, pictures, changed settings and environment."""
 
 import json
 from pathlib import Path
 
 from ugs_jax.atomic import write_atomically
+from ugs_jax.experiment.changes import changed_settings
 from ugs_jax.report.markdown import table_cell
+from ugs_jax.report.report_tables import environment
 from ugs_jax.report.run_log import Row, Run, read_run
 
 _SCORES = (
@@ -21,7 +23,7 @@ _SCORES = (
     ("ar500", "AR, 500 detections"),
 )
 _PICTURES = (("curves.png", "Curves"), ("predictions.png", "Ground truth beside detections"))
-_NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization")
+_NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization", "versions", "environment")
 
 
 def write_report(run_folder: Path) -> Path:
@@ -46,6 +48,7 @@ def write_report(run_folder: Path) -> Path:
         _training_section(run),
         _pictures_section(run),
         _config_section(run),
+        _environment_section(run),
     ]
     path = Path(run_folder) / "report.md"
     write_atomically(path, ("\n\n".join(section for section in sections if section) + "\n").encode())
@@ -108,6 +111,33 @@ def _pictures_section(run: Run) -> str:
 
 
 def _config_section(run: Run) -> str:
+    experiment = run.config.get("experiment")
+    if experiment is None:
+        return _whole_config(run)
+    rows = [f"| {' | '.join(map(table_cell, setting))} |" for setting in changed_settings(experiment)]
+    anchors = run.config.get("anchors")
+    if anchors:
+        rows.append(f"| anchors of this run, px | {table_cell(json.dumps(anchors))} | fitted to the data set |")
+    return "\n".join(
+        [
+            "## Configuration",
+            "",
+            "Settings that differ from the defaults. All others have their defaults. Everything is in "
+            "[config.json](config.json).",
+            "",
+            "| setting | value | default |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _environment_section(run: Run) -> str:
+    rows = [f"| {table_cell(name)} | {table_cell(value)} |" for name, value in environment(run)]
+    return "\n".join(["## Environment", "", "| | |", "|---|---|", *rows]) if rows else ""
+
+
+def _whole_config(run: Run) -> str:
     flat = _flatten({key: value for key, value in run.config.items() if key not in _NOT_IN_SUMMARY})
     rows = [f"| {table_cell(key)} | {table_cell(value)} |" for key, value in flat.items()]
     return "\n".join(

@@ -21,7 +21,7 @@ from ugs_jax.experiment.identity import describe_data, differences
 from ugs_jax.experiment.serialize import fitted_from, fitted_to_json, from_json, to_json
 from ugs_jax.report import read_rows
 from ugs_jax.runs.event_log import EventLog
-from ugs_jax.runs.versions import versions
+from ugs_jax.runs.versions import environment, versions
 
 _logger = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -146,6 +146,7 @@ class RunFolder:
             "protocol": DEFAULT_PROTOCOL.describe(),
             "command": command,
             "versions": versions(),
+            "environment": environment(),
             "experiment": to_json(experiment),
         }
         with _explained(self._config_file):

@@ -3,8 +3,12 @@
 import functools
 import importlib.metadata
 import os
+import platform
 import subprocess
+from collections import Counter
 from pathlib import Path
+
+import jax
 
 from ugs_jax._version import __version__
 
@@ -18,6 +22,13 @@ def versions() -> dict[str, str]:
     """Return the versions of `ugs-jax`, of its `code` (the commit, if it is known) and of the packages it uses."""
     code = _commit(Path(__file__).parents[2]) or f"ugs-jax {__version__}"
     return {"ugs-jax": __version__, "code": code, **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of Python and of the system, and the devices of all processes, as text."""
+    kinds = Counter(device.device_kind for device in jax.devices())
+    devices = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+    return {"python": platform.python_version(), "system": platform.platform(), "devices": devices}
 
 
 def other_versions(before: dict[str, str]) -> str:

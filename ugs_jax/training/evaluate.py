@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
 from ugs_jax.detectors import Detections, Postprocess, TrainableDetector
-from ugs_jax.evaluation import Scorer
+from ugs_jax.evaluation import ImageDetections, Scorer, split_batch
 from ugs_jax.runs.sharding import batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
@@ -82,6 +82,7 @@ def evaluate(
     options: LoaderOptions,
     mesh: Mesh,
     scorer: Scorer,
+    found: list[tuple[int, ImageDetections]] | None = None,
 ) -> dict[str, float | None]:
     """Return AP and AR by the protocol of the scorer.
 
@@ -93,8 +94,11 @@ def evaluate(
       options: Image size and batch size of the loader.
       mesh: Mesh of `detect`.
       scorer: Scorer of the images. It is reset first.
+      found: List that gets the index and the detections of each image, px of the stored image, for `report.diagnose`.
     """
     scorer.reset()
     for detected, batch in detections(detect, params, stats, dataset, options, mesh, images=False):
         scorer.add_batch(detected, batch)
+        if found is not None:
+            found += split_batch(detected, batch)
     return scorer.score()

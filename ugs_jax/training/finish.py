@@ -9,7 +9,15 @@ from jax.sharding import Mesh
 
 from data_pipeline import Dataset, LoaderOptions
 from ugs_jax.evaluation import ImageDetections
-from ugs_jax.report import SheetRow, plot_run, write_contact_sheet, write_report
+from ugs_jax.report import (
+    SheetRow,
+    plot_run,
+    read_diagnosis,
+    write_contact_sheet,
+    write_html_report,
+    write_report,
+    write_worst_images,
+)
 from ugs_jax.runs.processes import is_first_process
 from ugs_jax.runs.state import TrainState
 from ugs_jax.training.evaluate import Detect, detections
@@ -20,7 +28,7 @@ _IMAGES = 6
 def finish_run(
     folder: Path, detect: Detect, state: TrainState, dataset: Dataset, options: LoaderOptions, mesh: Mesh
 ) -> None:
-    """Write `predictions.png`, `curves.png` and `report.md`. Of several processes, only the first writes."""
+    """Write pictures, `curves.png`, `report.md` and `report.html`. Of several processes, only the first writes."""
     rows: list[SheetRow] = []
     with closing(detections(detect, state.ema_params, state.ema_stats, dataset, options, mesh)) as batches:
         for detected, batch in islice(batches, -(-_IMAGES // options.batch_size)):
@@ -42,4 +50,8 @@ def finish_run(
     if is_first_process():
         write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
         plot_run(folder)
+        diagnosis = read_diagnosis(folder / "diagnosis_best.json")
+        if diagnosis is not None:
+            write_worst_images(folder, "best", diagnosis, dataset)
         write_report(folder)
+        write_html_report(folder)

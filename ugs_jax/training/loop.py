@@ -3,7 +3,8 @@
 import logging
 import math
 import sys
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,12 @@ import numpy as np
 
 from data_pipeline import TrainLoader, prefetch
 from ugs_jax.detectors import Detector, StartsFromWeights
-from ugs_jax.evaluation import CocoScorer
+from ugs_jax.evaluation import CocoScorer, ImageDetections
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
 from ugs_jax.objectives import check_objective
-from ugs_jax.report import read_metrics
+from ugs_jax.report import diagnose, read_metrics, write_diagnosis
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.preemption import PreemptedError, Preemption
 from ugs_jax.runs.processes import in_first_process, is_first_process
@@ -38,6 +39,7 @@ from ugs_jax.runs.state import NO_BAD_STEP, Metrics, TrainState, create_state
 from ugs_jax.runs.versions import other_versions, versions
 from ugs_jax.training.evaluate import evaluate, jit_detect
 from ugs_jax.training.finish import finish_run
+from ugs_jax.training.loggers import Loggers, RunLogger, RunStart
 from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tensor, name_images, write_batch
 from ugs_jax.training.pretrained import read_for_all, start_from, start_width
 from ugs_jax.training.profiling import Profiler
@@ -74,6 +76,7 @@ def train(
     stop_after: int | None = None,
     command: str | None = None,
     profile: bool = False,
+    loggers: Sequence[RunLogger] = (),
 ) -> Result:
     """Train an experiment, write its run folder, and write a report at the end.
 
@@ -87,6 +90,7 @@ def train(
       stop_after: Total number of steps after which the run ends, with a checkpoint but without a report; None for all.
       command: Command that the report shows; the current command line by default.
       profile: Record ten steps into `profile` in the run folder; see `Profiler`.
+      loggers: Loggers that get the values of the run, beside its own log.
 
     Returns:
       Best and last scores, and the final state.
@@ -98,6 +102,7 @@ def train(
         KeyboardInterrupt.
       FileExistsError, ValueError, BlockingIOError: The folder cannot be used; see `claimed_run`. ValueError also for
         weights that do not fit the network.
+      LoggerError: A logger cannot be used or started.
       FileNotFoundError: The file of weights does not exist.
       OSError: The folder cannot be written, or the URL cannot be reached. Earlier checkpoints stay complete.
       FencedError: Another run has claimed the URL.
@@ -107,6 +112,7 @@ def train(
         claimed_run(folder, experiment, resume=resume) as (run, mirror),
         closing(_Training(experiment, run, mirror, cache_dir)) as training,
         Preemption() as preemption,
+        training.told(loggers, str(folder)),
     ):
         training.read_weights()
         data = training.train_data
@@ -146,9 +152,22 @@ class _Training:
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self.last: dict[str, float | None] = {}
+        self.complete = False
 
     def close(self) -> None:
         self.checkpoints.close()
+
+    @contextmanager
+    def told(self, loggers: Sequence[RunLogger], folder: str) -> Iterator[None]:
+        """Start the loggers, and finish them at the end of the context."""
+        step = self.checkpoints.step("last") or 0
+        start = RunStart(self.experiment.name, self.experiment.seed, folder, step, to_json(self.experiment))
+        self.loggers = Loggers(loggers if is_first_process() else ())
+        in_first_process(lambda: self.loggers.start(start))
+        try:
+            yield
+        finally:
+            self.loggers.finish(self.best, complete=self.complete)
 
     def read_weights(self) -> None:
         """Read the weights of the config if the run has no checkpoint. Call this before the run folder is begun."""
@@ -185,6 +204,7 @@ class _Training:
         if end == self.total:
             self._report(state)
         self.checkpoints.wait()
+        self.complete = end == self.total
         return Result(self.best, self.last, state)
 
     def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
@@ -242,8 +262,8 @@ class _Training:
         timing = self.stopwatch.read() | counts
         if is_first_process():
             epoch = count / self.loader.steps_per_epoch
-            self.folder.write("train", count, epoch, values)
-            self.folder.write("timing", count, epoch, timing)
+            self._write("train", count, epoch, values)
+            self._write("timing", count, epoch, timing)
         self.progress.advance(count, rows[-1]["loss"])
 
     def _pending_rows(self, count: int, state: TrainState) -> list[dict[str, float]]:
@@ -265,15 +285,24 @@ class _Training:
         if self.mirror is not None:
             self.mirror.push(count, best=best)
 
+    def _write(self, kind: str, count: int, epoch: float, values: dict[str, Any]) -> None:
+        self.folder.write(kind, count, epoch, values)
+        self.loggers.log(kind, count, epoch, values)
+
     def _evaluate(self, count: int, state: TrainState) -> None:
+        found: list[tuple[int, ImageDetections]] | None = [] if is_first_process() else None
         self.last = evaluate(
-            self.detect, state.ema_params, state.ema_stats, self.val_data, self.options, self.mesh, self.scorer
+            self.detect, state.ema_params, state.ema_stats, self.val_data, self.options, self.mesh, self.scorer, found
         )
+        epoch = count / self.loader.steps_per_epoch
         if is_first_process():
-            self.folder.write("eval", count, count / self.loader.steps_per_epoch, self.last)
+            self._write("eval", count, epoch, self.last)
         improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
         if improved:
             self.best, self.best_step = self.last, count
+        if improved and found is not None:
+            measured = f"{len(self.val_data)} images of {self.val_data.name}/{self.val_data.split}, epoch {epoch:g}"
+            write_diagnosis(self.folder.path / "diagnosis_best.json", diagnose(self.val_data, found, measured))
         self.progress.score(count, self.last["ap"], self.last["ap50"])
         self._save(count, state, best=improved)
 

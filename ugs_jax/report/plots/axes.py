@@ -85,6 +85,7 @@ def label_ends(figure: "Figure", axes: "Axes", labels: Sequence[EndLabel]) -> No
             color=label.color,
             va="center",
             annotation_clip=False,
+            parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": label.color,

@@ -7,6 +7,8 @@ from ugs_jax.report.plots.axes import save, style_axes
 from ugs_jax.report.plots.colors import MUTED, line_style
 
 if typing.TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ugs_jax.inference import Calibration
 
 
@@ -26,6 +28,16 @@ def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides
     Raises:
       ValueError: The suffix of `path` is not supported.
     """
+    return save(draw_calibration(calibration, title), path)
+
+
+def draw_calibration(calibration: "Calibration", title: str = "Sides of matched boxes") -> "Figure":
+    """Return the plot of `plot_calibration`.
+
+    Args:
+      calibration: Calibration from `inference.calibration` or `analysis.measure_calibration`.
+      title: Title of the plot.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -44,4 +56,4 @@ def plot_calibration(calibration: "Calibration", path: Path, title: str = "Sides
             axis.set_minor_locator(NullLocator())
     style_axes(axes, title, "predicted standard deviation, px")
     axes.set_ylabel(f"RMS error, px ({calibration.factor:.2f} × predicted)", fontsize=10.5, color=MUTED)
-    return save(figure, path)
+    return figure

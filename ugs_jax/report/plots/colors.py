@@ -3,6 +3,8 @@
 INK = "#1f2328"
 MUTED = "#6e7781"
 GRID = "#e4e7eb"
+ON_FILL = "#fffffe"
+"""Text on a filled area. It differs from white, so that a page can tell the two apart."""
 
 # Okabe & Ito, Color Universal Design (2008): colours dark enough for lines on white; then two of Tol's muted scheme.
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
@@ -23,6 +25,13 @@ BOXES = (
     (200, 160, 120),
 )
 IGNORED = (150, 156, 164)
+OUTCOMES = {
+    "right": (BOXES[0], "found"),
+    "confused": (BOXES[1], "found as another class"),
+    "false": (BOXES[4], "false detection"),
+    "missed": (BOXES[2], "missed object"),
+}
+"""Colours of the outcomes of a diagnosis, and their names."""
 
 
 def line_style(index: int) -> tuple[str, Dash]:

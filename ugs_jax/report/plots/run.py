@@ -53,7 +53,7 @@ PANELS = (
     Panel("Images per second", "timing", {"images_per_second": "last"}),
 )
 _TITLE = 0.45  # inches
-_TITLE_FONT: dict[str, typing.Any] = {"fontsize": 15, "color": INK, "va": "top"}
+_TITLE_FONT: dict[str, typing.Any] = {"fontsize": 15, "color": INK, "va": "top", "parse_math": False}
 _SMOOTHED = frozenset({"Training loss", "Uncertainty of the boxes", "Images per second"})
 
 
@@ -76,7 +76,7 @@ def plot_run(run_folder: Path, path: Path | None = None) -> Path:
     from matplotlib.figure import Figure
 
     run = read_run(run_folder)
-    panels = [panel for panel in PANELS if any(series(_rows(run, panel), key)[0] for key in panel.names)]
+    panels = panels_of(run)
     if not panels:
         raise RunError(f"{run.folder}: expected logged metrics, found none of the plotted ones; let the run log a step")
     columns, rows = min(3, len(panels)), math.ceil(len(panels) / 3)
@@ -87,6 +87,26 @@ def plot_run(run_folder: Path, path: Path | None = None) -> Path:
         axes = add_axes(figure, left, bottom, PANEL[0] - 2.5, PANEL[1] - 1.05)
         _draw_panel(figure, axes, panel, _rows(run, panel))
     return save(figure, Path(run_folder) / "curves.png" if path is None else path)
+
+
+def panels_of(run: Run) -> list[Panel]:
+    """Return the panels of curves.png with at least one value."""
+    return [panel for panel in PANELS if any(series(_rows(run, panel), key)[0] for key in panel.names)]
+
+
+def draw_panel(run: Run, panel: Panel) -> "Figure":
+    """Return a figure with one panel of curves.png.
+
+    Args:
+      run: Run with its log.
+      panel: Panel from `panels_of`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=PANEL, dpi=110)
+    axes = add_axes(figure, 0.75, 0.6, PANEL[0] - 2.65, PANEL[1] - 1.05)  # room for the labels of small rates
+    _draw_panel(figure, axes, panel, _rows(run, panel))
+    return figure
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
