@@ -143,8 +143,11 @@ class Experiment:
       ema: Moving average of the parameters.
       postprocess: Settings that turn outputs into detections for scoring.
       parallel: Distribution of the work over devices.
-      epochs: Number of passes over the training images.
+      epochs: Number of passes over the training images. It may grow when a run is resumed; from there the learning
+        rate follows the schedule of the new number. See docs/control.md.
       evaluate_every: Number of epochs between evaluations. The last epoch is always evaluated.
+      patience: Number of evaluations in a row without a better AP after which the run ends. The learning rate follows
+        the schedule of all epochs until then. None trains all epochs. It may change when a run is resumed.
       log_every: Number of steps between two rows of the log. The host waits for the device only at these steps.
       save_every: Number of steps between further checkpoints, besides those after evaluations. A run that is killed
         loses at most this many steps. None saves checkpoints only after evaluations.
@@ -166,6 +169,7 @@ class Experiment:
     parallel: Parallel = field(default_factory=Parallel)
     epochs: int = 100
     evaluate_every: int = 1
+    patience: int | None = None
     log_every: int = 20
     save_every: int | None = None
     seed: int = 0
@@ -175,7 +179,7 @@ class Experiment:
         for name, protocol in _PROTOCOLS.items():
             check_members(getattr(self, name), protocol, f"Experiment.{name}")
         register(self, "Experiment")
-        for name in ("epochs", "evaluate_every", "log_every", "save_every", "accumulate"):
+        for name in ("epochs", "evaluate_every", "patience", "log_every", "save_every", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
         if self.loader.batch_size % self.accumulate:

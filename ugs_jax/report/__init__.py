@@ -16,6 +16,7 @@ from ugs_jax.report.comparison import (
 from ugs_jax.report.pictures import SheetRow, draw_contact_sheet, draw_detections
 from ugs_jax.report.plots import plot_calibration, plot_comparison, plot_run, plot_sharpness, plot_wells
 from ugs_jax.report.predictions import Prediction, write_contact_sheet, write_predictions
+from ugs_jax.report.run_end import Ending, ending_of, evaluations_since_best, out_of_patience
 from ugs_jax.report.run_log import (
     Metrics,
     Row,
@@ -28,11 +29,12 @@ from ugs_jax.report.run_log import (
     read_run,
     series,
 )
-from ugs_jax.report.run_report import write_report
+from ugs_jax.report.run_report import write_report, write_run_report
 
 __all__ = [
     "Ablation",
     "Comparison",
+    "Ending",
     "Estimate",
     "MethodSummary",
     "Metrics",
@@ -48,9 +50,12 @@ __all__ = [
     "comparison_table",
     "draw_contact_sheet",
     "draw_detections",
+    "ending_of",
     "epochs_to_reach",
     "estimate",
+    "evaluations_since_best",
     "group_by_name",
+    "out_of_patience",
     "plot_calibration",
     "plot_comparison",
     "plot_run",
@@ -67,4 +72,5 @@ __all__ = [
     "write_contact_sheet",
     "write_predictions",
     "write_report",
+    "write_run_report",
 ]

@@ -18,7 +18,7 @@ from ugs_jax.evaluation import CocoScorer
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
-from ugs_jax.report import read_metrics
+from ugs_jax.report import evaluations_since_best, out_of_patience, read_metrics
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.preemption import PreemptedError, Preemption
 from ugs_jax.runs.processes import in_first_process, is_first_process
@@ -136,6 +136,7 @@ class _Training:
         self.best: dict[str, float | None] = {}
         self.best_step = 0
         self.last: dict[str, float | None] = {}
+        self.evaluations: list[dict[str, float | None]] = []
 
     def close(self) -> None:
         self.checkpoints.close()
@@ -164,15 +165,22 @@ class _Training:
                 _logger.warning("%s: %s; results may be rounded differently from here on", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
+        in_first_process(
+            lambda: self.folder.note_end(self.experiment, start, round(start / self.loader.steps_per_epoch, 4))
+        )
         self._recall_scores()
         if start and self.best_step == start != self.checkpoints.step("best"):  # killed between last and best
             self._save(start, state, best=True)
         end = min(self.total, stop_after) if stop_after is not None else self.total
+        if self._out_of_patience():
+            end = start
         self.profiler = Profiler(self.folder.path / "profile" if profile else None, start)
         self.progress = Progress(self.experiment.name, start, self.total, self.options.batch_size)
         with self.progress, closing(self.profiler):
             state = self._steps(state, start, end, preemption)
-        if end == self.total:
+        if self._out_of_patience():
+            self._explain_early_end(int(state.step))
+        if end == self.total or self._out_of_patience():
             self._report(state)
         self.checkpoints.wait()
         return Result(self.best, self.last, state)
@@ -198,6 +206,8 @@ class _Training:
                 stopping = preemption.stops_here()
                 if not evaluating and (stopping or count == end or self._saves(count)):
                     self._save(count, state)
+                if self._out_of_patience():
+                    break
                 if stopping and count != self.total:
                     self.checkpoints.wait()
                     raise PreemptedError(
@@ -217,6 +227,20 @@ class _Training:
     def _evaluates(self, count: int) -> bool:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
+
+    def _out_of_patience(self) -> bool:
+        """Return True if the run ends early, in all processes alike, because all have the same scores."""
+        return out_of_patience(self.evaluations, self.experiment.patience)
+
+    def _explain_early_end(self, count: int) -> None:
+        if is_first_process():
+            epochs = [f"{step / self.loader.steps_per_epoch:g}" for step in (count, self.best_step)]
+            print(
+                f"{self.experiment.name}: ended at epoch {epochs[0]} of {self.experiment.epochs}: AP was not better for "
+                f"{evaluations_since_best(self.evaluations)} evaluations (patience {self.experiment.patience}). The "
+                f"best was at epoch {epochs[1]}. To continue, add --resume and a larger --patience",
+                flush=True,
+            )
 
     def _saves(self, count: int) -> bool:
         every = self.experiment.save_every
@@ -261,9 +285,7 @@ class _Training:
         )
         if is_first_process():
             self.folder.write("eval", count, count / self.loader.steps_per_epoch, self.last)
-        improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
-        if improved:
-            self.best, self.best_step = self.last, count
+        improved = self._note_scores(count, self.last)
         self.progress.score(count, self.last["ap"], self.last["ap50"])
         self._save(count, state, best=improved)
 
@@ -271,8 +293,15 @@ class _Training:
         rows = lambda: read_metrics(self.folder.path).evaluations if self.folder.metrics_file.exists() else ()  # noqa: E731
         for row in in_first_process(rows):
             self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
-            if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
-                self.best, self.best_step = self.last, row["step"]
+            self._note_scores(row["step"], self.last)
+
+    def _note_scores(self, step: int, scores: dict[str, float | None]) -> bool:
+        """Return True if the scores are the best so far."""
+        self.evaluations.append(scores)
+        improved = evaluations_since_best(self.evaluations) == 0
+        if improved:
+            self.best, self.best_step = scores, step
+        return improved
 
     def _stop_if_bad(self, rows: list[dict[str, float]], count: int, state: TrainState) -> None:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP

@@ -27,12 +27,12 @@ class Opened:
 
 
 @contextmanager
-def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
+def opened_run(run: str, *which: str | None) -> Iterator[Opened]:
     """Open a run folder, or a local copy of the run at a URL. New files in the copy are uploaded at the end.
 
     Args:
       run: Folder or URL of the run.
-      which: Checkpoint that is needed, `best` or `last`; None if none is needed.
+      *which: Kinds of checkpoint, `best` or `last`. The first that exists is needed; by default none is.
 
     Raises:
       FileNotFoundError: The URL has no run.
@@ -48,9 +48,10 @@ def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
         raise FileNotFoundError(f"{run}: expected a run folder with a config.json, found none; give the URL of a run")
     with TemporaryDirectory(prefix="ugs-run-") as folder:
         download_logs(remote, names, Path(folder))
-        steps = whole_there(names)[which] if which else set()
-        if which and steps and download_newest(remote, names, which, steps, Path(folder)) is None:
-            raise all_damaged(remote, which)
+        there = whole_there(names)
+        for kind in [kind for kind in which if kind and there[kind]][:1]:
+            if download_newest(remote, names, kind, there[kind], Path(folder)) is None:
+                raise all_damaged(remote, kind)
         before = set(Path(folder).rglob("*"))
         yield Opened(Path(folder), run)
         _upload_new(remote, Path(folder), before)
