@@ -98,7 +98,8 @@ def compile_step(
     """
     detector = build_detector(experiment, dataset)
     program = build_program(experiment, detector, mesh, steps_per_epoch)
-    start = lambda: jax.device_put(create_state(detector, program.optimizer, experiment.seed), program.shardings)  # noqa: E731
+    create = partial(create_state, detector, program.optimizer, experiment.seed, experiment.freeze)
+    start = lambda: jax.device_put(create(), program.shardings)  # noqa: E731
     compiled = program.step.lower(start(), batch).compile()  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")

@@ -14,6 +14,7 @@ from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 from ugs_jax.detectors.network_options import Size
 from ugs_jax.detectors.networks import network_named
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.experiment.freezing import freeze_statistics
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
@@ -146,6 +147,8 @@ class Experiment:
       epochs: Number of passes over the training images. It may grow when a run is resumed; from there the learning
         rate follows the schedule of the new number. See docs/control.md.
       evaluate_every: Number of epochs between evaluations. The last epoch is always evaluated.
+      freeze: Layers that do not learn, such as `backbone`, or patterns of paths of parameters, such as
+        `heads/*/score/bias`. They keep their parameters and batch statistics. See docs/control.md.
       patience: Number of evaluations in a row without a better AP after which the run ends. The learning rate follows
         the schedule of all epochs until then. None trains all epochs. It may change when a run is resumed.
       log_every: Number of steps between two rows of the log. The host waits for the device only at these steps.
@@ -169,6 +172,7 @@ class Experiment:
     parallel: Parallel = field(default_factory=Parallel)
     epochs: int = 100
     evaluate_every: int = 1
+    freeze: tuple[str, ...] = ()
     patience: int | None = None
     log_every: int = 20
     save_every: int | None = None
@@ -217,11 +221,14 @@ def check_members(value: Any, protocol: Any, where: str) -> None:
 
 
 def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> TrainableDetector:
-    """Return the detector of an experiment.
+    """Return the detector of an experiment, with the batch statistics of frozen layers fixed.
 
     Args:
       experiment: Experiment.
       anchors: Anchor sides (w, h) in px of the network's input for every level, finest first.
       classes: Number of classes.
+
+    Raises:
+      ValueError: A pattern of `freeze` fits nothing, or the detector cannot fix batch statistics.
     """
-    return experiment.network.build(classes, anchors, experiment.localization)
+    return freeze_statistics(experiment.network.build(classes, anchors, experiment.localization), experiment.freeze)

@@ -149,7 +149,7 @@ class _Training:
             self.pretrained = read_for_all(file, detector)
 
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
-        fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
+        fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed, self.experiment.freeze)
         if self.pretrained is not None and isinstance(self.detector, Detector):
             # All processes use the same images, so that all start with the same weights.
             sample = partial(TrainLoader(self.train_data, self.options).batch_at, 0)
