@@ -68,7 +68,7 @@ def measure_landscape(
       folder: Run folder.
       which: Checkpoint, `best` or `last`.
       batches: Number of training batches. The first batches of the run, augmented as in training, are used as one
-        batch.
+        batch. After multi-scale training they have the size of the evaluation.
       steps: Hessian-vector products for each probe.
       probes: Number of random start vectors, used one after the other.
       points: Points of a slice.
@@ -83,7 +83,7 @@ def measure_landscape(
     experiment = read_experiment(folder)
     detector, state, mesh = load_for_inference(folder, experiment, which=which)
     data = experiment.data.open("train", cache_dir)
-    loader = TrainLoader(data, replace(experiment.loader, seed=experiment.seed), *data_share(mesh))
+    loader = TrainLoader(data, replace(experiment.loader, seed=experiment.seed, image_sizes=()), *data_share(mesh))
     joined: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *loader.of_one_shape(batches))
     (batch,) = prefetch([joined], batch_sharding(mesh))
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     first, *others = experiments
     dataset = first.data.open("train")
     mesh = device_mesh(spatial=first.parallel.spatial)
-    loader = TrainLoader(dataset, first.loader, *data_share(mesh))
+    loader = TrainLoader(dataset, replace(first.loader, image_sizes=()), *data_share(mesh))
     batches = list(prefetch(loader.of_one_shape(min(4, loader.steps_per_epoch)), batch_sharding(mesh)))
     # The schedule is that of training, so that the compilation cache has the program.
     build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)

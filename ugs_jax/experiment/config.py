@@ -192,12 +192,15 @@ class Experiment:
                 f"of all parts together, got {self.accumulate}; change one of the two"
             )
         stride = max(self.network.strides)
-        if any(side % stride for side in self.loader.image_size):
-            larger = tuple(-(-side // stride) * stride for side in self.loader.image_size)
-            raise ValueError(
-                f"loader.image_size: expected height and width that are multiples of {stride} (the coarsest stride), "
-                f"got {self.loader.image_size}; try {larger}"
-            )
+        sizes = {"image_size": self.loader.image_size}
+        sizes |= {f"image_sizes[{i}]": size for i, size in enumerate(self.loader.image_sizes)}
+        for name, size in sizes.items():
+            if any(side % stride for side in size):
+                larger = tuple(-(-side // stride) * stride for side in size)
+                raise ValueError(
+                    f"loader.{name}: expected height and width that are multiples of {stride} (the coarsest stride), "
+                    f"got {size}; try {larger}"
+                )
 
 
 _PROTOCOLS: dict[str, Any] = {

@@ -97,8 +97,8 @@ def count_flops(experiment: Experiment, classes: int, detector_of: DetectorOf = 
 
 
 def batch_shapes(options: LoaderOptions) -> Batch:
-    """Return shapes and types of a batch of the loader."""
-    row = padding_row(options.image_size, options.capacity).batch
+    """Return shapes and types of a training batch of the loader; of several sizes, those of the largest."""
+    row = padding_row(max(options.training_sizes, key=math.prod), options.capacity).batch
     arrays: Any = (jax.ShapeDtypeStruct((options.batch_size, *array.shape), array.dtype) for array in row)
     return Batch(*arrays)
 

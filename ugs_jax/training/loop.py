@@ -130,6 +130,7 @@ class _Training:
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
+        self.compiled: set[tuple[tuple[int, ...], ...]] = set()  # shapes of the batches so far
         self.checkpoints = Checkpoints(run.checkpoints)
         self.pretrained: Weights | None = None
         self.pending: list[Any] = []  # metrics of every step since the last row of the log
@@ -195,7 +196,7 @@ class _Training:
                 state, metrics = self.program.step(state, batch)
                 self.profiler.after(count, metrics)
                 self.pending.append(metrics)
-                self._time(metrics)
+                self._time(metrics, (batch.images.shape, batch.boxes.shape))
                 # Rows end at the same steps in interrupted and uninterrupted runs.
                 evaluating = self._evaluates(count)
                 if evaluating or count % self.experiment.log_every == 0:
@@ -217,11 +218,12 @@ class _Training:
                     )
         return state
 
-    def _time(self, metrics: Metrics) -> None:
-        if self.stopwatch.running:
+    def _time(self, metrics: Metrics, shapes: tuple[tuple[int, ...], ...]) -> None:
+        if shapes in self.compiled:
             self.stopwatch.count()
         else:
-            jax.block_until_ready(metrics)  # the first step, which compiles, is over
+            self.compiled.add(shapes)
+            jax.block_until_ready(metrics)  # the first step of these shapes, which compiles, is over
             self.stopwatch.start()
 
     def _evaluates(self, count: int) -> bool:
