@@ -115,7 +115,7 @@ class ConvDetector(ToyDetector):
 
 
 def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:
-    real = detector_with(experiment, anchors, classes)
+    real = detector_with(replace(experiment, freeze=()), anchors, classes)  # whose layers have other names
     return ToyDetector(real.arch, real.localization)
 
 

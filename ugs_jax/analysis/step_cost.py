@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, TrainLoader, prefetch
+from ugs_jax.experiment.class_weights import with_class_weights
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import build_detector
 from ugs_jax.report import StepCost
@@ -98,7 +99,7 @@ def compile_step(
       steps_per_epoch: Number of steps in an epoch, for the schedule.
     """
     detector = build_detector(experiment, dataset)
-    program = build_program(experiment, detector, mesh, steps_per_epoch)
+    program = build_program(with_class_weights(experiment, dataset), detector, mesh, steps_per_epoch)
     create = partial(create_state, detector, program.optimizer, experiment.seed, experiment.freeze)
     start = lambda: jax.device_put(create(), program.shardings)  # noqa: E731
     compiled = program.step.lower(start(), batch).compile()  # type: ignore[attr-defined]

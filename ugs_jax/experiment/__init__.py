@@ -1,5 +1,6 @@
 """Experiments as immutable values: configuration, its JSON form, and anchors and grids fitted to the data."""
 
+from ugs_jax.experiment.class_weights import balanced_weights, with_class_weights
 from ugs_jax.experiment.config import Ema, Experiment, Network, detector_with
 from ugs_jax.experiment.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
 from ugs_jax.experiment.loss_weights import LossWeights
@@ -23,6 +24,7 @@ __all__ = [
     "Schedule",
     "Stabilize",
     "anchors_for",
+    "balanced_weights",
     "build_detector",
     "detector_with",
     "fit_to",
@@ -30,4 +32,5 @@ __all__ = [
     "from_json",
     "register_module",
     "to_json",
+    "with_class_weights",
 ]

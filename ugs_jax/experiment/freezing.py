@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 
 from ugs_jax.detectors import FixesStatistics, TrainableDetector
-from ugs_jax.detectors.protocol import Tree
 
 Paths = frozenset[str]
+Tree = dict[Any, Any]
+"""Nested dictionaries of arrays, with names and indices as keys."""
 _NAMED = 3
 
 

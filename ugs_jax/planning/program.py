@@ -82,6 +82,8 @@ def program_of(
     localization = experiment.localization
     if isinstance(localization, FitsToTargets):
         experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
+    if experiment.loss_weights.class_weights is not None:  # constants of the program, too
+        experiment = replace(experiment, loss_weights=replace(experiment.loss_weights, class_weights=(1.0,) * classes))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
     state = _placed(program.shapes, program.shardings)
     batch = _placed(batch_shapes(experiment.loader), batch_sharding(mesh))

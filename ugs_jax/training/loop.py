@@ -15,6 +15,7 @@ import numpy as np
 from data_pipeline import TrainLoader, prefetch
 from ugs_jax.detectors import Detector, StartsFromWeights
 from ugs_jax.evaluation import CocoScorer
+from ugs_jax.experiment.class_weights import with_class_weights
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
@@ -126,7 +127,8 @@ class _Training:
         self.fitted = agreed_fit(experiment, run, self.train_data)
         self.detector = fitted_detector(experiment, self.fitted, len(self.train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
-        self.program = build_program(experiment, self.detector, self.mesh, self.loader.steps_per_epoch)
+        self.weighted = with_class_weights(experiment, self.train_data)
+        self.program = build_program(self.weighted, self.detector, self.mesh, self.loader.steps_per_epoch)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
@@ -322,7 +324,7 @@ class _Training:
         names = [name.replace("_", " ") for name, value in bad.items() if not np.isfinite(value)]
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
-            f"{first_bad_tensor(self.experiment, self.detector, self.mesh, good, batch)}. Images of the batch: "
+            f"{first_bad_tensor(self.weighted, self.detector, self.mesh, good, batch)}. Images of the batch: "
             f"{name_images(batch, self.file_names)}; {written}, {saved}. Look for extreme boxes in the batch, or train "
             "again in another folder with a lower learning rate or stronger clipping"
         )
