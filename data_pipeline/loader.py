@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.augment.augmentation import Augmentation, augmented, letterboxed, most_boxes
+from data_pipeline.augment.augmentation import Augmentation, letterboxed
 from data_pipeline.augment.mosaic import ImageDraw
 from data_pipeline.balance import BalancedOrder, repeat_factors
 from data_pipeline.batch import Batch
@@ -15,9 +14,9 @@ from data_pipeline.dataset import Dataset
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import Capacity, Row, cut_boxes, make_row, padding_row, stack_rows
 from data_pipeline.stream import iterate
+from data_pipeline.training_rows import Draw, MostBoxes, TrainingRow, draw_size
 
 _logger = logging.getLogger(__name__)
-_SIZES = 0x512E  # stream of the random sizes
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ class LoaderOptions:
 
         if self.balance is not None and not 0 < self.balance <= 1:
             raise ValueError(
-                f"LoaderOptions.balance: expected a share of images in (0, 1], or None, got {self.balance}; classes that "
-                "are in a smaller share of the images are drawn more often"
+                f"LoaderOptions.balance: expected a share of images in (0, 1], or None, got {self.balance}; classes "
+                "that are in a smaller share of the images are drawn more often"
             )
 
     @property
@@ -91,9 +90,7 @@ class LoaderOptions:
 
     def size_at(self, step: int) -> int:
         """Return the number in `training_sizes` of the size that the batch of `step` has, in every process."""
-        if len(self.training_sizes) == 1:
-            return 0
-        return int(np.random.default_rng((_SIZES, self.seed, step)).integers(len(self.training_sizes)))
+        return draw_size(self.seed, step, len(self.training_sizes))
 
     @property
     def capacity(self) -> Capacity:
@@ -105,8 +102,8 @@ class TrainLoader:
     """Endless sequence of training batches. The seed and the step decide the images, their order and augmentation.
 
     Every epoch shuffles anew. Batches continue across the end of an epoch, so that every image is seen once per
-    `len(dataset)` samples, unless `balance` draws some images more often than others. Process p of n holds rows p, p + n, … of each global batch. The union of these rows does not
-    depend on n.
+    `len(dataset)` samples, unless `balance` draws some images more often than others. Process p of n holds rows p,
+    p + n, … of each global batch. The union of these rows does not depend on n.
 
     Attributes:
       steps_per_epoch: Number of whole batches in the data set, at least 1.
@@ -140,18 +137,18 @@ class TrainLoader:
         sizes = options.training_sizes
         cache_bytes = options.cache_bytes // max(1, options.workers) // len(sizes)
         pictures = tuple(Pictures(dataset, size, cache_bytes, options.strict) for size in sizes)
-        order, draw = None, ImageDraw(len(dataset))
+        order, others = None, ImageDraw(len(dataset))
         if options.balance is not None:
             order = BalancedOrder(repeat_factors(dataset, options.balance), options.seed)
-            draw = ImageDraw(len(dataset), np.cumsum(order.factors) / np.sum(order.factors))
+            others = ImageDraw(len(dataset), np.cumsum(order.factors) / np.sum(order.factors))
         # The number of transforms before `random_map` decides its random numbers, so `repeat` comes after it.
         drawn = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle()
-        drawn = drawn.map_with_index(_Draw(options, order))
-        rows = drawn.random_map(_TrainingRow(pictures, options.augmentation, options.capacity, draw)).repeat()
+        drawn = drawn.map_with_index(Draw(options.seed, options.batch_size, len(sizes), order))
+        rows = drawn.random_map(TrainingRow(pictures, options.augmentation, options.capacity, others)).repeat()
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
         # The bounds cover the rows of all processes, so that all parts of a batch have the same shape.
         bounds = drawn.random_map(
-            _MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation, draw)
+            MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation, others)
         ).repeat()
         self._most_boxes = bounds.batch(options.batch_size, drop_remainder=True, batch_fn=max)
 
@@ -239,48 +236,6 @@ def eval_batches(
     batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
     for row in iterate(batches, max(options.threads, options.workers), workers=0):
         yield row.batch
-
-
-class _Drawn(NamedTuple):
-    """Sample before it is loaded: the index of its image, and the number of the size that its batch has."""
-
-    index: int
-    size: int
-
-
-@dataclass(frozen=True)
-class _Draw:
-    options: LoaderOptions
-    order: BalancedOrder | None
-
-    def __call__(self, sample: int, index: int) -> _Drawn:
-        index = index if self.order is None else self.order[sample]
-        return _Drawn(index, self.options.size_at(sample // self.options.batch_size))
-
-
-@dataclass(frozen=True)
-class _TrainingRow:
-    pictures: tuple[Pictures, ...]
-    augmentation: Augmentation
-    capacity: Capacity
-    draw: ImageDraw
-
-    def __call__(self, drawn: _Drawn, rng: np.random.Generator) -> Row:
-        pictures = self.pictures[drawn.size]
-        example = pictures.annotations(drawn.index)
-        sample = augmented(pictures, drawn.index, self.augmentation, rng, self.draw)
-        return make_row(sample, self.capacity, drawn.index, (example.height, example.width), rng)
-
-
-@dataclass(frozen=True)
-class _MostBoxes:
-    counts: np.ndarray
-    sizes: np.ndarray
-    augmentation: Augmentation
-    draw: ImageDraw
-
-    def __call__(self, drawn: _Drawn, rng: np.random.Generator) -> int:
-        return most_boxes(self.counts, self.sizes, drawn.index, self.augmentation, rng, self.draw)
 
 
 @dataclass(frozen=True)

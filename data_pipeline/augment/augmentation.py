@@ -119,7 +119,11 @@ def letterboxed(pictures: Pictures, index: int) -> Sample:
 
 
 def augmented(
-    pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator, others: ImageDraw | None = None
+    pictures: Pictures,
+    index: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    others: ImageDraw | None = None,
 ) -> Sample:
     """Return image `index` as training sees it, with random changes.
 

@@ -96,7 +96,12 @@ def test_the_other_images_of_a_mosaic_are_drawn_by_their_factors_too():
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_the_bound_of_the_boxes_counts_the_images_that_are_drawn(mixup, monkeypatch):
     used, draw = [], augment.draw
-    monkeypatch.setattr(augment, "draw", lambda p, placed, rule: used.extend(i for i, _ in placed) or draw(p, placed, rule))
+
+    def noted(pictures, placed, rule):
+        used.extend(i for i, _ in placed)
+        return draw(pictures, placed, rule)
+
+    monkeypatch.setattr(augment, "draw", noted)
     chosen = ImageDraw(8, np.cumsum(repeat_factors(FEW, 1)) / repeat_factors(FEW, 1).sum())
     counts, augmentation = np.diff(FEW.table.box_start), Augmentation(mosaic=0.8, mixup=mixup)
     for seed in range(20):

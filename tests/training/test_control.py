@@ -131,6 +131,9 @@ def test_the_report_of_a_run_at_a_url_is_written_there(tmp_path, monkeypatch, ca
     train(PATIENT, URL, stop_after=2)
     with opened_run(URL, "best", "last") as opened:
         assert [path.name for path in (opened.folder / "checkpoints").glob("l*/*")] == ["2"]
+    Store.change("/bucket/run/predictions.png", b"drawn before")
+    Store.change("/bucket/run/report.md", b"an older report")
     assert main(["report", URL, "--no-predictions"]) == 0
     assert f"report: {URL}/report.md" in capsys.readouterr().out
     assert b"epoch 0.6667 of 6" in files()["/bucket/run/report.md"]
+    assert b"![Ground truth beside detections](predictions.png)" in files()["/bucket/run/report.md"]

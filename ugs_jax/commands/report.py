@@ -25,7 +25,8 @@ def _report_run(run: tyro.conf.Positional[str], predictions: bool = True) -> Non
     from ugs_jax.runs.remote.opened import opened_run
     from ugs_jax.training.finish import report_run
 
-    with opened_run(run, *(("best", "last") if predictions else ())) as opened:
+    which = ("best", "last") if predictions else ()
+    with opened_run(run, *which, files=("curves.png", "predictions.png")) as opened:
         missing = report_run(opened.folder) if predictions else None
         if not predictions:
             write_run_report(opened.folder)

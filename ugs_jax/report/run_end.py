@@ -54,9 +54,9 @@ def describe_end(run: Run) -> str:
     if planned is None:
         return ""
     sentences = [
-        f"Extended from {extension['epochs']} to {extension['to_epochs']} epochs after step {extension['step']} (epoch "
-        f"{extension['epoch']:g}). From there the learning rate follows the schedule of {extension['to_epochs']} epochs."
-        for extension in run.config.get("extensions", ())
+        f"Extended from {each['epochs']} to {each['to_epochs']} epochs after step {each['step']} (epoch "
+        f"{each['epoch']:g}). From there the learning rate follows the schedule of {each['to_epochs']} epochs."
+        for each in run.config.get("extensions", ())
     ]
     ending, rows = ending_of(run), [*run.metrics.train, *run.metrics.evaluations]
     last = max(rows, key=lambda row: row["step"], default={"step": 0, "epoch": 0})
@@ -64,12 +64,12 @@ def describe_end(run: Run) -> str:
         patience = run.config["experiment"]["patience"]
         sentences.append(
             f"Ended early, at epoch {last['epoch']:g} of {planned}: AP was not better for {patience} "
-            f"{'evaluation' if patience == 1 else 'evaluations'} (`patience`). To continue, add `--resume` and a larger "
-            "`--patience`."
+            f"{'evaluation' if patience == 1 else 'evaluations'} (`patience`). To continue, add `--resume` and a "
+            "larger `--patience`."
         )
     elif ending == "unfinished":
         sentences.append(
-            f"Not finished: the last row of the log is of step {last['step']}, epoch {last['epoch']:g} of {planned}. The "
-            "run was stopped, or it is still running. To continue a stopped run, add `--resume`."
+            f"Not finished: the last row of the log is of step {last['step']}, epoch {last['epoch']:g} of {planned}. "
+            "The run was stopped, or it is still running. To continue a stopped run, add `--resume`."
         )
     return " ".join(sentences)

@@ -238,11 +238,12 @@ class _Training:
 
     def _explain_early_end(self, count: int) -> None:
         if is_first_process():
-            epochs = [f"{step / self.loader.steps_per_epoch:g}" for step in (count, self.best_step)]
+            now, best = (f"{step / self.loader.steps_per_epoch:g}" for step in (count, self.best_step))
+            waited, plan = evaluations_since_best(self.evaluations), self.experiment
             print(
-                f"{self.experiment.name}: ended at epoch {epochs[0]} of {self.experiment.epochs}: AP was not better for "
-                f"{evaluations_since_best(self.evaluations)} evaluations (patience {self.experiment.patience}). The "
-                f"best was at epoch {epochs[1]}. To continue, add --resume and a larger --patience",
+                f"{plan.name}: ended at epoch {now} of {plan.epochs}: AP was not better for {waited} "
+                f"{'evaluation' if waited == 1 else 'evaluations'} (patience {plan.patience}). The best was at epoch "
+                f"{best}. To continue, add --resume and a larger --patience",
                 flush=True,
             )
 

@@ -93,10 +93,8 @@ def make_step(
             grad=gradient,
             value=metrics["loss"],
             value_fn=lambda learned: mean_loss(
-                lambda learned, rows, part: loss_of(
-                    joined(learned, state.params), state.stats, rows, state.step, part
-                )[0],
-                learned,
+                lambda params, rows, part: loss_of(params, state.stats, rows, state.step, part)[0],
+                joined(learned, state.params),
                 batch,
                 accumulate,
             ),
