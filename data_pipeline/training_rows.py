@@ -29,11 +29,11 @@ class Drawn(NamedTuple):
     """Sample before it is loaded.
 
     Attributes:
-      index: Index of the image.
+      image: Index of the image.
       size: Number of the size that the sample's batch has.
     """
 
-    index: int
+    image: int
     size: int
 
 
@@ -88,9 +88,9 @@ class TrainingRow:
           rng: Generator of the sample.
         """
         pictures = self.pictures[drawn.size]
-        example = pictures.annotations(drawn.index)
-        sample = augmented(pictures, drawn.index, self.augmentation, rng, self.others)
-        return make_row(sample, self.capacity, drawn.index, (example.height, example.width), rng)
+        example = pictures.annotations(drawn.image)
+        sample = augmented(pictures, drawn.image, self.augmentation, rng, self.others)
+        return make_row(sample, self.capacity, drawn.image, (example.height, example.width), rng)
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,4 @@ class MostBoxes:
           drawn: Image and size of the sample.
           rng: Generator in the state in which `TrainingRow` receives it.
         """
-        return most_boxes(self.counts, self.sizes, drawn.index, self.augmentation, rng, self.others)
+        return most_boxes(self.counts, self.sizes, drawn.image, self.augmentation, rng, self.others)

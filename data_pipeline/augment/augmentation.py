@@ -140,7 +140,8 @@ def augmented(
     else:
         sample = _mosaic(pictures, index, augmentation, rng, others)
         if rng.random() < augmentation.mixup:
-            other = _mosaic(pictures, *others(rng), augmentation, rng, others)
+            (second,) = others(rng)
+            other = _mosaic(pictures, second, augmentation, rng, others)
             sample = mix(sample, other, float(rng.beta(32.0, 32.0)))
     image = jitter_hsv(sample.image, augmentation.hsv, rng)
     return sample._replace(image=np.invert(image) if rng.random() < augmentation.invert else image)

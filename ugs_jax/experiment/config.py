@@ -186,6 +186,11 @@ class Experiment:
         for name in ("epochs", "evaluate_every", "patience", "log_every", "save_every", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
+        freeze: Any = self.freeze
+        if isinstance(freeze, str):
+            raise ValueError(
+                f"Experiment.freeze: expected a tuple of patterns, got the text {freeze!r}; write ({freeze!r},)"
+            )
         if self.loader.batch_size % self.accumulate:
             raise ValueError(
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "

@@ -81,7 +81,8 @@ def joined(part: Tree, whole: Tree) -> Tree:
       part: Tree from `without`.
       whole: Tree from which it was made.
     """
-    if jax.tree.structure(part) == jax.tree.structure(whole):
+    same: bool = jax.tree.structure(part) == jax.tree.structure(whole)  # type: ignore[operator]
+    if same:
         return part
     both = {
         key: joined(part[key], value) if isinstance(value, dict) else part[key]
@@ -103,7 +104,8 @@ def freeze_statistics(detector: TrainableDetector, patterns: Sequence[str]) -> T
     """
     if not patterns:
         return detector
-    stats = frozen_paths(*jax.eval_shape(lambda: detector.init(0)), patterns).stats
+    shapes = jax.eval_shape(lambda: detector.init(0))
+    stats = frozen_paths(shapes[0], shapes[1], patterns).stats
     if not stats:
         return detector
     if not isinstance(detector, FixesStatistics):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from ugs_jax.report.run_log import Run
 
 Ending = Literal["finished", "early", "unfinished"]
+"""End of a run: after all epochs, out of patience, or stopped before (or still running)."""
 
 
 def evaluations_since_best(evaluations: Iterable[Mapping[str, Any]]) -> int:
