@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from data_pipeline import TinyScenes
 from tests.compiling import compiled_quickly
-from tests.training.toy import bits, random_batch, toy_detector_with, toy_experiment, toy_runs
+from tests.training.toy import ConvDetector, bits, random_batch, toy_detector_with, toy_experiment, toy_runs
 from ugs_jax.experiment import AdamW, Experiment, Network, Schedule, Stabilize, detector_with
 from ugs_jax.runs import create_state, device_mesh, load_for_inference
 from ugs_jax.training import jit_step, make_step, train
@@ -85,20 +85,26 @@ def test_a_run_with_frozen_layers_is_saved_resumed_and_loaded(tmp_path):
 
 
 @pytest.mark.slow
-def test_frozen_layers_normalise_by_their_running_statistics_in_training():
-    def detector(*freeze):
-        network = Network("p", p2=False)
-        return detector_with(Experiment("frozen", TinyScenes(), network=network, freeze=freeze), ANCHORS, 3)
-
-    plain, images = detector(), random_batch(2).images
+def test_fixed_statistics_are_used_and_unchanged_in_training():
+    real = detector_with(Experiment("toy", TinyScenes(), network=Network("p", p2=False)), ANCHORS, 3)
+    plain, images = ConvDetector(real.arch, real.localization), random_batch(2).images
     params, stats = plain.init(0)
+    run = lambda paths, train: jax.jit(  # noqa: E731
+        lambda p, s: plain.with_fixed_statistics(frozenset(paths)).apply(p, s, images, train=train)
+    )(params, stats)
     with compiled_quickly():
-        run = lambda d, train: jax.jit(lambda p, s: d.apply(p, s, images, train=train))(params, stats)  # noqa: E731
-        outputs, unchanged = run(detector("*/norm"), True)
-        evaluated, _ = run(plain, False)
-        _, moved = run(detector("backbone"), True)
+        outputs, unchanged = run(flat(stats), True)
+        evaluated, _ = run((), False)
+        _, moved = run([path for path in flat(stats) if path.startswith("down/")], True)
     for got, want in zip(jax.tree.leaves(outputs), jax.tree.leaves(evaluated), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
     assert bits(unchanged) == bits(stats)
-    assert bits(moved["backbone"]) == bits(stats["backbone"])
-    assert all(not np.array_equal(leaf, flat(stats)[name]) for name, leaf in flat(moved).items() if "neck" in name)
+    changed = {name for name, leaf in flat(moved).items() if not np.array_equal(leaf, flat(stats)[name])}
+    assert changed == {name for name in flat(stats) if not name.startswith("down/")}
+
+
+def test_the_statistics_of_a_frozen_backbone_are_fixed():
+    network = Network("p", p2=False)
+    frozen = detector_with(Experiment("toy", TinyScenes(), network=network, freeze=("backbone",)), ANCHORS, 3)
+    shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape), frozen.shapes()[1])
+    assert frozen.fixed_statistics == {name for name in flat(shapes) if name.startswith("backbone/")}

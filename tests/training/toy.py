@@ -106,6 +106,8 @@ class ConvDetector(ToyDetector):
         graph, _, _ = nnx.eval_shape(lambda: self._backbone(0))
         model = nnx.merge(graph, params["backbone"], stats)
         (model.train if train else model.eval)()
+        if train:
+            self._fix_statistics(model)
         features = model(jnp.asarray(images, self.arch.dtype) / 255)
         stats = nnx.to_pure_dict(nnx.as_pure(nnx.state(model, nnx.BatchStat))) if train else stats
         return self.apply_heads(params, stats, features), stats
