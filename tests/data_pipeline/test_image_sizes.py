@@ -55,6 +55,7 @@ def test_an_evaluation_has_the_size_of_the_images_alone(scenes):
     assert {batch.images.shape for batch in eval_batches(scenes[1], OPTIONS)} == {(4, 64, 64, 3)}
 
 
+@pytest.mark.slow
 def test_worker_processes_load_every_size(scenes):
     loader = TrainLoader(scenes[0], replace(OPTIONS, workers=1, threads=1))
     for step, batch in enumerate(islice(loader.batches(), 4)):

@@ -89,12 +89,5 @@ def test_a_detector_that_cannot_fix_its_statistics_is_refused_only_if_it_has_to(
         freeze_statistics(detector, ("a",))
 
 
-def test_a_text_in_place_of_a_tuple_is_refused():
-    with pytest.raises(
-        ValueError, match=r"expected a tuple of patterns, got the text 'backbone'; write \('backbone',\)"
-    ):
-        toy_experiment(freeze="backbone")
-
-
 def test_frozen_layers_are_part_of_the_config_of_a_run():
     assert toy_experiment(freeze=("level0",)) != toy_experiment()
