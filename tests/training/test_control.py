@@ -1,6 +1,7 @@
 """Control of a run: early end by patience, extension by epochs, and reports of runs that were stopped."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from ugs_jax.commands.several_runs import train_once
 from ugs_jax.report import evaluations_since_best, write_run_report
 from ugs_jax.runs import load_for_inference, read_experiment
 from ugs_jax.runs.remote.opened import opened_run
+from ugs_jax.runs.remote.store import working_folder
 from ugs_jax.training import train
 
 EXPERIMENT = toy_experiment(epochs=6, patience=2, log_every=2)
@@ -137,3 +139,14 @@ def test_the_report_of_a_run_at_a_url_is_written_there(tmp_path, monkeypatch, ca
     assert f"report: {URL}/report.md" in capsys.readouterr().out
     assert b"epoch 0.6667 of 6" in files()["/bucket/run/report.md"]
     assert b"![Ground truth beside detections](predictions.png)" in files()["/bucket/run/report.md"]
+
+
+def test_a_run_at_a_url_is_extended_on_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("UGS_CACHE", str(tmp_path))
+    Store.begin()
+    train(PATIENT, URL)
+    shutil.rmtree(working_folder(URL))
+    assert int(train(replace(PATIENT, epochs=8), URL, resume=True).state.step) == 24
+    config = json.loads(files()["/bucket/run/config.json"])
+    assert (config["epochs"], config["experiment"]["epochs"]) == (8, 8)
+    assert config["extensions"] == [{"epochs": 6, "to_epochs": 8, "step": 18, "epoch": 6.0}]
