@@ -1,6 +1,7 @@
 """Data sets, loader and augmentation for object detection, independent of `ugs_jax`."""
 
 from data_pipeline.augment.augmentation import Augmentation as Augmentation
+from data_pipeline.balance import repeat_factors as repeat_factors
 from data_pipeline.batch import Batch as Batch
 from data_pipeline.dataset import Dataset as Dataset
 from data_pipeline.dataset import DataSource as DataSource

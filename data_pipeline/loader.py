@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_pipeline.augment.augmentation import Augmentation, augmented, letterboxed, most_boxes
+from data_pipeline.augment.augmentation import Augmentation, letterboxed
+from data_pipeline.augment.mosaic import ImageDraw
+from data_pipeline.balance import BalancedOrder, repeat_factors
 from data_pipeline.batch import Batch
 from data_pipeline.dataset import Dataset
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import Capacity, Row, cut_boxes, make_row, padding_row, stack_rows
 from data_pipeline.stream import iterate
+from data_pipeline.training_rows import Draw, MostBoxes, TrainingRow, draw_size
 
 _logger = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ class LoaderOptions:
 
     Attributes:
       image_size: Height and width of the images in a batch, px.
+      image_sizes: Sizes of training batches, such as ((512, 512), (640, 640), (768, 768)), for multi-scale training.
+        Every batch has one of them, drawn by seed and step with equal probability. The training step is compiled once
+        for each size. Evaluation uses `image_size`. Empty for training at `image_size` alone.
       batch_size: Number of images in a batch, over all processes.
       max_boxes: Number of boxes that a row can hold. If an image has more, a random subset is kept (in an evaluation,
         the first ones). The others become ignore regions while there is room, and are counted.
@@ -33,6 +39,9 @@ class LoaderOptions:
         `if __name__ == "__main__":`.
       threads: Loading threads in each of these processes. 0 loads in the caller's thread.
       seed: Seed of the order and the augmentation.
+      balance: Share of images below which a class counts as rare, in (0, 1], for class-balanced sampling. Images with
+        rare classes are then drawn more often, alone and in mosaics; see `repeat_factors`. An epoch keeps its number of
+        images. None draws every image once in an epoch.
       augmentation: Augmentation of training batches.
       cache_bytes: Budget for decoded images in memory, over all worker processes. 0 decodes an image at every use.
       strict: Stop the run at an image, or at a row of a label file, that cannot be read. Otherwise it is named, counted
@@ -48,13 +57,16 @@ class LoaderOptions:
     workers: int = 0
     threads: int = 2
     seed: int = 0
+    balance: float | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache_bytes: int = 2 << 30
     strict: bool = False
+    image_sizes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         positive = {name: getattr(self, name) for name in ("batch_size", "max_boxes", "max_ignore")}
         positive |= {"image_size[0]": self.image_size[0], "image_size[1]": self.image_size[1]}
+        positive |= {f"image_sizes[{i}]": min(size) for i, size in enumerate(self.image_sizes)}
         counts = {name: getattr(self, name) for name in ("workers", "threads", "cache_bytes", "seed")}
         for least, values in ((1, positive), (0, counts)):
             for name, value in values.items():
@@ -66,6 +78,21 @@ class LoaderOptions:
                 f"got {self.box_buckets}"
             )
 
+        if self.balance is not None and not 0 < self.balance <= 1:
+            raise ValueError(
+                f"LoaderOptions.balance: expected a share of images in (0, 1], or None, got {self.balance}; classes "
+                "that are in a smaller share of the images are drawn more often"
+            )
+
+    @property
+    def training_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of training batches, px: `image_sizes`, or `image_size` alone."""
+        return self.image_sizes or (self.image_size,)
+
+    def size_at(self, step: int) -> int:
+        """Return the number in `training_sizes` of the size that the batch of `step` has, in every process."""
+        return draw_size(self.seed, step, len(self.training_sizes))
+
     @property
     def capacity(self) -> Capacity:
         """Numbers of boxes and ignore regions that a row can hold."""
@@ -76,8 +103,8 @@ class TrainLoader:
     """Endless sequence of training batches. The seed and the step decide the images, their order and augmentation.
 
     Every epoch shuffles anew. Batches continue across the end of an epoch, so that every image is seen once per
-    `len(dataset)` samples. Process p of n holds rows p, p + n, … of each global batch. The union of these rows does not
-    depend on n.
+    `len(dataset)` samples, unless `balance` draws some images more often than others. Process p of n holds rows p,
+    p + n, … of each global batch. The union of these rows does not depend on n.
 
     Attributes:
       steps_per_epoch: Number of whole batches in the data set, at least 1.
@@ -108,15 +135,22 @@ class TrainLoader:
         self.dropped_regions = 0
         self.unreadable = 0
         local_size = _local_size(options.batch_size, process_index, process_count)
-        cache_bytes = options.cache_bytes // max(1, options.workers)
-        pictures = Pictures(dataset, options.image_size, cache_bytes, options.strict)
-        images = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle().repeat()
-        rows = images.random_map(_TrainingRow(pictures, options.augmentation, options.capacity))
+        sizes = options.training_sizes
+        cache_bytes = options.cache_bytes // max(1, options.workers) // len(sizes)
+        pictures = tuple(Pictures(dataset, size, cache_bytes, options.strict) for size in sizes)
+        order, others = None, ImageDraw(len(dataset))
+        if options.balance is not None:
+            order = BalancedOrder(repeat_factors(dataset, options.balance), options.seed)
+            others = ImageDraw(len(dataset), np.cumsum(order.factors) / np.sum(order.factors))
+        # The number of transforms before `random_map` decides its random numbers, so `repeat` comes after it.
+        drawn = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle()
+        drawn = drawn.map_with_index(Draw(options.seed, options.batch_size, len(sizes), order))
+        rows = drawn.random_map(TrainingRow(pictures, options.augmentation, options.capacity, others)).repeat()
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
         # The bounds cover the rows of all processes, so that all parts of a batch have the same shape.
-        bounds = images.random_map(
-            _MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation)
-        )
+        bounds = drawn.random_map(
+            MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation, others)
+        ).repeat()
         self._most_boxes = bounds.batch(options.batch_size, drop_remainder=True, batch_fn=max)
 
     def batch_at(self, step: int) -> Batch:
@@ -124,7 +158,15 @@ class TrainLoader:
         return self._cut(step, self._batches[step].batch)
 
     def of_one_shape(self, count: int) -> list[Batch]:
-        """Return this process's part of the first `count` batches, all with room for the boxes of the fullest one."""
+        """Return this process's part of the first `count` batches, all with room for the boxes of the fullest one.
+
+        Raises:
+          ValueError: The batches have several sizes.
+        """
+        if len(self.options.training_sizes) > 1:
+            raise ValueError(
+                f"LoaderOptions.image_sizes: expected one size of batches, got {self.options.image_sizes}; leave it out"
+            )
         room = max(self._room(step) for step in range(count))
         return [cut_boxes(self._batches[step].batch, room) for step in range(count)]
 
@@ -195,28 +237,6 @@ def eval_batches(
     batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
     for row in iterate(batches, max(options.threads, options.workers), workers=0):
         yield row.batch
-
-
-@dataclass(frozen=True)
-class _TrainingRow:
-    pictures: Pictures
-    augmentation: Augmentation
-    capacity: Capacity
-
-    def __call__(self, index: int, rng: np.random.Generator) -> Row:
-        example = self.pictures.annotations(index)
-        sample = augmented(self.pictures, index, self.augmentation, rng)
-        return make_row(sample, self.capacity, index, (example.height, example.width), rng)
-
-
-@dataclass(frozen=True)
-class _MostBoxes:
-    counts: np.ndarray
-    sizes: np.ndarray
-    augmentation: Augmentation
-
-    def __call__(self, index: int, rng: np.random.Generator) -> int:
-        return most_boxes(self.counts, self.sizes, index, self.augmentation, rng)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs train --data data.yaml             train on your data: a YOLO folder, COCO JSON or VisDrone
   ugs compare [CONFIG …] [--seeds 0 1 2] train several configs on the same batches, the baseline first; plot AP by epoch
   ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
+  ugs report RUN                         write the report of a run: finished, stopped, or still running
   ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
   ugs predict RUN IMAGE …                detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
@@ -55,6 +56,7 @@ _COMMANDS = {
     "train": _Command("ugs_jax.commands.train", "train_command", takes_imports=True),
     "compare": _Command("ugs_jax.commands.compare", "compare_command", takes_imports=True),
     "ablate": _Command("ugs_jax.commands.ablate", "ablate_command", takes_imports=True),
+    "report": _Command("ugs_jax.commands.report", "report_command", takes_imports=True),
     "eval": _Command("ugs_jax.commands.evaluate", "eval_command", takes_imports=True),
     "score": _Command("ugs_jax.commands.score", "score_command"),
     "predict": _Command("ugs_jax.commands.predict", "predict_command", takes_imports=True),

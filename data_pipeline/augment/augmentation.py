@@ -22,7 +22,7 @@ from data_pipeline.augment.geometry import (
     sides,
     translation,
 )
-from data_pipeline.augment.mosaic import TILES, mosaic_placement
+from data_pipeline.augment.mosaic import TILES, ImageDraw, mosaic_placement
 from data_pipeline.augment.warp import covers, grey_canvas, paste
 from data_pipeline.letterbox import Letterbox, letterbox_of
 from data_pipeline.pictures import Pictures
@@ -118,24 +118,42 @@ def letterboxed(pictures: Pictures, index: int) -> Sample:
     return draw(pictures, [(index, fit.matrix())], Augmentation.none().keep_rule)._replace(letterbox=fit)
 
 
-def augmented(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+def augmented(
+    pictures: Pictures,
+    index: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    others: ImageDraw | None = None,
+) -> Sample:
     """Return image `index` as training sees it, with random changes.
 
-    The other images of a mosaic are drawn from the whole data set with the same generator.
+    Args:
+      pictures: Source of the images.
+      index: Index of the image.
+      augmentation: Random changes.
+      rng: Generator that draws all changes, and the other images of a mosaic.
+      others: Choice of the other images of a mosaic; None draws all images with equal probability.
     """
+    others = others or ImageDraw(len(pictures))
     if rng.random() >= augmentation.mosaic:
         sample = _single(pictures, index, augmentation, rng)
     else:
-        sample = _mosaic(pictures, index, augmentation, rng)
+        sample = _mosaic(pictures, index, augmentation, rng, others)
         if rng.random() < augmentation.mixup:
-            other = _mosaic(pictures, int(rng.integers(len(pictures))), augmentation, rng)
+            (second,) = others(rng)
+            other = _mosaic(pictures, second, augmentation, rng, others)
             sample = mix(sample, other, float(rng.beta(32.0, 32.0)))
     image = jitter_hsv(sample.image, augmentation.hsv, rng)
     return sample._replace(image=np.invert(image) if rng.random() < augmentation.invert else image)
 
 
 def most_boxes(
-    counts: np.ndarray, sizes: np.ndarray, index: int, augmentation: Augmentation, rng: np.random.Generator
+    counts: np.ndarray,
+    sizes: np.ndarray,
+    index: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    others: ImageDraw | None = None,
 ) -> int:
     """Return an upper bound of the number of boxes that `augmented` yields with an equal generator.
 
@@ -147,14 +165,16 @@ def most_boxes(
       index: Index of the image.
       augmentation: Augmentation that is passed to `augmented`.
       rng: Generator in the state in which `augmented` receives it. The numbers that choose images are drawn alike.
+      others: Choice that is passed to `augmented`.
     """
+    others = others or ImageDraw(len(counts))
     if rng.random() >= augmentation.mosaic:
         return int(counts[index])
-    indices = _mosaic_images(len(counts), index, rng)
+    indices = [index, *others(rng, TILES - 1)]
     if augmentation.mixup:
         _mosaic_matrices(sizes[indices], (1, 1), augmentation, rng)
         if rng.random() < augmentation.mixup:
-            indices += _mosaic_images(len(counts), int(rng.integers(len(counts))), rng)
+            indices += [*others(rng), *others(rng, TILES - 1)]
     return int(counts[indices].sum())
 
 
@@ -235,14 +255,12 @@ def _single(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.
     return draw(pictures, [(index, warp @ fit)], augmentation.keep_rule)
 
 
-def _mosaic(pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
-    indices = _mosaic_images(len(pictures), index, rng)
+def _mosaic(
+    pictures: Pictures, index: int, augmentation: Augmentation, rng: np.random.Generator, others: ImageDraw
+) -> Sample:
+    indices = [index, *others(rng, TILES - 1)]
     matrices = _mosaic_matrices(pictures.dataset.table.sizes[indices], pictures.size, augmentation, rng)
     return draw(pictures, list(zip(indices, matrices, strict=True)), augmentation.keep_rule)
-
-
-def _mosaic_images(count: int, index: int, rng: np.random.Generator) -> list[int]:
-    return [index, *rng.integers(count, size=TILES - 1).tolist()]
 
 
 def _mosaic_matrices(

@@ -1,6 +1,7 @@
 """Mosaic: four images around a random point of a canvas of twice the output size."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,6 +9,32 @@ from data_pipeline.augment.geometry import Matrix, scaling, translation
 from data_pipeline.letterbox import letterbox_of
 
 TILES = 4
+
+
+@dataclass(frozen=True)
+class ImageDraw:
+    """Random choice of the images that fill a mosaic.
+
+    Attributes:
+      count: Number of images.
+      cumulative: Cumulative probability of every image, increasing to 1; None for equal probabilities.
+    """
+
+    count: int
+    cumulative: np.ndarray | None = None
+
+    def __call__(self, rng: np.random.Generator, size: int | None = None) -> list[int]:
+        """Return `size` images, or one.
+
+        Args:
+          rng: Generator that draws them.
+          size: Number of images; None for one.
+        """
+        if self.cumulative is None:
+            drawn = rng.integers(self.count, size=size)
+        else:
+            drawn = np.searchsorted(self.cumulative[:-1], rng.random(size), side="right")
+        return np.atleast_1d(drawn).tolist()
 
 
 def mosaic_placement(sizes: Sequence[tuple[int, int]], size: tuple[int, int], rng: np.random.Generator) -> list[Matrix]:

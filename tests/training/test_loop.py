@@ -87,6 +87,24 @@ def test_curvature_is_measured_over_batches_with_room_for_different_numbers_of_b
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
 
 
+def test_the_report_of_a_stopped_run_has_predictions_or_the_reason_why_not(half, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(half, folder)
+    before = snapshot(folder)
+    assert main(["report", str(folder)]) == 0
+    new = {"report.md", "curves.png", "predictions.png"}
+    assert set(snapshot(folder)) == {*before, *new}
+    assert before.items() <= snapshot(folder).items()
+    assert "epoch 1.3333 of 2" in (folder / "report.md").read_text()
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(folder / "checkpoints")
+    assert main(["report", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert "no new predictions: " in shown.err
+    assert "checkpoints: expected checkpoints, found none" in shown.err
+    assert f"report: {folder}/report.md" in shown.out
+
+
 def test_metrics_have_a_row_for_every_logged_step_and_every_evaluation(whole):
     assert [row["step"] for row in rows(whole.folder, "train")] == list(range(1, STEPS + 1))
     assert [row["step"] for row in rows(whole.folder, "eval")] == [3, 6]

@@ -43,10 +43,10 @@ def random_outputs(localization, size=2, dtype=jnp.float32, seed=1):
 
 
 @functools.lru_cache
-def program(localization):
+def program(localization, gains=GAINS):
     def run(outputs, batch):
         def loss(outputs):
-            return objective(outputs, batch, localization, ARCH, GAINS)
+            return objective(outputs, batch, localization, ARCH, gains)
 
         return jax.value_and_grad(loss, has_aux=True)(outputs)
 
@@ -67,7 +67,7 @@ def cross_entropy(logit, target):
     return -target * math.log(p) - (1 - target) * math.log(1 - p)
 
 
-def by_loops(outputs, batch):
+def by_loops(outputs, batch, class_weights=(1.0, 1.0, 1.0)):
     """Box, objectness and class loss from dense maps of targets, cell by cell."""
     cell_loss, weights = 0.0, (4.0, 1.0, 0.4)
     box_losses, class_losses = [], []
@@ -88,7 +88,9 @@ def by_loops(outputs, batch):
                     quality = max(1 - float(overlap_loss(jnp.asarray(found), jnp.asarray(box))), 0)
                     goal[i, row, column, k] = max(goal[i, row, column, k], 0.4 + 0.6 * quality)
                     class_losses += [
-                        cross_entropy(classes[i, row, column, k, n], n == batch.classes[i, j]) for n in range(3)
+                        class_weights[batch.classes[i, j]]
+                        * cross_entropy(classes[i, row, column, k, n], n == batch.classes[i, j])
+                        for n in range(3)
                     ]
         cells = [cross_entropy(objectness[index], goal[index]) for index in np.ndindex(goal.shape)]
         cell_loss += GAINS.objectness * weight * mean(cells)
@@ -112,6 +114,19 @@ def test_loss_and_parts_are_those_of_dense_target_maps_built_by_loops():
     for name, value in want.items():
         np.testing.assert_allclose(parts[name], value, rtol=2e-5, err_msg=name)  # float32 sums of up to 400 terms
     np.testing.assert_allclose(loss, want["box"] + want["objectness"] + want["classes"], rtol=2e-5)
+
+
+@pytest.mark.slow
+def test_the_class_loss_of_a_box_is_weighted_by_its_class():
+    outputs, batch, weights = random_outputs(L1), random_batch(), (0.5, 3.0, 1.25)
+    assert len(set(batch.classes[batch.mask].tolist())) == 3
+    gains = replace(GAINS, class_weights=weights)
+    (_, parts), _ = program(L1, gains)(outputs, batch._replace(images=None))
+    want = by_loops(outputs, batch, weights)
+    for name, value in want.items():
+        np.testing.assert_allclose(parts[name], value, rtol=2e-5, err_msg=name)
+    with pytest.raises(ValueError, match="expected numbers, got 'balanced', which needs the training boxes"):
+        program(L1, replace(GAINS, class_weights="balanced"))
 
 
 def test_without_positives_loss_and_gradient_are_finite_and_only_objectness_remains():

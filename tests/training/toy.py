@@ -106,6 +106,8 @@ class ConvDetector(ToyDetector):
         graph, _, _ = nnx.eval_shape(lambda: self._backbone(0))
         model = nnx.merge(graph, params["backbone"], stats)
         (model.train if train else model.eval)()
+        if train:
+            self._fix_statistics(model)
         features = model(jnp.asarray(images, self.arch.dtype) / 255)
         stats = nnx.to_pure_dict(nnx.as_pure(nnx.state(model, nnx.BatchStat))) if train else stats
         return self.apply_heads(params, stats, features), stats
@@ -115,7 +117,7 @@ class ConvDetector(ToyDetector):
 
 
 def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:
-    real = detector_with(experiment, anchors, classes)
+    real = detector_with(replace(experiment, freeze=()), anchors, classes)  # whose layers have other names
     return ToyDetector(real.arch, real.localization)
 
 

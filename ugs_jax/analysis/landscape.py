@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch, TrainLoader, prefetch
 from ugs_jax.curvature import spectrum
+from ugs_jax.experiment.class_weights import with_class_weights
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.run_folder import read_experiment
 from ugs_jax.runs.sharding import batch_sharding, data_share
@@ -68,7 +69,7 @@ def measure_landscape(
       folder: Run folder.
       which: Checkpoint, `best` or `last`.
       batches: Number of training batches. The first batches of the run, augmented as in training, are used as one
-        batch.
+        batch. After multi-scale training they have the size of the evaluation.
       steps: Hessian-vector products for each probe.
       probes: Number of random start vectors, used one after the other.
       points: Points of a slice.
@@ -83,13 +84,14 @@ def measure_landscape(
     experiment = read_experiment(folder)
     detector, state, mesh = load_for_inference(folder, experiment, which=which)
     data = experiment.data.open("train", cache_dir)
-    loader = TrainLoader(data, replace(experiment.loader, seed=experiment.seed), *data_share(mesh))
+    loss_weights = with_class_weights(experiment, data).loss_weights
+    loader = TrainLoader(data, replace(experiment.loader, seed=experiment.seed, image_sizes=()), *data_share(mesh))
     joined: Batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *loader.of_one_shape(batches))
     (batch,) = prefetch([joined], batch_sharding(mesh))
 
     def loss_of(params: Any, batch: Batch, _: Any) -> Array:
         outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
-        return objective(outputs, batch, detector.localization, detector.arch, experiment.loss_weights)[0]
+        return objective(outputs, batch, detector.localization, detector.arch, loss_weights)[0]
 
     def loss(params: Any, batch: Batch) -> Array:
         return mean_loss(loss_of, params, batch, experiment.accumulate)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, Dataset, TrainLoader, prefetch
+from ugs_jax.experiment.class_weights import with_class_weights
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import build_detector
 from ugs_jax.report import StepCost
@@ -67,7 +69,7 @@ def step_costs(experiments: Sequence[Experiment], repeats: int = 20, *, warmup: 
     first, *others = experiments
     dataset = first.data.open("train")
     mesh = device_mesh(spatial=first.parallel.spatial)
-    loader = TrainLoader(dataset, first.loader, *data_share(mesh))
+    loader = TrainLoader(dataset, replace(first.loader, image_sizes=()), *data_share(mesh))
     batches = list(prefetch(loader.of_one_shape(min(4, loader.steps_per_epoch)), batch_sharding(mesh)))
     # The schedule is that of training, so that the compilation cache has the program.
     build = partial(compile_step, dataset=dataset, batch=batches[0], mesh=mesh, steps_per_epoch=loader.steps_per_epoch)
@@ -97,8 +99,9 @@ def compile_step(
       steps_per_epoch: Number of steps in an epoch, for the schedule.
     """
     detector = build_detector(experiment, dataset)
-    program = build_program(experiment, detector, mesh, steps_per_epoch)
-    start = lambda: jax.device_put(create_state(detector, program.optimizer, experiment.seed), program.shardings)  # noqa: E731
+    program = build_program(with_class_weights(experiment, dataset), detector, mesh, steps_per_epoch)
+    create = partial(create_state, detector, program.optimizer, experiment.seed, experiment.freeze)
+    start = lambda: jax.device_put(create(), program.shardings)  # noqa: E731
     compiled = program.step.lower(start(), batch).compile()  # type: ignore[attr-defined]
     analysis = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")

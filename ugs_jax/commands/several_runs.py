@@ -128,9 +128,21 @@ def train_once(experiment: "Experiment", folder: str, *, resume: bool) -> str:
     from ugs_jax.training import train
 
     run = run_folder(folder, experiment)
-    if not (resume and is_run(run, "report.md")):
+    if not (resume and is_run(run, "report.md") and _is_over(run, experiment)):
         train(experiment, run, resume=resume and is_run(run))
     return run
+
+
+def _is_over(run: str, experiment: "Experiment") -> bool:
+    """Return True if a run has all epochs of the experiment, or ended early by its patience.
+
+    A report alone says nothing, because `ugs report` also writes the report of a run that was stopped.
+    """
+    from ugs_jax.report import ending_of, read_run
+    from ugs_jax.runs.remote.opened import opened_run
+
+    with opened_run(run) as opened:
+        return ending_of(read_run(opened.folder), experiment.epochs, experiment.patience) != "unfinished"
 
 
 def _check_place(experiment: "Experiment", run: str, *, resume: bool) -> None:

@@ -18,7 +18,14 @@ from ugs_jax.detectors.decode import (
 )
 from ugs_jax.detectors.detector import Detector
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
-from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
+from ugs_jax.detectors.protocol import (
+    DetectorConfig,
+    FixesStatistics,
+    Outputs,
+    RunsHeads,
+    StartsFromWeights,
+    TrainableDetector,
+)
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
@@ -32,6 +39,7 @@ __all__ = [
     "Detections",
     "Detector",
     "DetectorConfig",
+    "FixesStatistics",
     "HasPyramid",
     "Level",
     "LocalizedCandidates",

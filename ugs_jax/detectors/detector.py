@@ -23,10 +23,12 @@ class Detector:
     Attributes:
       arch: Description of the network. The objective sets its `num_outputs`.
       localization: Localization objective.
+      fixed_statistics: Paths of the batch statistics that training does not change. Their layers normalise by them.
     """
 
     arch: Architecture
     localization: Localization
+    fixed_statistics: frozenset[str] = frozenset()
 
     @cached_property
     def full_arch(self) -> Architecture:
@@ -75,10 +77,21 @@ class Detector:
         model = nnx.merge(self._graph, params, stats)
         if train:
             model.train()
+            self._fix_statistics(model)
         else:
             model.eval()
         levels = model(jnp.asarray(images, self.full_arch.dtype) / 255, key)
         return Outputs(levels, model.localizers()), _plain(nnx.state(model, nnx.BatchStat)) if train else stats
+
+    def _fix_statistics(self, model: nnx.Module) -> None:
+        layers = {path.rpartition("/")[0] for path in self.fixed_statistics}
+        for path, layer in nnx.iter_modules(model) if layers else ():
+            if "/".join(map(str, path)) in layers:
+                layer.eval()
+
+    def with_fixed_statistics(self, paths: frozenset[str]) -> "Detector":
+        """Return the detector with batch statistics at these paths that training does not change."""
+        return replace(self, fixed_statistics=paths)
 
     def apply_heads(self, params: Tree, stats: Tree, features: tuple[Array, ...]) -> Outputs:
         """Run the heads alone, on the features of every level, finest first."""

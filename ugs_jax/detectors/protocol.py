@@ -91,6 +91,18 @@ class RunsHeads(Protocol):
 
 
 @runtime_checkable
+class FixesStatistics(Protocol):
+    """Ability to fix batch statistics. Layers with batch statistics can then be frozen."""
+
+    def with_fixed_statistics(self, paths: frozenset[str]) -> TrainableDetector:
+        """Return the detector, which normalises by running statistics at these paths in training, too.
+
+        Args:
+          paths: Paths of batch statistics, such as `backbone/stem/norm/mean`. `apply` returns them unchanged.
+        """
+
+
+@runtime_checkable
 class StartsFromWeights(Protocol):
     """Ability to name a file of YOLOv5 weights that a new run starts from."""
 

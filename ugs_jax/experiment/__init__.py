@@ -1,5 +1,6 @@
 """Experiments as immutable values: configuration, its JSON form, and anchors and grids fitted to the data."""
 
+from ugs_jax.experiment.class_weights import balanced_weights, with_class_weights
 from ugs_jax.experiment.config import Ema, Experiment, Network, detector_with
 from ugs_jax.experiment.fitting import Fitted, anchors_for, build_detector, fit_to, fitted_detector
 from ugs_jax.experiment.loss_weights import LossWeights
@@ -25,6 +26,7 @@ __all__ = [
     "Stabilize",
     "TargetRecall",
     "anchors_for",
+    "balanced_weights",
     "build_detector",
     "detector_with",
     "fit_to",
@@ -33,4 +35,5 @@ __all__ = [
     "register_module",
     "target_recall",
     "to_json",
+    "with_class_weights",
 ]

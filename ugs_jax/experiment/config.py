@@ -14,6 +14,7 @@ from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 from ugs_jax.detectors.network_options import Size
 from ugs_jax.detectors.networks import network_named
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.experiment.freezing import freeze_statistics
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
@@ -143,8 +144,13 @@ class Experiment:
       ema: Moving average of the parameters.
       postprocess: Settings that turn outputs into detections for scoring.
       parallel: Distribution of the work over devices.
-      epochs: Number of passes over the training images.
+      epochs: Number of passes over the training images. It may grow when a run is resumed; from there the learning
+        rate follows the schedule of the new number. See docs/control.md.
       evaluate_every: Number of epochs between evaluations. The last epoch is always evaluated.
+      freeze: Layers that do not learn, such as `backbone`, or patterns of paths of parameters, such as
+        `heads/*/score/bias`. They keep their parameters and batch statistics. See docs/control.md.
+      patience: Number of evaluations in a row without a better AP after which the run ends. The learning rate follows
+        the schedule of all epochs until then. None trains all epochs. It may change when a run is resumed.
       log_every: Number of steps between two rows of the log. The host waits for the device only at these steps.
       save_every: Number of steps between further checkpoints, besides those after evaluations. A run that is killed
         loses at most this many steps. None saves checkpoints only after evaluations.
@@ -166,6 +172,8 @@ class Experiment:
     parallel: Parallel = field(default_factory=Parallel)
     epochs: int = 100
     evaluate_every: int = 1
+    freeze: tuple[str, ...] = ()
+    patience: int | None = None
     log_every: int = 20
     save_every: int | None = None
     seed: int = 0
@@ -175,21 +183,29 @@ class Experiment:
         for name, protocol in _PROTOCOLS.items():
             check_members(getattr(self, name), protocol, f"Experiment.{name}")
         register(self, "Experiment")
-        for name in ("epochs", "evaluate_every", "log_every", "save_every", "accumulate"):
+        for name in ("epochs", "evaluate_every", "patience", "log_every", "save_every", "accumulate"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"Experiment.{name}: expected at least 1, got {value}")
+        freeze: Any = self.freeze
+        if isinstance(freeze, str):
+            raise ValueError(
+                f"Experiment.freeze: expected a tuple of patterns, got the text {freeze!r}; write ({freeze!r},)"
+            )
         if self.loader.batch_size % self.accumulate:
             raise ValueError(
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "
                 f"of all parts together, got {self.accumulate}; change one of the two"
             )
         stride = max(self.network.strides)
-        if any(side % stride for side in self.loader.image_size):
-            larger = tuple(-(-side // stride) * stride for side in self.loader.image_size)
-            raise ValueError(
-                f"loader.image_size: expected height and width that are multiples of {stride} (the coarsest stride), "
-                f"got {self.loader.image_size}; try {larger}"
-            )
+        sizes = {"image_size": self.loader.image_size}
+        sizes |= {f"image_sizes[{i}]": size for i, size in enumerate(self.loader.image_sizes)}
+        for name, size in sizes.items():
+            if any(side % stride for side in size):
+                larger = tuple(-(-side // stride) * stride for side in size)
+                raise ValueError(
+                    f"loader.{name}: expected height and width that are multiples of {stride} (the coarsest stride), "
+                    f"got {size}; try {larger}"
+                )
 
 
 _PROTOCOLS: dict[str, Any] = {
@@ -213,11 +229,14 @@ def check_members(value: Any, protocol: Any, where: str) -> None:
 
 
 def detector_with(experiment: Experiment, anchors: AnchorSizes, classes: int) -> TrainableDetector:
-    """Return the detector of an experiment.
+    """Return the detector of an experiment, with the batch statistics of frozen layers fixed.
 
     Args:
       experiment: Experiment.
       anchors: Anchor sides (w, h) in px of the network's input for every level, finest first.
       classes: Number of classes.
+
+    Raises:
+      ValueError: A pattern of `freeze` fits nothing, or the detector cannot fix batch statistics.
     """
-    return experiment.network.build(classes, anchors, experiment.localization)
+    return freeze_statistics(experiment.network.build(classes, anchors, experiment.localization), experiment.freeze)

@@ -18,12 +18,15 @@ _FREE = (
     "loader.box_buckets",
     "network.remat",
     "save_every",
+    "patience",
 )
-"""Fields that may change when a run is resumed. They affect devices and speed, but not the results."""
+"""Fields that may change when a run is resumed. They affect devices and speed or, like `patience`, when a run ends."""
 
 
 def differences(there: Any, now: Any) -> list[str]:
     """Return the differences between two configs, except for fields that may change when a run is resumed.
+
+    The number of epochs may grow. If it shrinks, that is a difference.
 
     Args:
       there: Config of the existing run, as JSON values.
@@ -32,7 +35,10 @@ def differences(there: Any, now: Any) -> list[str]:
     Returns:
       Texts such as `epochs is 3 there and 5 here`.
     """
-    return [text for name, text in _differences(there, now) if not name.startswith(_FREE)]
+    found = [text for name, text in _differences(there, now) if not name.startswith((*_FREE, "epochs"))]
+    if isinstance(there, dict) and isinstance(now, dict) and now.get("epochs", 0) < there.get("epochs", 0):
+        found.append(f"epochs is {there['epochs']} there and {now['epochs']} here, which may only grow")
+    return found
 
 
 def describe_data(experiment: Experiment) -> str:

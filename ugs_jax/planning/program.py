@@ -82,6 +82,8 @@ def program_of(
     localization = experiment.localization
     if isinstance(localization, FitsToTargets):
         experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
+    if experiment.loss_weights.class_weights is not None:  # constants of the program, too
+        experiment = replace(experiment, loss_weights=replace(experiment.loss_weights, class_weights=(1.0,) * classes))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)
     state = _placed(program.shapes, program.shardings)
     batch = _placed(batch_shapes(experiment.loader), batch_sharding(mesh))
@@ -97,8 +99,8 @@ def count_flops(experiment: Experiment, classes: int, detector_of: DetectorOf = 
 
 
 def batch_shapes(options: LoaderOptions) -> Batch:
-    """Return shapes and types of a batch of the loader."""
-    row = padding_row(options.image_size, options.capacity).batch
+    """Return shapes and types of a training batch of the loader; of several sizes, those of the largest."""
+    row = padding_row(max(options.training_sizes, key=math.prod), options.capacity).batch
     arrays: Any = (jax.ShapeDtypeStruct((options.batch_size, *array.shape), array.dtype) for array in row)
     return Batch(*arrays)
 

@@ -37,6 +37,7 @@ from ugs_jax.report.plots import (
 )
 from ugs_jax.report.prediction import Frame, Prediction
 from ugs_jax.report.predictions import WrittenPredictions, write_contact_sheet, write_predictions
+from ugs_jax.report.run_end import Ending, ending_of, evaluations_since_best, out_of_patience
 from ugs_jax.report.run_log import (
     Metrics,
     Row,
@@ -49,7 +50,7 @@ from ugs_jax.report.run_log import (
     read_run,
     series,
 )
-from ugs_jax.report.run_report import write_report
+from ugs_jax.report.run_report import write_report, write_run_report
 from ugs_jax.report.worst_images import write_worst_images
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ClassDiagnosis",
     "Comparison",
     "Diagnosis",
+    "Ending",
     "Estimate",
     "Frame",
     "MethodSummary",
@@ -83,9 +85,12 @@ __all__ = [
     "draw_data_sheet",
     "draw_detections",
     "draw_frame",
+    "ending_of",
     "epochs_to_reach",
     "estimate",
+    "evaluations_since_best",
     "group_by_name",
+    "out_of_patience",
     "plot_calibration",
     "plot_comparison",
     "plot_diagnosis",
@@ -108,5 +113,6 @@ __all__ = [
     "write_html_report",
     "write_predictions",
     "write_report",
+    "write_run_report",
     "write_worst_images",
 ]

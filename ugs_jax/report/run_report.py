@@ -1,13 +1,17 @@
 """The report of a run, report.md: command, scores, pictures, changed settings and environment."""
 
+import contextlib
 import json
 from pathlib import Path
 
 from ugs_jax.atomic import write_atomically
 from ugs_jax.experiment.changes import changed_settings
+from ugs_jax.report.html_report import write_html_report
 from ugs_jax.report.markdown import table_cell
+from ugs_jax.report.plots.run import plot_run
 from ugs_jax.report.report_tables import environment
-from ugs_jax.report.run_log import Row, Run, read_run
+from ugs_jax.report.run_end import describe_end
+from ugs_jax.report.run_log import Row, Run, RunError, read_run
 
 _SCORES = (
     ("ap", "AP"),
@@ -23,7 +27,29 @@ _SCORES = (
     ("ar500", "AR, 500 detections"),
 )
 _PICTURES = (("curves.png", "Curves"), ("predictions.png", "Ground truth beside detections"))
-_NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization", "versions", "environment")
+_NOT_IN_SUMMARY = ("command", "protocol", "classes", "fitted_localization", "versions", "environment", "extensions")
+
+
+def write_run_report(run_folder: Path) -> Path:
+    """Write curves.png, report.md and report.html of a run from the files of its folder.
+
+    The run may be finished, stopped, or still running. Curves are left out while the log has too few rows.
+
+    Args:
+      run_folder: Run folder of `ugs train`.
+
+    Returns:
+      Path of `report.md`.
+
+    Raises:
+      RunError: Configuration or metrics are missing or malformed. The message names file and line.
+    """
+    read_run(run_folder)  # names what is malformed
+    with contextlib.suppress(RunError):  # nothing to plot yet
+        plot_run(run_folder)
+    path = write_report(run_folder)
+    write_html_report(run_folder)
+    return path
 
 
 def write_report(run_folder: Path) -> Path:
@@ -64,6 +90,8 @@ def _headline(run: Run) -> str:
         lines.append(f"Best AP **{_percent(run.best['ap'])}**{also} at epoch {run.best['epoch']:g}.")
     else:
         lines.append("Not scored yet.")
+    if end := describe_end(run):
+        lines += ["", end]
     lines += ["", "Run again with", "", f"    {command}"] if command else ["", "The command was not recorded."]
     return "\n".join(lines)
 

@@ -37,7 +37,7 @@ def load_for_inference(
     detector = fitted_detector(experiment, run.read_fitted(), len(run.read_classes()))
     # The schedule has no state, so any schedule gives the right shapes.
     optimizer = experiment.optimizer.build(lambda _: 0.0)
-    like = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
+    like = jax.eval_shape(lambda: create_state(detector, optimizer, 0, experiment.freeze))
     mesh = evaluation_mesh(experiment.loader, experiment.parallel.spatial)
     whole = replicated(mesh)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), like)

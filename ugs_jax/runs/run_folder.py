@@ -152,6 +152,30 @@ class RunFolder:
         with _explained(self._config_file):
             write_atomically(self._config_file, json.dumps(summary, indent=1).encode())
 
+    def note_end(self, experiment: Experiment, step: int, epoch: float) -> None:
+        """Bring the planned end of the run, `epochs` and `patience`, up to date in `config.json`.
+
+        A larger number of epochs is also noted in the list `extensions`, for the report.
+
+        Args:
+          experiment: Experiment of the resumed run.
+          step: Step that the run continues from.
+          epoch: Epoch that the run continues from.
+
+        Raises:
+          OSError: The file cannot be written.
+        """
+        config = self._read_config()
+        there, now = config["experiment"], {"epochs": experiment.epochs, "patience": experiment.patience}
+        if all(there.get(name) == value for name, value in now.items()):
+            return
+        if there["epochs"] != experiment.epochs:
+            extension = {"epochs": there["epochs"], "to_epochs": experiment.epochs, "step": step, "epoch": epoch}
+            config["extensions"] = [*config.get("extensions", []), extension]
+        config = {**config, "epochs": experiment.epochs, "experiment": {**there, **now}}
+        with _explained(self._config_file):
+            write_atomically(self._config_file, json.dumps(config, indent=1).encode())
+
     @property
     def begun(self) -> bool:
         """True if the folder has a run."""

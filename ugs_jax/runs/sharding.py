@@ -79,12 +79,15 @@ def check_sizes(loader: LoaderOptions, mesh: Mesh | AbstractMesh, accumulate: in
     # Every feature map has to split evenly. If one does not, XLA (jaxlib 0.10.2) still computes the right outputs, but
     # wrong gradients of the kernels of strided convolutions.
     unit = _COARSEST_STRIDE * bands
-    if bands > 1 and loader.image_size[0] % unit:
-        raise ValueError(
-            f"loader.image_size: expected a height that is a multiple of {unit}, the coarsest stride "
-            f"({_COARSEST_STRIDE}) times the {bands} devices that share an image (parallel.spatial), got "
-            f"{loader.image_size[0]}; try {-(-loader.image_size[0] // unit) * unit} or a smaller parallel.spatial"
-        )
+    sizes = {"image_size": loader.image_size}
+    sizes |= {f"image_sizes[{i}]": size for i, size in enumerate(loader.image_sizes)}
+    for name, (height, _) in sizes.items():
+        if bands > 1 and height % unit:
+            raise ValueError(
+                f"loader.{name}: expected a height that is a multiple of {unit}, the coarsest stride "
+                f"({_COARSEST_STRIDE}) times the {bands} devices that share an image (parallel.spatial), got "
+                f"{height}; try {-(-height // unit) * unit} or a smaller parallel.spatial"
+            )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,5 +1,6 @@
 """Training state: a pytree of arrays that every training step takes and returns."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import optax
 from jaxtyping import Array, Int
 
 from ugs_jax.detectors import TrainableDetector
+from ugs_jax.experiment.freezing import frozen_paths, without
 
 Tree = dict[str, Any]
 Metrics = dict[str, Array]
@@ -38,7 +40,9 @@ class TrainState(NamedTuple):
     ema_stats: Tree
 
 
-def create_state(detector: TrainableDetector, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(
+    detector: TrainableDetector, optimizer: optax.GradientTransformation, seed: int, freeze: Sequence[str] = ()
+) -> TrainState:
     """Return the state before the first step.
 
     The moving averages start as copies of the arrays that they average, so that the whole state can be donated.
@@ -47,14 +51,16 @@ def create_state(detector: TrainableDetector, optimizer: optax.GradientTransform
       detector: Detector to be initialised.
       optimizer: Optimizer.
       seed: Seed of the initialisation.
+      freeze: Patterns of the parameters that do not learn. The optimizer has no state for them.
     """
     params, stats = detector.init(seed)
+    learned = without(params, frozen_paths(params, stats, freeze).params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         bad_step=jnp.full((), NO_BAD_STEP, jnp.int32),
         params=params,
         stats=stats,
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(learned),
         ema_params=jax.tree.map(jnp.copy, params),
         ema_stats=jax.tree.map(jnp.copy, stats),
     )

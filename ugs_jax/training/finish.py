@@ -1,4 +1,4 @@
-"""Final files of a run: predictions next to the ground truth, curves, report."""
+"""Report of a run, at its end or at any time before: predictions next to the ground truth, curves, report."""
 
 from contextlib import closing
 from itertools import islice
@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipeline import Dataset, LoaderOptions
+from data_pipeline import DataError, Dataset, LoaderOptions
 from ugs_jax.evaluation import ImageDetections
-from ugs_jax.report import (
-    SheetRow,
-    plot_run,
-    read_diagnosis,
-    write_contact_sheet,
-    write_html_report,
-    write_report,
-    write_worst_images,
-)
+from ugs_jax.report import SheetRow, read_diagnosis, write_contact_sheet, write_run_report, write_worst_images
+from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.processes import is_first_process
+from ugs_jax.runs.run_folder import RunFolder, read_experiment
 from ugs_jax.runs.state import TrainState
-from ugs_jax.training.evaluate import Detect, detections
+from ugs_jax.training.evaluate import Detect, detections, jit_detect
 
 _IMAGES = 6
 
@@ -49,9 +43,35 @@ def finish_run(
                 )
     if is_first_process():
         write_contact_sheet(folder / "predictions.png", rows, dataset.classes)
-        plot_run(folder)
         diagnosis = read_diagnosis(folder / "diagnosis_best.json")
         if diagnosis is not None:
             write_worst_images(folder, "best", diagnosis, dataset)
-        write_report(folder)
-        write_html_report(folder)
+        write_run_report(folder)
+
+
+def report_run(folder: Path, cache_dir: Path | None = None) -> str | None:
+    """Write the final files of a run that was stopped, that is still running, or that is finished.
+
+    They show the best checkpoint, or the last one before the first evaluation. Nothing else in the folder is changed,
+    so the run may be in progress.
+
+    Args:
+      folder: Run folder.
+      cache_dir: Folder of built data sets; None for the default folder.
+
+    Returns:
+      The reason why the report has no new predictions, such as a data set that is not on this machine; None if it has.
+
+    Raises:
+      RunError: Configuration or metrics are missing or malformed. The message names file and line.
+    """
+    try:
+        experiment = read_experiment(folder)
+        which = "best" if any((RunFolder(folder).checkpoints / "best").glob("[0-9]*")) else "last"
+        detector, state, mesh = load_for_inference(folder, experiment, which)
+        data = experiment.data.open("val", cache_dir)
+        finish_run(folder, jit_detect(detector, experiment.postprocess, mesh), state, data, experiment.loader, mesh)
+    except (DataError, OSError, ValueError) as error:
+        write_run_report(folder)
+        return str(error)
+    return None

@@ -16,11 +16,12 @@ import numpy as np
 from data_pipeline import TrainLoader, prefetch
 from ugs_jax.detectors import Detector, StartsFromWeights
 from ugs_jax.evaluation import CocoScorer, ImageDetections
+from ugs_jax.experiment.class_weights import with_class_weights
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
 from ugs_jax.objectives import check_objective
-from ugs_jax.report import diagnose, read_metrics, write_diagnosis
+from ugs_jax.report import diagnose, evaluations_since_best, out_of_patience, read_metrics, write_diagnosis
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.preemption import PreemptedError, Preemption
 from ugs_jax.runs.processes import in_first_process, is_first_process
@@ -142,10 +143,12 @@ class _Training:
         self.fitted = agreed_fit(experiment, run, self.train_data)
         self.detector = fitted_detector(experiment, self.fitted, len(self.train_data.classes))
         self.total = experiment.epochs * self.loader.steps_per_epoch
-        self.program = build_program(experiment, self.detector, self.mesh, self.loader.steps_per_epoch)
+        self.weighted = with_class_weights(experiment, self.train_data)
+        self.program = build_program(self.weighted, self.detector, self.mesh, self.loader.steps_per_epoch)
         self.detect = jit_detect(self.detector, experiment.postprocess, self.mesh)
         self.scorer = CocoScorer(self.val_data)
         self.stopwatch = Stopwatch(self.options.batch_size)
+        self.compiled: set[tuple[tuple[int, ...], ...]] = set()  # shapes of the batches so far
         self.checkpoints = Checkpoints(run.checkpoints)
         self.pretrained: Weights | None = None
         self.pending: list[Any] = []  # metrics of every step since the last row of the log
@@ -153,6 +156,7 @@ class _Training:
         self.best_step = 0
         self.last: dict[str, float | None] = {}
         self.complete = False
+        self.evaluations: list[dict[str, float | None]] = []
 
     def close(self) -> None:
         self.checkpoints.close()
@@ -177,7 +181,7 @@ class _Training:
             self.pretrained = read_for_all(file, detector)
 
     def run(self, stop_after: int | None, preemption: Preemption, profile: bool) -> Result:
-        fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed)
+        fresh = create_state(self.detector, self.program.optimizer, self.experiment.seed, self.experiment.freeze)
         if self.pretrained is not None and isinstance(self.detector, Detector):
             # All processes use the same images, so that all start with the same weights.
             sample = partial(TrainLoader(self.train_data, self.options).batch_at, 0)
@@ -193,18 +197,25 @@ class _Training:
                 _logger.warning("%s: %s; results may be rounded differently from here on", self.folder.path, other)
         start = int(state.step)
         in_first_process(lambda: self.folder.cut_metrics(start))
+        in_first_process(
+            lambda: self.folder.note_end(self.experiment, start, round(start / self.loader.steps_per_epoch, 4))
+        )
         self._recall_scores()
         if start and self.best_step == start != self.checkpoints.step("best"):  # killed between last and best
             self._save(start, state, best=True)
         end = min(self.total, stop_after) if stop_after is not None else self.total
+        if self._out_of_patience():
+            end = start
         self.profiler = Profiler(self.folder.path / "profile" if profile else None, start)
         self.progress = Progress(self.experiment.name, start, self.total, self.options.batch_size)
         with self.progress, closing(self.profiler):
             state = self._steps(state, start, end, preemption)
-        if end == self.total:
+        if self._out_of_patience():
+            self._explain_early_end(int(state.step))
+        if end == self.total or self._out_of_patience():
             self._report(state)
         self.checkpoints.wait()
-        self.complete = end == self.total
+        self.complete = end == self.total or self._out_of_patience()
         return Result(self.best, self.last, state)
 
     def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
@@ -217,7 +228,7 @@ class _Training:
                 state, metrics = self.program.step(state, batch)
                 self.profiler.after(count, metrics)
                 self.pending.append(metrics)
-                self._time(metrics)
+                self._time(metrics, (batch.images.shape, batch.boxes.shape))
                 # Rows end at the same steps in interrupted and uninterrupted runs.
                 evaluating = self._evaluates(count)
                 if evaluating or count % self.experiment.log_every == 0:
@@ -228,6 +239,8 @@ class _Training:
                 stopping = preemption.stops_here()
                 if not evaluating and (stopping or count == end or self._saves(count)):
                     self._save(count, state)
+                if self._out_of_patience():
+                    break
                 if stopping and count != self.total:
                     self.checkpoints.wait()
                     raise PreemptedError(
@@ -237,16 +250,32 @@ class _Training:
                     )
         return state
 
-    def _time(self, metrics: Metrics) -> None:
-        if self.stopwatch.running:
+    def _time(self, metrics: Metrics, shapes: tuple[tuple[int, ...], ...]) -> None:
+        if shapes in self.compiled:
             self.stopwatch.count()
         else:
-            jax.block_until_ready(metrics)  # the first step, which compiles, is over
+            self.compiled.add(shapes)
+            jax.block_until_ready(metrics)  # the first step of these shapes, which compiles, is over
             self.stopwatch.start()
 
     def _evaluates(self, count: int) -> bool:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
+
+    def _out_of_patience(self) -> bool:
+        """Return True if the run ends early, in all processes alike, because all have the same scores."""
+        return out_of_patience(self.evaluations, self.experiment.patience)
+
+    def _explain_early_end(self, count: int) -> None:
+        if is_first_process():
+            now, best = (f"{step / self.loader.steps_per_epoch:g}" for step in (count, self.best_step))
+            waited, plan = evaluations_since_best(self.evaluations), self.experiment
+            print(
+                f"{plan.name}: ended at epoch {now} of {plan.epochs}: AP was not better for {waited} "
+                f"{'evaluation' if waited == 1 else 'evaluations'} (patience {plan.patience}). The best was at epoch "
+                f"{best}. To continue, add --resume and a larger --patience",
+                flush=True,
+            )
 
     def _saves(self, count: int) -> bool:
         every = self.experiment.save_every
@@ -297,9 +326,7 @@ class _Training:
         epoch = count / self.loader.steps_per_epoch
         if is_first_process():
             self._write("eval", count, epoch, self.last)
-        improved = not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0)
-        if improved:
-            self.best, self.best_step = self.last, count
+        improved = self._note_scores(count, self.last)
         if improved and found is not None:
             measured = f"{len(self.val_data)} images of {self.val_data.name}/{self.val_data.split}, epoch {epoch:g}"
             write_diagnosis(self.folder.path / "diagnosis_best.json", diagnose(self.val_data, found, measured))
@@ -310,8 +337,15 @@ class _Training:
         rows = lambda: read_metrics(self.folder.path).evaluations if self.folder.metrics_file.exists() else ()  # noqa: E731
         for row in in_first_process(rows):
             self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
-            if not self.best or (self.last["ap"] or 0.0) > (self.best["ap"] or 0.0):
-                self.best, self.best_step = self.last, row["step"]
+            self._note_scores(row["step"], self.last)
+
+    def _note_scores(self, step: int, scores: dict[str, float | None]) -> bool:
+        """Return True if the scores are the best so far."""
+        self.evaluations.append(scores)
+        improved = evaluations_since_best(self.evaluations) == 0
+        if improved:
+            self.best, self.best_step = scores, step
+        return improved
 
     def _stop_if_bad(self, rows: list[dict[str, float]], count: int, state: TrainState) -> None:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP
@@ -330,7 +364,7 @@ class _Training:
         names = [name.replace("_", " ") for name, value in bad.items() if not np.isfinite(value)]
         raise NonFiniteError(
             f"step {step}: expected finite numbers, but got a non-finite {', '.join(names)}; first in "
-            f"{first_bad_tensor(self.experiment, self.detector, self.mesh, good, batch)}. Images of the batch: "
+            f"{first_bad_tensor(self.weighted, self.detector, self.mesh, good, batch)}. Images of the batch: "
             f"{name_images(batch, self.file_names)}; {written}, {saved}. Look for extreme boxes in the batch, or train "
             "again in another folder with a lower learning rate or stronger clipping"
         )

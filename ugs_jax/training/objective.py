@@ -51,7 +51,8 @@ def objective(
     positive = concatenate_levels([m.positive for m in matches])
     quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
     objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
-    named = {"box": terms.loss, "classes": _class_loss(matches, jnp.asarray(batch.classes))}
+    class_loss = _class_loss(matches, jnp.asarray(batch.classes), loss_weights.class_weights)
+    named = {"box": terms.loss, "classes": class_loss}
     named |= {"uncertainty": terms.uncertainty, **terms.parts}
     means = {name: losses.masked_mean(values, positive) for name, values in named.items()}
     means["box"] *= loss_weights.box
@@ -169,8 +170,18 @@ def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -
     return total
 
 
-def _class_loss(matches: tuple[Match, ...], labels: Array) -> Float[Array, "b m 3 a"]:
-    """Return the mean over the classes of every candidate."""
+def _class_loss(
+    matches: tuple[Match, ...], labels: Array, class_weights: tuple[float, ...] | str | None
+) -> Float[Array, "b m 3 a"]:
+    """Return the mean over the classes of every candidate, times the weight of the class of its box."""
+    if isinstance(class_weights, str):
+        raise ValueError(
+            f"loss_weights.class_weights: expected numbers, got {class_weights!r}, which needs the training boxes; use "
+            "experiment.with_class_weights"
+        )
     logits = concatenate_levels([gather(m.level.classes, m.candidates.cell) for m in matches])  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
-    return jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
+    loss = jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
+    if class_weights is None:
+        return loss
+    return loss * jnp.asarray(class_weights, loss.dtype)[labels][:, :, None, None]

@@ -1,6 +1,6 @@
 """One training step: a pure function of state and batch, jitted over a mesh with donated state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array
 from data_pipeline import Batch
 from ugs_jax.detectors import Outputs, TrainableDetector
 from ugs_jax.experiment.config import Ema, Experiment
+from ugs_jax.experiment.freezing import Paths, frozen_paths, joined, without
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.runs.sharding import batch_sharding, replicated, state_sharding
 from ugs_jax.runs.state import NO_BAD_STEP, Metrics, TrainState, create_state
@@ -37,6 +38,7 @@ def make_step(
     measure_every: int = 20,
     seed: int = 0,
     accumulate: int = 1,
+    freeze: Sequence[str] = (),
 ) -> Step:
     """Return the training step as a pure function. It is not jitted; see `jit_step`.
 
@@ -51,6 +53,8 @@ def make_step(
         metrics are NaN in all other steps.
       seed: Seed of the random dropping in transformers. Seed and step number determine it, on any number of devices.
       accumulate: Number of parts of a batch. They are computed one after the other, and their gradients are averaged.
+      freeze: Patterns of the parameters that do not learn; see `Experiment.freeze`. No gradient is computed for them,
+        and the optimizer does not see them.
     """
     loss_of = _loss_of(detector, loss_weights, seed)
 
@@ -64,16 +68,19 @@ def make_step(
         return jax.lax.cond(count % measure_every == 0, measure, unknown)
 
     def gradient_of(
-        params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
+        learned: Any, params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
     ) -> tuple[Any, Any, Metrics]:
-        gradient, (new_stats, metrics, outputs) = jax.grad(loss_of, has_aux=True)(params, stats, batch, count, part)
+        loss = lambda learned: loss_of(joined(learned, params), stats, batch, count, part)  # noqa: E731
+        gradient, (new_stats, metrics, outputs) = jax.grad(loss, has_aux=True)(learned)
         return gradient, new_stats, {**metrics, **measurements(params, stats, outputs, batch, count + 1)}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
+        frozen = frozen_paths(state.params, state.stats, freeze)
+        learned = without(state.params, frozen.params)
         gradient, stats, metrics = accumulate_gradient(
-            lambda stats, rows, part: gradient_of(state.params, stats, rows, state.step, part),
-            state.params,
+            lambda stats, rows, part: gradient_of(learned, state.params, stats, rows, state.step, part),
+            learned,
             state.stats,
             batch,
             accumulate,
@@ -82,21 +89,26 @@ def make_step(
         updates, opt_state = optax.with_extra_args_support(optimizer).update(
             gradient,
             state.opt_state,
-            state.params,
+            learned,
             grad=gradient,
             value=metrics["loss"],
-            value_fn=lambda params: mean_loss(
+            value_fn=lambda learned: mean_loss(
                 lambda params, rows, part: loss_of(params, state.stats, rows, state.step, part)[0],
-                params,
+                joined(learned, state.params),
                 batch,
                 accumulate,
             ),
             uncertainty=metrics["uncertainty"],
         )
-        params = optax.apply_updates(state.params, updates)
+        params = joined(optax.apply_updates(learned, updates), state.params)
         decay = ema.decay * (1 - jnp.exp(-count / ema.ramp))
-        average = lambda old, new: jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)  # noqa: E731
-        advanced = (params, stats, opt_state, average(state.ema_params, params), average(state.ema_stats, stats))
+
+        def average(old: Any, new: Any, fixed: Paths) -> Any:
+            moving = jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, without(old, fixed), without(new, fixed))
+            return joined(moving, old)
+
+        averages = average(state.ema_params, params, frozen.params), average(state.ema_stats, stats, frozen.stats)
+        advanced = (params, stats, opt_state, *averages)
         metrics = {
             **metrics,
             "gradient_norm": norm,
@@ -227,7 +239,7 @@ def build_program(experiment: Experiment, detector: TrainableDetector, mesh: Mes
     """
     rate = experiment.optimizer.schedule.build(steps_per_epoch, experiment.epochs * steps_per_epoch)
     optimizer = experiment.optimizer.build(rate)
-    shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0))
+    shapes = jax.eval_shape(lambda: create_state(detector, optimizer, 0, experiment.freeze))
     shardings = state_sharding(shapes, mesh, experiment.parallel.shard)
     step = make_step(
         detector,
@@ -238,5 +250,6 @@ def build_program(experiment: Experiment, detector: TrainableDetector, mesh: Mes
         measure_every=experiment.log_every,
         seed=experiment.seed,
         accumulate=experiment.accumulate,
+        freeze=experiment.freeze,
     )
     return Program(jit_step(step, mesh, shardings), optimizer, shapes, shardings)

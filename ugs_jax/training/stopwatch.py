@@ -8,7 +8,8 @@ from contextlib import contextmanager
 class Stopwatch:
     """Counter of images and seconds between two rows of the log.
 
-    The first step of a process compiles, so the clock starts when that step is done. If steps run asynchronously, as on
+    The first step of a process compiles, so the clock starts when that step is done. It starts again after every step
+    on a batch of new shapes, which compiles, too. If steps run asynchronously, as on
     accelerators, the device works during some of the time that the host waits. The measured share is therefore an upper
     bound for the cost of loading data.
 

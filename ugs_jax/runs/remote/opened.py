@@ -1,6 +1,6 @@
 """Local access to a run or folder at a URL: its files are downloaded, and new files are uploaded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,12 +27,13 @@ class Opened:
 
 
 @contextmanager
-def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
-    """Open a run folder, or a local copy of the run at a URL. New files in the copy are uploaded at the end.
+def opened_run(run: str, *which: str | None, files: Sequence[str] = ()) -> Iterator[Opened]:
+    """Open a run folder, or a local copy of the run at a URL. New and changed files are uploaded at the end.
 
     Args:
       run: Folder or URL of the run.
-      which: Checkpoint that is needed, `best` or `last`; None if none is needed.
+      *which: Kinds of checkpoint, `best` or `last`. The first that exists is needed; by default none is.
+      files: Further files that are needed, if they exist.
 
     Raises:
       FileNotFoundError: The URL has no run.
@@ -48,10 +49,13 @@ def opened_run(run: str, which: str | None = None) -> Iterator[Opened]:
         raise FileNotFoundError(f"{run}: expected a run folder with a config.json, found none; give the URL of a run")
     with TemporaryDirectory(prefix="ugs-run-") as folder:
         download_logs(remote, names, Path(folder))
-        steps = whole_there(names)[which] if which else set()
-        if which and steps and download_newest(remote, names, which, steps, Path(folder)) is None:
-            raise all_damaged(remote, which)
-        before = set(Path(folder).rglob("*"))
+        there = whole_there(names)
+        for kind in [kind for kind in which if kind and there[kind]][:1]:
+            if download_newest(remote, names, kind, there[kind], Path(folder)) is None:
+                raise all_damaged(remote, kind)
+        for name in names.intersection(files):
+            remote.download(name, Path(folder) / name)
+        before = _stamps(Path(folder))
         yield Opened(Path(folder), run)
         _upload_new(remote, Path(folder), before)
 
@@ -74,10 +78,15 @@ def opened_folder(place: str) -> Iterator[Path]:
     remote = Remote(place)
     with TemporaryDirectory(prefix="ugs-folder-") as folder:
         yield Path(folder)
-        _upload_new(remote, Path(folder), set())
+        _upload_new(remote, Path(folder), {})
 
 
-def _upload_new(remote: Remote, folder: Path, before: set[Path]) -> None:
-    for file in sorted(set(folder.rglob("*")) - before):
-        if file.is_file() and not file.name.startswith("."):
+def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (status.st_ino, status.st_mtime_ns) for path, status in files.items()}
+
+
+def _upload_new(remote: Remote, folder: Path, before: dict[Path, tuple[int, int]]) -> None:
+    for file, stamp in sorted(_stamps(folder).items()):
+        if before.get(file) != stamp and not file.name.startswith("."):
             remote.upload(file, file.relative_to(folder).as_posix())
