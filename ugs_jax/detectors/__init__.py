@@ -12,21 +12,25 @@ from ugs_jax.detectors.decode import (
     Detections,
     LocalizedCandidates,
     Postprocess,
+    class_scores,
     detect,
     localize_candidates,
     suppress,
 )
 from ugs_jax.detectors.detector import Detector
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
+from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
 __all__ = [
     "COCO_ANCHORS",
     "TPH",
     "TPHCBAM",
+    "YOLO11",
     "Architecture",
     "Candidates",
     "Detections",
@@ -36,6 +40,7 @@ __all__ = [
     "Level",
     "LocalizedCandidates",
     "Localizer",
+    "Network",
     "Outputs",
     "Postprocess",
     "Pyramid",
@@ -43,12 +48,16 @@ __all__ = [
     "StartsFromWeights",
     "TPHPlus",
     "TrainableDetector",
+    "YOLO11LinearPool",
     "YOLOv5",
+    "YOLOv8",
+    "YOLOv8LinearPool",
     "assign",
     "auto_anchors",
     "background",
     "best_possible_recall",
     "candidate_anchors",
+    "class_scores",
     "detect",
     "fit_anchors",
     "gather",

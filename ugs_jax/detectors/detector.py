@@ -11,14 +11,14 @@ from jaxtyping import Array
 
 from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
+from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
-from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.objectives import Localization, PredictsDistribution
 
 
 @dataclass(frozen=True)
 class Detector:
-    """YOLOv5 or TPH-YOLOv5 with any localization objective.
+    """YOLOv5, TPH-YOLOv5, YOLOv8 or YOLO11 with any localization objective.
 
     Attributes:
       arch: Description of the network. The objective sets its `num_outputs`.
@@ -38,7 +38,7 @@ class Detector:
         return replace(self.arch, num_outputs=objective.num_outputs, second_stage=second_stage, quality=quality)
 
     @cached_property
-    def _shape(self) -> YOLOv5:
+    def _shape(self) -> Network:
         return nnx.eval_shape(lambda: self.arch.network(self.full_arch, rngs=_SameKey()))
 
     @cached_property

@@ -11,9 +11,9 @@ from data_pipeline import DataSource, LoaderOptions
 from ugs_jax.detectors import Detector, DetectorConfig, Postprocess, TrainableDetector, auto_anchors, fit_anchors
 from ugs_jax.detectors.architecture import Architecture, published_anchors
 from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
+from ugs_jax.detectors.network import Network as NetworkModule
 from ugs_jax.detectors.network_options import Size
 from ugs_jax.detectors.networks import network_named
-from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
@@ -62,7 +62,7 @@ class Network:
         return self.network_type.display_name(self.size, self.p2)
 
     @property
-    def network_type(self) -> type[YOLOv5]:
+    def network_type(self) -> type[NetworkModule]:
         """Class of the network that `kind` names."""
         return network_named(self.kind)
 

@@ -53,7 +53,7 @@ class Match(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the level."""
-        _, rows, columns, _ = self.level.objectness.shape
+        _, rows, columns, *_ = self.level.classes.shape
         return rows, columns
 
     def features(self) -> Float[Array, "b m 3 c"]:
@@ -75,7 +75,7 @@ def match(outputs: Outputs, batch: Batch, arch: HasPyramid, anchor_ratio_thresho
     for level, localizer, anchor_sizes, stride in zip(
         outputs.levels, outputs.localizers, arch.anchors, arch.strides, strict=True
     ):
-        _, rows, columns, _ = level.objectness.shape
+        _, rows, columns, *_ = level.classes.shape
         sizes = np.asarray(anchor_sizes, np.float32)
         candidates = assign(
             batch.boxes,
