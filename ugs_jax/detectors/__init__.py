@@ -17,7 +17,7 @@ from ugs_jax.detectors.decode import (
     localize_candidates,
     suppress,
 )
-from ugs_jax.detectors.detector import Detector
+from ugs_jax.detectors.detector import Detector, network_shapes
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
@@ -65,6 +65,7 @@ __all__ = [
     "localize",
     "localize_again",
     "localize_candidates",
+    "network_shapes",
     "predicted_quality",
     "suppress",
 ]

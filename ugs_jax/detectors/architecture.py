@@ -18,9 +18,12 @@ COCO_ANCHORS: AnchorSizes = (
 def published_anchors(network: type[Network], p2: bool) -> AnchorSizes:
     """Return the published COCO anchors of every level, extended where the network needs more.
 
-    P2, for which no anchors are published, gets small ones. Networks with four anchors per cell get a fourth one.
+    P2, for which no anchors are published, gets small ones. Networks with four anchors per cell get a fourth one;
+    networks with one anchor per cell get the middle one.
     """
     levels = ((((5, 6), (8, 15), (16, 11)),) if p2 else ()) + COCO_ANCHORS
+    if network.anchors_per_cell == 1:
+        return tuple(level[1:2] for level in levels)
     return tuple(level[:1] * (network.anchors_per_cell - 3) + level for level in levels)
 
 

@@ -106,11 +106,24 @@ class Detector:
 
     def shapes(self) -> tuple[Tree, Tree]:
         """Return shapes and dtypes of the trees that `init` returns, without drawing values."""
-        return _plain(nnx.state(self._shape, nnx.Param)), _plain(nnx.state(self._shape, nnx.BatchStat))
+        return _shapes(self._shape)
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shape, nnx.Param)))
+
+
+def network_shapes(arch: Architecture) -> tuple[Tree, Tree]:
+    """Return shapes and dtypes of the parameters and batch statistics of a network, without drawing values.
+
+    Args:
+      arch: Architecture with the outputs and layers of the objective, such as `Detector.full_arch`.
+    """
+    return _shapes(nnx.eval_shape(lambda: arch.network(arch, rngs=_SameKey())))
+
+
+def _shapes(model: Network) -> tuple[Tree, Tree]:
+    return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
 
 class _SameKey(nnx.Rngs):

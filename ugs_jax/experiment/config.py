@@ -20,7 +20,7 @@ from ugs_jax.experiment.parallel import Parallel
 from ugs_jax.experiment.registry import register
 from ugs_jax.objectives import UGS, Localization
 
-Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
+Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus", "yolov8", "yolo11", "yolov8_linear_pool", "yolo11_linear_pool"]
 """Names of the networks on the command line and in a config file, each a key of `detectors.networks.NETWORKS`."""
 
 
