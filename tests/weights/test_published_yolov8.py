@@ -128,7 +128,7 @@ def test_heads_of_other_classes_and_objectives_start_afresh_and_say_so():
     arch = arch_of(YOLOv8)
     network = Detector(arch_of(YOLOv8, classes=5), UGS())
     fresh = network.init(0)
-    params, stats, report = fit_weights(_weights(arch, drawn(arch, 2)), network, *fresh)
+    params, _, report = fit_weights(_weights(arch, drawn(arch, 2)), network, *fresh)
     assert {path.split("/")[2] for path in report.initialised} == {"localize", "score"}
     assert "5 classes here, 3 in the weights" in " ".join(report.lines())
     np.testing.assert_array_equal(params["heads"][0]["score"]["bias"], fresh[0]["heads"][0]["score"]["bias"])
