@@ -20,8 +20,16 @@ from ugs_jax.detectors.decode import (
 from ugs_jax.detectors.detector import Detector, network_shapes
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
 from ugs_jax.detectors.network import Network
-from ugs_jax.detectors.protocol import DetectorConfig, Outputs, RunsHeads, StartsFromWeights, TrainableDetector
+from ugs_jax.detectors.protocol import (
+    ChoosesCells,
+    DetectorConfig,
+    Outputs,
+    RunsHeads,
+    StartsFromWeights,
+    TrainableDetector,
+)
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
+from ugs_jax.detectors.task_aligned import Assigner, Assignment, Cells, TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
@@ -32,7 +40,11 @@ __all__ = [
     "TPHCBAM",
     "YOLO11",
     "Architecture",
+    "Assigner",
+    "Assignment",
     "Candidates",
+    "Cells",
+    "ChoosesCells",
     "Detections",
     "Detector",
     "DetectorConfig",
@@ -47,6 +59,7 @@ __all__ = [
     "RunsHeads",
     "StartsFromWeights",
     "TPHPlus",
+    "TaskAligned",
     "TrainableDetector",
     "YOLO11LinearPool",
     "YOLOv5",

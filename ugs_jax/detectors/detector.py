@@ -1,6 +1,6 @@
 """A detector as pure functions of plain dictionaries, for training and evaluation."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
+from ugs_jax.detectors.task_aligned import Assigner, TaskAligned
 from ugs_jax.objectives import Localization, PredictsDistribution
 
 
@@ -23,10 +24,12 @@ class Detector:
     Attributes:
       arch: Description of the network. The objective sets its `num_outputs`.
       localization: Localization objective.
+      assigner: Rule by which boxes choose cells, for networks without anchors.
     """
 
     arch: Architecture
     localization: Localization
+    assigner: Assigner = field(default_factory=TaskAligned)
 
     @cached_property
     def full_arch(self) -> Architecture:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from ugs_jax.detectors.decode import Detections, Postprocess
 from ugs_jax.detectors.levels import AnchorSizes, HasPyramid, Level, Localizer
+from ugs_jax.detectors.task_aligned import Assigner
 from ugs_jax.objectives import Localization
 
 Tree = dict[str, Any]
@@ -88,6 +89,15 @@ class RunsHeads(Protocol):
           stats: Batch statistics, as `init` returns them.
           features: Features of every level, finest first, [b, h, w, c].
         """
+
+
+@runtime_checkable
+class ChoosesCells(Protocol):
+    """Ability to name the rule by which boxes choose cells, for a detector without objectness."""
+
+    @property
+    def assigner(self) -> Assigner:
+        """Rule by which boxes choose cells."""
 
 
 @runtime_checkable

@@ -57,6 +57,28 @@ class Head(LocalizingHead):
         return Level(features, None, scores[..., None, :])
 
 
+class Backbone(nnx.Module):
+    """Layers of the backbone."""
+
+    def __init__(
+        self,
+        stem: nnx.Module,
+        downs: list[ConvNormAct],
+        blocks: list[nnx.Module],
+        pool: nnx.Module,
+        attention: nnx.Module | None,
+    ) -> None:
+        self.stem, self.downs, self.blocks = stem, nnx.List(downs), nnx.List(blocks)
+        self.pool, self.attention = pool, attention
+
+
+class Neck(nnx.Module):
+    """Layers of the top-down and the bottom-up path."""
+
+    def __init__(self, tops: list[nnx.Module], downs: list[ConvNormAct], bottoms: list[nnx.Module]) -> None:
+        self.tops, self.downs, self.bottoms = nnx.List(tops), nnx.List(downs), nnx.List(bottoms)
+
+
 class YOLOv8(Network):
     """YOLOv8."""
 
@@ -84,32 +106,24 @@ class YOLOv8(Network):
         c, kw, base = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, self.backbone_widths
         self.skip_p2 = not arch.p2
         self.run = nnx.remat(call_block) if arch.remat else call_block
-        self.backbone, self.neck = nnx.Module(), nnx.Module()
-        self.backbone.stem = ConvNormAct(3, c(base[0]), 3, 2, **kw)
-        self.backbone.downs = nnx.List(
-            [ConvNormAct(c(a), c(b), 3, 2, **kw) for a, b in zip(base, self.down_widths, strict=False)]
+        stages = zip(self.down_widths, base[1:], strict=True)
+        self.backbone = Backbone(
+            stem=ConvNormAct(3, c(base[0]), 3, 2, **kw),
+            downs=[ConvNormAct(c(a), c(b), 3, 2, **kw) for a, b in zip(base[:-1], self.down_widths, strict=True)],
+            blocks=[self.stage(arch, i, down, out, rngs) for i, (down, out) in enumerate(stages)],
+            pool=SPPF(c(base[-1]), c(base[-1]), act=self.pool_act, **kw),
+            attention=self.attention(arch, rngs),
         )
-        self.backbone.blocks = nnx.List(
-            [
-                self.stage(arch, i, down, out, rngs)
-                for i, (down, out) in enumerate(zip(self.down_widths, base[1:], strict=True))
-            ]
-        )
-        self.backbone.pool = SPPF(c(base[-1]), c(base[-1]), act=self.pool_act, **kw)
-        self.backbone.attention = self.attention(arch, rngs)
-
-        widths, joined = arch.widths, base[1:] if arch.p2 else base[2:]
-        before = base[-1]
-        tops, skips = [], []
+        widths, joined, before = arch.widths, base[1:] if arch.p2 else base[2:], base[-1]
+        tops, skips, downs, bottoms = [], [], [], []
         for fine, lateral in zip(reversed(widths[:-1]), reversed(joined[:-1]), strict=True):
             tops.append(self.fuse(arch, c(before) + c(lateral), fine, rngs))
             skips.append(before)
             before = fine
-        downs, bottoms = [], []
         for (fine, coarse), skip in zip(itertools.pairwise(widths), reversed(skips), strict=True):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(self.fuse(arch, c(fine) + c(skip), coarse, rngs))
-        self.neck.tops, self.neck.downs, self.neck.bottoms = nnx.List(tops), nnx.List(downs), nnx.List(bottoms)
+        self.neck = Neck(tops, downs, bottoms)
         self.heads = nnx.List(
             [
                 Head(arch, c(width), c(widths[0]), stride, rngs, depthwise=self.depthwise_scores)

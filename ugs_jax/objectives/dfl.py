@@ -18,6 +18,8 @@ from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
 from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
+_MARGIN = 0.01  # units by which targets stay below the last support point, as in YOLOv8
+
 
 @dataclass(frozen=True)
 class DFL:
@@ -88,7 +90,8 @@ class DFL:
         (wide,) = widen(targets)
         sides = jnp.concatenate([anchors.center - wide[..., :2], wide[..., 2:] - anchors.center], axis=-1)
         distance = sides / jnp.concatenate([anchors.unit, anchors.unit], axis=-1) - self.start
-        dfl = jnp.mean(losses.distribution_focal(logits, distance), axis=-1)
+        reachable = jnp.clip(distance, 0, self.bins - 1 - _MARGIN)
+        dfl = jnp.mean(losses.distribution_focal(logits, reachable), axis=-1)
         regression = self.box_loss(decoded, wide)
         loss = self.box_weight * regression + self.dfl_weight / np.log(self.bins) * dfl
         return Terms(loss, {"regression": regression, "dfl": dfl}, mean_uncertainty(logits), decoded)
