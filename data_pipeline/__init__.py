@@ -14,3 +14,4 @@ from data_pipeline.prefetch import prefetch as prefetch
 from data_pipeline.scenes.tiny_scenes import TinyScenes as TinyScenes
 from data_pipeline.sources.coco_json import CocoJson as CocoJson
 from data_pipeline.sources.visdrone import VisDrone as VisDrone
+from data_pipeline.tiling.tiles import Tiles as Tiles

@@ -55,6 +55,7 @@ class TrainOptions(NamedTuple):
 def train_command(words: list[str]) -> None:
     """Train one experiment."""
     from ugs_jax.commands.score import print_scores
+    from ugs_jax.commands.tiled_data import whole_image_note
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.runs import join_processes
     from ugs_jax.runs.companions import Companions
@@ -71,6 +72,8 @@ def train_command(words: list[str]) -> None:
         result = train(options.experiment, folder, resume=options.resume, profile=options.profile)
     if is_first_process():
         print_scores(result.best, options.experiment.name, DEFAULT_PROTOCOL.describe())
+        if note := whole_image_note(options.experiment.data, folder):
+            print(note)
         print(f"report: {folder.rstrip('/')}/report.md")
 
 
@@ -83,6 +86,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
       prog: Name of the command in help texts and errors.
     """
     from ugs_jax.commands.overrides import mirror, restore
+    from ugs_jax.commands.tiled_data import with_tiles
 
     fields = mirror(default)
     kind: Any = type(fields)
@@ -96,6 +100,8 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         coordinator: str | None = None,
         processes: int | None = None,
         process: int | None = None,
+        tile: tuple[int] | tuple[int, int] | None = None,
+        tile_overlap: float | None = None,
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
@@ -112,8 +118,11 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           coordinator: Address HOST:PORT of process 0. Needed if the processes cannot find each other.
           processes: Number of processes. Needed if the processes cannot find each other.
           process: Index of this process, from 0. Needed if the processes cannot find each other.
+          tile: Height and width of the tiles that the images are cut into, px. One number gives square tiles. The
+            network's input gets the same size, unless --loader.image-size gives another.
+          tile_overlap: Least share of a tile that it has in common with its neighbour. The default is 0.2.
         """
-        experiment = restore(default, experiment)
+        experiment = with_tiles(default, restore(default, experiment), tile, tile_overlap)
         return TrainOptions(experiment, folder, resume, profile, distributed, coordinator, processes, process)
 
     return tyro.cli(options, args=list(words), prog=prog, config=(tyro.conf.AvoidSubcommands,))
