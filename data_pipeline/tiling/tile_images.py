@@ -75,22 +75,20 @@ class TileImages:
 
     def _decoded(self, image: int) -> UInt8[np.ndarray, "h w 3"]:
         with self._lock:
-            waiting = self._recent.get(image)
-            if waiting is None:
-                decoding = self._recent[image] = Future()
-            else:
-                self._recent.move_to_end(image)
-        if waiting is not None:
-            return waiting.result()
+            known = image in self._recent
+            future = self._recent.setdefault(image, Future())
+            self._recent.move_to_end(image)
+        if known:  # decoded before, or just now by another thread
+            return future.result()
         try:
             pixels = self.dataset.pixels(image)
         except BaseException as error:
             with self._lock:
                 del self._recent[image]
-            decoding.set_exception(error)
+            future.set_exception(error)
             raise
         pixels.flags.writeable = False
-        decoding.set_result(pixels)
+        future.set_result(pixels)
         with self._lock:
             self._forget()
         return pixels
