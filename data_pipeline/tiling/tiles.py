@@ -100,22 +100,27 @@ class Tiles:
           DataError: The input cannot be used.
         """
         dataset = self.data.open(split, cache_dir)
-        return self.cut(dataset) if split == "train" or self.val == "tiles" else dataset
+        training = split == "train"
+        return self.cut(dataset, training=training) if training or self.val == "tiles" else dataset
 
-    def cut(self, dataset: Dataset) -> Dataset:
+    def cut(self, dataset: Dataset, *, training: bool) -> Dataset:
         """Return the data set of a data set's tiles, in the order of the images, row by row.
 
         The name of a tile has the position of its first pixel: `a.jpg@x512y0`. The only tile of an image has the name
         of the image. The numbers of tiles, and objects that are too large for them, are printed to standard error.
+
+        Args:
+          dataset: Data set of whole images.
+          training: Keep only a share of the tiles without objects, and add whole images if `whole` is set. Otherwise,
+            all tiles are kept except those inside ignore regions.
         """
-        training = dataset.split == "train"
         everything = cut_dataset(dataset, self.size, self.overlap, self.keep_visible, whole=self.whole and training)
         ignored = np.array([tile.all_ignored for tile in everything.tiles], bool)
         kept = self._sampled(everything, ignored) if training else ~ignored
         visible = everything.visible
         counts = {
             EMPTY: int((~kept & ~ignored).sum()),
-            IGNORED: int(ignored.sum()),
+            IGNORED: int((~kept & ignored).sum()),
             CUT: int((visible < 1).sum()),
             UNLEARNED: int(((visible < self.keep_visible) | (visible <= 0)).sum()),
         }
@@ -125,10 +130,15 @@ class Tiles:
         return cut
 
     def _sampled(self, everything: CutDataset, ignored: Bool[np.ndarray, " tiles"]) -> Bool[np.ndarray, " tiles"]:
-        """Return the mask of the training tiles: all with objects, and a share of those without."""
+        """Return the mask of the training tiles: all with objects, and a share of those without.
+
+        The first tile of an unreadable image is kept, so that the image is named and counted, or stops a strict run.
+        """
+        unreadable = everything.dataset.unreadable
         empty = np.array([tile.is_empty for tile in everything.tiles], bool)
-        candidates = np.random.default_rng(self.seed).permutation(np.flatnonzero(empty & ~ignored))
-        kept = ~empty
+        named = [t.example.image_id in unreadable and t.window[:2] == (0, 0) for t in everything.tiles]
+        kept = ~empty | np.array(named, bool)
+        candidates = np.random.default_rng(self.seed).permutation(np.flatnonzero(~kept & ~ignored))
         kept[candidates[: round(self.empty_share * len(candidates))]] = True
         return kept
 

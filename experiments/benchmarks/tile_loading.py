@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import Augmentation, Dataset, DataSource, LoaderOptions, Tiles, TrainLoader
+from data_pipeline import Augmentation, Dataset, LoaderOptions, Tiles, TrainLoader
 from data_pipeline.tiling.tile_images import TileImages
 from experiments.benchmarks.data_loading import Settings, write_dataset
 
@@ -39,8 +39,7 @@ class Opened:
 
 def data_sets(whole: Dataset) -> dict[str, Dataset]:
     """Return whole images, tiles on the fly and tiles in files, of the same images."""
-    source: DataSource = Opened(whole)
-    tiles = Tiles(source, 640, empty_share=1.0).cut(whole)
+    tiles = Tiles(Opened(whole), 640, empty_share=1.0).open("train")
     images = tiles.images
     assert isinstance(images, TileImages)
     forgetful = replace(tiles, images=TileImages(whole, images.image, images.windows, cache_bytes=0))

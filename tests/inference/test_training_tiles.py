@@ -32,8 +32,8 @@ def inputs_of_inference(image, tiling):
 )
 def test_the_network_sees_the_same_tiles_in_training_and_inference(height, width, tile, overlap):
     pixels, example = scene(0, height, width, [])
-    whole = dataset_from_examples([example], ("a", "b"), split="val")
-    tiles = Tiles(Scenes(), tile, overlap=overlap).cut(whole)
+    whole = dataset_from_examples([example], ("a", "b"))
+    tiles = Tiles(Scenes(), tile, overlap=overlap).cut(whole, training=False)
     seen = inputs_of_inference(pixels, Tiling(tile, overlap, batch=1, full_image=False))
     assert len(seen) == len(tiles)
     for index, image in enumerate(seen):
@@ -42,7 +42,8 @@ def test_the_network_sees_the_same_tiles_in_training_and_inference(height, width
 
 def test_with_whole_images_the_network_sees_what_it_sees_in_inference():
     pixels, example = scene(0, 100, 150, [(2, 2, 9, 9)])
-    data = Tiles(Scenes(), 64, whole=True, empty_share=1.0).cut(dataset_from_examples([example], ("a", "b")))
+    whole = dataset_from_examples([example], ("a", "b"))
+    data = Tiles(Scenes(), 64, whole=True, empty_share=1.0).cut(whole, training=True)
     seen = inputs_of_inference(pixels, Tiling((64, 64), 0.2, batch=1))
     assert len(seen) == len(data)
     np.testing.assert_array_equal(data.pixels(len(data) - 1), pixels)

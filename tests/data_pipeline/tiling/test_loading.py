@@ -71,7 +71,7 @@ def test_boxes_of_a_mosaic_of_tiles_lie_on_their_objects():
 def test_an_image_that_cannot_be_read_is_named_once_for_all_its_tiles(caplog):
     examples = [scene(i, 100, 150, [(x, y, x + 9, y + 9) for x in (5, 75, 135) for y in (5, 80)])[1] for i in range(4)]
     examples[2] = examples[2]._replace(image=b"no image")
-    data = Tiles(Scenes(), TILE).cut(dataset_from_examples(examples, ("a", "b")))
+    data = Tiles(Scenes(), TILE).cut(dataset_from_examples(examples, ("a", "b")), training=True)
     with caplog.at_level(logging.WARNING):
         batches = list(eval_batches(data, options()))
     assert sum("2.png: expected a JPEG" in message for message in caplog.messages) == 1

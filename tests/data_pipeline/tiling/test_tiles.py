@@ -168,9 +168,10 @@ def test_the_numbers_of_tiles_are_told(capsys):
 def test_tiles_of_an_image_that_could_not_be_read_are_unreadable():
     examples = [scene(index, 100, 150, [(2, 2, 9, 9), (70, 60, 80, 70)])[1] for index in range(3)]
     whole = replace(dataset_from_examples(examples, ("a", "b")), unreadable={1: "b.png: expected an image. Fix: x."})
-    tiles = Tiles(Scenes(), TILE, overlap=0.25, empty_share=0.0).cut(whole)
+    tiles = Tiles(Scenes(), TILE, overlap=0.25, empty_share=0.0).cut(whole, training=True)
     of_the_image = [index for index, name in enumerate(tiles.file_names) if name.startswith("1.png@")]
-    assert sorted(tiles.unreadable) == of_the_image != []
+    assert len(of_the_image) == 3  # one object is in the first tile, one in two that overlap
+    assert sorted(tiles.unreadable) == of_the_image
     with pytest.raises(DataError, match=r"b\.png: expected an image"):
         tiles.pixels(of_the_image[0])
 
@@ -187,10 +188,18 @@ class Counted(list):
         return super().__getitem__(index)
 
 
+def test_an_unreadable_image_without_objects_is_not_forgotten():
+    examples = [scene(index, 100, 150, boxes)[1] for index, boxes in enumerate([[(2, 2, 9, 9)], []])]
+    whole = replace(dataset_from_examples(examples, ("a", "b")), unreadable={1: "b.png: expected an image. Fix: x."})
+    tiles = Tiles(Scenes(), TILE, overlap=0.25, empty_share=0.0).cut(whole, training=True)
+    assert tiles.file_names == ("0.png@x0y0", "1.png@x0y0")
+    assert tiles.unreadable == {1: "b.png: expected an image. Fix: x."}
+
+
 def counted_tiles(cache_bytes=2**28):
     whole = Scenes().open("train")
     whole = replace(whole, images=Counted(whole.images))
-    tiles = Tiles(Scenes(), TILE, empty_share=1.0).cut(whole)
+    tiles = Tiles(Scenes(), TILE, empty_share=1.0).cut(whole, training=True)
     source = tiles.images
     return replace(tiles, images=TileImages(whole, source.image, source.windows, cache_bytes)), whole.images.reads
 
