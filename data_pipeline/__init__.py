@@ -17,3 +17,4 @@ from data_pipeline.sources.coco_json import CocoJson as CocoJson
 from data_pipeline.sources.recognise import data_source_at as data_source_at
 from data_pipeline.sources.visdrone import VisDrone as VisDrone
 from data_pipeline.sources.yolo_folder import YoloFolder as YoloFolder
+from data_pipeline.tiling.tiles import Tiles as Tiles

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
+from data_pipeline.decoding.images import decode_image
+from data_pipeline.errors import DataError
 from data_pipeline.faults import Fault, messages
 
 
@@ -41,6 +43,15 @@ class ImageSource(Protocol):
 
     def __getitem__(self, index: int, /) -> bytes:
         """Return the bytes of encoded image `index`."""
+        ...
+
+
+@runtime_checkable
+class DecodedImages(Protocol):
+    """Image source that gives decoded images as well. `Dataset.pixels` uses them instead of decoding the bytes."""
+
+    def pixels(self, index: int, /) -> np.ndarray:
+        """Return RGB image `index`, uint8 [height, width, 3]."""
         ...
 
 
@@ -110,6 +121,28 @@ class Dataset:
         """
         example = self.annotations(index)
         return example._replace(image=self.images[example.image_id])
+
+    def pixels(self, index: SupportsIndex) -> np.ndarray:
+        """Read and decode image `index`: RGB, uint8 [height, width, 3].
+
+        Raises:
+          IndexError: The index is outside [0, len).
+          DataError: The image cannot be read or decoded, or its size differs from the annotated one.
+        """
+        example = self.annotations(index)
+        index = example.image_id
+        if index in self.unreadable:
+            raise DataError(self.unreadable[index])
+        if isinstance(self.images, DecodedImages):
+            image = self.images.pixels(index)
+        else:
+            image = decode_image(self.images[index], example.file_name)
+        if image.shape[:2] != (example.height, example.width):
+            raise DataError(
+                f"{example.file_name}: expected {example.width} x {example.height} px (width x height) as annotated, "
+                f"got {image.shape[1]} x {image.shape[0]}. Fix: correct the annotation, or restore the image."
+            )
+        return image
 
     def annotations(self, index: SupportsIndex) -> Example:
         """Return the annotations of image `index` without access to the disk. `image` is `b""`.

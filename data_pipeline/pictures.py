@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from data_pipeline.cache import ArrayRecordImages
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset, Example
-from data_pipeline.decoding.images import decode_image
 from data_pipeline.errors import DataError
 from data_pipeline.letterbox import letterbox_of, shrink
 
@@ -96,8 +94,9 @@ class Pictures:
         except DataError as error:
             if self.strict:
                 raise
-            if index not in self._unreadable:
-                self._unreadable.add(index)
+            self._unreadable.add(index)
+            if str(error) not in self._named:  # several tiles may be of the same image
+                self._named.add(str(error))
                 _logger.warning("%s It is left out.", error)
             if 2 * len(self._unreadable) > len(self):
                 raise DataError(
@@ -114,14 +113,14 @@ class Pictures:
     def _start_cache(self) -> None:
         self._kept: dict[int, Picture] = {}
         self._unreadable: set[int] = set()
+        self._named: set[str] = set()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def _read(self, index: int) -> Picture:
-        image = read_whole(self.dataset, index)
-        height, width = image.shape[:2]
+        height, width = self.dataset.table.sizes[index].tolist()
         scale = min(1.0, letterbox_of(height, width, self.size).scale)
-        image = shrink(image, scale)
+        image = shrink(read_whole(self.dataset, index), scale)
         image.flags.writeable = False
         return Picture(image, scale, (height * scale, width * scale))
 
@@ -136,28 +135,13 @@ def read_whole(dataset: Dataset, index: int) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
       DataError: The image cannot be read or decoded, or its size differs from the annotated one.
     """
-    if index in dataset.unreadable:
-        raise DataError(dataset.unreadable[index])
-    example = _stored(dataset, index)
-    image = decode_image(example.image, example.file_name)
-    if image.shape[:2] != (example.height, example.width):
-        raise DataError(
-            f"{example.file_name}: expected {example.width} x {example.height} px (width x height) as annotated, "
-            f"got {image.shape[1]} x {image.shape[0]}. Fix: correct the annotation, or restore the image."
-        )
-    return image
-
-
-def _stored(dataset: Dataset, index: int) -> Example:
     try:
-        return dataset[index]
+        return dataset.pixels(index)
     except DataError:
         raise
     except (OSError, RuntimeError, TypeError, ValueError, LookupError) as error:  # ArrayRecord raises all of these
-        images = dataset.images
-        fix = "restore it in its source"
-        if isinstance(images, ArrayRecordImages):
-            fix = f"delete {images.built}, which is then built anew from the source"
+        built = getattr(dataset.images, "built", None)
+        fix = f"delete {built}, which is then built anew from the source" if built else "restore it in its source"
         raise DataError(
             f"{dataset.file_names[index]}: expected an image in {dataset.name}/{dataset.split}, got "
             f"{type(error).__name__}: {error}. Fix: {fix}."

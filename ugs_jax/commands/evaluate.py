@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -10,6 +11,7 @@ import tyro
 from data_pipeline import DataError, Dataset, VisDrone, YoloFolder
 from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.commands.score import ProtocolName, print_scores, room_for, scorer_for, write_evaluation, write_results
+from ugs_jax.commands.tiled_data import scored_data, whole_image_note, whole_images
 
 if TYPE_CHECKING:
     from ugs_jax.evaluation import CocoScorer, ImageDetections, VisDroneScorer
@@ -51,6 +53,8 @@ def _evaluate_run(
 ) -> None:
     """Score a run on the images of its config.
 
+    A run on `Tiles` is scored on its validation tiles, and with `--tile` on whole images.
+
     With `--protocol visdrone` the detections are also written as a submission: a folder of text files and a zip
     archive. Images without annotations cannot be scored. For those of VisDrone a submission is written, for others a
     file of COCO results.
@@ -78,6 +82,8 @@ def _evaluate_run(
             _check_calibration(experiment, split)
         evaluation = evaluate_run(opened.folder, which=which, split=split, protocol=protocol, looks=looks, plots=plots)
         _print(evaluation, f"{experiment.name} ({which}, {split})")
+        if looks.tile is None and (note := whole_image_note(experiment.data, run, split)):
+            print(note)
         written = evaluation.written
         if calibration:
             written |= write_calibration(opened.folder, which, "train" if split == "train" else "val")
@@ -95,6 +101,9 @@ def evaluate_run(
     plots: bool = False,
 ) -> Evaluation:
     """Score a run on the images of its config. Write the scores and the submission into its folder.
+
+    A run on `Tiles` is scored on its validation tiles. With `looks.tile`, it is scored on the whole images, which the
+    inference cuts.
 
     Args:
       folder: Folder of the run.
@@ -116,14 +125,16 @@ def evaluate_run(
     from ugs_jax.runs import read_experiment
 
     experiment = read_experiment(folder)
-    has_test = isinstance(experiment.data, YoloFolder) and split == "test"
-    if split in ("test", "challenge") and not has_test and not isinstance(experiment.data, VisDrone):
+    source = whole_images(experiment.data)
+    has_test = isinstance(source, YoloFolder) and split == "test"
+    if split in ("test", "challenge") and not has_test and not isinstance(source, VisDrone):
         raise ValueError(
             f"--split {split}: expected a run on VisDrone{' or a YoloFolder' if split == 'test' else ''}, got one on "
-            f"{type(experiment.data).__name__}, which has val and train; leave --split out, or score the detections of "
+            f"{type(source).__name__}, which has val and train; leave --split out, or score the detections of "
             "other images with `ugs predict` and `ugs score`"
         )
-    data = experiment.data.open(split)
+    scored = scored_data(experiment.data, split, protocol, tiled=looks.tile is not None)
+    experiment, data = replace(experiment, data=scored), scored.open(split)
     if not len(data.table.boxes):
         return _detections_only(folder, experiment, which, split, protocol, data, looks)
     scorer, name = scorer_for(protocol, data, experiment.data), _name(which, split, protocol, looks)
@@ -253,17 +264,13 @@ def _collect_looks(
     found: "list[tuple[int, ImageDetections]] | None",
 ) -> None:
     """Add the detections of tiles and of test-time augmentation to a scorer, one image at a time."""
-    from data_pipeline.decoding.images import decode_image
     from ugs_jax.evaluation import coco_rows
     from ugs_jax.inference import detect_image
 
     size = experiment.loader.image_size
     for index in range(len(data)):
-        example = data[index]
         try:
-            if index in data.unreadable:
-                raise DataError(data.unreadable[index])
-            image = decode_image(example.image, example.file_name)
+            image = data.pixels(index)
         except DataError as error:
             if experiment.loader.strict:
                 raise

@@ -58,6 +58,7 @@ def train_command(words: list[str]) -> None:
     from ugs_jax.commands.data_option import OWN_DATA, split_data, with_data
     from ugs_jax.commands.loggers import load_loggers
     from ugs_jax.commands.score import print_scores
+    from ugs_jax.commands.tiled_data import whole_image_note
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.runs import join_processes
     from ugs_jax.runs.companions import Companions
@@ -77,6 +78,8 @@ def train_command(words: list[str]) -> None:
         result = train(options.experiment, folder, resume=options.resume, profile=options.profile, loggers=loggers)
     if is_first_process():
         print_scores(result.best, options.experiment.name, DEFAULT_PROTOCOL.describe())
+        if note := whole_image_note(options.experiment.data, folder):
+            print(note)
         print(f"report: {folder.rstrip('/')}/report.md  page: {folder.rstrip('/')}/report.html")
 
 
@@ -89,6 +92,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
       prog: Name of the command in help texts and errors.
     """
     from ugs_jax.commands.overrides import mirror, restore
+    from ugs_jax.commands.tiled_data import with_tiles
 
     fields = mirror(default)
     kind: Any = type(fields)
@@ -103,6 +107,8 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         processes: int | None = None,
         process: int | None = None,
         logger: tuple[str, ...] = (),
+        tile: tuple[int] | tuple[int, int] | None = None,
+        tile_overlap: float | None = None,
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
@@ -122,8 +128,11 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           processes: Number of processes. Needed if the processes cannot find each other.
           process: Index of this process, from 0. Needed if the processes cannot find each other.
           logger: Loggers that get the values of the run: MODULE:NAME or FILE.py:NAME of subclasses of `RunLogger`.
+          tile: Height and width of the tiles that the images are cut into, px. One number gives square tiles. The
+            network's input gets the same size, unless --loader.image-size gives another.
+          tile_overlap: Least share of a tile that it has in common with its neighbour. The default is 0.2.
         """
-        experiment = restore(default, experiment)
+        experiment = with_tiles(default, restore(default, experiment), tile, tile_overlap)
         cluster = (distributed, coordinator, processes, process)
         return TrainOptions(experiment, folder, resume, profile, *cluster, logger)
 

@@ -46,12 +46,13 @@ def describe_data(experiment: Experiment) -> str:
 
     The text is the same on all machines, and different for different data sets.
     """
-    data: Any = experiment.data
-    settings = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    return f"{type(data).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
+    return _describe_setting(experiment.data)
 
 
 def _describe_setting(value: Any) -> str:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        settings = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return f"{type(value).__name__}({', '.join(f'{name}={_describe_setting(v)}' for name, v in settings.items())})"
     if not isinstance(value, Path):
         return str(value)
     if not value.is_file():

@@ -1,0 +1,1 @@
+"""Overlapping tiles of large images, for training and for inference."""
