@@ -71,6 +71,7 @@ def test_a_run_that_ended_early_takes_no_step_until_its_patience_is_raised(whole
     assert "Ended early" not in write_run_report(folder).read_text()
 
 
+@pytest.mark.slow
 def test_patience_is_recalled_from_the_log_of_a_run_that_was_killed(tmp_path):
     folder = tmp_path / "run"
     train(PATIENT, folder, stop_after=10)
@@ -116,6 +117,7 @@ def test_the_report_of_a_stopped_run_is_written_by_a_command_and_says_how_to_con
     assert (folder / "curves.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_a_report_is_continued_by_comparisons(tmp_path):
     folder = tmp_path / "toy-seed0"
     train(PATIENT, folder, stop_after=4)
@@ -141,6 +143,7 @@ def test_the_report_of_a_run_at_a_url_is_written_there(tmp_path, monkeypatch, ca
     assert b"![Ground truth beside detections](predictions.png)" in files()["/bucket/run/report.md"]
 
 
+@pytest.mark.slow
 def test_a_run_at_a_url_is_extended_on_another_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("UGS_CACHE", str(tmp_path))
     Store.begin()
