@@ -1,0 +1,160 @@
+"""A detector as an ONNX model from images to detections, with suppression inside and a description in its metadata."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array
+
+from data_pipeline.augment.warp import GREY
+from ugs_jax._version import __version__
+from ugs_jax.boxes import Kept
+from ugs_jax.detectors import Detector, Postprocess, TrainableDetector
+from ugs_jax.detectors.decode import LocalizedCandidates, detections_of, localize_candidates, rescore
+from ugs_jax.weights.onnx.file import model_bytes
+from ugs_jax.weights.onnx.fold import fold_channels
+from ugs_jax.weights.onnx.graph import Graph
+from ugs_jax.weights.onnx.suppression import suppress_overlaps
+from ugs_jax.weights.onnx.tensors import Tensor, Tensors
+from ugs_jax.weights.onnx.translate import translate
+from ugs_jax.weights.weights import decoding_of
+
+
+class _Found(NamedTuple):
+    """Detections of a batch as the model returns them, best first; rows from `count` on are 0."""
+
+    boxes: Any
+    scores: Any
+    classes: Any
+    count: Any
+    deviation: Any
+
+
+def export_onnx(
+    detector: TrainableDetector,
+    params: Any,
+    stats: Any,
+    options: Postprocess,
+    image_size: tuple[int, int],
+    *,
+    batch_size: int | None = None,
+    class_names: tuple[str, ...] = (),
+) -> bytes:
+    """Export the function from images to detections as an ONNX model. This needs the package onnx.
+
+    The model takes uint8 RGB `images` [B, H, W, 3] and returns `boxes` [B, K, 4] (xyxy px of these images), `scores`
+    [B, K], `classes` [B, K] (int32, 0-based) and `count` [B] (int32). The first `count` rows are the detections, best
+    first; the others are 0. If the objective predicts it, `deviation` [B, K, 4] is the standard deviation of the sides,
+    px. The metadata says how images are prepared (docs/deploy.md). The arithmetic is float32.
+
+    Args:
+      detector: Detector to export.
+      params: Parameters of the detector, or their moving averages.
+      stats: Batch statistics of the detector.
+      options: Score threshold, suppression, voting, factors of the scores, and K = `max_detections`.
+      image_size: Height and width, multiples of 32.
+      batch_size: Batch size B; None for any size.
+      class_names: Class names for the metadata.
+
+    Returns:
+      Serialized model.
+
+    Raises:
+      ValueError: The package onnx is not installed, the batch size is below 1, the detector does not take images of
+        this size, or it uses an operation that is not translated.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1 image, or None for any number, got {batch_size}")
+    (batch,) = export.symbolic_shape("b") if batch_size is None else (batch_size,)
+    images = jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.uint8)
+    graph, outputs = _graph(_in_float32(detector), params, stats, options, images)
+    inputs = {"images": Tensor("images", images.shape, np.dtype(np.uint8), (0, 1, 2, 3))}
+    return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, class_names))
+
+
+def _graph(
+    detector: TrainableDetector, params: Any, stats: Any, options: Postprocess, images: jax.ShapeDtypeStruct
+) -> tuple[Graph, dict[str, Tensor]]:
+    counts: list[int] = []
+
+    def candidates_of(images: Array) -> LocalizedCandidates:
+        (levels, localizers), _ = detector.apply(params, stats, images, train=False)
+        counts.append(levels[0].classes.shape[-1])
+        found = localize_candidates(
+            levels, localizers, detector.localization, detector.arch, options.pre_nms_topk
+        )
+        return rescore(found, options)
+
+    graph = Graph()
+    tensors = Tensors(graph, "images")
+    first, shapes = jax.make_jaxpr(candidates_of, return_shape=True)(images)
+    stored = translate(tensors, first, [tensors.tensor("images", images.shape, np.uint8)])
+    candidates = jax.tree.unflatten(jax.tree.structure(shapes), stored)
+    kept = suppress_overlaps(
+        tensors,
+        candidates.boxes,
+        candidates.scores,
+        candidates.classes,
+        classes=counts[0],
+        iou_threshold=options.iou_threshold,
+        max_outputs=options.max_detections,
+    )
+    kept_shapes = Kept(*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in kept))
+    last, shapes = jax.make_jaxpr(lambda *each: _finished(*each, options), return_shape=True)(shapes, kept_shapes)
+    names = [name for name in _Found._fields if getattr(shapes, name) is not None]
+    results = dict(zip(names, translate(tensors, last, [*stored, *kept]), strict=True))
+    outputs = {name: graph.add("Identity", tensors.whole(result)) for name, result in results.items()}
+    graph.prune(outputs.values())
+    fold_channels(graph, set(outputs.values()))
+    graph.prune(outputs.values())
+    described = {name: tensors.tensor(outputs[name], each.shape, each.dtype) for name, each in results.items()}
+    return graph, described
+
+
+def _finished(candidates: LocalizedCandidates, kept: Kept, options: Postprocess) -> _Found:
+    found = jax.vmap(lambda *each: detections_of(*each, options))(candidates, kept)
+    spare = options.max_detections - kept.valid.shape[1]
+
+    def padded(values: Array) -> Array:
+        valid = kept.valid.reshape(*kept.valid.shape, *(1,) * (values.ndim - 2))
+        return jnp.pad(jnp.where(valid, values, 0), ((0, 0), (0, spare), *((0, 0),) * (values.ndim - 2)))
+
+    return _Found(
+        padded(found.boxes),
+        padded(found.scores),
+        padded(found.classes),
+        jnp.sum(kept.valid, axis=1, dtype=jnp.int32),
+        None if found.deviation is None else padded(found.deviation),
+    )
+
+
+def _in_float32(detector: TrainableDetector) -> TrainableDetector:
+    if not isinstance(detector, Detector):
+        return detector
+    return replace(detector, arch=replace(detector.arch, dtype=jnp.float32))
+
+
+def _metadata(
+    detector: TrainableDetector, options: Postprocess, image_size: tuple[int, int], class_names: tuple[str, ...]
+) -> dict[str, str]:
+    """Return what a program that runs the model has to know, every value as JSON."""
+    about: Mapping[str, Any] = {
+        "class_names": class_names,
+        "image_size": image_size,
+        "channels": "RGB",
+        "padding_value": GREY,
+        "normalisation": "none: uint8 values 0 to 255; the model divides them by 255",
+        "letterbox": "aspect ratio kept, centred; shrunk by area averaging, enlarged bilinearly",
+        "strides": detector.arch.strides,
+        "network": detector.arch.name if isinstance(detector, Detector) else type(detector).__name__,
+        "objective": type(detector.localization).__name__,
+        "decoding": decoding_of(detector.localization),
+        "postprocess": asdict(options),
+        "library": f"ugs_jax {__version__}",
+    }
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
