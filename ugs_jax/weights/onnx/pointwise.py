@@ -46,6 +46,11 @@ def _one() -> np.ndarray:
     return np.array(1, np.float32)
 
 
+def _remainder(graph: Graph, _: Any, a: str, b: str) -> str:
+    """Return the remainder of integers with the sign of the dividend: division truncates."""
+    return graph.add("Sub", a, graph.add("Mul", graph.add("Div", a, b), b))
+
+
 def _power(graph: Graph, params: Any, x: str) -> str:
     whole = functools.reduce(lambda a, b: graph.add("Mul", a, b), [x] * abs(params["y"]))
     return whole if params["y"] > 0 else graph.add("Reciprocal", whole)
@@ -67,7 +72,7 @@ LOGICAL = ("and", "or", "xor", "not")
 POINTWISE: dict[str, Write] = {
     **{primitive: _operator(name) for primitive, name in ONE_TO_ONE.items()},
     "ne": lambda graph, _, a, b: graph.add("Not", graph.add("Equal", a, b)),
-    "rem": lambda graph, _, a, b: graph.add("Mod", a, b, fmod=1),  # the sign of the dividend
+    "rem": _remainder,
     "square": lambda graph, _, x: graph.add("Mul", x, x),
     "integer_pow": _power,
     "rsqrt": lambda graph, _, x: graph.add("Reciprocal", graph.add("Sqrt", x)),

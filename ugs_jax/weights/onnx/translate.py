@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from ugs_jax.weights.onnx.blocks import BLOCKS
 from ugs_jax.weights.onnx.contractions import REDUCTIONS, convolution, dot_general, reduction
 from ugs_jax.weights.onnx.graph import stored_type
 from ugs_jax.weights.onnx.indexing import argmax, gather, top_k
@@ -73,6 +74,8 @@ def _equation(tensors: Tensors, equation: JaxprEqn, operands: list[Operand]) -> 
     name, params = equation.primitive.name, equation.params
     if name in _CALLS:
         inner = params[_CALLS[name]]
+        if (block := BLOCKS.get(params.get("name", ""))) and isinstance(operands[0], Tensor):
+            return [block(tensors, operands, inner.jaxpr)]
         return _run(tensors, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
     shapes = [tuple(each.aval.shape) for each in equation.outvars]
     if all(isinstance(each, np.ndarray) for each in operands) and all(is_static(n) for shape in shapes for n in shape):
