@@ -1,5 +1,6 @@
 """Serialization of a graph as an ONNX file, checked by the package onnx."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,18 @@ from ugs_jax.weights.onnx.tensors import Tensor, is_static
 _IR_VERSION = 8  # of the file format: that of ONNX 1.12, the first with operators of version 17
 
 
+def check_onnx() -> None:
+    """Check that the package onnx is installed.
+
+    Raises:
+      ValueError: It is not.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError(
+            'ONNX: expected the package onnx, found none; in a checkout of this project, pip install ".[onnx]"'
+        )
+
+
 def model_bytes(
     graph: Graph, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> bytes:
@@ -22,15 +35,9 @@ def model_bytes(
       inputs: Tensors that the graph takes, by name.
       outputs: Tensors that the graph makes, by the name that they get.
       metadata: Description of the model, text by key.
-
-    Raises:
-      ValueError: The package onnx is not installed.
     """
-    try:
-        import onnx
-        from onnx import helper, numpy_helper
-    except ModuleNotFoundError as error:
-        raise ValueError(f'expected the package onnx, got: {error}; run `pip install "ugs-jax[onnx]"`') from error
+    import onnx
+    from onnx import helper, numpy_helper
 
     renamed = {tensor.name: name for name, tensor in outputs.items()}
     nodes = [

@@ -48,6 +48,7 @@ class Graph:
         Args:
           operator: Name of a standard ONNX operator.
           *inputs: Names of tensors, or constant arrays.
+          **attributes: Attributes of the operator.
         """
         return self.add_many(operator, inputs, 1, **attributes)[0]
 
@@ -58,6 +59,7 @@ class Graph:
           operator: Name of a standard ONNX operator.
           inputs: Names of tensors, or constant arrays.
           outputs: Number of outputs.
+          **attributes: Attributes of the operator.
         """
         names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
         made = [self._fresh(operator) for _ in range(outputs)]

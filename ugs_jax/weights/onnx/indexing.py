@@ -45,7 +45,7 @@ def _axis(numbers: Any) -> int:
 
 
 def _is_along_one_axis(x: Operand, numbers: Any, sizes: Sequence[Any], batch: int, found: int) -> bool:
-    """Return True if whole vectors are selected along one axis: the first after those of the batch, if there are any."""
+    """Return True if whole vectors are selected along one axis, which is the first after those of a batch."""
     leading = tuple(range(batch))
     if len(numbers.start_index_map) != 1 or tuple(numbers.collapsed_slice_dims) != tuple(numbers.start_index_map):
         return False

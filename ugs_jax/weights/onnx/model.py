@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array
 
 from data_pipeline.augment.warp import GREY
@@ -16,12 +16,13 @@ from ugs_jax._version import __version__
 from ugs_jax.boxes import Kept
 from ugs_jax.detectors import Detector, Postprocess, TrainableDetector
 from ugs_jax.detectors.decode import LocalizedCandidates, detections_of, localize_candidates, rescore
-from ugs_jax.weights.onnx.file import model_bytes
+from ugs_jax.weights.onnx.file import check_onnx, model_bytes
 from ugs_jax.weights.onnx.fold import fold_channels
 from ugs_jax.weights.onnx.graph import Graph
 from ugs_jax.weights.onnx.suppression import suppress_overlaps
 from ugs_jax.weights.onnx.tensors import Tensor, Tensors
 from ugs_jax.weights.onnx.translate import translate
+from ugs_jax.weights.program import batch_dimension
 from ugs_jax.weights.weights import decoding_of
 
 
@@ -68,39 +69,53 @@ def export_onnx(
       ValueError: The package onnx is not installed, the batch size is below 1, the detector does not take images of
         this size, or it uses an operation that is not translated.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1 image, or None for any number, got {batch_size}")
-    (batch,) = export.symbolic_shape("b") if batch_size is None else (batch_size,)
-    images = jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.uint8)
-    graph, outputs = _graph(_in_float32(detector), params, stats, options, images)
+    check_onnx()
+    images = jax.ShapeDtypeStruct((batch_dimension(batch_size), *image_size, 3), jnp.uint8)
+    classes: list[int] = []  # of every trace
+
+    def candidates_of(images: Array) -> LocalizedCandidates:
+        (levels, localizers), _ = network.apply(params, stats, images, train=False)
+        classes.append(levels[0].classes.shape[-1])
+        return rescore(
+            localize_candidates(levels, localizers, network.localization, network.arch, options.pre_nms_topk), options
+        )
+
+    network = _in_float32(detector)
+    traced, shapes = jax.make_jaxpr(candidates_of, return_shape=True)(images)
+    names = class_names or tuple(map(str, range(classes[0])))
+    if len(names) != classes[0]:
+        raise ValueError(f"class_names: expected {classes[0]} names, as many as the detector has classes, got {names}")
+    graph, outputs = _graph(traced, shapes, images, options, len(names))
     inputs = {"images": Tensor("images", images.shape, np.dtype(np.uint8), (0, 1, 2, 3))}
-    return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, class_names))
+    return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, names))
 
 
 def _graph(
-    detector: TrainableDetector, params: Any, stats: Any, options: Postprocess, images: jax.ShapeDtypeStruct
+    traced: ClosedJaxpr,
+    shapes: LocalizedCandidates,
+    images: jax.ShapeDtypeStruct,
+    options: Postprocess,
+    classes: int,
 ) -> tuple[Graph, dict[str, Tensor]]:
-    counts: list[int] = []
+    """Return the graph from images to detections.
 
-    def candidates_of(images: Array) -> LocalizedCandidates:
-        (levels, localizers), _ = detector.apply(params, stats, images, train=False)
-        counts.append(levels[0].classes.shape[-1])
-        found = localize_candidates(
-            levels, localizers, detector.localization, detector.arch, options.pre_nms_topk
-        )
-        return rescore(found, options)
-
+    Args:
+      traced: Function from images to candidates.
+      shapes: Shapes of the candidates.
+      images: Shape of the images.
+      options: Options of the postprocessing.
+      classes: Number of classes.
+    """
     graph = Graph()
     tensors = Tensors(graph, "images")
-    first, shapes = jax.make_jaxpr(candidates_of, return_shape=True)(images)
-    stored = translate(tensors, first, [tensors.tensor("images", images.shape, np.uint8)])
+    stored = translate(tensors, traced, [tensors.tensor("images", images.shape, np.uint8)])
     candidates = jax.tree.unflatten(jax.tree.structure(shapes), stored)
     kept = suppress_overlaps(
         tensors,
         candidates.boxes,
         candidates.scores,
         candidates.classes,
-        classes=counts[0],
+        classes=classes,
         iou_threshold=options.iou_threshold,
         max_outputs=options.max_detections,
     )

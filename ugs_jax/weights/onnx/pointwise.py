@@ -13,7 +13,9 @@ Write = Callable[..., str]
 """Function from a graph, the parameters of the primitive and names of operands to the name of the result."""
 
 
-def pointwise(tensors: Tensors, operands: Sequence[Operand], shape: tuple[Any, ...], dtype: Any, write: Write) -> Tensor:
+def pointwise(
+    tensors: Tensors, operands: Sequence[Operand], shape: tuple[Any, ...], dtype: Any, write: Write
+) -> Tensor:
     """Return the result of an elementwise operator.
 
     Args:
@@ -57,12 +59,36 @@ def _power(graph: Graph, params: Any, x: str) -> str:
 
 
 ONE_TO_ONE = {
-    **dict.fromkeys(("add", "add_any"), "Add"),
-    **{"sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "max": "Max", "min": "Min", "neg": "Neg"},
-    **{"gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual", "eq": "Equal"},
-    **{"and": "And", "or": "Or", "xor": "Xor", "not": "Not"},
-    **{"exp": "Exp", "log": "Log", "tanh": "Tanh", "logistic": "Sigmoid", "erf": "Erf", "sqrt": "Sqrt"},
-    **{"sign": "Sign", "floor": "Floor", "ceil": "Ceil", "abs": "Abs", "sin": "Sin", "cos": "Cos"},
+    "add": "Add",
+    "add_any": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "div": "Div",
+    "pow": "Pow",
+    "max": "Max",
+    "min": "Min",
+    "neg": "Neg",
+    "abs": "Abs",
+    "sign": "Sign",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "gt": "Greater",
+    "lt": "Less",
+    "ge": "GreaterOrEqual",
+    "le": "LessOrEqual",
+    "eq": "Equal",
+    "and": "And",
+    "or": "Or",
+    "xor": "Xor",
+    "not": "Not",
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "tanh": "Tanh",
+    "logistic": "Sigmoid",
+    "erf": "Erf",
+    "sin": "Sin",
+    "cos": "Cos",
 }
 """ONNX operators with the meaning of a primitive; those of logic serve booleans only."""
 
@@ -73,6 +99,7 @@ POINTWISE: dict[str, Write] = {
     **{primitive: _operator(name) for primitive, name in ONE_TO_ONE.items()},
     "ne": lambda graph, _, a, b: graph.add("Not", graph.add("Equal", a, b)),
     "rem": _remainder,
+    "is_finite": lambda graph, _, x: graph.add("Less", graph.add("Abs", x), np.array(np.inf, np.float32)),
     "square": lambda graph, _, x: graph.add("Mul", x, x),
     "integer_pow": _power,
     "rsqrt": lambda graph, _, x: graph.add("Reciprocal", graph.add("Sqrt", x)),

@@ -38,7 +38,7 @@ def squeeze(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: t
     return Tensor(name, shape, x.dtype, order, frozenset(left.index(axis) for axis in x.spread))
 
 
-def reshape(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
+def reshape(tensors: Tensors, operands: Sequence[Operand], _: Any, shape: tuple[Dim, ...]) -> Tensor:
     """Return an array with the same elements in another shape."""
     x = _as_tensor(tensors, operands[0])
     if (repeats := _repeats(x, shape)) is not None:
@@ -77,7 +77,7 @@ def _repeated(tensors: Tensors, x: Tensor, shape: tuple[Dim, ...], repeats: list
     return tensors.tensor(tensors.graph.add("Resize", name, "", scales, **options), shape, x.dtype, order)
 
 
-def transpose(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
+def transpose(_: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
     """Return an array with its axes in another order. Nothing is stored anew."""
     (x,) = operands
     assert isinstance(x, Tensor)
@@ -110,6 +110,19 @@ def slice_(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tu
     assert isinstance(x, Tensor)
     strides = params["strides"] or (1,) * len(shape)
     return sliced(tensors, x, params["start_indices"], params["limit_indices"], strides, shape)
+
+
+def split(tensors: Tensors, operands: Sequence[Operand], params: Any) -> list[Operand]:
+    """Return an array in several parts along an axis."""
+    (x,), axis = operands, params["axis"]
+    assert isinstance(x, Tensor)
+    ends, parts = np.cumsum(params["sizes"]).tolist(), list[Operand]()
+    for size, end in zip(params["sizes"], ends, strict=True):
+        shape = tuple(size if each == axis else length for each, length in enumerate(x.shape))
+        starts = [end - size if each == axis else 0 for each in range(len(shape))]
+        limits = [end if each == axis else length for each, length in enumerate(x.shape)]
+        parts.append(sliced(tensors, x, starts, limits, (1,) * len(shape), shape))
+    return parts
 
 
 def dynamic_slice(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
@@ -168,14 +181,12 @@ def pad(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple
         raise ValueError("ONNX: expected margins of a constant value, got others; use --format stablehlo")
     if all(low == high == 0 for low, high, _ in config):
         return x
-    margins = [[int(config[axis][side]) for axis in x.order] for side in (0, 1)]
-    name = tensors.graph.add(
-        "Pad", tensors.whole(x, x.order), np.array(sum(margins, []), _INT), value.astype(x.dtype), mode="constant"
-    )
+    margins = np.array([int(config[axis][side]) for side in (0, 1) for axis in x.order], _INT)
+    name = tensors.graph.add("Pad", tensors.whole(x, x.order), margins, value.astype(x.dtype), mode="constant")
     return tensors.tensor(name, shape, x.dtype, x.order)
 
 
-def iota(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
+def iota(tensors: Tensors, _: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
     """Return the index along an axis of fixed length, for an array with the length of the batch along another."""
     axis = params["dimension"]
     index = np.arange(int(shape[axis]), dtype=stored_type(params["dtype"]))

@@ -46,7 +46,9 @@ def suppress_overlaps(
     graph, batch = tensors.graph, scores.shape[0]
     count = min(max_outputs, int(scores.shape[1]))
     stored, index, one = tensors.whole(scores), np.arange(classes, dtype=np.int32)[None, :, None], np.array([1])
-    own = graph.add("Cast", graph.add("Equal", graph.add("Unsqueeze", tensors.whole(labels), one), index), to=scores.dtype)
+    own = graph.add(
+        "Cast", graph.add("Equal", graph.add("Unsqueeze", tensors.whole(labels), one), index), to=scores.dtype
+    )
     by_class = graph.add("Mul", graph.add("Unsqueeze", stored, one), own)
     chosen = graph.add(
         "NonMaxSuppression",
@@ -57,7 +59,9 @@ def suppress_overlaps(
         np.array([np.finfo(np.float32).tiny]),  # above 0, whichever way a runtime compares
     )  # rows of (image, class, candidate)
     pairs = graph.add("Gather", chosen, np.array([0, 2]), axis=1)
-    ones = graph.add("Expand", np.array([1], np.float32), graph.add("Slice", graph.add("Shape", chosen), *map(_at, (0, 1, 0))))
+    ones = graph.add(
+        "Expand", np.array([1], np.float32), graph.add("Slice", graph.add("Shape", chosen), *map(_at, (0, 1, 0)))
+    )
     nothing = graph.add("Mul", stored, np.array(0, np.float32))
     kept = graph.add("Mul", stored, graph.add("ScatterND", nothing, pairs, ones))
     best, place = graph.add_many("TopK", [kept, np.array([count])], 2, axis=1)

@@ -1,6 +1,7 @@
 """Translation of a traced JAX function into an ONNX graph, one primitive after the other.
 
-What depends on constants alone is computed at once. Functions that the traced function calls are written in their place.
+What depends on constants alone is computed at once. A function that the traced function calls is written in the place
+of the call.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ugs_jax.weights.onnx.contractions import REDUCTIONS, convolution, dot_gener
 from ugs_jax.weights.onnx.graph import stored_type
 from ugs_jax.weights.onnx.indexing import argmax, gather, top_k
 from ugs_jax.weights.onnx.pointwise import LOGICAL, POINTWISE, UNCHANGED, pointwise
-from ugs_jax.weights.onnx.shapes import SHAPES
+from ugs_jax.weights.onnx.shapes import SHAPES, split
 from ugs_jax.weights.onnx.tensors import Operand, Tensor, Tensors, is_static
 
 _CALLS = {
@@ -30,6 +31,7 @@ _ARRAYS = {
     "dot_general": dot_general,
     "gather": gather,
 }
+_SEVERAL = {"split": split, "top_k": top_k}
 
 
 def translate(tensors: Tensors, traced: ClosedJaxpr, inputs: Sequence[Operand]) -> list[Operand]:
@@ -83,8 +85,8 @@ def _equation(tensors: Tensors, equation: JaxprEqn, operands: list[Operand]) -> 
         return [np.asarray(each) for each in (results if equation.primitive.multiple_results else [results])]
     if name in UNCHANGED:
         return operands
-    if name == "top_k":
-        return top_k(tensors, operands, params)
+    if name in _SEVERAL:
+        return _SEVERAL[name](tensors, operands, params)
     return [_array(tensors, name, equation, operands, shapes[0])]
 
 
