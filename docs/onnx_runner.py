@@ -13,7 +13,7 @@ image = cv2.cvtColor(cv2.imread(sys.argv[2]), cv2.COLOR_BGR2RGB)
 sides, size = np.array(image.shape[:2]), np.array(about["image_size"])
 scale = float(np.float32((size / sides).min()))
 method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-fitted = cv2.resize(image, None, fx=scale, fy=scale, interpolation=method)[: size[0], : size[1]]
+fitted = cv2.resize(image, None, fx=scale, fy=scale, interpolation=method)
 top, left = (size - fitted.shape[:2]) // 2
 canvas = np.full((1, *size, 3), about["padding_value"], np.uint8)
 canvas[0, top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
@@ -21,4 +21,5 @@ names = ["boxes", "scores", "classes", "count"]
 boxes, scores, classes, count = (result[0] for result in session.run(names, {"images": canvas}))
 boxes = np.clip((boxes - [left, top, left, top]) / scale, 0, [*sides[::-1], *sides[::-1]])
 for box, score, label in zip(boxes[:count], scores[:count], classes[:count], strict=True):
-    print(about["class_names"][label], round(float(score), 4), *box.round(2))
+    found = {"class": about["class_names"][label], "score": float(score), "bbox": box.round(2).tolist()}
+    print(json.dumps(found))

@@ -84,7 +84,7 @@ def export_onnx(
     traced, shapes = jax.make_jaxpr(candidates_of, return_shape=True)(images)
     names = class_names or tuple(map(str, range(classes[0])))
     if len(names) != classes[0]:
-        raise ValueError(f"class_names: expected {classes[0]} names, as many as the detector has classes, got {names}")
+        raise ValueError(f"class_names: expected {classes[0]} names, one for each class, got {len(names)}")
     graph, outputs = _graph(traced, shapes, images, options, len(names))
     inputs = {"images": Tensor("images", images.shape, np.dtype(np.uint8), (0, 1, 2, 3))}
     return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, names))
