@@ -99,6 +99,11 @@ FUNCTIONS = {
         ROWS,
         np.int32([[0, 4, 2, 2], [1, 1, 0, 3]]),
     ),
+    "elements of one image": (
+        lambda x, i: jnp.take_along_axis(x[:1, :, :, None], i[:1, :, None, None], axis=2),
+        ROWS,
+        np.int32([[0, 2, 1, 1, 0], [0] * 5]),
+    ),
     "elements that are missing": (lambda x, i: jnp.take_along_axis(x, i, axis=1), ROWS[..., 0], np.int32([[9], [-1]])),
     "products": (lambda x: x @ TABLE[:3] @ TABLE[:2].T[:2], ROWS),
     "products of pairs": (lambda x: jnp.einsum("bij,bkj->bki", x, x), ROWS),
@@ -122,7 +127,7 @@ def test_a_function_gives_the_same_numbers(name):
     check(function, *inputs)
 
 
-@pytest.mark.parametrize("name", ["shapes", "constants of every row", "positions", "attention", "layers"])
+@pytest.mark.parametrize("name", ["shapes", "positions", "attention", "layers", "elements of one image"])
 def test_a_function_of_a_fixed_batch_gives_the_same_numbers(name):
     function, *inputs = FUNCTIONS[name]
     check(function, *inputs, free=False)

@@ -18,57 +18,52 @@ def gather(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tu
     """
     x, index = operands
     numbers, graph = params["dimension_numbers"], tensors.graph
-    batch = len(numbers.operand_batching_dims)
-    if isinstance(x, Tensor) and isinstance(index, np.ndarray) and index.ndim == 1 and not batch:
+    if isinstance(x, Tensor) and isinstance(index, np.ndarray) and index.ndim == 1:
         return _at_constant_place(tensors, x, index, params)
-    found = len(index.shape) - 1 - batch
-    fills = params["mode"] == GatherScatterMode.FILL_OR_DROP
-    if not _is_along_one_axis(x, numbers, params["slice_sizes"], batch, found) or (fills and _axis(numbers) != batch):
+    if not _is_along_one_axis(x, numbers, params["slice_sizes"]):
         raise ValueError(f"ONNX: expected elements that are selected along one axis, got {numbers}")
-    where = inside = tensors.whole(index)
+    (axis,), last = numbers.start_index_map, len(index.shape) - 1
+    batch, batch_of_index = list(numbers.operand_batching_dims), list(numbers.start_indices_batching_dims)
+    rest = [each for each in range(len(x.shape)) if each != axis and each not in batch]
+    found = [each for each in range(last) if each not in batch_of_index]
+    # The axes of the index have their places in the result, in order, and so have the rest of the axes of the array.
+    of_index = [each for each in range(len(shape)) if each not in numbers.offset_dims]
+    of_rest = list(numbers.offset_dims)
+    where = inside = tensors.whole(index, [*batch_of_index, *found, last])
     if params["mode"] != GatherScatterMode.PROMISE_IN_BOUNDS:
-        last = np.array(int(x.shape[_axis(numbers)]) - 1, np.int32)
-        inside = graph.add("Min", graph.add("Max", where, np.array(0, np.int32)), last)
+        end = np.array(int(x.shape[axis]) - 1, np.int32)
+        inside = graph.add("Min", graph.add("Max", where, np.array(0, np.int32)), end)
     place = graph.add("Cast", inside, to=np.dtype(np.int64))
-    if batch:
-        name = graph.add("GatherND", tensors.whole(x), place, batch_dims=batch)
-    else:
-        place = graph.add("Squeeze", place, np.array([found], np.int64))
-        name = graph.add("Gather", tensors.whole(x), place, axis=_axis(numbers))
-    if fills:
-        name = _filled(tensors, name, graph.add("Equal", where, inside), params, len(shape) - batch - found)
-    return tensors.tensor(name, shape, x.dtype)
+    if not batch and params["mode"] != GatherScatterMode.FILL_OR_DROP:
+        place = graph.add("Squeeze", place, np.array([last], np.int64))
+        name = graph.add("Gather", tensors.whole(x), place, axis=int(axis))
+        return tensors.tensor(name, shape, x.dtype, [*of_rest[:axis], *of_index, *of_rest[axis:]])
+    name = graph.add("GatherND", tensors.whole(x, [*batch, axis, *rest]), place, batch_dims=len(batch))
+    if params["mode"] == GatherScatterMode.FILL_OR_DROP:
+        name = _filled(tensors, name, graph.add("Equal", where, inside), params, len(rest))
+    order = [*(of_index[each] for each in (*batch_of_index, *found)), *of_rest]
+    return tensors.tensor(name, shape, x.dtype, order)
 
 
-def _axis(numbers: Any) -> int:
-    return int(numbers.start_index_map[0])
-
-
-def _is_along_one_axis(x: Operand, numbers: Any, sizes: Sequence[Any], batch: int, found: int) -> bool:
-    """Return True if whole vectors are selected along one axis, which is the first after those of a batch."""
-    leading = tuple(range(batch))
+def _is_along_one_axis(x: Operand, numbers: Any, sizes: Sequence[Any]) -> bool:
+    """Return True if whole vectors are selected along one axis of fixed length."""
     if len(numbers.start_index_map) != 1 or tuple(numbers.collapsed_slice_dims) != tuple(numbers.start_index_map):
         return False
-    axis = _axis(numbers)
-    others = [each for each in range(len(x.shape)) if each != axis and each >= batch]
-    offsets = [each if each < axis else each + found - 1 for each in others]
-    return (
-        tuple(numbers.operand_batching_dims) == tuple(numbers.start_indices_batching_dims) == leading
-        and axis >= batch
-        and (not batch or axis == batch)
-        and is_static(x.shape[axis])
-        and list(numbers.offset_dims) == offsets
-        and all(str(sizes[each]) == str(x.shape[each]) for each in others)
-    )
+    single = {*numbers.start_index_map, *numbers.operand_batching_dims}
+    whole = all(str(sizes[each]) == str(length) for each, length in enumerate(x.shape) if each not in single)
+    return whole and is_static(x.shape[numbers.start_index_map[0]])
 
 
 def _at_constant_place(tensors: Tensors, x: Tensor, index: np.ndarray, params: Any) -> Tensor:
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
     starts = [0] * len(x.shape)
     for axis, start in zip(numbers.start_index_map, index.tolist(), strict=True):
-        length = int(x.shape[axis] - sizes[axis])
+        # A batch has at least one image.
+        length = int(x.shape[axis] - sizes[axis]) if is_static(x.shape[axis]) else 0
         if params["mode"] == GatherScatterMode.FILL_OR_DROP and not 0 <= start <= length:
             raise ValueError(f"ONNX: expected a constant index in 0…{length}, got {start}")
+        if not is_static(x.shape[axis]) and start:
+            raise ValueError(f"ONNX: expected images that are treated alike, got a function of image {start}")
         starts[axis] = min(max(start, 0), length)
     limits = [start + size for start, size in zip(starts, sizes, strict=True)]
     part = sliced(tensors, x, starts, limits, (1,) * len(starts), sizes)
