@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Jaxpr
 
-from ugs_jax.detectors.blocks import folded_convolution, max_pool
 from ugs_jax.weights.onnx.contractions import CHANNELS_FIRST
 from ugs_jax.weights.onnx.tensors import Operand, Tensor, Tensors
 
@@ -34,8 +33,9 @@ def _folded_convolution(tensors: Tensors, operands: Sequence[Operand], traced: J
 
 
 def _shape(traced: Jaxpr) -> tuple[Any, ...]:
-    return tuple(traced.outvars[0].aval.shape)
+    result: Any = traced.outvars[0].aval
+    return tuple(result.shape)
 
 
-BLOCKS = {max_pool.__name__: _max_pool, folded_convolution.__name__: _folded_convolution}
+BLOCKS = {"max_pool": _max_pool, "folded_convolution": _folded_convolution}
 """Functions by the name under which JAX traces them."""

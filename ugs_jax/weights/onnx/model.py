@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -119,8 +120,9 @@ def _graph(
         iou_threshold=options.iou_threshold,
         max_outputs=options.max_detections,
     )
-    kept_shapes = Kept(*(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in kept))
-    last, shapes = jax.make_jaxpr(lambda *each: _finished(*each, options), return_shape=True)(shapes, kept_shapes)
+    kept_shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in kept]
+    finish = partial(_finished, options=options)
+    last, shapes = jax.make_jaxpr(finish, return_shape=True)(shapes, *kept_shapes)
     names = [name for name in _Found._fields if getattr(shapes, name) is not None]
     results = dict(zip(names, translate(tensors, last, [*stored, *kept]), strict=True))
     outputs = {name: graph.add("Identity", tensors.whole(result)) for name, result in results.items()}
@@ -131,19 +133,19 @@ def _graph(
     return graph, described
 
 
-def _finished(candidates: LocalizedCandidates, kept: Kept, options: Postprocess) -> _Found:
-    found = jax.vmap(lambda *each: detections_of(*each, options))(candidates, kept)
-    spare = options.max_detections - kept.valid.shape[1]
+def _finished(candidates: LocalizedCandidates, index: Array, valid: Array, *, options: Postprocess) -> _Found:
+    found = jax.vmap(partial(detections_of, options=options))(candidates, Kept(index, valid))
+    spare = options.max_detections - valid.shape[1]
 
     def padded(values: Array) -> Array:
-        valid = kept.valid.reshape(*kept.valid.shape, *(1,) * (values.ndim - 2))
-        return jnp.pad(jnp.where(valid, values, 0), ((0, 0), (0, spare), *((0, 0),) * (values.ndim - 2)))
+        rows = valid.reshape(*valid.shape, *(1,) * (values.ndim - 2))
+        return jnp.pad(jnp.where(rows, values, 0), ((0, 0), (0, spare), *((0, 0),) * (values.ndim - 2)))
 
     return _Found(
         padded(found.boxes),
         padded(found.scores),
         padded(found.classes),
-        jnp.sum(kept.valid, axis=1, dtype=jnp.int32),
+        jnp.sum(valid, axis=1, dtype=jnp.int32),
         None if found.deviation is None else padded(found.deviation),
     )
 

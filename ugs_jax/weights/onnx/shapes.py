@@ -136,8 +136,8 @@ def dynamic_slice(tensors: Tensors, operands: Sequence[Operand], params: Any, sh
     if not all(isinstance(start, np.ndarray) for start in starts):
         raise ValueError("ONNX: expected slices at constant places, got a computed place; use --format stablehlo")
     first = [
-        min(max(int(start), 0), int(n - size)) if is_static(n) else 0
-        for start, n, size in zip(starts, x.shape, params["slice_sizes"], strict=True)  # type: ignore[arg-type]
+        min(max(int(np.asarray(start)), 0), int(n - size)) if is_static(n) else 0
+        for start, n, size in zip(starts, x.shape, params["slice_sizes"], strict=True)
     ]
     return sliced(tensors, x, first, [a + b for a, b in zip(first, shape, strict=True)], (1,) * len(shape), shape)
 

@@ -15,7 +15,7 @@ class KeptTensors(NamedTuple):
       valid: False for padding, bool [b, k].
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is not needed here
     valid: Tensor
 
 

@@ -4,7 +4,7 @@ What depends on constants alone is computed at once. A function that the traced 
 of the call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ _CALLS = {
     **dict.fromkeys(("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"), "jaxpr"),
     **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
 }
-_ARRAYS = {
+_ARRAYS: dict[str, Callable[..., Tensor]] = {
     **SHAPES,
     **{name: partial(reduction, operator) for name, operator in REDUCTIONS.items()},
     "argmax": argmax,
@@ -53,7 +53,9 @@ def _run(tensors: Tensors, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence
     known.update(zip(jaxpr.invars, inputs, strict=True))
 
     def read(variable: Any) -> Operand:
-        return np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, Literal) else known[variable]
+        return (
+            np.asarray(variable.val, _described(variable).dtype) if isinstance(variable, Literal) else known[variable]
+        )
 
     for equation in _needed(jaxpr):
         results = _equation(tensors, equation, [read(each) for each in equation.invars])
@@ -79,7 +81,7 @@ def _equation(tensors: Tensors, equation: JaxprEqn, operands: list[Operand]) -> 
         if (block := BLOCKS.get(params.get("name", ""))) and isinstance(operands[0], Tensor):
             return [block(tensors, operands, inner.jaxpr)]
         return _run(tensors, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
-    shapes = [tuple(each.aval.shape) for each in equation.outvars]
+    shapes = [tuple(_described(each).shape) for each in equation.outvars]
     if all(isinstance(each, np.ndarray) for each in operands) and all(is_static(n) for shape in shapes for n in shape):
         results = equation.primitive.bind(*operands, **params)
         return [np.asarray(each) for each in (results if equation.primitive.multiple_results else [results])]
@@ -90,8 +92,13 @@ def _equation(tensors: Tensors, equation: JaxprEqn, operands: list[Operand]) -> 
     return [_array(tensors, name, equation, operands, shapes[0])]
 
 
+def _described(variable: Any) -> Any:
+    """Return shape and type of a variable of the traced function."""
+    return variable.aval
+
+
 def _array(tensors: Tensors, name: str, equation: JaxprEqn, operands: list[Operand], shape: tuple[Any, ...]) -> Operand:
-    dtype, params, graph = stored_type(equation.outvars[0].aval.dtype), equation.params, tensors.graph
+    dtype, params, graph = stored_type(_described(equation.outvars[0]).dtype), equation.params, tensors.graph
     if name == "convert_element_type":
         if isinstance(operands[0], Tensor) and operands[0].dtype == dtype:
             return operands[0]
