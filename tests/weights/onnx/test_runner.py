@@ -27,7 +27,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 DOCS = Path(__file__).parents[3] / "docs"
-RUNNER = DOCS / "onnx_runner.py"
+RUNNER = DOCS / "examples" / "onnx_runner.py"
 SHARED = Path(os.environ.get("UGS_SHARED", DOCS.parents[1] / "shared"))
 PUBLISHED = SHARED / "weights" / "yolov5n_coco.pt"
 

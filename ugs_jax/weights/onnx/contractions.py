@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors
+from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors, axes_of
 
 CHANNELS_FIRST = (0, 3, 1, 2)
 """Order in which ONNX stores a map [b, h, w, c]."""
@@ -23,14 +23,14 @@ def convolution(tensors: Tensors, operands: Sequence[Operand], params: Any, shap
         raise ValueError("ONNX: expected plain convolutions, got a transposed or grouped one; use --format stablehlo")
     name = tensors.graph.add(
         "Conv",
-        tensors.whole(image, numbers.lhs_spec),
-        tensors.whole(kernel, numbers.rhs_spec),
+        tensors.whole(image, axes_of(numbers.lhs_spec)),
+        tensors.whole(kernel, axes_of(numbers.rhs_spec)),
         strides=[int(each) for each in params["window_strides"]],
         dilations=[int(each) for each in params["rhs_dilation"]],
         group=int(params["feature_group_count"]),
         pads=[int(each[side]) for side in (0, 1) for each in params["padding"]],
     )
-    return tensors.tensor(name, shape, np.float32, numbers.out_spec)
+    return tensors.tensor(name, shape, np.float32, axes_of(numbers.out_spec))
 
 
 def dot_general(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
@@ -39,10 +39,10 @@ def dot_general(tensors: Tensors, operands: Sequence[Operand], params: Any, shap
     A product of a map with a constant matrix becomes a 1×1 convolution if the map is stored with its channels first.
     """
     left, right = operands
-    (summed, summed_right), (batch, batch_right) = params["dimension_numbers"]
+    (summed, summed_right), (batch, batch_right) = [map(axes_of, pair) for pair in params["dimension_numbers"]]
     if isinstance(right, np.ndarray) and right.ndim == 2 and not batch:
-        matrix = right if tuple(summed_right) == (0,) else right.T
-        if isinstance(left, Tensor) and tuple(summed) == (len(left.shape) - 1,):
+        matrix = right if summed_right == (0,) else right.T
+        if isinstance(left, Tensor) and summed == (len(left.shape) - 1,):
             if left.order == CHANNELS_FIRST:
                 name = tensors.graph.add("Conv", tensors.whole(left, left.order), matrix.T[:, :, None, None])
                 return tensors.tensor(name, shape, np.float32, CHANNELS_FIRST)
@@ -68,7 +68,7 @@ def reduction(
     """Return the sum, maximum or minimum over some axes."""
     (x,) = operands
     assert isinstance(x, Tensor)
-    gone = tuple(params["axes"])
+    gone = axes_of(params["axes"])
     left = [axis for axis in range(len(x.shape)) if axis not in gone]
     order = [left.index(axis) for axis in x.order if axis not in gone]
     name, places = tensors.whole(x, x.order), [place for place, axis in enumerate(x.order) if axis in gone]

@@ -7,7 +7,7 @@ import numpy as np
 from jax.lax import GatherScatterMode
 
 from ugs_jax.weights.onnx.shapes import sliced, squeeze
-from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors, is_static
+from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors, axes_of, is_static
 
 
 def gather(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
@@ -22,13 +22,13 @@ def gather(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tu
         return _at_constant_place(tensors, x, index, params)
     if not _is_along_one_axis(x, numbers, params["slice_sizes"]):
         raise ValueError(f"ONNX: expected elements that are selected along one axis, got {numbers}")
-    (axis,), last = numbers.start_index_map, len(index.shape) - 1
-    batch, batch_of_index = list(numbers.operand_batching_dims), list(numbers.start_indices_batching_dims)
+    (axis,), last = axes_of(numbers.start_index_map), len(index.shape) - 1
+    batch, batch_of_index = axes_of(numbers.operand_batching_dims), axes_of(numbers.start_indices_batching_dims)
     rest = [each for each in range(len(x.shape)) if each != axis and each not in batch]
     found = [each for each in range(last) if each not in batch_of_index]
     # The axes of the index have their places in the result, in order, and so have the rest of the axes of the array.
     of_index = [each for each in range(len(shape)) if each not in numbers.offset_dims]
-    of_rest = list(numbers.offset_dims)
+    of_rest = axes_of(numbers.offset_dims)
     where = inside = tensors.whole(index, [*batch_of_index, *found, last])
     if params["mode"] != GatherScatterMode.PROMISE_IN_BOUNDS:
         end = np.array(int(x.shape[axis]) - 1, np.int32)
@@ -36,7 +36,7 @@ def gather(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tu
     place = graph.add("Cast", inside, to=np.dtype(np.int64))
     if not batch and params["mode"] != GatherScatterMode.FILL_OR_DROP:
         place = graph.add("Squeeze", place, np.array([last], np.int64))
-        name = graph.add("Gather", tensors.whole(x), place, axis=int(axis))
+        name = graph.add("Gather", tensors.whole(x), place, axis=axis)
         return tensors.tensor(name, shape, x.dtype, [*of_rest[:axis], *of_index, *of_rest[axis:]])
     name = graph.add("GatherND", tensors.whole(x, [*batch, axis, *rest]), place, batch_dims=len(batch))
     if params["mode"] == GatherScatterMode.FILL_OR_DROP:

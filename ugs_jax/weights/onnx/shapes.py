@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from ugs_jax.weights.onnx.graph import stored_type
-from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors, is_one, is_static
+from ugs_jax.weights.onnx.tensors import Dim, Operand, Tensor, Tensors, axes_of, is_one, is_static
 
 _INT = np.int64
 
 
 def broadcast_in_dim(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
     """Return an array with new axes. Repeated elements are not stored."""
-    (x, *_), axes = operands, tuple(params["broadcast_dimensions"])
+    (x, *_), axes = operands, axes_of(params["broadcast_dimensions"])
     x = _as_tensor(tensors, x)
     new = [axis for axis in range(len(shape)) if axis not in axes]
     kept = [axes[axis] for axis in x.order]
@@ -30,7 +30,7 @@ def broadcast_in_dim(tensors: Tensors, operands: Sequence[Operand], params: Any,
 
 def squeeze(tensors: Tensors, operands: Sequence[Operand], params: Any, shape: tuple[Dim, ...]) -> Tensor:
     """Return an array without some of its axes of length 1."""
-    x, gone = _as_tensor(tensors, operands[0]), set(params["dimensions"])
+    x, gone = _as_tensor(tensors, operands[0]), set(axes_of(params["dimensions"]))
     places = np.array([place for place, axis in enumerate(x.order) if axis in gone], _INT)
     left = [axis for axis in range(len(x.shape)) if axis not in gone]
     order = tuple(left.index(axis) for axis in x.order if axis not in gone)
@@ -81,7 +81,7 @@ def transpose(_: Tensors, operands: Sequence[Operand], params: Any, shape: tuple
     """Return an array with its axes in another order. Nothing is stored anew."""
     (x,) = operands
     assert isinstance(x, Tensor)
-    place = {axis: new for new, axis in enumerate(params["permutation"])}
+    place = {axis: new for new, axis in enumerate(axes_of(params["permutation"]))}
     return Tensor(
         x.name, shape, x.dtype, tuple(place[axis] for axis in x.order), frozenset(place[axis] for axis in x.spread)
     )

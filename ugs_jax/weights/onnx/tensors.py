@@ -5,7 +5,7 @@ convolution, every tensor knows in which order its axes are stored. Elementwise 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,11 @@ class Tensor:
 
 Operand = Tensor | np.ndarray
 """An array of the traced function: a tensor, or a constant."""
+
+
+def axes_of(numbers: Iterable[Any]) -> tuple[int, ...]:
+    """Return axes as Python integers; some of JAX are NumPy's."""
+    return tuple(int(number) for number in numbers)
 
 
 def is_static(length: Dim) -> bool:
