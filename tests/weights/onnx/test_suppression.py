@@ -65,6 +65,9 @@ def test_only_the_best_are_kept(crowd):
     assert suppressed(*crowd, 0.6, max_outputs=5) == want
 
 
-def test_without_scores_nothing_is_kept(crowd):
+@pytest.mark.parametrize("seen", [1, 0])
+def test_without_scores_nothing_is_kept(crowd, seen):
     boxes, scores, labels = crowd
-    assert suppressed(boxes, scores * np.float32([[1], [0]]), labels, 0.6, max_outputs=50)[1] == []
+    first, second = suppressed(boxes, scores * np.float32([[seen], [0]]), labels, 0.6, max_outputs=50)
+    assert bool(first) == bool(seen)
+    assert second == []
