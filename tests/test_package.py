@@ -111,20 +111,20 @@ def test_the_top_level_is_as_designed():
 
 
 def test_every_third_party_import_is_a_declared_dependency():
-    """The extra `benchmark` counts for the benchmarks alone; a package that is not installed goes by its import.
+    """Extras count where they are used alone; a package that is not installed goes by its import.
 
-    jax2onnx cannot be declared: it asks for an older Orbax than ours. Who wants ONNX is told how to install it. Objects
-    of supervision and FiftyOne are made for those who have these packages already.
+    Objects of supervision and FiftyOne are made for those who have these packages already.
     """
     required = _names(PYPROJECT["project"]["dependencies"])
-    for_benchmarks = required | _names(PYPROJECT["project"]["optional-dependencies"]["benchmark"])
+    extras = {"benchmark": "benchmarks", "onnx": "onnx"}  # by the folder that uses them
+    extra = {folder: _names(PYPROJECT["project"]["optional-dependencies"][name]) for name, folder in extras.items()}
     providers = importlib.metadata.packages_distributions()
     undeclared = {
         f"{path.relative_to(ROOT)} imports {name}"
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
-        for name in _imported_by(path) - sys.stdlib_module_names - {*PACKAGES, "fiftyone", "jax2onnx", "supervision"}
-        if not (for_benchmarks if "benchmarks" in path.parts else required)
+        for name in _imported_by(path) - sys.stdlib_module_names - {*PACKAGES, "fiftyone", "supervision"}
+        if not required.union(*(names for folder, names in extra.items() if folder in path.parts))
         & {re.sub(r"[-_.]+", "-", provider).lower() for provider in providers.get(name, [name])}
     }
     assert undeclared == set()

@@ -27,7 +27,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
   ugs predict RUN IMAGE …                detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
   ugs import FILE.pt                     read YOLOv5 weights without PyTorch and without executing anything in the file
-  ugs export RUN --format FORMAT         write safetensors, a PyTorch state dict, a StableHLO program or an ONNX program
+  ugs export RUN --format FORMAT         write safetensors, a PyTorch state dict, a StableHLO program or an ONNX model
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
   ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +12,7 @@ from tests.flags import QUICK_FLAGS, QUICKLY
 from tests.weights.networks import detector
 from ugs_jax.detectors import Postprocess
 from ugs_jax.objectives import UGS, Quality, SecondStage
-from ugs_jax.weights import export_onnx, export_program, predict_everywhere
+from ugs_jax.weights import export_program, predict_everywhere
 
 OPTIONS = Postprocess(pre_nms_topk=60, max_detections=20, voting=0.1, spread_penalty=1.0, quality_power=0.5)
 SIZE = (64, 96)
@@ -92,31 +91,7 @@ def test_an_image_size_that_does_not_fit_is_refused(network, state):
         export_program(network, *state, OPTIONS, (60, 96), batch_size=1)
 
 
-def test_without_jax2onnx_the_error_says_how_to_get_it(network, state, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    with pytest.raises(ValueError, match=r"expected jax2onnx, .* docs/weights\.md"):
-        export_onnx(network, *state, SIZE)
-
-
-@pytest.mark.parametrize(("batch_size", "first"), [(None, "B"), (4, 4), (0, 0)])
-def test_the_batch_size_of_an_onnx_model_is_free_only_if_it_is_none(network, state, monkeypatch, batch_size, first):
-    shapes = []
-
-    def to_onnx(function, inputs, **names):
-        shapes.extend(each.shape for each in inputs)
-        return SimpleNamespace(SerializeToString=lambda: b"")
-
-    monkeypatch.setitem(sys.modules, "jax2onnx", SimpleNamespace(to_onnx=to_onnx))
-    export_onnx(network, *state, SIZE, batch_size=batch_size)
-    assert shapes == [(first, *SIZE, 3)]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Flax, in jax2onnx
-def test_onnx_runtime_gives_the_same_boxes_and_scores(network, state, images):
-    pytest.importorskip("jax2onnx")
-    runtime = pytest.importorskip("onnxruntime")
-    session = runtime.InferenceSession(export_onnx(network, *state, SIZE))
-    boxes, scores = session.run(["boxes", "scores"], {"images": images})
-    want = predict_everywhere(network, *state, images)
-    np.testing.assert_allclose(boxes, want.boxes, atol=1e-3)
-    np.testing.assert_allclose(scores, want.scores, rtol=1e-4, atol=1e-7)
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_without_images_is_refused(network, state, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size: expected at least 1 image, got {batch_size}"):
+        export_program(network, *state, OPTIONS, SIZE, batch_size=batch_size)

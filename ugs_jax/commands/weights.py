@@ -1,9 +1,12 @@
 """The commands `ugs import` and `ugs export`: weights from other programs, and for other programs."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from ugs_jax.commands.postprocess_options import PostprocessOptions
 
 if TYPE_CHECKING:
     from ugs_jax.detectors import TrainableDetector
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 Format = Literal["safetensors", "pytorch-state-dict", "stablehlo", "onnx"]
 
+_AS_CONFIGURED = PostprocessOptions()
 _ENDINGS = {"safetensors": "safetensors", "pytorch-state-dict": "pt", "stablehlo": "stablehlo", "onnx": "onnx"}
 
 
@@ -72,6 +76,7 @@ def _export(
     output: Path | None = None,
     which: Literal["best", "last"] = "best",
     batch_size: int | None = None,
+    postprocess: Annotated[PostprocessOptions, tyro.conf.arg(name="")] = _AS_CONFIGURED,
 ) -> None:
     """Write the averaged weights of a run for other programs.
 
@@ -83,7 +88,8 @@ def _export(
     stablehlo: a program from images to detections that contains the weights. It is read by `jax.export.deserialize`,
     without this library.
 
-    onnx: a model from images to the boxes and scores of all anchors, before suppression. This format needs jax2onnx.
+    onnx: a model from images to detections, with suppression inside and a description in its metadata. ONNX Runtime
+    runs it without this library (docs/deploy.md). Writing it needs the extra `onnx`.
 
     Args:
       run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
@@ -93,6 +99,7 @@ def _export(
         folder.
       which: Checkpoint to export: the best or the last.
       batch_size: Batch size of a StableHLO program or ONNX model. By default the program takes any number of images.
+      postprocess: Postprocessing in a StableHLO program or ONNX model.
     """
     from ugs_jax.atomic import write_atomically
     from ugs_jax.runs import RunFolder, load_for_inference, read_experiment
@@ -104,7 +111,8 @@ def _export(
     name = f"{run.rstrip('/').rsplit('/', 1)[-1]}-{which}"
     output = _place(output, f"{name}.{_ENDINGS[format]}")
     if format in ("stablehlo", "onnx"):
-        data = _program(detector, state, experiment, format, batch_size)
+        options = postprocess.applied(experiment.postprocess)
+        data = _program(detector, state, replace(experiment, postprocess=options), format, batch_size, classes)
     else:
         data = _weights_bytes(detector, state, classes, f"{name} of {experiment.name}", format, output)
     write_atomically(output, data)
@@ -112,14 +120,19 @@ def _export(
 
 
 def _program(
-    detector: "TrainableDetector", state: "TrainState", experiment: "Experiment", kind: str, batch_size: int | None
+    detector: "TrainableDetector",
+    state: "TrainState",
+    experiment: "Experiment",
+    kind: str,
+    batch_size: int | None,
+    classes: tuple[str, ...],
 ) -> bytes:
     from ugs_jax.weights import export_onnx, export_program
 
-    size, options = experiment.loader.image_size, experiment.postprocess
+    trained = (detector, state.ema_params, state.ema_stats, experiment.postprocess, experiment.loader.image_size)
     if kind == "onnx":
-        return export_onnx(detector, state.ema_params, state.ema_stats, size, batch_size=batch_size)
-    return export_program(detector, state.ema_params, state.ema_stats, options, size, batch_size=batch_size)
+        return export_onnx(*trained, batch_size=batch_size, class_names=classes)
+    return export_program(*trained, batch_size=batch_size)
 
 
 def _weights_bytes(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, cast
 
 import jax
@@ -76,19 +76,27 @@ class _FoldedConv(nnx.Conv):
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
         """`[B,H,W,inputs]` → `[B,⌊H/2⌋,⌊W/2⌋,outputs]`."""
-        *_, h, w, c = inputs.shape
+        *_, h, w, _ = inputs.shape
         if h % 2 or w % 2:
             return super().__call__(inputs, out_sharding)
-        dtype, outputs = self.dtype or inputs.dtype, self.out_features
-        squares = inputs.astype(dtype).reshape(-1, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-        kernel = self.kernel[...].astype(dtype).reshape(3, 2, 3, 2, c, outputs).transpose(0, 2, 1, 3, 4, 5)
-        return jax.lax.conv_general_dilated(
-            squares.reshape(-1, h // 2, w // 2, 4 * c),
-            kernel.reshape(3, 3, 4 * c, outputs),
-            window_strides=(1, 1),
-            padding=((1, 1), (1, 1)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        dtype = self.dtype or inputs.dtype
+        return folded_convolution(inputs.astype(dtype), self.kernel[...].astype(dtype))
+
+
+@jax.jit  # by its name, the ONNX export knows it
+def folded_convolution(inputs: Float[Array, "b h w c"], kernel: Float[Array, "6 6 c outputs"]) -> Array:
+    """Return the convolution of even maps with 6×6 kernels, stride 2 and padding 2, as described at `_FoldedConv`."""
+    *_, h, w, c = inputs.shape
+    outputs = kernel.shape[-1]
+    squares = inputs.reshape(-1, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    kernel = kernel.reshape(3, 2, 3, 2, c, outputs).transpose(0, 2, 1, 3, 4, 5)
+    return jax.lax.conv_general_dilated(
+        squares.reshape(-1, h // 2, w // 2, 4 * c),
+        kernel.reshape(3, 3, 4 * c, outputs),
+        window_strides=(1, 1),
+        padding=((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
 class RandomBlock(nnx.Module):
@@ -244,6 +252,7 @@ class SPPF(nnx.Module):
         return self.merge(jnp.concatenate(pools, axis=-1))
 
 
+@partial(jax.jit, static_argnames="size")  # by its name and its margins, the ONNX export knows it
 def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
     """Return the largest value of every window of size×size cells, with stride 1 and unchanged shape; `size` is odd.
 
@@ -253,8 +262,8 @@ def max_pool(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
     reach = size // 2
     for axis in (1, 2):
         rows = x.shape[axis]
-        margin = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
-        padded = jnp.pad(x, margin, constant_values=-jnp.inf)
+        margins = [(reach, reach, 0) if a == axis else (0, 0, 0) for a in range(4)]
+        padded = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), margins)
         x = reduce(_larger, (jax.lax.slice_in_dim(padded, i, i + rows, axis=axis) for i in range(size)))
     return x
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ugs_jax.boxes import Anchors, non_maximum_suppression, score_voting, variance_voting
+from ugs_jax.boxes import Anchors, Kept, non_maximum_suppression, score_voting, variance_voting
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.numerics import SIDE_FLOOR
@@ -146,11 +146,19 @@ def suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detection
     Raises:
       ValueError: `options` needs deviations or a quality that the candidates do not have.
     """
-    rescored = candidates._replace(scores=_rescored(candidates, options))
-    return jax.vmap(lambda each: _suppress(each, options))(rescored)
+    return jax.vmap(lambda each: _suppress(each, options))(rescore(candidates, options))
 
 
-def _rescored(candidates: LocalizedCandidates, options: Postprocess) -> Array:
+def rescore(candidates: LocalizedCandidates, options: Postprocess) -> LocalizedCandidates:
+    """Return candidates with the optional factors in their scores; scores that do not exceed the threshold become 0.
+
+    Args:
+      candidates: Candidates from `localize_candidates`.
+      options: Options of the postprocessing.
+
+    Raises:
+      ValueError: `options` needs deviations or a quality that the candidates do not have.
+    """
     scores = candidates.scores
     if options.spread_penalty:
         if candidates.deviation is None:
@@ -167,11 +175,12 @@ def _rescored(candidates: LocalizedCandidates, options: Postprocess) -> Array:
                 "quality=Quality(), or use 0"
             )
         scores = scores * candidates.quality**options.quality_power
-    return jnp.where(scores > options.score_threshold, scores, 0.0)
+    return candidates._replace(scores=jnp.where(scores > options.score_threshold, scores, 0.0))
 
 
 def _taken(values: Array, index: Array) -> Array:
-    return jnp.take_along_axis(values, index.reshape(*index.shape, *(1,) * (values.ndim - 2)), axis=1)
+    index = index.reshape(*index.shape, *(1,) * (values.ndim - 2))
+    return jnp.take_along_axis(values, index, axis=1, mode="promise_in_bounds")
 
 
 def class_scores(level: Level) -> Float[Array, "b h w a n"]:
@@ -184,11 +193,11 @@ def _best(
     level: Level, localizer: Localizer, localization: Localization, sizes: np.ndarray, stride: int, count: int
 ) -> LocalizedCandidates:
     b, _, columns, a, n = level.classes.shape
-    scores = class_scores(level)
-    scores, index = jax.lax.top_k(scores.reshape(b, -1), min(count, scores[0].size))
+    scores = class_scores(level).reshape(b, -1)
+    scores, index = jax.lax.top_k(scores, min(count, scores.shape[1]))
     cell, anchor, label = index // (a * n), index // n % a, index % n
     raw = localize(localizer, gather(level.features, cell))  # [b, count, a, k]
-    raw = jnp.take_along_axis(raw, anchor[..., None, None], axis=2)[:, :, 0]
+    raw = jnp.take_along_axis(raw, anchor[..., None, None], axis=2, mode="promise_in_bounds")[:, :, 0]
     center = jnp.stack([cell % columns + 0.5, cell // columns + 0.5], axis=-1) * stride
     anchors = Anchors(center, jnp.asarray(sizes)[anchor], jnp.full_like(center, stride))
     raw = localize_again(localizer, localization, level.features, raw, anchors, stride=stride)
@@ -206,6 +215,17 @@ def _suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detectio
         iou_threshold=options.iou_threshold,
         max_outputs=options.max_detections,
     )
+    return detections_of(candidates, kept, options)
+
+
+def detections_of(candidates: LocalizedCandidates, kept: Kept, options: Postprocess) -> Detections:
+    """Return the detections of one image: the candidates that suppression has kept, moved by votes.
+
+    Args:
+      candidates: Candidates of one image, from `rescore`.
+      kept: Candidates to keep.
+      options: Options of the postprocessing.
+    """
     best: Any = jax.tree.map(lambda part: part[kept.index], candidates)
     if options.voting is not None:
         voting = (candidates.classes == best.classes[:, None]) & (candidates.scores > 0)

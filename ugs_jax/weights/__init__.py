@@ -4,7 +4,8 @@ Files are read without PyTorch, and no code in them is executed.
 """
 
 from ugs_jax.weights.fit import Report, check_size, fit_weights, load_weights
-from ugs_jax.weights.program import Predictions, export_onnx, export_program, predict_everywhere
+from ugs_jax.weights.onnx import export_onnx
+from ugs_jax.weights.program import Predictions, export_program, predict_everywhere
 from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.torch_write import torch_bytes
 from ugs_jax.weights.weights import Weights, published_arrays, weights_of, write_weights

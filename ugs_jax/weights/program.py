@@ -1,7 +1,6 @@
-"""Export of a trained detector as a program that contains its weights: StableHLO, or ONNX without suppression."""
+"""A trained detector as a StableHLO program that contains its weights, and its outputs at all anchors."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +29,7 @@ class Predictions(NamedTuple):
 
 
 def predict_everywhere(detector: TrainableDetector, params: Any, stats: Any, images: Any) -> Predictions:
-    """Return boxes and scores of every anchor, without suppression.
+    """Return boxes and scores of every anchor, without suppression and without the optional factors of `Postprocess`.
 
     Args:
       detector: Detector to run.
@@ -86,49 +85,27 @@ def export_program(
       Serialized program.
 
     Raises:
-      ValueError: The detector does not take images of this size.
+      ValueError: The batch size is below 1, or the detector does not take images of this size.
     """
+    batch = batch_dimension(batch_size)
 
     def run(images: Array) -> dict[str, Array]:
         return detector.detect(params, stats, images, options)._asdict()
 
-    (batch,) = export.symbolic_shape("b") if batch_size is None else (batch_size,)
     images = jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.uint8)
     return bytes(export.export(jax.jit(run), platforms=platforms)(images).serialize())
 
 
-def export_onnx(
-    detector: TrainableDetector, params: Any, stats: Any, image_size: tuple[int, int], *, batch_size: int | None = None
-) -> bytes:
-    """Export the function from images to `Predictions` as an ONNX model. This needs jax2onnx.
-
-    The model takes uint8 `images` [B, H, W, 3] and returns `boxes` [B, N, 4] and `scores` [B, N, C] of all anchors.
-    Apply non-maximum suppression to its outputs.
-
-    Args:
-      detector: Detector to export.
-      params: Parameters of the detector, or their moving averages.
-      stats: Batch statistics of the detector.
-      image_size: Height and width, multiples of 32.
-      batch_size: Batch size B; None for any size.
-
-    Returns:
-      Serialized model.
+def batch_dimension(batch_size: int | None) -> Any:
+    """Return the length of the batch axis of a program: the number, or for None a symbol.
 
     Raises:
-      ValueError: jax2onnx is not installed, or the detector does not take images of this size.
+      ValueError: The batch size is below 1.
     """
-    try:
-        from jax2onnx import to_onnx
-    except ModuleNotFoundError as error:
+    if batch_size is None:
+        return export.symbolic_shape("b")[0]
+    if batch_size < 1:
         raise ValueError(
-            f"expected jax2onnx, which writes ONNX, got: {error}; install it as docs/weights.md says"
-        ) from error
-
-    def run(images: Array) -> tuple[Array, Array]:
-        predictions = predict_everywhere(detector, params, stats, images)
-        return predictions.boxes, predictions.scores
-
-    images = SimpleNamespace(shape=("B" if batch_size is None else batch_size, *image_size, 3), dtype=jnp.uint8)
-    model = to_onnx(run, [images], model_name="detector", input_names=["images"], output_names=["boxes", "scores"])
-    return bytes(model.SerializeToString())
+            f"batch_size: expected at least 1 image, got {batch_size}; without a batch size, any number of images fits"
+        )
+    return batch_size
