@@ -9,7 +9,9 @@ import tyro
 
 from data_pipeline import DataError
 from ugs_jax.commands.inference_options import InferenceOptions
+from ugs_jax.commands.source_options import SourceOptions
 
+_UNCHANGED = SourceOptions()
 _DEFAULT = InferenceOptions()
 
 
@@ -24,6 +26,7 @@ def _predict_images(
     output: Path = Path("predictions"),
     threshold: float = 0.25,
     which: Literal["best", "last"] = "best",
+    source: Annotated[SourceOptions, tyro.conf.arg(name="")] = _UNCHANGED,
     options: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
     """Detect objects in image files, and write predictions.json and one picture for each image.
@@ -31,22 +34,21 @@ def _predict_images(
     Files that cannot be read are named and skipped.
 
     Args:
-      run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
-        --import FILE.py.
+      run: Run folder, file of weights (.pt or .safetensors), or URL of one of them. If a run uses classes or functions
+        of yours, add --import MODULE or --import FILE.py.
       images: Image files, or folders of image files.
       output: Folder to write.
       threshold: Lowest score of the boxes in the pictures. The JSON file contains all boxes.
-      which: Checkpoint to use: the best or the last.
+      which: Checkpoint of a run to use: the best or the last.
+      source: Image size and class names.
       options: Options of inference.
     """
     from ugs_jax.report import write_predictions
-    from ugs_jax.runs import RunFolder, load_for_inference, predict_files, read_experiment
-    from ugs_jax.runs.remote.opened import opened_run
+    from ugs_jax.runs import predict_files
 
-    with opened_run(run, which) as opened:
-        experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
-        detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
-    experiment = replace(experiment, postprocess=options.postprocess(experiment.postprocess))
+    model = source.load(run, which)
+    detector, state, classes = model.detector, model.state, model.classes
+    experiment = replace(model.experiment, postprocess=options.postprocess(model.postprocess))
     skipped: list[DataError] = []
 
     def skip(error: DataError) -> None:
