@@ -48,7 +48,7 @@ def run_of(localization, data, folder, patch, **changes):
     experiment = toy_experiment(localization, data=data, epochs=1, **changes)
     detector = ToyDetector(Architecture("p", False, 10, ANCHORS), localization)
     state = create_state(detector, experiment.optimizer.build(lambda _: 0.0), 0)
-    for place in ("ugs_jax.runs", "ugs_jax.analysis.calibration"):
+    for place in ("ugs_jax.runs.loaded", "ugs_jax.analysis.calibration"):
         patch.setattr(f"{place}.load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
     run = RunFolder(folder)
     folder.mkdir()
@@ -118,7 +118,7 @@ def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch,
     run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
     assert (
-        "--split test: expected a run on VisDrone, the only data set with test, got one on TinyScenes"
+        "--split test: expected a split of the data set, TinyScenes, got: "
         in capsys.readouterr().err
     )
 

@@ -2,6 +2,7 @@
 
 from ugs_jax.exit_status import RESUMABLE
 from ugs_jax.runs.checkpoint import Checkpoints
+from ugs_jax.runs.class_names import with_classes
 from ugs_jax.runs.loaded import LoadedDetector, load
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.prediction import image_detector, predict_files
@@ -32,4 +33,5 @@ __all__ = [
     "predict_files",
     "read_experiment",
     "state_sharding",
+    "with_classes",
 ]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from data_pipeline import Dataset, LoaderOptions
+from data_pipeline import DataError, Dataset, LoaderOptions
 from ugs_jax.detectors import Detector, Postprocess
 from ugs_jax.detectors.networks import name_of_network
 from ugs_jax.experiment.config import Experiment, Network
@@ -36,15 +36,15 @@ class NoData:
     file: str
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
-        """Raise a ValueError that asks for a data set.
+        """Raise a DataError that asks for a data set.
 
         Args:
           split: Split of a data set.
           cache_dir: Folder of built data sets.
         """
-        raise ValueError(
-            f"{self.file}: expected a data set for {split}, got none, as a file of weights names no data; add --data "
-            "with a data.yaml of YOLO, COCO annotations or a folder of VisDrone"
+        raise DataError(
+            f"{self.file}: expected a data set for {split}, got none, as a file of weights names no data. Fix: add "
+            "--data with a data.yaml of YOLO, COCO annotations or a folder of VisDrone."
         )
 
 
