@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -120,10 +119,7 @@ def test_of_other_images_without_annotations_coco_results_are_written(tmp_path, 
 def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch, capsys):
     run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
-    assert (
-        "--split test: expected a split of the data set, TinyScenes, got: "
-        in capsys.readouterr().err
-    )
+    assert "--split test: expected a split of the data set, TinyScenes, got: " in capsys.readouterr().err
 
 
 def test_tiles_and_flipped_images_are_scored_under_their_own_name(run, monkeypatch):
@@ -227,7 +223,7 @@ def coco(tmp_path, weights, monkeypatch):
         (tmp_path / f"{split}.json").write_text(json.dumps(content))
     images = tmp_path / "images"
     data = CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json")
-    monkeypatch.setattr("data_pipeline.sources.recognise.data_source_at", lambda path: data)
+    monkeypatch.setattr("data_pipeline.sources.recognise.data_source_at", lambda _: data)
     return data
 
 
@@ -248,7 +244,10 @@ def test_a_file_of_weights_is_scored_on_data_by_the_names_of_classes(coco, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["toy.pt"], "toy.pt: expected a data set for val, got none, as a file of weights names no data. Fix: add --data"),
+        (
+            ["toy.pt"],
+            "toy.pt: expected a data set for val, got none, as a file of weights names no data. Fix: add --data",
+        ),
         (["toy.pt", "--calibration"], "--calibration: expected a run on its own images, got a file of weights"),
     ],
 )

@@ -69,7 +69,9 @@ def test_equal_classes_change_nothing(caplog):
 
 
 def test_without_a_common_class_the_error_has_the_fix():
-    with pytest.raises(DataError, match=r"yolo: expected a class of the data \(van, bike\), got none among its 3 \(.*--c"):
+    with pytest.raises(
+        DataError, match=r"yolo: expected a class of the data \(van, bike\), got none among its 3 \(.*--c"
+    ):
         with_classes(model("person", "car", "dog"), ("van", "bike"))
 
 

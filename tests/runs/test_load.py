@@ -139,14 +139,18 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, changes, message):
 def test_a_file_of_an_older_version_that_does_not_decode_is_refused(tmp_path):
     network = detector(localization=UGS())
     write_weights(tmp_path / "old.safetensors", weights_of(network, *drawn(network, 2), origin="a run"))
-    with pytest.raises(ValueError, match=r"old\.safetensors: expected the settings of its objective, UGS\(.*ugs export"):
+    with pytest.raises(
+        ValueError, match=r"old\.safetensors: expected the settings of its objective, UGS\(.*ugs export"
+    ):
         ugs_jax.load(tmp_path / "old.safetensors")
 
 
 def test_foreign_safetensors_are_refused_with_the_fix(tmp_path):
     path = tmp_path / "resnet.safetensors"
     path.write_bytes(safetensors.numpy.save({"layer1.weight": np.zeros(3, np.float32)}))
-    with pytest.raises(ValueError, match=r"resnet\.safetensors: expected .* no metadata 'ugs_jax' .* Give the \.pt file"):
+    with pytest.raises(
+        ValueError, match=r"resnet\.safetensors: expected .* no metadata 'ugs_jax' .* Give the \.pt file"
+    ):
         ugs_jax.load(path)
 
 
@@ -292,5 +296,7 @@ def test_one_image_gives_detections_and_several_give_a_list(monkeypatch):
     assert [found.boxes[0, 2] for found in model(np.stack(grey))] == [10, 20]
     assert [found.boxes[0, 2] for found in model(image for image in grey)] == [10, 20]
     assert len(model(grey[0], threshold=0.51).scores) == 0
-    with pytest.raises(ValueError, match=r"expected uint8 of shape \(height, width, 3\), got uint8 of shape \(32, 32\)"):
+    with pytest.raises(
+        ValueError, match=r"expected uint8 of shape \(height, width, 3\), got uint8 of shape \(32, 32\)"
+    ):
         model(grey[0][..., 0])

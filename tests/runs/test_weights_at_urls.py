@@ -65,7 +65,7 @@ def test_without_a_network_the_newest_copy_is_used(there, monkeypatch, caplog):
 def test_a_missing_file_and_an_interrupted_download_leave_nothing(there, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"store://bucket/models/none\.pt: expected a \.pt .* check the URL"):
         local_file("store://bucket/models/none.pt")
-    Store.fails = lambda calls: True
+    Store.fails = lambda _: True
     with pytest.raises(RemoteError, match=r"best\.pt: expected to read"):
         local_file(URL)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -95,7 +95,7 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.answer(b"", 404)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def answer(self, body, status=200):
         self.send_response(status)

@@ -26,25 +26,29 @@ def import_command(words: list[str]) -> None:
     tyro.cli(_import, args=words, prog="ugs import")
 
 
-def _import(file: tyro.conf.Positional[Path], output: Path | None = None) -> None:
+def _import(file: tyro.conf.Positional[str], output: Path | None = None) -> None:
     """Read weights of YOLOv5 v6 or v7 (n to x, P3-P5 or P2-P5) and write them as safetensors with our parameter names.
 
     PyTorch is not needed, and no code in the file is executed. `ugs train CONFIG --network.weights FILE` accepts the
     file that is read and the file that is written.
 
     Args:
-      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors.
+      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors; or its URL.
       output: File to write, or folder to write it in. The default is NAME.ugs.safetensors in the current folder.
     """
+    from ugs_jax.runs.remote.weights_file import local_file
     from ugs_jax.weights import read_weights, write_weights
 
-    weights = read_weights(file)
-    output = _place(output, f"{file.stem.removesuffix('.ugs')}.ugs.safetensors")
-    if output.exists() and output.samefile(file):
+    path = local_file(file)
+    weights = read_weights(path)
+    output = _place(output, f"{path.stem.removesuffix('.ugs')}.ugs.safetensors")
+    if output.exists() and output.samefile(path):
         raise ValueError(f"{output}: expected another file than the one that is read; choose another --output")
     write_weights(output, weights)
     for label, text in _facts(weights):
         print(f"{label:<12}{text}")
+    for note in weights.notes:
+        print(note)
     print(f"weights: {output}")
 
 

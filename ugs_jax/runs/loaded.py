@@ -170,7 +170,7 @@ def load(
 
 
 def unnamed_classes(count: int) -> tuple[str, ...]:
-    """Return names for the classes of weights without class names: `class 0`, `class 1`, …"""
+    """Return the names of the classes of weights that have no class names: `class 0`, `class 1` and so on."""
     return tuple(f"class {index}" for index in range(count))
 
 

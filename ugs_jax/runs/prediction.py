@@ -70,9 +70,7 @@ def predict_files(
         raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
 
 
-def image_detector(
-    detector: TrainableDetector, state: TrainState | Averages, options: Postprocess
-) -> ImageDetector:
+def image_detector(detector: TrainableDetector, state: TrainState | Averages, options: Postprocess) -> ImageDetector:
     """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
 
     Args:
