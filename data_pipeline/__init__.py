@@ -13,4 +13,6 @@ from data_pipeline.loader import eval_batches as eval_batches
 from data_pipeline.prefetch import prefetch as prefetch
 from data_pipeline.scenes.tiny_scenes import TinyScenes as TinyScenes
 from data_pipeline.sources.coco_json import CocoJson as CocoJson
+from data_pipeline.sources.recognise import data_source_at as data_source_at
 from data_pipeline.sources.visdrone import VisDrone as VisDrone
+from data_pipeline.sources.yolo_folder import YoloFolder as YoloFolder

@@ -34,6 +34,7 @@ class SplitRecipe:
       examples: Function that yields the source's image id and the example for each image. The `image_id` of the
         examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips.
       notes: Whole sentences that are printed when the split is built.
+      faults: Messages about annotations that are dropped because they cannot be used. `examples` may add to it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SplitRecipe:
     fingerprint: str
     examples: Callable[[Counter[str]], Iterator[tuple[SourceId, "Example | Unreadable"]]]
     notes: tuple[str, ...] = ()
+    faults: list[str] = field(default_factory=list)
 
 
 class Unreadable(NamedTuple):
@@ -161,6 +163,7 @@ def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
         "source_ids": source_ids,
         "summary": dict(sorted(summary.items())),
         "unreadable": list(unreadable.items()),
+        "faults": recipe.faults,
         "records": str(records.relative_to(unfinished)),
     }
     (unfinished / "dataset.json").write_text(json.dumps(description))
@@ -211,4 +214,5 @@ def _load(folder: Path) -> Dataset:
         images=ArrayRecordImages(folder / description["records"], description["split"]),
         summary=description["summary"],
         unreadable=dict(description["unreadable"]),
+        faults=tuple(description.get("faults", ())),
     )

@@ -77,6 +77,7 @@ class Dataset:
       images: Encoded images, by index.
       summary: Numbers of entries that were dropped, clipped or corrected when the split was built, by reason.
       unreadable: Error messages of the images that could not be read when the split was built, by index.
+      faults: Messages, with file and line, of annotations that were dropped because they cannot be used.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Dataset:
     images: ImageSource = field(repr=False)
     summary: dict[str, int] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict, repr=False)
+    faults: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -129,7 +131,7 @@ class Dataset:
 
 @runtime_checkable
 class DataSource(Protocol):
-    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `VisDrone` are two of ours.
+    """A data set that has not been opened yet: what an experiment names. `CocoJson` and `YoloFolder` are two of ours.
 
     Make it a dataclass, so that a run folder can save it; `dataset_from_examples` makes the `Dataset`.
     """

@@ -35,8 +35,9 @@ class LoaderOptions:
       seed: Seed of the order and the augmentation.
       augmentation: Augmentation of training batches.
       cache_bytes: Budget for decoded images in memory, over all worker processes. 0 decodes an image at every use.
-      strict: Stop the run at an image that cannot be read. Otherwise the image is named, counted and left out: in
-        training, an ignore region takes its place; in an evaluation, its objects count as missed.
+      strict: Stop the run at an image, or at a row of a label file, that cannot be read. Otherwise it is named, counted
+        and left out. An ignore region takes the place of an image in training; in an evaluation, its objects count as
+        missed.
     """
 
     image_size: tuple[int, int] = (640, 640)

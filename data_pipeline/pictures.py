@@ -32,11 +32,14 @@ class Picture(NamedTuple):
 
 
 def require_readable(dataset: Dataset) -> None:
-    """Raise an error if images of a data set could not be read when it was built. Costs nothing otherwise.
+    """Raise an error if images or annotations could not be read when a data set was built. Costs nothing otherwise.
 
     Raises:
-      DataError: An image cannot be read. The message names the first.
+      DataError: An image or annotation cannot be read. The message names the first.
     """
+    if dataset.faults:
+        more = f" ({len(dataset.faults) - 1} more such faults)" if len(dataset.faults) > 1 else ""
+        raise DataError(f"{dataset.faults[0]}{more}")
     if dataset.summary.get(UNREADABLE):
         pictures = Pictures(dataset, (32, 32), 0)
         for index in range(len(dataset)):

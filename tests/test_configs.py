@@ -33,6 +33,6 @@ def test_a_config_loads_and_can_be_read_back_from_the_json_of_a_run(name, tmp_pa
 
 
 def test_configs_that_may_be_compared_have_folders_of_their_own():
-    for family in ("first_light", "hit_uav", "scenes_tph", "visdrone"):
+    for family in ("first_light", "hit_uav", "own_data", "scenes_tph", "visdrone"):
         folders = [run_folder("runs", load_config(name)) for name in config_modules() if name.startswith(family)]
         assert len(set(folders)) == len(folders) > 1

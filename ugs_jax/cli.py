@@ -19,6 +19,7 @@ usage: ugs COMMAND …
 Small-object detection with uncertainty-aware gradient stabilization (UGS).
 
   ugs train [CONFIG] [--FIELD VALUE …]   train one experiment into a run folder, with curves and a report
+  ugs train --data data.yaml             train on your data: a YOLO folder, COCO JSON or VisDrone
   ugs compare [CONFIG …] [--seeds 0 1 2] train several configs on the same batches, the baseline first; plot AP by epoch
   ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
   ugs eval RUN [--protocol …]            score a run on its validation images, or RUN or FILE on --data DATA

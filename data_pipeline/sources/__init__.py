@@ -1,1 +1,1 @@
-"""Data sets on disk, COCO JSON and VisDrone: parsing, checks and conversion."""
+"""Data sets on disk, COCO JSON, YOLO folders and VisDrone: recognition, parsing, checks and conversion."""

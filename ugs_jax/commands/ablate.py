@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from ugs_jax.commands.data_option import OWN_DATA
 from ugs_jax.commands.several_runs import (
     check_names,
     check_places,
@@ -32,7 +33,8 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
     from ugs_jax.experiment.ablation import DEFAULT_METHODS, ablation
 
     def ablate(
-        config: tyro.conf.Positional[str] = "first_light_ugs",
+        config: tyro.conf.Positional[str | None] = None,
+        data: str | None = None,
         methods: tuple[str, ...] = DEFAULT_METHODS,
         seeds: tuple[int, ...] = (0,),
         folder: str = "runs/ablation",
@@ -45,7 +47,9 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         memory of a step. Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: Name of a config, or a Python file. If its objective is a `UGS`, that is the complete UGS.
+          config: Name of a config, or a Python file. If its objective is a `UGS`, that is the complete UGS. The default
+            is first_light_ugs, and with --data own_data.
+          data: Data set of yours: a data.yaml (YOLO), or a folder in YOLO, COCO or VisDrone format.
           methods: Rows of the table, with the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
             um_match, ur, fitted, box, box_um_ur, second, quality, config. The rows of the paper's table are probably
             l2 ce in um um_ur ur. To add one part in each row, use l2 ciou ce in um_match ur box_um_ur.
@@ -55,12 +59,13 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
           repeats: Number of timed steps of each method. With 0, the table has no time and memory.
         """
         check_seeds(seeds)
-        experiments = ablation(overridden(config, overrides, "ugs ablate … --"), methods)
+        name = config or ("first_light_ugs" if data is None else OWN_DATA)
+        experiments = ablation(overridden(name, overrides, "ugs ablate … --", data), methods)
         seeded = [replace(experiment, seed=seed) for seed in seeds for experiment in experiments]
         check_names(experiments)
         check_places(seeded, folder, resume=resume)
         runs = [train_once(experiment, folder, resume=resume) for experiment in seeded]
-        _write(config, experiments, runs, folder, repeats)
+        _write(name, experiments, runs, folder, repeats)
 
     return ablate
 

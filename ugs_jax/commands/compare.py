@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from ugs_jax.commands.data_option import OWN_DATA
 from ugs_jax.commands.score import ProtocolName
 from ugs_jax.commands.several_runs import (
     check_names,
@@ -30,7 +31,8 @@ def compare_command(words: list[str]) -> None:
 
 def _compare(overrides: list[str]) -> Callable[..., None]:
     def compare(
-        configs: tyro.conf.Positional[tuple[str, ...]] = ("first_light_ciou", "first_light_ugs"),
+        configs: tyro.conf.Positional[tuple[str, ...]] = (),
+        data: str | None = None,
         seeds: tuple[int, ...] = (0,),
         folder: str = "runs/compare",
         resume: bool = False,
@@ -43,14 +45,17 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
 
         Args:
           configs: Names of configs, Python files, and folders or URLs of finished runs, the baseline first. If a run
-            uses classes or functions of yours, add the option `--import MODULE` or `--import FILE.py`.
+            uses classes or functions of yours, add the option `--import MODULE` or `--import FILE.py`. The default is
+            first_light_ciou and first_light_ugs, and with --data own_data_ciou and own_data.
+          data: Data set of yours for every config: a data.yaml (YOLO), or a folder in YOLO, COCO or VisDrone format.
           seeds: Seeds. Each config is trained once with each seed.
           folder: Folder or URL for the runs, comparison.png, comparison.md and comparison.json.
           resume: Keep finished runs in the folder and continue interrupted ones.
           protocol: Also score the best checkpoint of each run by this protocol, as `ugs eval` does, in a second table.
         """
         check_seeds(seeds)
-        groups = [[name] if is_run(name) else _experiments(name, overrides, seeds) for name in configs]
+        names = configs or (("first_light_ciou", "first_light_ugs") if data is None else (f"{OWN_DATA}_ciou", OWN_DATA))
+        groups = [[name] if is_run(name) else _experiments(name, overrides, seeds, data) for name in names]
         members = [member for group in groups for member in group]
         new = [member for member in members if not isinstance(member, str)]
         if overrides and not new:
@@ -58,6 +63,8 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
                 f"expected a config for {' '.join(overrides)} to override, got finished runs only; leave out the words "
                 "after `--`"
             )
+        if data is not None and not new:
+            raise ValueError("expected a config to train on --data, got finished runs only; leave --data out")
         check_names(new)
         check_runs([member for member in members if isinstance(member, str)], new)
         check_places(new, folder, resume=resume)
@@ -68,8 +75,8 @@ def _compare(overrides: list[str]) -> Callable[..., None]:
     return compare
 
 
-def _experiments(name: str, overrides: list[str], seeds: Sequence[int]) -> "list[Experiment]":
-    experiment = overridden(name, overrides, "ugs compare … --")
+def _experiments(name: str, overrides: list[str], seeds: Sequence[int], data: str | None) -> "list[Experiment]":
+    experiment = overridden(name, overrides, "ugs compare … --", data)
     return [replace(experiment, seed=seed) for seed in seeds]
 
 

@@ -72,8 +72,8 @@ def _evaluate_run(
         of yours, add `--import MODULE` or `--import FILE.py`.
       which: Checkpoint of a run.
       split: Split of the data set. val: the validation images. train: the training images without augmentation, to
-        measure overfitting. test: test-dev of VisDrone. challenge: test-challenge of VisDrone, which has no
-        annotations, so that only a submission is written.
+        measure overfitting. test: test-dev of VisDrone, or the test images of a data.yaml. challenge: test-challenge of
+        VisDrone, which has no annotations, so that only a submission is written.
       protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
       calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
         test-time augmentation. The result is written to calibration_best.json and .png.

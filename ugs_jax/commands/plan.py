@@ -36,11 +36,14 @@ def plan_command(words: list[str]) -> None:
     # Only compilers run here. They need neither a device nor the metadata server of a cloud.
     for name, value in (("JAX_PLATFORMS", "cpu"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1")):
         os.environ.setdefault(name, value)
+    from ugs_jax.commands.data_option import OWN_DATA, split_data, with_data
     from ugs_jax.commands.train import load_config
     from ugs_jax.planning import hardware
 
-    name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
-    options = _options(load_config(name), _joined(words), f"ugs plan {name}")
+    words, data = split_data(words)
+    default = "first_light_ugs" if data is None else OWN_DATA
+    name = words.pop(0) if words and not words[0].startswith("-") else default
+    options = _options(with_data(load_config(name), data), _joined(words), f"ugs plan {name}")
     topologies = [hardware.parse_topology(topology) for topology in options.topology]
     for topology in topologies:  # raises errors before minutes of compiling
         hardware.topology_devices(topology)
@@ -72,7 +75,8 @@ def _options(default: "Experiment", words: Sequence[str], prog: str) -> _Options
     ) -> _Options:
         """Compile the training step for accelerators that need not be available, and print its memory and time.
 
-        The data set is not built. Compiling takes minutes for each batch size and variant. Results are cached.
+        The data set is not built. Compiling takes minutes for each batch size and variant. Results are cached. The
+        option --data PATH plans for a data set of yours, as in `ugs train`.
 
         Args:
           topology: Chips and their layout: v5e:16x16, v5p:4x4x4, v6e:8x8, v4:2x2x1 (these need the extra `tpu`);
@@ -146,14 +150,14 @@ def _tell(kind: str, text: str) -> None:
 
 def _images(experiment: "Experiment") -> int | None:
     """Return the number of training images in the files of the data set, or None if the files do not exist."""
-    from data_pipeline import CocoJson, TinyScenes, VisDrone
+    from data_pipeline import CocoJson, TinyScenes, VisDrone, YoloFolder
     from data_pipeline.sources.coco_parse import read_coco
 
     data = experiment.data
     if isinstance(data, CocoJson):
         file = Path(data.train_json)
         return len(read_coco(file).images) if file.is_file() else None
-    if isinstance(data, VisDrone):
+    if isinstance(data, VisDrone | YoloFolder):
         return data.count_images("train")
     return data.train_images if isinstance(data, TinyScenes) else None
 

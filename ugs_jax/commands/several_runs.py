@@ -6,12 +6,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ugs_jax.commands.data_option import with_data
 from ugs_jax.commands.train import is_run, load_config, run_folder, with_overrides
 
 if TYPE_CHECKING:
     from ugs_jax.experiment import Experiment
 
-_BEFORE = {"folder": "--folder", "resume": "--resume", "no-resume": "--resume", "seed": "--seeds"}
+_BEFORE = {"folder": "--folder", "resume": "--resume", "no-resume": "--resume", "seed": "--seeds", "data": "--data"}
 _ALONE = ("profile", "no-profile", "distributed", "no-distributed", "coordinator", "processes", "process")
 
 
@@ -39,15 +40,16 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
-def overridden(config: str, overrides: Sequence[str], prog: str) -> "Experiment":
+def overridden(config: str, overrides: Sequence[str], prog: str, data: str | None = None) -> "Experiment":
     """Return the experiment of a config, with fields overridden.
 
     Args:
       config: Name or file of the config, see `load_config`.
       overrides: Words after `--`, from `split_overrides`.
       prog: Name of the command in help texts and errors.
+      data: Path of a data set that replaces that of the config, or None.
     """
-    experiment: Experiment = with_overrides(load_config(config), overrides, prog).experiment
+    experiment: Experiment = with_overrides(with_data(load_config(config), data), overrides, prog).experiment
     return experiment
 
 

@@ -54,6 +54,7 @@ class TrainOptions(NamedTuple):
 
 def train_command(words: list[str]) -> None:
     """Train one experiment."""
+    from ugs_jax.commands.data_option import OWN_DATA, split_data, with_data
     from ugs_jax.commands.score import print_scores
     from ugs_jax.evaluation import DEFAULT_PROTOCOL
     from ugs_jax.runs import join_processes
@@ -61,8 +62,10 @@ def train_command(words: list[str]) -> None:
     from ugs_jax.runs.processes import is_first_process
     from ugs_jax.training import train
 
-    name = words.pop(0) if words and not words[0].startswith("-") else "first_light_ugs"
-    options = with_overrides(load_config(name), words, f"ugs train {name}")
+    words, data = split_data(words)
+    default = "first_light_ugs" if data is None else OWN_DATA
+    name = words.pop(0) if words and not words[0].startswith("-") else default
+    options = with_overrides(with_data(load_config(name), data), words, f"ugs train {name}")
     folder = options.folder or run_folder("runs", options.experiment)
     cluster = (options.coordinator, options.processes, options.process)
     if options.distributed or any(value is not None for value in cluster):
@@ -99,7 +102,9 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
-        The defaults below are the values of the config. Each of them can be changed.
+        The defaults below are the values of the config. Each of them can be changed. The option --data PATH trains on
+        a data set of yours: a data.yaml (YOLO), or a folder in YOLO, COCO or VisDrone format. Without a config, the
+        config is then own_data.
 
         Args:
           experiment: Experiment to train.

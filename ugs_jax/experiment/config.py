@@ -133,7 +133,7 @@ class Experiment:
 
     Attributes:
       name: Name of the method. Runs of the same name are compared as one method with several seeds.
-      data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, or yours.
+      data: Data set: `TinyScenes`, `CocoJson`, `VisDrone`, `YoloFolder`, or yours.
       localization: Localization objective: `UGS`, `DFL`, `BoxRegression`, or yours.
       network: Settings of the detector: `Network`, or yours.
       loader: Settings of the batches: image size, batch size, padding, augmentation, workers. Its seed is

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone
+from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone, YoloFolder
 from ugs_jax import losses
 from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment.config import Ema, Experiment, Network
@@ -38,8 +38,8 @@ KNOWN_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
-        TinyScenes, CocoJson, VisDrone, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty, Refinement,
-        Postprocess, Parallel, Quality, SecondStage,
+        TinyScenes, CocoJson, VisDrone, YoloFolder, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty,
+        Refinement, Postprocess, Parallel, Quality, SecondStage,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

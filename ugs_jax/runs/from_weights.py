@@ -63,8 +63,8 @@ def inference_settings(detector: Detector, experiment: Experiment) -> dict[str, 
     }
 
 
-def experiment_of(weights: Weights, name: str, where: str) -> Experiment:
-    """Return an experiment with the network, objective and settings of weights. It has no data set.
+def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, Detector]:
+    """Return an experiment with the network, objective and settings of weights, and its detector. It has no data set.
 
     Published weights do not say how they are used. They get boxes by regression, 640 × 640 px and the default
     postprocessing.
@@ -86,16 +86,11 @@ def experiment_of(weights: Weights, name: str, where: str) -> Experiment:
     arch = weights.arch
     try:
         localization, postprocess, size, dtype = _settings(settings) if settings is not None else _DEFAULTS
-        experiment = Experiment(
-            name=name,
-            data=NoData(where),
-            localization=localization,
-            network=Network(arch.size, arch.p2, arch.anchors, dtype, kind=name_of_network(arch.network)),  # type: ignore[arg-type]
-            loader=LoaderOptions(image_size=size),
-            postprocess=postprocess,
-        )
-        found = experiment.network.build(arch.classes, arch.anchors, localization)
-        if replace(found.full_arch, dtype=arch.dtype) != arch or decoding_of(localization) != weights.decoding:
+        network = Network(arch.size, arch.p2, arch.anchors, dtype, kind=name_of_network(arch.network))  # type: ignore[arg-type]
+        loader = LoaderOptions(image_size=size)
+        experiment = Experiment(name, NoData(where), localization, network, loader, postprocess=postprocess)
+        detector = network.build(arch.classes, arch.anchors, localization)
+        if replace(detector.full_arch, dtype=arch.dtype) != arch or decoding_of(localization) != weights.decoding:
             raise ValueError(f"weights of {weights.decoding} with {arch.num_outputs} outputs and {localization}")
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         detail = str(error) if isinstance(error, ValueError) else repr(error)
@@ -103,7 +98,7 @@ def experiment_of(weights: Weights, name: str, where: str) -> Experiment:
             f"{where}: expected settings in the metadata as `ugs export` writes them, got: {detail}; write the file "
             "again"
         ) from error
-    return experiment
+    return experiment, detector
 
 
 _DEFAULTS = (BoxRegression(), Postprocess(), (640, 640), "float32")

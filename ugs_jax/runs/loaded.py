@@ -74,7 +74,7 @@ class LoadedDetector:
         return self.state.ema_stats
 
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
         self,
         images: Image,
         *,
@@ -201,15 +201,14 @@ def _load_file(source: str | Path, settings: _Settings) -> LoadedDetector:
     weights = _read(file, where)
     for note in weights.notes:
         _logger.warning(note.replace(str(file), where))
-    experiment = settings.changed(experiment_of(weights, file.stem, where))
+    experiment, detector = experiment_of(weights, file.stem, where)
+    experiment = settings.changed(experiment)
     count = weights.arch.classes
     if weights.classes is None and settings.classes is None:
         _logger.warning("%s: it has no class names, so its classes are called class 0 to class %d.", where, count - 1)
     names = settings.names(weights.classes or unnamed_classes(count), where)
-    detector = experiment.network.build(count, weights.arch.anchors, experiment.localization)
     mesh = evaluation_mesh(experiment.loader)
-    state = state_of(weights, detector, mesh)  # type: ignore[arg-type]
-    return LoadedDetector(file.stem, names, detector, state, experiment, mesh)
+    return LoadedDetector(file.stem, names, detector, state_of(weights, detector, mesh), experiment, mesh)
 
 
 def _read(file: Path, where: str) -> Weights:
