@@ -77,8 +77,8 @@ def _evaluate_run(
       protocol: Scoring protocol. Protocols other than the default keep as many detections as they count.
       calibration: Also compare the predicted standard deviations of box sides with the actual errors, without tiles and
         test-time augmentation. The result is written to calibration_best.json and .png.
-      data: Images to score on: a data.yaml of YOLO, COCO annotations, or a folder of VisDrone. The default is the data
-        set of the run. A file of weights needs it.
+      data: Images to score on: a data.yaml of YOLO, an annotation file of COCO, or the folder of a data set. The
+        default is the data set of the run. A file of weights needs it.
       output: Folder for the results. The default is the folder of the run, or `evaluation` for a file of weights.
       source: Image size and class names.
       looks: Tiles, test-time augmentation and postprocessing.
@@ -129,9 +129,12 @@ def _opened(run: str, which: Which, output: Path | None) -> Iterator[tuple["Open
 
 def _on(model: "LoadedDetector", data: Path) -> "LoadedDetector":
     """Return a detector whose experiment has another data set."""
+    from data_pipeline.sources.coco_layouts import coco_of_one_file, is_train_json
     from data_pipeline.sources.recognise import data_source_at
 
-    return replace(model, experiment=replace(model.experiment, data=data_source_at(data)))
+    one_file = data.suffix.lower() == ".json" and data.is_file() and not is_train_json(data)
+    source = coco_of_one_file(data) if one_file else data_source_at(data)
+    return replace(model, experiment=replace(model.experiment, data=source))
 
 
 def _label(data: Path) -> str:
