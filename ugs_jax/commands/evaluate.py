@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -12,6 +10,8 @@ import numpy as np
 import tyro
 
 from data_pipeline import DataError, Dataset, DataSource, VisDrone
+from ugs_jax.commands.calibration import check_calibration, write_calibration
+from ugs_jax.commands.evaluated_source import label_of, on_data, opened_source
 from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.commands.score import ProtocolName, print_scores, room_for, scorer_for, write_evaluation, write_results
 from ugs_jax.commands.source_options import SourceOptions
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ugs_jax.evaluation import CocoScorer, VisDroneScorer
     from ugs_jax.experiment import Experiment
     from ugs_jax.runs import LoadedDetector
-    from ugs_jax.runs.remote.opened import Opened
 
 Which = Literal["best", "last"]
 Split = Literal["val", "train", "test", "challenge"]
@@ -92,13 +91,13 @@ def _evaluate_run(
             "--calibration: expected a run on its own images, got a file of weights, --data or --output; leave "
             "--calibration out"
         )
-    with _opened(run, which, output) as (opened, place):
+    with opened_source(run, which, output) as (opened, place):
         if calibration:
-            _check_calibration(read_experiment(opened.folder), split)
+            check_calibration(read_experiment(opened.folder), split)
         model = source.load(place, which)
-        parts = [model.name if is_file else which, "" if data is None else _label(data), source.describe()]
+        parts = [model.name if is_file else which, "" if data is None else label_of(data), source.describe()]
         evaluation = evaluate_model(
-            model if data is None else _on(model, data),
+            model if data is None else on_data(model, data),
             opened.folder,
             "_".join(part for part in parts if part),
             split=split,
@@ -111,37 +110,6 @@ def _evaluate_run(
             written |= write_calibration(opened.folder, which, "train" if split == "train" else "val")
     for kind, file in written.items():
         print(f"{kind}: {opened.shown(file)}")
-
-
-@contextmanager
-def _opened(run: str, which: Which, output: Path | None) -> Iterator[tuple["Opened", str]]:
-    """Open a run or a file of weights. Yield the folder for results, and the local source to load."""
-    from ugs_jax.runs.remote.opened import Opened, opened_run
-    from ugs_jax.runs.remote.weights_file import is_weights_file
-
-    if is_weights_file(run):
-        folder = output or Path("evaluation")
-        yield Opened(folder, str(folder)), run
-        return
-    with opened_run(run, which) as opened:
-        yield opened if output is None else Opened(output, str(output)), str(opened.folder)
-
-
-def _on(model: "LoadedDetector", data: Path) -> "LoadedDetector":
-    """Return a detector whose experiment has another data set."""
-    from data_pipeline.sources.coco_layouts import coco_of_one_file, is_train_json
-    from data_pipeline.sources.recognise import data_source_at
-
-    one_file = data.suffix.lower() == ".json" and data.is_file() and not is_train_json(data)
-    source = coco_of_one_file(data) if one_file else data_source_at(data)
-    return replace(model, experiment=replace(model.experiment, data=source))
-
-
-def _label(data: Path) -> str:
-    """Return a short name of a data set, as a part of file names."""
-    path = data.resolve()
-    name = path.parent.name if path.stem == "data" else path.stem
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
 
 
 def evaluate_run(
@@ -259,51 +227,11 @@ def _name(name: str, split: Split, protocol: ProtocolName, looks: InferenceOptio
     return "_".join(part for part in parts if part)
 
 
-def write_calibration(folder: Path, which: Which, split: Literal["val", "train"]) -> dict[str, Path]:
-    """Write `calibration_<checkpoint>.json` and `.png` into the folder of a run, and return these files by kind.
-
-    Args:
-      folder: Folder of the run.
-      which: Checkpoint.
-      split: Split of the data set.
-
-    Raises:
-      ValueError: No detection matches an object.
-    """
-    from ugs_jax.analysis import measure_calibration
-    from ugs_jax.atomic import write_atomically
-    from ugs_jax.report import plot_calibration
-
-    measured = measure_calibration(folder, which=which, split=split)
-    file = folder / f"calibration_{which}{'' if split == 'val' else f'_{split}'}.json"
-    values = {
-        "unit": "px of the stored images; root mean squares over the sides of a bin",
-        "factor": measured.factor,
-        "predicted": measured.predicted.tolist(),
-        "error": measured.error.tolist(),
-        "count": measured.count.tolist(),
-    }
-    write_atomically(file, json.dumps(values, indent=1).encode())
-    return {"calibration": file, "picture": plot_calibration(measured, file.with_suffix(".png"))}
-
-
 def _print(evaluation: Evaluation, title: str) -> None:
     if evaluation.scores:
         print_scores(evaluation.scores, title, evaluation.counted)
     else:
         print(f"{title}: no scores, because the images have no annotations")
-
-
-def _check_calibration(experiment: "Experiment", split: Split) -> None:
-    from ugs_jax.objectives import PredictsDeviation
-
-    if not isinstance(experiment.localization, PredictsDeviation):
-        raise ValueError(
-            "--calibration: expected a run whose objective predicts a distribution, such as UGS or DFL, got "
-            f"{type(experiment.localization).__name__}, which predicts no deviations; leave --calibration out"
-        )
-    if split not in ("val", "train"):
-        raise ValueError(f"--calibration: expected --split val or train, got {split}; run it without --split")
 
 
 def _collect(
