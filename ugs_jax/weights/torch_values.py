@@ -110,7 +110,10 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
     if kind.name in _RECORDS.get(kind.module, ()):
         return Record(kind, arguments)
     if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
-        raise ValueError(f"expected modules of YOLOv5 v6 or v7, got {name}, which is of another architecture")
+        raise ValueError(
+            f"expected modules of YOLOv5 v6 or v7, got {name}, which is of another architecture; give a checkpoint of "
+            "YOLOv5 v6 or v7"
+        )
     raise ValueError(f"expected tensors and modules of YOLOv5, got the global {name}; do not trust this file")
 
 
