@@ -262,8 +262,9 @@ def _collect(
 
     options = looks.postprocess(room_for(protocol, model.postprocess))
     if not looks.one_look:
-        detect = image_detector(model.detector, model.state, options)
-        _collect_looks(detect, model.experiment, data, scorer, looks, found)
+        _collect_looks(
+            image_detector(model.detector, model.state, options), model.experiment, data, scorer, looks, found
+        )
         return
     detect = jit_detect(model.detector, options, model.mesh)
     most = int(np.max(np.diff(data.table.box_start), initial=1))
