@@ -21,7 +21,7 @@ from ugs_jax.detectors.yolov5 import _call_block_twice
 from ugs_jax.experiment import Network
 from ugs_jax.experiment.config import Kind
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights.layouts import flat_leaves
 
 NETWORK_TYPES = (TPH, TPHCBAM, TPHPlus)
 

@@ -219,7 +219,8 @@ def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
             return jnp.sum(plain + 0.3 * shifted), shifted
 
         def by_cells(features, localizer):
-            one = Match(level._replace(features=features), localizer, 8, found, near, targets)
+            own, weight = jnp.zeros(found.cell.shape, int), found.positive.astype(float)
+            one = Match(level._replace(features=features), localizer, 8, found, near, targets, own, weight)
             terms = localization_terms((one,), objective_)
             return jnp.sum(jnp.where(found.positive, terms.loss, 0)), terms.parts["refinement"][chosen]
 

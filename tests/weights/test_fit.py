@@ -10,7 +10,7 @@ from ugs_jax.detectors import COCO_ANCHORS, TPH
 from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid
 from ugs_jax.weights import fit_weights, load_weights, read_weights, weights_of, write_weights
 from ugs_jax.weights.fit import _Fitting
-from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.weights import published_arrays
 
 

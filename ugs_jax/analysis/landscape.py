@@ -18,7 +18,7 @@ from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.run_folder import read_experiment
 from ugs_jax.runs.sharding import batch_sharding, data_share
 from ugs_jax.training.accumulation import mean_loss
-from ugs_jax.training.objective import objective
+from ugs_jax.training.objective import assigner_of, objective
 
 _REACH = {"gradient": 0.02, "random": 0.5}
 """Length of slices by direction, as ‖Δθ‖/‖θ‖. The gradient direction is steeper, so its slice is shorter."""
@@ -91,7 +91,7 @@ def measure_landscape(
 
     def loss_of(params: Any, batch: Batch, _: Any) -> Array:
         outputs, _ = detector.apply(params, state.stats, batch.images, train=True)
-        return objective(outputs, batch, detector.localization, detector.arch, loss_weights)[0]
+        return objective(outputs, batch, detector.localization, detector.arch, loss_weights, assigner_of(detector))[0]
 
     def loss(params: Any, batch: Batch) -> Array:
         return mean_loss(loss_of, params, batch, experiment.accumulate)

@@ -12,13 +12,16 @@ from ugs_jax.detectors.decode import (
     Detections,
     LocalizedCandidates,
     Postprocess,
+    class_scores,
     detect,
     localize_candidates,
     suppress,
 )
-from ugs_jax.detectors.detector import Detector
+from ugs_jax.detectors.detector import Detector, network_shapes
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer, Pyramid
+from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import (
+    ChoosesCells,
     DetectorConfig,
     FixesStatistics,
     Outputs,
@@ -27,15 +30,22 @@ from ugs_jax.detectors.protocol import (
     TrainableDetector,
 )
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
+from ugs_jax.detectors.task_aligned import Assigner, Assignment, Cells, TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
 __all__ = [
     "COCO_ANCHORS",
     "TPH",
     "TPHCBAM",
+    "YOLO11",
     "Architecture",
+    "Assigner",
+    "Assignment",
     "Candidates",
+    "Cells",
+    "ChoosesCells",
     "Detections",
     "Detector",
     "DetectorConfig",
@@ -44,19 +54,25 @@ __all__ = [
     "Level",
     "LocalizedCandidates",
     "Localizer",
+    "Network",
     "Outputs",
     "Postprocess",
     "Pyramid",
     "RunsHeads",
     "StartsFromWeights",
     "TPHPlus",
+    "TaskAligned",
     "TrainableDetector",
+    "YOLO11LinearPool",
     "YOLOv5",
+    "YOLOv8",
+    "YOLOv8LinearPool",
     "assign",
     "auto_anchors",
     "background",
     "best_possible_recall",
     "candidate_anchors",
+    "class_scores",
     "detect",
     "fit_anchors",
     "gather",
@@ -64,6 +80,7 @@ __all__ = [
     "localize",
     "localize_again",
     "localize_candidates",
+    "network_shapes",
     "predicted_quality",
     "suppress",
 ]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ugs_jax.detectors.levels import AnchorSizes
-from ugs_jax.detectors.network_options import NetworkOptions
+from ugs_jax.detectors.network import Network
+from ugs_jax.detectors.network_options import NetworkOptions, Scale
 from ugs_jax.detectors.yolov5 import YOLOv5
 
 COCO_ANCHORS: AnchorSizes = (
@@ -14,12 +15,15 @@ COCO_ANCHORS: AnchorSizes = (
 """The published anchors (width, height in px at 640²) of P3, P4 and P5."""
 
 
-def published_anchors(network: type[YOLOv5], p2: bool) -> AnchorSizes:
+def published_anchors(network: type[Network], p2: bool) -> AnchorSizes:
     """Return the published COCO anchors of every level, extended where the network needs more.
 
-    P2, for which no anchors are published, gets small ones. Networks with four anchors per cell get a fourth one.
+    P2, for which no anchors are published, gets small ones. Networks with four anchors per cell get a fourth one;
+    networks with one anchor per cell get the middle one.
     """
     levels = ((((5, 6), (8, 15), (16, 11)),) if p2 else ()) + COCO_ANCHORS
+    if network.anchors_per_cell == 1:
+        return tuple(level[1:2] for level in levels)
     return tuple(level[:1] * (network.anchors_per_cell - 3) + level for level in levels)
 
 
@@ -28,14 +32,19 @@ class Architecture(NetworkOptions):
     """Description of the network to build: its options, and its class.
 
     Attributes:
-      network: Class of the network: `YOLOv5`, or one of the three networks of TPH-YOLOv5 (`tph.py`).
+      network: Class of the network: `YOLOv5`, a network of TPH-YOLOv5 (`tph.py`), or YOLOv8 or YOLO11 (`yolov8.py`).
     """
 
-    network: type[YOLOv5] = YOLOv5
+    network: type[Network] = YOLOv5
 
     def __post_init__(self) -> None:
         self.network.check_levels(self.p2)
         super().__post_init__()
+
+    @property
+    def scale(self) -> Scale:
+        """Depth and width of the size in the family of the network."""
+        return self.network.scales[self.size]
 
     @property
     def name(self) -> str:

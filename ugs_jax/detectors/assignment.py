@@ -14,7 +14,9 @@ Regions = Float[Array | np.ndarray, "b r 4"]
 
 
 class Candidates(NamedTuple):
-    """Three cells of one level that may learn each box: the cell of its centre and the two nearest neighbours.
+    """Cells of one level that may learn each box.
+
+    With anchors these are three, the cell of the box's centre and the two nearest neighbours.
 
     Attributes:
       cell: Flat index of the cell, row · width + column; 0 where no anchor is positive.
@@ -22,9 +24,9 @@ class Candidates(NamedTuple):
       positive: Mask of the anchors of the cell that learn the box.
     """
 
-    cell: Int[Array, "b m 3"]
-    center: Float[Array, "b m 3 2"]
-    positive: Bool[Array, "b m 3 a"]
+    cell: Int[Array, "b m k"]
+    center: Float[Array, "b m k 2"]
+    positive: Bool[Array, "b m k a"]
 
 
 def assign(

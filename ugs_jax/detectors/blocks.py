@@ -49,7 +49,9 @@ def linear(
     )
 
 
-def _spatial(inputs: int, outputs: int, kernel: int, stride: int, padding: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Conv:
+def _spatial(
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int, dtype: Any, rngs: nnx.Rngs
+) -> nnx.Conv:
     kind = _FoldedConv if (kernel, stride, padding) == (6, 2, 2) else nnx.Conv
     return kind(
         inputs,
@@ -58,7 +60,8 @@ def _spatial(inputs: int, outputs: int, kernel: int, stride: int, padding: int, 
         strides=stride,
         padding=((padding, padding), (padding, padding)),
         use_bias=False,
-        kernel_init=fan_in_uniform(inputs * kernel * kernel),
+        feature_group_count=groups,
+        kernel_init=fan_in_uniform(inputs // groups * kernel * kernel),
         dtype=dtype,
         rngs=rngs,
     )
@@ -140,7 +143,7 @@ def _scaled_silu_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) ->
 
 
 class ConvNormAct(nnx.Module):
-    """Convolution without bias, batch normalisation (ε 1e-3, momentum 0.97), SiLU."""
+    """Convolution without bias, batch normalisation (ε 1e-3, momentum 0.97), and SiLU unless `act` is False."""
 
     def __init__(
         self,
@@ -150,6 +153,8 @@ class ConvNormAct(nnx.Module):
         stride: int = 1,
         padding: int | None = None,
         *,
+        groups: int = 1,
+        act: bool = True,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -157,16 +162,17 @@ class ConvNormAct(nnx.Module):
         if kernel == 1 and stride == 1:
             self.conv = linear(inputs, outputs, bias=False, dtype=dtype, rngs=rngs)
         else:
-            self.conv = _spatial(
-                inputs, outputs, kernel, stride, kernel // 2 if padding is None else padding, dtype, rngs
-            )
+            margin = kernel // 2 if padding is None else padding
+            self.conv = _spatial(inputs, outputs, kernel, stride, margin, groups, dtype, rngs)
+        self.act = act
         # Never in half precision: Flax would also round the running statistics.
         wide = jnp.promote_types(dtype, jnp.float32)
         self.norm = nnx.BatchNorm(outputs, momentum=0.97, epsilon=1e-3, dtype=wide, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """`[B,H,W,inputs]` → `[B,⌈H/stride⌉,⌈W/stride⌉,outputs]`."""
-        return norm_silu(self.norm, self.conv(x))
+        y = self.conv(x)
+        return norm_silu(self.norm, y) if self.act else self.norm(y).astype(y.dtype)
 
 
 class Bottleneck(nnx.Module):
@@ -224,8 +230,10 @@ class C3(CrossStage):
 class SPPF(nnx.Module):
     """Spatial pyramid pooling: three chained 5×5 max-pools (receptive fields 5, 9, 13), concatenated."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.reduce = ConvNormAct(inputs, inputs // 2, dtype=dtype, rngs=rngs)
+    def __init__(
+        self, inputs: int, outputs: int, *, act: bool = True, dtype: Any = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
+        self.reduce = ConvNormAct(inputs, inputs // 2, act=act, dtype=dtype, rngs=rngs)
         self.merge = ConvNormAct(inputs * 2, outputs, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:

@@ -174,11 +174,17 @@ def _taken(values: Array, index: Array) -> Array:
     return jnp.take_along_axis(values, index.reshape(*index.shape, *(1,) * (values.ndim - 2)), axis=1)
 
 
+def class_scores(level: Level) -> Float[Array, "b h w a n"]:
+    """Return the score of every class: objectness · class probability, or the latter without objectness."""
+    scores = jax.nn.sigmoid(level.classes)
+    return scores if level.objectness is None else jax.nn.sigmoid(level.objectness)[..., None] * scores
+
+
 def _best(
     level: Level, localizer: Localizer, localization: Localization, sizes: np.ndarray, stride: int, count: int
 ) -> LocalizedCandidates:
     b, _, columns, a, n = level.classes.shape
-    scores = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
+    scores = class_scores(level)
     scores, index = jax.lax.top_k(scores.reshape(b, -1), min(count, scores[0].size))
     cell, anchor, label = index // (a * n), index // n % a, index % n
     raw = localize(localizer, gather(level.features, cell))  # [b, count, a, k]

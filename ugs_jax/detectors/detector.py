@@ -1,6 +1,6 @@
 """A detector as pure functions of plain dictionaries, for training and evaluation."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,24 +11,27 @@ from jaxtyping import Array
 
 from ugs_jax.detectors.architecture import Architecture
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
+from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
-from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.task_aligned import Assigner, TaskAligned
 from ugs_jax.objectives import Localization, PredictsDistribution
 
 
 @dataclass(frozen=True)
 class Detector:
-    """YOLOv5 or TPH-YOLOv5 with any localization objective.
+    """YOLOv5, TPH-YOLOv5, YOLOv8 or YOLO11 with any localization objective.
 
     Attributes:
       arch: Description of the network. The objective sets its `num_outputs`.
       localization: Localization objective.
       fixed_statistics: Paths of the batch statistics that training does not change. Their layers normalise by them.
+      assigner: Rule by which boxes choose cells, for networks without anchors.
     """
 
     arch: Architecture
     localization: Localization
     fixed_statistics: frozenset[str] = frozenset()
+    assigner: Assigner = field(default_factory=TaskAligned)
 
     @cached_property
     def full_arch(self) -> Architecture:
@@ -40,7 +43,7 @@ class Detector:
         return replace(self.arch, num_outputs=objective.num_outputs, second_stage=second_stage, quality=quality)
 
     @cached_property
-    def _shape(self) -> YOLOv5:
+    def _shape(self) -> Network:
         return nnx.eval_shape(lambda: self.arch.network(self.full_arch, rngs=_SameKey()))
 
     @cached_property
@@ -119,11 +122,24 @@ class Detector:
 
     def shapes(self) -> tuple[Tree, Tree]:
         """Return shapes and dtypes of the trees that `init` returns, without drawing values."""
-        return _plain(nnx.state(self._shape, nnx.Param)), _plain(nnx.state(self._shape, nnx.BatchStat))
+        return _shapes(self._shape)
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self._shape, nnx.Param)))
+
+
+def network_shapes(arch: Architecture) -> tuple[Tree, Tree]:
+    """Return shapes and dtypes of the parameters and batch statistics of a network, without drawing values.
+
+    Args:
+      arch: Architecture with the outputs and layers of the objective, such as `Detector.full_arch`.
+    """
+    return _shapes(nnx.eval_shape(lambda: arch.network(arch, rngs=_SameKey())))
+
+
+def _shapes(model: Network) -> tuple[Tree, Tree]:
+    return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
 
 
 class _SameKey(nnx.Rngs):

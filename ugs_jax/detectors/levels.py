@@ -44,13 +44,13 @@ class Level(NamedTuple):
     """Outputs of the network at one pyramid level of `h`×`w` cells with `a` anchors per cell.
 
     Attributes:
-      features: Feature map that the heads see.
-      objectness: Objectness logits.
+      features: Feature map that is localized from.
+      objectness: Objectness logits, or None if the network predicts only classes.
       classes: Class logits.
     """
 
     features: Float[Array, "b h w c"]
-    objectness: Float[Array, "b h w a"]
+    objectness: Float[Array, "b h w a"] | None
     classes: Float[Array, "b h w a n"]
 
 

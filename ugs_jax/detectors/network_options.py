@@ -1,8 +1,9 @@
 """Options of a network, which say how large it is built."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -10,14 +11,30 @@ from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 
 Size = Literal["p", "n", "s", "m", "l", "x"]
 
-_MULTIPLES: dict[str, tuple[float, float]] = {
-    "p": (0.33, 0.125),  # not published: half as wide as n, for a first run on a laptop
-    "n": (0.33, 0.25),
-    "s": (0.33, 0.50),
-    "m": (0.67, 0.75),
-    "l": (1.0, 1.0),
-    "x": (1.33, 1.25),
+
+class Scale(NamedTuple):
+    """Depth and width of a size of a published family, as multiples of size l of YOLOv5.
+
+    Attributes:
+      depth: Multiple of the number of blocks.
+      width: Multiple of the number of channels.
+      most: Largest number of channels before `width` is applied.
+    """
+
+    depth: float
+    width: float
+    most: int = 1024
+
+
+SCALES: Mapping[str, Scale] = {
+    "p": Scale(0.33, 0.125),  # not published: half as wide as n, for a first run on a laptop
+    "n": Scale(0.33, 0.25),
+    "s": Scale(0.33, 0.50),
+    "m": Scale(0.67, 0.75),
+    "l": Scale(1.0, 1.0),
+    "x": Scale(1.33, 1.25),
 }
+"""Sizes of YOLOv5 and TPH-YOLOv5."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +65,8 @@ class NetworkOptions:
     quality: int = 0
 
     def __post_init__(self) -> None:
-        if self.size not in _MULTIPLES:
-            raise ValueError(f"expected a size among {', '.join(_MULTIPLES)}; got {self.size!r}")
+        if self.size not in SCALES:
+            raise ValueError(f"expected a size among {', '.join(SCALES)}; got {self.size!r}")
         if len(self.anchors) != len(self.strides):
             raise ValueError(
                 f"expected anchors for {len(self.strides)} levels (strides {self.strides}); got {len(self.anchors)}. "
@@ -66,10 +83,15 @@ class NetworkOptions:
         """Channels of the neck's feature maps in size l, finest first."""
         return (128, 256, 512, 1024) if self.p2 else (256, 512, 1024)
 
+    @property
+    def scale(self) -> Scale:
+        """Depth and width of the size."""
+        return SCALES[self.size]
+
     def channels(self, base: int) -> int:
         """Return the width of a layer that has `base` channels in size l, rounded up to a multiple of 8."""
-        return math.ceil(base * _MULTIPLES[self.size][1] / 8) * 8
+        return math.ceil(min(base, self.scale.most) * self.scale.width / 8) * 8
 
     def repeats(self, base: int) -> int:
         """Return the number of bottlenecks in a block that has `base` of them in size l."""
-        return max(round(base * _MULTIPLES[self.size][0]), 1) if base > 1 else base
+        return max(round(base * self.scale.depth), 1) if base > 1 else base

@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
-NETWORKS: Mapping[str, type[YOLOv5]] = MappingProxyType(
-    {network.name: network for network in (YOLOv5, TPH, TPHCBAM, TPHPlus)}
+NETWORKS: Mapping[str, type[Network]] = MappingProxyType(
+    {
+        network.name: network
+        for network in (YOLOv5, TPH, TPHCBAM, TPHPlus, YOLOv8, YOLO11, YOLOv8LinearPool, YOLO11LinearPool)
+    }
 )
 
 
-def network_named(name: Any) -> type[YOLOv5]:
+def network_named(name: Any) -> type[Network]:
     """Return the class of a network.
 
     Args:
@@ -26,7 +31,7 @@ def network_named(name: Any) -> type[YOLOv5]:
     return NETWORKS[name]
 
 
-def name_of_network(network: type[YOLOv5]) -> str:
+def name_of_network(network: type[Network]) -> str:
     """Return the name by which `network_named` finds a class.
 
     Raises:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from ugs_jax.detectors.decode import Detections, Postprocess
 from ugs_jax.detectors.levels import AnchorSizes, HasPyramid, Level, Localizer
+from ugs_jax.detectors.task_aligned import Assigner
 from ugs_jax.objectives import Localization
 
 Tree = dict[str, Any]
@@ -100,6 +101,15 @@ class FixesStatistics(Protocol):
         Args:
           paths: Paths of batch statistics, such as `backbone/stem/norm/mean`. `apply` returns them unchanged.
         """
+
+
+@runtime_checkable
+class ChoosesCells(Protocol):
+    """Ability to name the rule by which boxes choose cells, for a detector without objectness."""
+
+    @property
+    def assigner(self) -> Assigner:
+        """Rule by which boxes choose cells."""
 
 
 @runtime_checkable

@@ -17,10 +17,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, call_block, fan_in_uniform, linear, upsample
-from ugs_jax.detectors.levels import Level, Localizer
-from ugs_jax.detectors.network_options import NetworkOptions, Size
-from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
-from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
+from ugs_jax.detectors.heads import LocalizingHead
+from ugs_jax.detectors.levels import Level
+from ugs_jax.detectors.network import Network
+from ugs_jax.detectors.network_options import NetworkOptions
 
 Keys = Iterator[Array | None]
 """One key per block that is random in training, or endless None for a deterministic network."""
@@ -108,35 +108,11 @@ class Neck(nnx.Module):
         return outputs
 
 
-class _SecondStage(nnx.Module):
-    """Parameters of a second localization stage; its last layer starts at zero."""
-
-    def __init__(self, width: int, outputs: int, hidden: int, rngs: nnx.Rngs) -> None:
-        self.points = linear(POINTS * width, hidden, rngs=rngs)
-        self.shape = linear(outputs, hidden, bias=False, rngs=rngs)
-        self.out = nnx.Linear(hidden, outputs, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
-
-    def layer(self) -> SecondStageLayer:
-        bias = cast("nnx.Param[Array]", self.points.bias)
-        return SecondStageLayer(self.points.kernel[...], self.shape.kernel[...], bias[...], self.out.kernel[...])
-
-
-class _Quality(nnx.Module):
-    """Parameters of a quality predictor."""
-
-    def __init__(self, hidden: int, rngs: nnx.Rngs) -> None:
-        self.hidden, self.out = linear(EVIDENCE, hidden, rngs=rngs), linear(hidden, 1, rngs=rngs)
-
-    def layer(self) -> QualityLayer:
-        bias, out_bias = (cast("nnx.Param[Array]", layer.bias)[...] for layer in (self.hidden, self.out))
-        return QualityLayer(self.hidden.kernel[...], bias, self.out.kernel[...][:, 0], out_bias[0])
-
-
-class Head(nnx.Module):
+class Head(LocalizingHead):
     """Objectness and class layer of one level, and the parameters of its localizer."""
 
     def __init__(self, arch: NetworkOptions, width: int, stride: int, anchors: int, rngs: nnx.Rngs) -> None:
-        self.anchors, self.classes, self.outputs = anchors, arch.classes, arch.num_outputs
+        self.classes = arch.classes
         draw = fan_in_uniform(width)
         # Scores start near the share of cells that hold an object (8 objects in 640² px) and near equal class odds.
         prior = np.full((anchors, 1 + arch.classes), math.log(0.6 / (arch.classes - 0.99999)))
@@ -147,10 +123,7 @@ class Head(nnx.Module):
 
         kw = {"dtype": arch.dtype, "rngs": rngs}
         self.score = linear(width, anchors * (1 + arch.classes), bias_init=draw_score_bias, **kw)
-        self.localize = linear(width, anchors * arch.num_outputs, **kw)
-        outputs, hidden = arch.num_outputs, arch.second_stage
-        self.second = _SecondStage(width, outputs, hidden, nnx.Rngs(rngs.second())) if hidden else None
-        self.quality = _Quality(arch.quality, nnx.Rngs(rngs.quality())) if arch.quality else None
+        super().__init__(arch, width, anchors, rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """Return the outputs of the level, with the features `x` for the localizer."""
@@ -160,51 +133,14 @@ class Head(nnx.Module):
         scores = scores.reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
 
-    def localizer(self) -> Localizer:
-        """Return the parameters of the layers that localize."""
-        kernel, bias = self.localize.kernel, cast("nnx.Param[Array]", self.localize.bias)
-        shape = (self.anchors, self.outputs)
-        return Localizer(
-            kernel[...].reshape(-1, *shape),
-            bias[...].reshape(shape),
-            self.second.layer() if self.second else None,
-            self.quality.layer() if self.quality else None,
-        )
 
-
-class YOLOv5(nnx.Module):
-    """Backbone, neck and heads: `[B,H,W,3]` in 0…1 with H, W multiples of 32 → a `Level` for every stride."""
+class YOLOv5(Network):
+    """YOLOv5 v6 and v7."""
 
     name = "yolov5"
-    """Name in configs and files of weights."""
-    anchors_per_cell = 3
-    """Number of anchors per cell of the published network."""
-    random = False
-    """If True, the network drops units at random in training."""
-    has_p2: bool | None = None
-    """True or False if the network exists only with or only without the stride-4 level, None if it exists with both."""
-    title, variant = "YOLOv5", ""
-    """Words of the display name before and after the size."""
+    title = "YOLOv5"
     backbone_type: type[Backbone] = Backbone
     neck_type: type[Neck] = Neck
-
-    @classmethod
-    def display_name(cls, size: Size, p2: bool) -> str:
-        """Return the display name: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
-        return f"{cls.title}{size}{cls.variant}{'-P2' if p2 and cls.has_p2 is None else ''}"
-
-    @classmethod
-    def check_levels(cls, p2: bool) -> None:
-        """Check that the network exists with (or without) the stride-4 level.
-
-        Raises:
-          ValueError: `p2` does not suit the network.
-        """
-        if cls.has_p2 is not None and p2 != cls.has_p2:
-            level = "no" if p2 else "a"
-            raise ValueError(
-                f"expected p2={not p2}, got p2={p2}: {cls.name} has {level} head at stride 4; set p2={not p2}"
-            )
 
     def __init__(self, arch: NetworkOptions, *, rngs: nnx.Rngs) -> None:
         self.skip_p2 = not arch.p2
@@ -220,27 +156,11 @@ class YOLOv5(nnx.Module):
         """Return the input channels of every head, finest first."""
         return [arch.channels(base) for base in arch.widths]
 
-    def __call__(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> tuple[Level, ...]:
-        """Run the network.
-
-        Args:
-          images: Images with values 0…1.
-          key: Key of random blocks in training. Without a key the network is deterministic.
-
-        Raises:
-          ValueError: Height or width is not a multiple of 32, so that the maps of the levels do not fit together.
-        """
-        height, width = images.shape[1:3]
-        if height % 32 or width % 32:
-            fit = tuple(math.ceil(side / 32) * 32 for side in (height, width))
-            raise ValueError(
-                f"images: expected height and width that are multiples of 32, got {height}×{width}; "
-                f"letterbox or pad them, for instance to {fit[0]}×{fit[1]}"
-            )
+    def maps(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> list[Array]:
+        """Return the inputs of the heads, finest first, [b, h, w, c]."""
         keys = keys_of(key)
         maps = self.backbone(images, keys)
-        features = self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))
-        return tuple(head(x) for head, x in zip(self.heads, features, strict=True))
+        return self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))
 
     def features(self, maps: list[Array], fused: list[Array]) -> list[Array]:
         """Return the inputs of the heads, from the maps of the backbone (P2 to P5) and of the neck.
@@ -250,7 +170,3 @@ class YOLOv5(nnx.Module):
           fused: Feature maps of the neck, finest first, [b, h, w, c].
         """
         return fused
-
-    def localizers(self) -> tuple[Localizer, ...]:
-        """Return the localization layers of every level, finest first."""
-        return tuple(head.localizer() for head in self.heads)

@@ -8,12 +8,21 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline import DataSource, LoaderOptions
-from ugs_jax.detectors import Detector, DetectorConfig, Postprocess, TrainableDetector, auto_anchors, fit_anchors
+from ugs_jax.detectors import (
+    Assigner,
+    Detector,
+    DetectorConfig,
+    Postprocess,
+    TaskAligned,
+    TrainableDetector,
+    auto_anchors,
+    fit_anchors,
+)
 from ugs_jax.detectors.architecture import Architecture, published_anchors
 from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
+from ugs_jax.detectors.network import Network as NetworkModule
 from ugs_jax.detectors.network_options import Size
 from ugs_jax.detectors.networks import network_named
-from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.experiment.freezing import freeze_statistics
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
@@ -21,7 +30,7 @@ from ugs_jax.experiment.parallel import Parallel
 from ugs_jax.experiment.registry import register
 from ugs_jax.objectives import UGS, Localization
 
-Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus"]
+Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus", "yolov8", "yolo11", "yolov8_linear_pool", "yolo11_linear_pool"]
 """Names of the networks on the command line and in a config file, each a key of `detectors.networks.NETWORKS`."""
 
 
@@ -42,9 +51,12 @@ class Network:
         differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
-        See `ugs_jax/detectors/tph.py`.
+        See `ugs_jax/detectors/tph.py`. `yolov8` and `yolo11` have no anchors; their `_linear_pool` kinds are for
+        the few files whose pooling block has no SiLU.
       anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
         YOLOv5, which gives tiny anchors to coarse levels if objects are small.
+      assigner: Rule by which boxes choose cells, for the kinds without anchors: `TaskAligned`, or yours. Other kinds
+        match boxes and anchors by their sides.
     """
 
     size: Size = "n"
@@ -55,6 +67,7 @@ class Network:
     weights: str | None = None
     kind: Kind = "yolov5"
     anchor_fit: Literal["levels", "auto"] = "levels"
+    assigner: Assigner = field(default_factory=TaskAligned)
 
     def __post_init__(self) -> None:
         self.network_type.check_levels(self.p2)
@@ -63,7 +76,7 @@ class Network:
         return self.network_type.display_name(self.size, self.p2)
 
     @property
-    def network_type(self) -> type[YOLOv5]:
+    def network_type(self) -> type[NetworkModule]:
         """Class of the network that `kind` names."""
         return network_named(self.kind)
 
@@ -101,7 +114,7 @@ class Network:
         arch = Architecture(
             self.size, self.p2, classes, anchors, dtype=dtype, remat=self.remat, network=self.network_type
         )
-        return Detector(arch, localization)
+        return Detector(arch, localization, assigner=self.assigner)
 
 
 @dataclass(frozen=True)

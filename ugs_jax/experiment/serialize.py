@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipeline import Augmentation, CocoJson, LoaderOptions, TinyScenes, VisDrone, YoloFolder
 from ugs_jax import losses
-from ugs_jax.detectors import Postprocess
+from ugs_jax.detectors import Postprocess, TaskAligned
 from ugs_jax.experiment.config import Ema, Experiment, Network
 from ugs_jax.experiment.fitting import Fitted
 from ugs_jax.experiment.loss_weights import LossWeights
@@ -39,7 +39,7 @@ KNOWN_TYPES: dict[str, type] = {
     for kind in (
         Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
         TinyScenes, CocoJson, VisDrone, YoloFolder, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid, Uncertainty,
-        Refinement, Postprocess, Parallel, Quality, SecondStage,
+        Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

@@ -6,7 +6,7 @@ from ugs_jax.losses.distribution import distribution_focal
 from ugs_jax.losses.interval import entropy, entropy_gap, interval_cross_entropy, normalised_entropy
 from ugs_jax.losses.iou import ciou, diou, giou, iou_loss, log_iou
 from ugs_jax.losses.norm import l1, l2, smooth_l1
-from ugs_jax.losses.reduce import masked_count, masked_mean, masked_sum, masked_variance
+from ugs_jax.losses.reduce import masked_count, masked_mean, masked_sum, masked_variance, weighted_mean
 
 __all__ = [
     "ciou",
@@ -30,4 +30,5 @@ __all__ = [
     "sigmoid_cross_entropy",
     "sigmoid_focal",
     "smooth_l1",
+    "weighted_mean",
 ]

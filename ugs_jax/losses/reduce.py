@@ -59,6 +59,27 @@ def masked_mean(
     return masked_sum(values, mask, axis=axis) / jnp.maximum(masked_count(values, mask, axis=axis), 1.0)
 
 
+def weighted_mean(values: Float[Array, "*batch"], weights: Float[Array, "*#batch"]) -> Float[Array, ""]:
+    """Weighted sum of the values over the sum of the weights, which counts as at least 1.
+
+    Values with weight 0, NaN included, affect neither the mean nor its gradient. With weights of 0 and 1 this is
+    `masked_mean`. Detectors with soft targets divide by at least 1, too.
+
+    Args:
+      values: Unreduced values.
+      weights: Weights in [0, 1]. They broadcast against `values`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(weighted_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([0.5, 1.5, 0.0])))
+      2.5
+    """
+    values, wide = widen(values, weights)
+    return jnp.sum(jnp.where(wide > 0, values, 0.0) * wide) / jnp.maximum(
+        jnp.sum(jnp.broadcast_to(wide, values.shape)), 1.0
+    )
+
+
 def masked_variance(
     values: Float[Array, "*batch"], mask: Bool[Array, "*#batch"], *, axis: Axis = None
 ) -> Float[Array, "..."]:

@@ -18,6 +18,8 @@ from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
 from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
+_MARGIN = 0.01  # units by which targets stay below the last support point, as in YOLOv8
+
 
 @dataclass(frozen=True)
 class DFL:
@@ -95,7 +97,9 @@ class DFL:
     ) -> Terms:
         """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
         logits, decoded = split_logits(raw, self.bins), self.decode(raw, anchors)
-        dfl = jnp.mean(losses.distribution_focal(logits, self._distance(anchors, targets) - self.start), axis=-1)
+        distance = self._distance(anchors, targets) - self.start
+        reachable = jnp.clip(distance, 0, self.bins - 1 - _MARGIN)
+        dfl = jnp.mean(losses.distribution_focal(logits, reachable), axis=-1)
         regression = self.box_loss(decoded, *widen(targets))
         loss = self.box_weight * regression + self.dfl_weight / np.log(self.bins) * dfl
         return Terms(loss, {"regression": regression, "dfl": dfl}, mean_uncertainty(logits), decoded)

@@ -17,8 +17,8 @@ from ugs_jax.experiment.serialize import from_json, to_json
 from ugs_jax.objectives import BoxRegression, Localization
 from ugs_jax.runs.sharding import replicated
 from ugs_jax.runs.state import Averages
-from ugs_jax.weights import Weights
-from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights import Weights, published_yolov8
+from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.weights import REGRESSION, decoding_of
 
 _LARGEST, _DEEPEST = 1e6, 20
@@ -66,8 +66,8 @@ def inference_settings(detector: Detector, experiment: Experiment) -> dict[str, 
 def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, Detector]:
     """Return an experiment with the network, objective and settings of weights, and its detector. It has no data set.
 
-    Published weights do not say how they are used. They get boxes by regression, 640 × 640 px and the default
-    postprocessing.
+    Published weights do not say how they are used. They get the objective of their published head, 640 × 640 px and the
+    default postprocessing.
 
     Args:
       weights: Weights from `read_weights`.
@@ -78,14 +78,15 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
       ValueError: The file does not say how its boxes are decoded, or its settings cannot be used.
     """
     settings = weights.inference
-    if settings is None and weights.decoding != REGRESSION:
+    if settings is None and weights.decoding not in _PUBLISHED:
         raise ValueError(
             f"{where}: expected the settings of its objective, {weights.decoding}, in the metadata, got none, because "
             "an older version wrote the file; write it again by `ugs export`"
         )
     arch = weights.arch
     try:
-        localization, postprocess, size, dtype = _settings(settings) if settings is not None else _DEFAULTS
+        defaults = (_PUBLISHED.get(weights.decoding), Postprocess(), (640, 640), "float32")
+        localization, postprocess, size, dtype = defaults if settings is None else _settings(settings)
         network = Network(arch.size, arch.p2, arch.anchors, dtype, kind=name_of_network(arch.network))  # type: ignore[arg-type]
         loader = LoaderOptions(image_size=size)
         experiment = Experiment(name, NoData(where), localization, network, loader, postprocess=postprocess)
@@ -101,7 +102,11 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
     return experiment, detector
 
 
-_DEFAULTS = (BoxRegression(), Postprocess(), (640, 640), "float32")
+_PUBLISHED: dict[str, Any] = {
+    REGRESSION: BoxRegression(),
+    published_yolov8.OBJECTIVE.decoding: published_yolov8.OBJECTIVE,
+}
+"""Objectives of the published heads: YOLOv5 regresses boxes, YOLOv8 and YOLO11 predict distributions."""
 
 
 def _settings(values: Any) -> tuple[Localization, Postprocess, tuple[int, int], str]:

@@ -26,7 +26,7 @@ def feature_gradient_norms(
     """Return the gradient norm of each weighted part of the loss with respect to the inputs of the heads.
 
     Only the heads are differentiated, so the cost is a small part of a step. The norms are NaN for detectors that
-    cannot run their heads alone (`RunsHeads`).
+    cannot run their heads alone (`RunsHeads`), and for those whose boxes and classes have branches of their own.
 
     Args:
       detector: Detector in training.
@@ -36,7 +36,7 @@ def feature_gradient_norms(
       batch: Boxes, labels and ignore regions.
       loss_weights: Weights of the loss.
     """
-    if not isinstance(detector, RunsHeads):
+    if not isinstance(detector, RunsHeads) or outputs.levels[0].objectness is None:
         return dict.fromkeys(FEATURE_GRADIENTS, jnp.full((), jnp.nan))
     features = tuple(level.features for level in outputs.levels)
 

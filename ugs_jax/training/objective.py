@@ -10,9 +10,13 @@ from data_pipeline import Batch
 from ugs_jax import losses
 from ugs_jax.boxes import iou
 from ugs_jax.detectors import (
+    Assigner,
+    ChoosesCells,
     HasPyramid,
     Localizer,
     Outputs,
+    TaskAligned,
+    TrainableDetector,
     background,
     gather,
     localize,
@@ -22,14 +26,23 @@ from ugs_jax.detectors import (
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
-from ugs_jax.training.matching import Match, concatenate_levels, match, split_levels
+from ugs_jax.training.matching import Match, concatenate_levels, match, match_cells, split_levels
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 """Weights of the objectness losses of the levels in YOLOv5; for other numbers of levels all weigh 1."""
 
 
+_CLASS_SHARE = 0.5 / 7.5
+"""Weight of the class loss over that of the box loss in published detectors without objectness."""
+
+
 def objective(
-    outputs: Outputs, batch: Batch, localization: Localization, arch: HasPyramid, loss_weights: LossWeights
+    outputs: Outputs,
+    batch: Batch,
+    localization: Localization,
+    arch: HasPyramid,
+    loss_weights: LossWeights,
+    assigner: Assigner | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Return the loss of a batch and its parts, all of them means over the whole (global) batch.
 
@@ -39,28 +52,59 @@ def objective(
       localization: Localization objective.
       arch: Architecture with anchors and strides.
       loss_weights: Weights of the parts.
+      assigner: Rule by which boxes choose cells, for a detector without objectness; `TaskAligned()` by default.
 
     Returns:
       Scalar to minimise, and a dictionary for the log: box, objectness and classes (weighted), the terms of the
       localization loss, uncertainty (mean over positives; NaN without positives), and positives (number of anchors per
       image that learn a box).
     """
-    matches = match(outputs, batch, arch, loss_weights.anchor_ratio_threshold)
+    matches = matches_of(outputs, batch, localization, arch, loss_weights, assigner)
     terms = localization_terms(matches, localization)
     targets = concatenate_levels([m.targets for m in matches])
     positive = concatenate_levels([m.positive for m in matches])
-    quality = 1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
-    objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
-    class_loss = _class_loss(matches, jnp.asarray(batch.classes), loss_weights.class_weights)
-    named = {"box": terms.loss, "classes": class_loss}
-    named |= {"uncertainty": terms.uncertainty, **terms.parts}
-    means = {name: losses.masked_mean(values, positive) for name, values in named.items()}
+    weight = concatenate_levels([m.weight for m in matches])
+    named = {"box": terms.loss, "uncertainty": terms.uncertainty, **terms.parts}
+    means = {name: losses.weighted_mean(values, weight) for name, values in named.items()}
+    if has_objectness(outputs):
+        quality = (
+            1 - loss_weights.quality + loss_weights.quality * jnp.maximum(1 - losses.ciou(terms.boxes, targets), 0)
+        )
+        objectness = loss_weights.objectness * _objectness_loss(matches, quality, batch)
+        means["classes"] = losses.weighted_mean(_class_loss(matches, batch, loss_weights), weight)
+    else:
+        objectness = jnp.zeros(())
+        means["classes"] = _soft_class_loss(matches, batch, loss_weights)
     means["box"] *= loss_weights.box
     means["classes"] *= loss_weights.classes
     loss = means["box"] + objectness + means["classes"]
     means["uncertainty"] = jnp.where(jnp.any(positive), means["uncertainty"], jnp.nan)
     positives = jnp.sum(positive) / batch.boxes.shape[0]
     return loss, {"loss": loss, "objectness": objectness, "positives": positives, **means}
+
+
+def assigner_of(detector: TrainableDetector) -> Assigner | None:
+    """Return the rule by which boxes choose cells of a detector, or None if the detector names none."""
+    return detector.assigner if isinstance(detector, ChoosesCells) else None
+
+
+def has_objectness(outputs: Outputs) -> bool:
+    """Return True for a detector whose heads predict objectness, which has anchors."""
+    return outputs.levels[0].objectness is not None
+
+
+def matches_of(
+    outputs: Outputs,
+    batch: Batch,
+    localization: Localization,
+    arch: HasPyramid,
+    loss_weights: LossWeights,
+    assigner: Assigner | None,
+) -> tuple[Match, ...]:
+    """Assign the boxes of a batch: to anchors by their sides, or to cells by the assigner; see `objective`."""
+    if has_objectness(outputs):
+        return match(outputs, batch, arch, loss_weights.anchor_ratio_threshold)
+    return match_cells(outputs, batch, arch, localization, assigner or TaskAligned())
 
 
 def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
@@ -108,7 +152,7 @@ def _both_stages(
 
 def _quality_loss(
     matches: tuple[Match, ...], localization: Localization, raw: Array, decoded: Array, targets: Array
-) -> Float[Array, "b m 3 a"]:
+) -> Float[Array, "b m k a"]:
     """Return the cross entropy between predicted and true IoU."""
     by_level = zip(matches, split_levels(matches, raw), split_levels(matches, decoded), strict=True)
     logits: list[Any] = [
@@ -144,7 +188,7 @@ def _refined_loss(
 
 
 def _merge_boxes(levels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Merge the axes of boxes and cells of every level: [b, m, 3, …] to [b, 3 m, …]."""
+    """Merge the axes of boxes and cells of every level: [b, m, k, …] to [b, k m, …]."""
     return tuple(values.reshape(values.shape[0], -1, *values.shape[3:]) for values in levels)
 
 
@@ -158,30 +202,58 @@ def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -
     total, first = jnp.zeros(()), 0
     weights = _LEVEL_WEIGHTS.get(len(matches), (1.0,) * len(matches))
     for m, weight in zip(matches, weights, strict=True):
-        b, h, w, a = m.level.objectness.shape
+        logits = m.level.objectness
+        assert logits is not None
+        b, h, w, a = logits.shape
         reached = jnp.where(m.positive, jax.lax.stop_gradient(quality[..., first : first + a]), -1.0)
         first += a
         # Background is −1 and positives are their quality, so that a single scatter gives both target and mask.
         nothing = jnp.full((b, h * w, a), -1, quality.dtype)
         marked = nothing.at[jnp.arange(b)[:, None, None], m.candidates.cell].max(reached)
         empty = background(batch.ignore, batch.ignore_mask, stride=m.stride, shape=m.shape)
-        loss = losses.sigmoid_cross_entropy(m.level.objectness.reshape(b, h * w, a), jnp.maximum(marked, 0))
+        loss = losses.sigmoid_cross_entropy(logits.reshape(b, h * w, a), jnp.maximum(marked, 0))
         total += weight * losses.masked_mean(loss, empty[..., None] | (marked >= 0))
     return total
 
 
-def _class_loss(
-    matches: tuple[Match, ...], labels: Array, class_weights: tuple[float, ...] | str | None
-) -> Float[Array, "b m 3 a"]:
-    """Return the mean over the classes of every candidate, times the weight of the class of its box."""
-    if isinstance(class_weights, str):
+def _soft_class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeights) -> Float[Array, ""]:
+    """Return the class loss of all cells against soft targets, over the sum of the targets (at least 1).
+
+    The loss of a class at a cell that learns the class is multiplied by the weight of the class.
+    """
+    labels, total, targets = jnp.asarray(batch.classes), jnp.zeros(()), jnp.zeros(())
+    factors = _class_weights(loss_weights)
+    for m in matches:
+        b, h, w, _, n = m.level.classes.shape
+        image, cell = jnp.arange(b)[:, None, None], m.candidates.cell
+        label = labels[image, m.object]
+        weight, positive = m.weight[..., 0], m.positive[..., 0]
+        goal = jnp.zeros((b, h * w, n), weight.dtype).at[image, cell, label].max(weight)
+        learns = jnp.zeros((b, h * w), bool).at[image, cell].max(positive)
+        counts = learns | background(batch.ignore, batch.ignore_mask, stride=m.stride, shape=m.shape)
+        loss = losses.sigmoid_cross_entropy(m.level.classes.reshape(b, h * w, n), goal)
+        if factors is not None:
+            loss = jnp.where(goal > 0, factors, 1) * loss
+        total += losses.masked_sum(loss, counts[..., None])
+        targets += jnp.sum(goal)
+    return _CLASS_SHARE * total / jnp.maximum(targets, 1)
+
+
+def _class_weights(loss_weights: LossWeights) -> Float[Array, "n"] | None:
+    """Return the weight of each class, or None if all are 1."""
+    if isinstance(loss_weights.class_weights, str):
         raise ValueError(
-            f"loss_weights.class_weights: expected numbers, got {class_weights!r}, which needs the training boxes; use "
-            "experiment.with_class_weights"
+            f"loss_weights.class_weights: expected numbers, got {loss_weights.class_weights!r}, which needs the "
+            "training boxes; use experiment.with_class_weights"
         )
+    return None if loss_weights.class_weights is None else jnp.asarray(loss_weights.class_weights)
+
+
+def _class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeights) -> Float[Array, "b m k a"]:
+    """Return the mean over the classes of every candidate, times the weight of the class of its box."""
+    labels = jnp.asarray(batch.classes)
     logits = concatenate_levels([gather(m.level.classes, m.candidates.cell) for m in matches])  # [b, m, 3, a, n]
     goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
     loss = jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
-    if class_weights is None:
-        return loss
-    return loss * jnp.asarray(class_weights, loss.dtype)[labels][:, :, None, None]
+    factors = _class_weights(loss_weights)
+    return loss if factors is None else loss * factors.astype(loss.dtype)[labels][:, :, None, None]

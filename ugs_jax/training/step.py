@@ -19,8 +19,7 @@ from ugs_jax.runs.state import NO_BAD_STEP, Metrics, TrainState, create_state
 from ugs_jax.stabilize import CurvatureLimitState, StabilizeState, UncertaintyLimitState
 from ugs_jax.training.accumulation import accumulate_gradient, map_parts, mean_loss
 from ugs_jax.training.feature_gradients import feature_gradient_norms
-from ugs_jax.training.matching import match
-from ugs_jax.training.objective import objective
+from ugs_jax.training.objective import assigner_of, matches_of, objective
 from ugs_jax.training.sharpness import sharpness_by_size
 from ugs_jax.training.unknown import MAY_BE_UNKNOWN, NOW_AND_THEN
 
@@ -60,7 +59,9 @@ def make_step(
 
     def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
         def measure() -> Metrics:
-            matches = match(outputs, batch, detector.arch, loss_weights.anchor_ratio_threshold)
+            matches = matches_of(
+                outputs, batch, detector.localization, detector.arch, loss_weights, assigner_of(detector)
+            )
             pulls = feature_gradient_norms(detector, params, stats, outputs, batch, loss_weights)
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
@@ -176,7 +177,9 @@ def _loss_of(detector: TrainableDetector, loss_weights: LossWeights, seed: int) 
         if key is not None and part is not None:
             key = jax.random.fold_in(key, part)
         outputs, stats = detector.apply(params, stats, batch.images, train=True, key=key)
-        loss, metrics = objective(outputs, batch, detector.localization, detector.arch, loss_weights)
+        loss, metrics = objective(
+            outputs, batch, detector.localization, detector.arch, loss_weights, assigner_of(detector)
+        )
         return loss, (stats, metrics, outputs)
 
     return loss_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression
-from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.weights import Weights, decoding_of
 
@@ -106,16 +106,21 @@ def fit_weights(
 
 
 def check_size(weights: Weights, target: Architecture) -> None:
-    """Check that weights are of the size of an architecture.
+    """Check that weights are of the family and size of an architecture.
 
     Args:
       weights: Weights to check.
       target: Architecture that the weights must suit.
 
     Raises:
-      ValueError: They are of another size.
+      ValueError: They are of another family or size.
     """
     source = weights.arch
+    if source.network.has_objectness != target.network.has_objectness:
+        raise ValueError(
+            f"{weights.origin}: expected weights of {target.name}, got those of {source.name}, whose heads are of "
+            f"another kind; give weights of {target.name}, or make the network one of kind {source.network.name}"
+        )
     if source.size != target.size:
         raise ValueError(
             f"{weights.origin}: expected weights of {target.name}, got those of {source.name}; give "
@@ -156,14 +161,17 @@ class _Fitting:
     def _obstacle(self, path: str, fresh: np.ndarray, given: np.ndarray) -> str | None:
         """Return the reason why an array cannot be loaded, or None."""
         part, level, layer, *_ = path.split("/")
+        arch = self.weights.arch
         # These have outputs for each anchor. Other layers have the same shape for any anchors, classes and outputs.
-        outputs = {"localize": self.weights.arch.num_outputs, "score": 1 + self.weights.arch.classes}
+        outputs = {"localize": arch.num_outputs, "score": arch.network.has_objectness + arch.classes}
         by_anchor = part == "heads" and layer in outputs
         if fresh.shape[:-1] != given.shape[:-1] or (not by_anchor and fresh.shape != given.shape):
             return f"{list(fresh.shape)} here, {list(given.shape)} in the weights"
         if by_anchor and (here := len(self.target.anchors[int(level)])) != (there := given.shape[-1] // outputs[layer]):
             return f"{here} anchors here, {there} in the weights"
-        if part == "heads" and layer != "score" and self.decoding != self.weights.decoding:
+        if layer == "score" and not arch.network.has_objectness and arch.classes != self.target.classes:
+            return f"{self.target.classes} classes here, {arch.classes} in the weights"
+        if part == "heads" and layer in ("localize", "second", "quality") and self.decoding != self.weights.decoding:
             return f"{self.decoding} here, {self.weights.decoding} in the weights"
         return None
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from ugs_jax.detectors import Detector
 from ugs_jax.objectives import StartsFromRegression
-from ugs_jax.weights.published import flat_leaves
+from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
 
 START_WIDTH = (0.35, 0.35, 0.35, 0.35)

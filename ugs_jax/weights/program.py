@@ -11,7 +11,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Postprocess, TrainableDetector, localize, localize_again
+from ugs_jax.detectors import Postprocess, TrainableDetector, class_scores, localize, localize_again
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms on which an exported StableHLO program runs by default."""
@@ -50,7 +50,7 @@ def predict_everywhere(detector: TrainableDetector, params: Any, stats: Any, ima
         anchors = Anchors(center, size, jnp.full(shape, stride, jnp.float32))
         raw = localize_again(localizer, detector.localization, level.features, raw, anchors, stride=stride)
         decoded = detector.localization.decode(raw, anchors)
-        score = jax.nn.sigmoid(level.objectness)[..., None] * jax.nn.sigmoid(level.classes)
+        score = class_scores(level)
         boxes.append(decoded.reshape(images.shape[0], rows * columns * count, 4))
         scores.append(score.reshape(images.shape[0], rows * columns * count, score.shape[-1]))
     return Predictions(jnp.concatenate(boxes, axis=1), jnp.concatenate(scores, axis=1))

@@ -7,22 +7,24 @@ path and the head, which are longer with P2. Its convolutions are [out, in, rows
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import get_args
 
-import jax
 import numpy as np
 
-from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, YOLOv5
+from ugs_jax.detectors import COCO_ANCHORS, Architecture
 from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 from ugs_jax.detectors.network_options import Size
-from ugs_jax.objectives import BoxRegression
-from ugs_jax.objectives.quality import EVIDENCE
-from ugs_jax.objectives.second_stage import POINTS
-
-Shape = tuple[int, ...]
+from ugs_jax.weights.layouts import (
+    LEAVES,
+    Shape,
+    check_head,
+    published_shape,
+    sorted_names,
+    template,
+    to_ours,
+    to_theirs,
+)
 
 _BACKBONE = {
     "stem": 0, "downs/0": 1, "blocks/0": 2, "downs/1": 3, "blocks/1": 4, "downs/2": 5, "blocks/2": 6, "downs/3": 7,
@@ -36,15 +38,7 @@ _HEAD = {False: 24, True: 31}
 _SPPF = {"reduce": "cv1", "merge": "cv2"}
 _C3 = {"enter": "cv1", "bypass": "cv2", "merge": "cv3"}
 _BOTTLENECK = {"reduce": "cv1", "mix": "cv2"}
-_LEAVES = {
-    "conv/kernel": "conv.weight",
-    "norm/scale": "bn.weight",
-    "norm/bias": "bn.bias",
-    "norm/mean": "bn.running_mean",
-    "norm/var": "bn.running_var",
-}
 _BOX = 4  # localization outputs per anchor; objectness and classes follow
-_MOST = {"classes": 10_000, "outputs": 10_000, "hidden units": 10_000, "anchors": 100}
 
 
 def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Architecture:
@@ -69,20 +63,6 @@ def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Ar
     arch = Architecture(size, p2, classes, anchors)
     check_head(arch)
     return arch
-
-
-def check_head(arch: Architecture) -> None:
-    """Check that the numbers of a head, which come from a file, are plausible.
-
-    Raises:
-      ValueError: A number of classes, outputs, hidden units or anchors is zero or very large.
-    """
-    counts = [("classes", arch.classes), ("outputs", arch.num_outputs)]
-    counts += [("hidden units", width) for width in (arch.second_stage, arch.quality) if width]
-    counts += [("anchors", len(level)) for level in arch.anchors]
-    for name, count in counts:
-        if not 1 <= count <= _MOST[name]:
-            raise ValueError(f"expected 1 to {_MOST[name]} {name}, got {count}")
 
 
 def _size(stem: Shape) -> Size:
@@ -122,50 +102,10 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
     return tuple(tuple((float(w), float(h)) for w, h in level) for level in pixels)
 
 
-def template(arch: Architecture) -> dict[str, Shape]:
-    """Return shapes of parameters and batch statistics by path in our trees (`neck/tops/0/merge/conv/kernel`)."""
-    shapes = dict(_with_one_output(arch.size, arch.network, arch.p2))
-    for level, sizes in enumerate(arch.anchors):
-        for part, outputs in (("score", 1 + arch.classes), ("localize", arch.num_outputs)):
-            kernel, bias = f"heads/{level}/{part}/kernel", f"heads/{level}/{part}/bias"
-            shapes[bias] = (len(sizes) * outputs,)
-            shapes[kernel] = (shapes[kernel][0], *shapes[bias])
-        width = shapes[f"heads/{level}/score/kernel"][0]
-        shapes |= {f"heads/{level}/{name}": shape for name, shape in _added_layers(arch, width).items()}
-    return shapes
-
-
-def _added_layers(arch: Architecture, width: int) -> dict[str, Shape]:
-    """Return the shapes of the layers that objectives add to a head of `width` channels."""
-    second, quality = arch.second_stage, arch.quality
-    shapes: dict[str, Shape] = {}
-    if second:
-        shapes |= {"second/points/kernel": (POINTS * width, second), "second/points/bias": (second,)}
-        shapes |= {"second/shape/kernel": (arch.num_outputs, second), "second/out/kernel": (second, arch.num_outputs)}
-    if quality:
-        shapes |= {"quality/hidden/kernel": (EVIDENCE, quality), "quality/hidden/bias": (quality,)}
-        shapes |= {"quality/out/kernel": (quality, 1), "quality/out/bias": (1,)}
-    return shapes
-
-
-@lru_cache(maxsize=4)  # one file asks several times
-def _with_one_output(size: Size, network: type[YOLOv5], p2: bool) -> Mapping[str, Shape]:
-    arch = Architecture(size, p2, 1, (((1.0, 1.0),),) * len(pyramid_strides(p2)), network=network)
-    params, stats = Detector(arch, BoxRegression()).shapes()
-    leaves = {**flat_leaves(params), **flat_leaves(stats)}
-    return MappingProxyType({path: tuple(leaf.shape) for path, leaf in leaves.items()})
-
-
-def flat_leaves(tree: Any) -> dict[str, Any]:
-    """Return the leaves of a tree by path: words and numbers, separated by `/`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def published_shapes(arch: Architecture) -> dict[str, Shape]:
     """Return shapes of all parameters and batch statistics by published name."""
     shapes = template(arch)
-    theirs = {_published_name(p, arch.p2): _published_shape(s) for p, s in shapes.items() if not _in_head(p)}
+    theirs = {_published_name(p, arch.p2): published_shape(s) for p, s in shapes.items() if not _in_head(p)}
     for level, sizes in enumerate(arch.anchors):
         outputs = len(sizes) * (_BOX + 1 + arch.classes)
         name, width = f"model.{_HEAD[arch.p2]}.m.{level}", shapes[f"heads/{level}/score/kernel"][0]
@@ -176,7 +116,7 @@ def published_shapes(arch: Architecture) -> dict[str, Shape]:
 def from_published(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, np.ndarray]:
     """Return our arrays by path, float32, from the published arrays, whose names and shapes have been checked."""
     wide = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    ours = {path: _to_ours(wide[_published_name(path, arch.p2)]) for path in template(arch) if not _in_head(path)}
+    ours = {path: to_ours(wide[_published_name(path, arch.p2)]) for path in template(arch) if not _in_head(path)}
     for level, sizes in enumerate(arch.anchors):
         name = f"model.{_HEAD[arch.p2]}.m.{level}"
         weight = wide[f"{name}.weight"][:, :, 0, 0].reshape(len(sizes), _BOX + 1 + arch.classes, -1)
@@ -197,7 +137,7 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
     published: dict[str, np.ndarray] = {}
     for path in filter(lambda path: not _in_head(path), ours):
         name = _published_name(path, arch.p2)
-        published[name] = _to_theirs(ours[path])
+        published[name] = to_theirs(ours[path])
         if name.endswith(".running_var"):
             published[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     head = _HEAD[arch.p2]
@@ -212,13 +152,8 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
             published[f"model.{head}.m.{level}.{theirs}"] = whole[:, :, None, None] if kind == "kernel" else whole
     return {
         name: published[name] if published[name].ndim == 0 else np.ascontiguousarray(published[name])
-        for name in _sorted(published)
+        for name in sorted_names(published)
     }
-
-
-def _sorted(names: Iterable[str]) -> list[str]:
-    """Sort names by the numbers of their layers."""
-    return sorted(names, key=lambda name: [int(word) if word.isdecimal() else word for word in name.split(".")])
 
 
 def _in_head(path: str) -> bool:
@@ -238,22 +173,4 @@ def _published_name(path: str, p2: bool) -> str:
         blocks = ["m", blocks[1], _BOTTLENECK[blocks[2]]]
     elif blocks:
         blocks = [(_SPPF if block_name == "pool" else _C3)[blocks[0]]]
-    return ".".join(["model", str(layer), *blocks, _LEAVES[f"{kind}/{name}"]])
-
-
-def _published_shape(ours: Shape) -> Shape:
-    if len(ours) == 2:
-        return (ours[1], ours[0], 1, 1)
-    return (ours[3], ours[2], ours[0], ours[1]) if len(ours) == 4 else ours
-
-
-def _to_ours(array: np.ndarray) -> np.ndarray:
-    if array.ndim != 4:
-        return array
-    return array[:, :, 0, 0].T if array.shape[2:] == (1, 1) else array.transpose(2, 3, 1, 0)
-
-
-def _to_theirs(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 2:
-        return array.T[:, :, None, None]
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+    return ".".join(["model", str(layer), *blocks, LEAVES[f"{kind}/{name}"]])

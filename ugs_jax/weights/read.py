@@ -13,16 +13,16 @@ import safetensors.numpy
 
 from ugs_jax.detectors import Architecture, YOLOv5
 from ugs_jax.detectors.networks import network_named
-from ugs_jax.weights import published
+from ugs_jax.weights import published, published_yolov8
 from ugs_jax.weights.known_weights import known_weights
-from ugs_jax.weights.published import Shape
+from ugs_jax.weights.layouts import Shape, check_head, template
 from ugs_jax.weights.torch_file import TorchFile
 from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights
 
 Read = Callable[[Iterable[str]], Arrays]
 
 _TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # a zip file, and what torch.save wrote before it wrote those
-_IGNORED = re.compile(r"model\.\d+\..*\b(num_batches_tracked|anchors|anchor_grid)")
+_IGNORED = re.compile(r"model\.\d+\..*\b(num_batches_tracked|anchors|anchor_grid|dfl\.conv\.weight)")
 
 
 def read_weights(path: Path) -> Weights:
@@ -31,8 +31,8 @@ def read_weights(path: Path) -> Weights:
     PyTorch is not needed, and no code in the file is executed.
 
     Args:
-      path: Checkpoint, module or state dict of YOLOv5 v6 or v7, or a safetensors file. Averaged weights (`ema`) are
-        preferred.
+      path: Checkpoint, module or state dict of YOLOv5 v6 or v7, YOLOv8 or YOLO11, or a safetensors file. Averaged
+        weights (`ema`) are preferred.
 
     Raises:
       FileNotFoundError: The file does not exist.
@@ -49,7 +49,7 @@ def read_weights(path: Path) -> Weights:
     file = TorchFile(path)
     found = file.contents
     shapes = {name: tensor.shape for name, tensor in found.tensors.items()}
-    return _published(str(path), f"{path.name} ({found.part})", shapes, file.read, found.classes)
+    return _published(str(path), f"{path.name} ({found.part})", shapes, file.read, found.classes, found.linear)
 
 
 def from_safetensors(data: bytes, where: str) -> Weights:
@@ -77,7 +77,7 @@ def from_safetensors(data: bytes, where: str) -> Weights:
     if not any(re.match(r"model\.\d+\.", _numbered(name)) for name in shapes):
         raise ValueError(
             f"{where}: expected a file of `ugs export` or `ugs import`, or tensors with the names of YOLOv5 v6 or v7, "
-            f"got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the .pt file that it was "
+            f"YOLOv8 or YOLO11, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the .pt file that it was "
             "made from, or write it again by `ugs export`"
         )
     return _published(where, Path(where).name, shapes, lambda names: {name: arrays[name] for name in names}, None)
@@ -115,7 +115,7 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
             second_stage=int(about.get("second_stage", 0)),
             quality=int(about.get("quality", 0)),
         )
-        published.check_head(arch)
+        check_head(arch)
         inference = about.get("inference")
         if inference is not None and not isinstance(inference, dict):
             raise ValueError(f"inference {type(inference).__name__}")
@@ -123,7 +123,7 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
         raise ValueError(
             f"{where}: expected metadata as `ugs import` writes it, got {error!r}; write the file again"
         ) from error
-    _check(where, arch, published.template(arch), {name: array.shape for name, array in arrays.items()})
+    _check(where, arch, template(arch), {name: array.shape for name, array in arrays.items()})
     name = f"{Path(where).name}, from {origin}"
     return Weights(arch, decoding, _finite(where, arrays), classes, name, inference)
 
@@ -135,24 +135,36 @@ def _printable(text: Any) -> str:
 
 
 def _published(
-    where: str, origin: str, shapes: Mapping[str, Shape], read: Read, classes: tuple[str, ...] | None
+    where: str,
+    origin: str,
+    shapes: Mapping[str, Shape],
+    read: Read,
+    classes: tuple[str, ...] | None,
+    linear: frozenset[str] = frozenset(),
 ) -> Weights:
     """Return weights with published names. `read` reads the tensors of given names."""
     theirs = {_numbered(name): name for name in shapes}
     by_number = {number: shapes[name] for number, name in theirs.items()}
+    anchor_free = published_yolov8.is_published(by_number)
     anchors = published.anchors_name(by_number)
     units = None if anchors is None else read([theirs[anchors]])[theirs[anchors]]
     try:
-        arch = published.architecture_of(by_number, units)
+        if anchor_free:
+            arch = published_yolov8.architecture_of(by_number, frozenset(map(_numbered, linear)))
+        else:
+            arch = published.architecture_of(by_number, units)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    expected = published.published_shapes(arch)
+    naming = published_yolov8 if anchor_free else published
+    expected = naming.published_shapes(arch)
     _check(where, arch, expected, {name: s for name, s in by_number.items() if not _IGNORED.fullmatch(name)})
     found = read([theirs[name] for name in expected])
     arrays = _finite(where, {name: found[theirs[name]] for name in expected})
     classes = classes if classes is not None and len(classes) == arch.classes else None
-    notes = () if units is not None else (f"{where}: it has no anchors, so those published for COCO are assumed.",)
-    return Weights(arch, REGRESSION, published.from_published(arrays, arch), classes, origin, notes=notes)
+    decoding = published_yolov8.OBJECTIVE.decoding if anchor_free else REGRESSION
+    assumed = units is None and not anchor_free
+    notes = (f"{where}: it has no anchors, so those published for COCO are assumed.",) if assumed else ()
+    return Weights(arch, decoding, naming.from_published(arrays, arch), classes, origin, notes=notes)
 
 
 def _numbered(name: str) -> str:
@@ -175,7 +187,7 @@ def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found:
         raise ValueError(
             f"{where}: expected the {len(expected)} tensors of {network} with {arch.classes} classes, got "
             f"{'; '.join(wrong[:4])}{more}. It is of another architecture, or its layers were fused; give a checkpoint "
-            "of YOLOv5 v6 or v7 as it was trained"
+            "of YOLOv5 v6 or v7, YOLOv8 or YOLO11 as it was trained"
         )
 
 

@@ -23,10 +23,20 @@ _DTYPES: dict[str, Any] = {
     "LongStorage": np.int64,
 }
 
-# Modules of YOLOv5 v6 and v7, and classes that describe its training. All become records, which are inert.
+_ANCHOR_FREE = {
+    "Attention", "Bottleneck", "C2PSA", "C2f", "C3k", "C3k2", "Concat", "Conv", "DFL", "DWConv", "Detect", "PSABlock",
+    "SPPF",
+}  # fmt: skip
+# Modules of YOLOv5 v6 and v7, YOLOv8 and YOLO11, and classes that describe training. All become inert records.
 _RECORDS = {
     "models.yolo": {"Model", "DetectionModel", "Detect"},
     "models.common": {"Conv", "C3", "Bottleneck", "SPPF", "Concat"},
+    "ultralytics.nn.tasks": {"DetectionModel"},
+    "ultralytics.nn.modules": _ANCHOR_FREE,
+    "ultralytics.nn.modules.conv": _ANCHOR_FREE,
+    "ultralytics.nn.modules.block": _ANCHOR_FREE,
+    "ultralytics.nn.modules.head": _ANCHOR_FREE,
+    "ultralytics.utils": {"IterableSimpleNamespace"},
     "torch.nn.modules.activation": {"SiLU"},
     "torch.nn.modules.batchnorm": {"BatchNorm2d"},
     "torch.nn.modules.container": {"ModuleList", "Sequential"},
@@ -85,18 +95,20 @@ class Contents:
         or `state dict`.
       tensors: Tensors by name, as PyTorch's `state_dict()` names them.
       classes: Class names, or None if they are missing.
+      linear: Names of the convolutions that have no activation. A state dict does not say it.
     """
 
     part: str
     tensors: dict[str, StoredTensor]
     classes: tuple[str, ...] | None
+    linear: frozenset[str] = frozenset()
 
 
 def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
     """Return the inert value of a call, for `read_pickle`.
 
     Raises:
-      ValueError: No checkpoint of YOLOv5 needs the global, or a tensor extends beyond its storage.
+      ValueError: No checkpoint of these networks needs the global, or a tensor extends beyond its storage.
     """
     name = str(kind)
     if name == "collections.OrderedDict":
@@ -111,10 +123,10 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
         return Record(kind, arguments)
     if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
         raise ValueError(
-            f"expected modules of YOLOv5 v6 or v7, got {name}, which is of another architecture; give a checkpoint of "
-            "YOLOv5 v6 or v7"
+            f"expected modules of YOLOv5 v6 or v7, YOLOv8 or YOLO11, got {name}, which is of another architecture; give "
+            "a checkpoint of one of these"
         )
-    raise ValueError(f"expected tensors and modules of YOLOv5, got the global {name}; do not trust this file")
+    raise ValueError(f"expected tensors and modules of YOLO, got the global {name}; do not trust this file")
 
 
 def contents(value: Any) -> Contents:
@@ -125,8 +137,9 @@ def contents(value: Any) -> Contents:
     """
     part, chosen = _chosen(value)
     classes = _class_names(value) or _class_names(chosen)
+    linear: frozenset[str] = frozenset()
     if isinstance(chosen, Record):
-        tensors = _state_dict(chosen)
+        tensors, linear = _state_dict(chosen)
     elif isinstance(chosen, dict):
         tensors = {str(name): entry for name, entry in chosen.items() if isinstance(entry, StoredTensor)}
     else:
@@ -141,7 +154,7 @@ def contents(value: Any) -> Contents:
         )
     if not 0 < len(tensors) <= _MAX_TENSORS:
         raise ValueError(f"expected 1 to {_MAX_TENSORS} tensors by name, got {len(tensors)}")
-    return Contents(part, tensors, classes)
+    return Contents(part, tensors, classes, linear)
 
 
 def _chosen(value: Any) -> tuple[str, Any]:
@@ -204,9 +217,13 @@ def _sizes(values: Any) -> tuple[int, ...]:
     return cast("tuple[int, ...]", values)
 
 
-def _state_dict(module: Record) -> dict[str, StoredTensor]:
-    """Return tensors as PyTorch's `state_dict()` does. Shared modules count twice; cycles of modules are refused."""
+def _state_dict(module: Record) -> tuple[dict[str, StoredTensor], frozenset[str]]:
+    """Return tensors as PyTorch's `state_dict()` does, and the names of the modules whose `act` is the identity.
+
+    Shared modules count twice; cycles of modules are refused.
+    """
     tensors: dict[str, StoredTensor] = {}
+    linear: set[str] = set()
     waiting, count = [("", module)], 0
     while waiting:
         prefix, module = waiting.pop()
@@ -216,8 +233,12 @@ def _state_dict(module: Record) -> dict[str, StoredTensor]:
         for name, tensor in _own_tensors(module):
             tensors[f"{prefix}{name}"] = tensor
         children = _named(module, "_modules").items()
+        if any(
+            name == "act" and isinstance(child, Record) and child.kind.name == "Identity" for name, child in children
+        ):
+            linear.add(prefix.removesuffix("."))
         waiting += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, Record)][::-1]
-    return tensors
+    return tensors, frozenset(linear)
 
 
 def _own_tensors(module: Record) -> Iterator[tuple[str, StoredTensor]]:

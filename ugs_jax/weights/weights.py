@@ -10,10 +10,11 @@ import numpy as np
 import safetensors.numpy
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Architecture, Detector, YOLOv5
+from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv8
 from ugs_jax.detectors.networks import name_of_network
 from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
-from ugs_jax.weights.published import flat_leaves, to_published
+from ugs_jax.weights import published, published_yolov8
+from ugs_jax.weights.layouts import flat_leaves
 
 Arrays = dict[str, np.ndarray]
 KEY = "ugs_jax"
@@ -98,22 +99,26 @@ def weights_of(
 
 
 def published_arrays(weights: Weights) -> Arrays:
-    """Return weights with the names and layouts of YOLOv5, complete for a strict `load_state_dict`.
+    """Return weights with the names and layouts of YOLOv5, YOLOv8 or YOLO11, complete for a strict `load_state_dict`.
 
     Raises:
-      ValueError: The network is not YOLOv5, or its head does not regress boxes, so that YOLOv5 has no layer for it.
+      ValueError: The network is another one, or its head has another objective than the published one, so that the
+        published network has no layer for it.
     """
-    if weights.arch.network is not YOLOv5:
+    network = weights.arch.network
+    if network is not YOLOv5 and not issubclass(network, YOLOv8):
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, got {weights.network}, whose layers have other names "
-            "than in its reference; write safetensors or stablehlo instead"
+            f"{weights.origin}: expected YOLOv5, YOLOv8 or YOLO11, got {weights.network}, whose layers have other "
+            "names than in its reference; write safetensors or stablehlo instead"
         )
-    if weights.decoding != REGRESSION:
+    decoding = REGRESSION if network is YOLOv5 else published_yolov8.OBJECTIVE.decoding
+    if weights.decoding != decoding:
         raise ValueError(
-            f"{weights.origin}: expected a head that regresses boxes, as YOLOv5 has, got {weights.decoding}; write "
-            "safetensors or stablehlo instead"
+            f"{weights.origin}: expected a head with {decoding}, as {weights.network} has, got {weights.decoding}; "
+            "write safetensors or stablehlo instead"
         )
-    return to_published(weights.arrays, weights.arch)
+    naming = published if network is YOLOv5 else published_yolov8
+    return naming.to_published(weights.arrays, weights.arch)
 
 
 def flat_arrays(tree: Any) -> Arrays:
