@@ -85,8 +85,10 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
         )
     arch = weights.arch
     try:
-        defaults = (_PUBLISHED.get(weights.decoding), Postprocess(), (640, 640), "float32")
-        localization, postprocess, size, dtype = defaults if settings is None else _settings(settings)
+        if settings is None:
+            localization, postprocess, size, dtype = _PUBLISHED[weights.decoding], Postprocess(), (640, 640), "float32"
+        else:
+            localization, postprocess, size, dtype = _settings(settings)
         network = Network(arch.size, arch.p2, arch.anchors, dtype, kind=name_of_network(arch.network))  # type: ignore[arg-type]
         loader = LoaderOptions(image_size=size)
         experiment = Experiment(name, NoData(where), localization, network, loader, postprocess=postprocess)
@@ -102,7 +104,7 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
     return experiment, detector
 
 
-_PUBLISHED: dict[str, Any] = {
+_PUBLISHED: dict[str, Localization] = {
     REGRESSION: BoxRegression(),
     published_yolov8.OBJECTIVE.decoding: published_yolov8.OBJECTIVE,
 }

@@ -77,8 +77,8 @@ def from_safetensors(data: bytes, where: str) -> Weights:
     if not any(re.match(r"model\.\d+\.", _numbered(name)) for name in shapes):
         raise ValueError(
             f"{where}: expected a file of `ugs export` or `ugs import`, or tensors with the names of YOLOv5 v6 or v7, "
-            f"YOLOv8 or YOLO11, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the .pt "
-            "file that it was made from, or write it again by `ugs export`"
+            f"YOLOv8 or YOLO11, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the "
+            ".pt file that it was made from, or write it again by `ugs export`"
         )
     return _published(where, Path(where).name, shapes, lambda names: {name: arrays[name] for name in names}, None)
 
