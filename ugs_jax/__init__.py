@@ -18,6 +18,8 @@ The public modules, from the lowest layer to the highest:
 - `analysis`: curvature and calibration of a finished run;
 - `planning`: cost of a run on devices that need not be available.
 
+`load("yolov5n.pt")` returns a trained detector as a function from images to detections (`runs.load`).
+
 A module is imported when it is first used. `import ugs_jax` is therefore quick and loads neither Flax nor the data
 pipeline:
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from ugs_jax import stabilize as stabilize
     from ugs_jax import training as training
     from ugs_jax import weights as weights
+    from ugs_jax.runs import load as load
     from ugs_jax.stabilize import stabilize_loss as stabilize_loss
     from ugs_jax.stabilize import ugs_stabilize as ugs_stabilize
 
@@ -64,6 +67,7 @@ __all__ = [
     "experiment",
     "inference",
     "labels",
+    "load",
     "losses",
     "objectives",
     "planning",
@@ -77,6 +81,14 @@ __all__ = [
 ]
 
 
+_FUNCTIONS = {
+    "load": "ugs_jax.runs",
+    "stabilize_loss": "ugs_jax.stabilize",
+    "ugs_stabilize": "ugs_jax.stabilize",
+}
+"""Modules of the public functions, by name."""
+
+
 def __getattr__(name: str) -> Any:
     """Return a public module or function, and import its module when it is first used.
 
@@ -85,8 +97,8 @@ def __getattr__(name: str) -> Any:
     """
     if name not in __all__:
         raise AttributeError(f"module 'ugs_jax' has no attribute {name!r}; its public names are {', '.join(__all__)}")
-    if name in ("stabilize_loss", "ugs_stabilize"):
-        return getattr(importlib.import_module("ugs_jax.stabilize"), name)
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     return importlib.import_module(f"ugs_jax.{name}")
 
 

@@ -23,11 +23,11 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs compare [CONFIG …] [--seeds 0 1 2] train several configs on the same batches, the baseline first; plot AP by epoch
   ugs ablate [CONFIG] [--seeds 0 1 2]    train L2, CE, IN, UM, UR on one config; compare AP, gradients, curvature, cost
   ugs report RUN                         write the report of a run: finished, stopped, or still running
-  ugs eval RUN [--protocol …]            score a run on its validation images (COCO AP by object size, VisDrone, …)
+  ugs eval RUN [--protocol …]            score a run on its validation images, or RUN or FILE on --data DATA
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
-  ugs predict RUN IMAGE …                detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
+  ugs predict RUN|FILE IMAGE …           detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
   ugs import FILE.pt                     read YOLOv5 weights without PyTorch and without executing anything in the file
-  ugs export RUN --format FORMAT         write safetensors, a PyTorch state dict, a StableHLO program or an ONNX model
+  ugs export RUN|FILE --format FORMAT    write safetensors, a PyTorch state dict, a StableHLO program or an ONNX model
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
   ugs data prepare visdrone --from …     unpack the official archives, check every file and build the data set
@@ -36,6 +36,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs env                                print versions, devices and memory, for reports of problems
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
+FILE is a file of weights or its URL: a .pt of YOLOv5, or a .safetensors that `ugs export` wrote.
 CONFIG is a Python file that defines `experiment = Experiment(…)`, or the name of one of these configs:
   {configs}
 `ugs COMMAND --help` explains a command. `ugs train CONFIG --help` lists every field of that config with its value.

@@ -11,6 +11,7 @@ from data_pipeline.sources.coco_parse import read_coco
 
 _TRAIN = re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])", re.IGNORECASE)
 _VALIDATION = ("val", "valid", "validation")
+_SPLITS = (*_VALIDATION, "test", "train", "training")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "panoptic_", "stuff_")
 _IMAGE_FOLDERS = ("", "images", "data", "img", "imgs", "JPEGImages")
 _TRIED = 20
@@ -42,6 +43,21 @@ def find_coco(files: Iterable[Path]) -> list[CocoJson]:
         )
         for train, val in objects or pairs
     ]  # fmt: skip
+
+
+def coco_of_one_file(annotations: Path) -> CocoJson:
+    """Return the images of one annotation file as both splits of a data set, to score a detector on them.
+
+    Args:
+      annotations: COCO annotation file of any name. Its images are looked for as `find_coco` does.
+
+    Raises:
+      DataError: The file is not COCO JSON, or its images are not found.
+    """
+    place = f"{annotations.absolute().parent.name} {annotations.stem}"
+    named = tuple(word for word in _SPLITS if re.search(rf"(?<![a-z]){word}(?![a-z])", place, re.IGNORECASE))
+    images = _images_of(annotations, _VALIDATION if set(named) & set(_VALIDATION) else named or _SPLITS)
+    return CocoJson(train_images=images, train_json=annotations, val_images=images, val_json=annotations)
 
 
 def _validation_of(train: Path) -> Path | None:

@@ -14,11 +14,13 @@ from tests.training.toy import ToyDetector, toy_experiment
 from ugs_jax.analysis import measure_calibration
 from ugs_jax.cli import main
 from ugs_jax.commands.inference_options import InferenceOptions
+from ugs_jax.commands.source_options import SourceOptions
 from ugs_jax.detectors import Architecture, Postprocess
 from ugs_jax.experiment import fit_to
 from ugs_jax.inference import Merge, TestTimeAugmentation, Tiling
 from ugs_jax.objectives import UGS, BoxRegression
-from ugs_jax.runs import RunFolder, create_state, device_mesh
+from ugs_jax.runs import LoadedDetector, RunFolder, create_state, device_mesh
+from ugs_jax.runs.from_weights import NoData
 
 ROWS = "8,9,10,8,1,4,0,0\n40,30,12,20,1,1,0,0\n"
 FOLDERS = (
@@ -48,7 +50,7 @@ def run_of(localization, data, folder, patch, **changes):
     experiment = toy_experiment(localization, data=data, epochs=1, **changes)
     detector = ToyDetector(Architecture("p", False, 10, ANCHORS), localization)
     state = create_state(detector, experiment.optimizer.build(lambda _: 0.0), 0)
-    for place in ("ugs_jax.runs", "ugs_jax.analysis.calibration"):
+    for place in ("ugs_jax.runs.loaded", "ugs_jax.analysis.calibration"):
         patch.setattr(f"{place}.load_for_inference", lambda *_, **__: (detector, state, device_mesh()))
     run = RunFolder(folder)
     folder.mkdir()
@@ -117,7 +119,7 @@ def test_of_other_images_without_annotations_coco_results_are_written(tmp_path, 
 def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch, capsys):
     run = run_of(UGS(), toy_experiment().data, tmp_path / "run", monkeypatch)
     assert main(["eval", str(run), "--split", "test"]) == 1
-    assert "--split test: expected a run on VisDrone or a YoloFolder, got one on TinyScenes" in capsys.readouterr().err
+    assert "--split test: expected a split of the data set, TinyScenes, got: " in capsys.readouterr().err
 
 
 def test_tiles_and_flipped_images_are_scored_under_their_own_name(run, monkeypatch):
@@ -199,3 +201,82 @@ def test_file_names_show_tiling_and_test_time_augmentation():
     assert looks.tiling == Tiling((64, 96), full_image=False, merge=Merge("nms", "iou"))
     assert looks.augmented == TestTimeAugmentation(scales=(1.0, 0.5))
     assert not looks.one_look
+
+
+@pytest.fixture
+def weights(monkeypatch):
+    """A toy in the place of a file of weights, with the classes `name 0` to `name 9`."""
+    experiment = toy_experiment(UGS(), data=NoData("toy.pt"), postprocess=Postprocess(max_detections=500))
+    detector = ToyDetector(Architecture("p", False, 10, ANCHORS), UGS())
+    state = create_state(detector, experiment.optimizer.build(lambda _: 0.0), 0)
+    model = LoadedDetector("toy", tuple(f"name {k}" for k in range(10)), detector, state, experiment, device_mesh())
+    real = SourceOptions.load
+    monkeypatch.setattr(SourceOptions, "load", lambda *call: model if call[1] == "toy.pt" else real(*call))
+    return model
+
+
+@pytest.fixture
+def coco(tmp_path, weights, monkeypatch):
+    """Two images with an object of each class: the best detection of the toy, and an `other` that it does not know."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (90, 100, 3), np.uint8) for _ in range(2)]
+    with compiled_quickly():
+        found = weights(pictures, threshold=0)
+    boxes = [{"image_id": 0, "category_id": 1, "bbox": [5, 8, 12, 10]}]
+    for category, index in ((2, 4), (3, 2)):
+        best = [float(each.scores[each.classes == index].max(initial=0)) for each in found]
+        picture = int(np.argmax(best))
+        x0, y0, x1, y1 = found[picture].boxes[found[picture].scores == best[picture]][0].tolist()
+        boxes.append({"image_id": picture, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    (tmp_path / "images").mkdir()
+    for name, picture in zip("ab", pictures, strict=True):
+        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), picture[..., ::-1])
+    content = {
+        "images": [{"id": k, "file_name": f"{name}.png", "height": 90, "width": 100} for k, name in enumerate("ab")],
+        "annotations": [{"id": k, **box} for k, box in enumerate(boxes)],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(("other", "NAME-4", "name 2"))],
+    }
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    images = tmp_path / "images"
+    data = CocoJson(images, tmp_path / "train.json", images, tmp_path / "val.json")
+    monkeypatch.setattr("data_pipeline.sources.recognise.data_source_at", lambda _: data)
+    return data
+
+
+@pytest.mark.slow
+def test_a_file_of_weights_is_scored_on_data_by_the_names_of_classes(coco, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    evaluated("toy.pt", "--data", "photos/data.yaml")
+    assert "toy knows 2 of 3 classes; not known to it, so their score is 0: other; not in the data" in caplog.text
+    assert "scores: evaluation/evaluation_toy_photos.json" in capsys.readouterr().out
+    found = json.loads((tmp_path / "evaluation" / "evaluation_toy_photos.json").read_text())
+    # The only object of a known class is its best detection, so that it is found before any false positive.
+    assert found["ap/NAME-4"] == pytest.approx(1, abs=1e-6)
+    assert found["ap/name 2"] == pytest.approx(1, abs=1e-6)
+    assert found["ap/other"] == 0
+    assert found["ap"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["toy.pt"],
+            "toy.pt: expected a data set for val, got none, as a file of weights names no data. Fix: add --data",
+        ),
+        (["toy.pt", "--calibration"], "--calibration: expected a run on its own images, got a file of weights"),
+    ],
+)
+def test_a_file_of_weights_needs_data(weights, words, message, capsys):
+    assert main(["eval", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_on_other_data_under_another_name(run, coco, tmp_path, capsys):
+    assert main(["eval", str(run), "--data", "boats.yaml"]) == 1
+    assert "got none among its 10 (pedestrian, people, bicycle" in capsys.readouterr().err
+    names = ["other", "NAME-4", "name 2", *"abcdefg"]
+    evaluated(run, "--data", "boats.yaml", "--output", str(tmp_path / "out"), "--classes", *names, "--image-size", "96")
+    assert (tmp_path / "out" / "evaluation_best_boats_size96.json").is_file()

@@ -15,11 +15,10 @@ import pytest
 from tests.reference.localization_by_hand import regression
 from tests.training.toy import random_batch, toy_experiment
 from tests.weights.networks import detector, drawn, same
-from ugs_jax import runs
 from ugs_jax.cli import main
 from ugs_jax.detectors import COCO_ANCHORS, Detector
 from ugs_jax.objectives import UGS, SecondStage
-from ugs_jax.runs import TrainState, load_for_inference
+from ugs_jax.runs import TrainState, load_for_inference, loaded
 from ugs_jax.training import step, train
 from ugs_jax.training.matching import match
 from ugs_jax.training.pretrained import read_for_all, start_from, start_width
@@ -42,7 +41,7 @@ def quick():
         patch.setattr(step, "make_step", lambda *_, **__: idle_step)
         patch.setattr(Detector, "init", lambda network, seed: jax.tree.map(jnp.asarray, drawn(network, seed)))
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        patch.setattr(runs, "load_for_inference", functools.cache(lambda path, _, which: inference(path, which)))
+        patch.setattr(loaded, "load_for_inference", functools.cache(lambda path, _, which: inference(path, which)))
         yield
 
 

@@ -267,7 +267,7 @@ def test_without_anchors_those_of_coco_are_used_except_with_p2(tmp_path):
         (safetensors.numpy.save({}, {"ugs_jax": "[" * 100_000}), "expected JSON in its metadata"),
         (safetensors.numpy.save({}, {"ugs_jax": "[]"}), "expected a JSON object in its metadata, got list"),
         (safetensors.numpy.save({}, {"ugs_jax": "{}"}), "expected metadata as `ugs import` writes it, got KeyError"),
-        (safetensors.numpy.save({}), ".* got no such tensor"),
+        (safetensors.numpy.save({}), r".* got neither: it has no metadata 'ugs_jax' .* write it again by `ugs export`"),
     ],
 )
 def test_a_file_that_is_no_weights_is_refused(data, message, tmp_path):

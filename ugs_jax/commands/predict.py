@@ -9,11 +9,13 @@ import tyro
 
 from data_pipeline import DataError
 from ugs_jax.commands.inference_options import InferenceOptions
+from ugs_jax.commands.source_options import SourceOptions
 
 if TYPE_CHECKING:
     from ugs_jax.report import WrittenPredictions
 
 FormatName = Literal["coco", "yolo", "csv", "visdrone"]
+_UNCHANGED = SourceOptions()
 _DEFAULT = InferenceOptions()
 
 
@@ -31,6 +33,7 @@ def _predict_images(
     keep: float = 0.0,
     pictures: bool = True,
     which: Literal["best", "last"] = "best",
+    source: Annotated[SourceOptions, tyro.conf.arg(name="")] = _UNCHANGED,
     options: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
     """Detect objects in image and video files, and write their boxes, and a picture or video with boxes for each.
@@ -38,8 +41,8 @@ def _predict_images(
     Files that cannot be read are named, counted and skipped. `summary.json` has the counts.
 
     Args:
-      run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
-        --import FILE.py.
+      run: Run folder, file of weights (.pt or .safetensors), or URL of one of them. If a run uses classes or functions
+        of yours, add --import MODULE or --import FILE.py.
       images: Image and video files, or folders of them.
       output: Folder to write.
       format: Format of the boxes; the default is coco. Repeat the flag for several formats. coco: predictions.json, a
@@ -49,18 +52,16 @@ def _predict_images(
       threshold: Lowest score of the boxes in the pictures and videos.
       keep: Lowest score of the boxes in the files. The default keeps all boxes, as scoring needs them.
       pictures: Write pictures and videos with boxes.
-      which: Checkpoint to use: the best or the last.
+      which: Checkpoint of a run to use: the best or the last.
+      source: Image size and class names.
       options: Options of inference.
     """
     from ugs_jax.report import write_predictions
-    from ugs_jax.runs import RunFolder, load_for_inference, predict_files, read_experiment
-    from ugs_jax.runs.remote.opened import opened_run
+    from ugs_jax.runs import predict_files
 
-    with opened_run(run, which) as opened:
-        experiment, folder = read_experiment(opened.folder), RunFolder(opened.folder)
-        classes, category_ids = folder.read_classes(), folder.read_category_ids()
-        detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
-    experiment = replace(experiment, postprocess=options.postprocess(experiment.postprocess))
+    model = source.load(run, which)
+    detector, state, classes, category_ids = model.detector, model.state, model.classes, model.category_ids
+    experiment = replace(model.experiment, postprocess=options.postprocess(model.postprocess))
     skipped: list[DataError] = []
 
     def skip(error: DataError) -> None:

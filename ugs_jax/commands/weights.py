@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ugs_jax.commands.postprocess_options import PostprocessOptions
+from ugs_jax.commands.source_options import SourceOptions
 
 if TYPE_CHECKING:
     from ugs_jax.detectors import TrainableDetector
     from ugs_jax.experiment import Experiment
-    from ugs_jax.runs import TrainState
+    from ugs_jax.runs import LoadedDetector, TrainState
+    from ugs_jax.runs.state import Averages
     from ugs_jax.weights import Weights
 
 Format = Literal["safetensors", "pytorch-state-dict", "stablehlo", "onnx"]
 
 _AS_CONFIGURED = PostprocessOptions()
+_UNCHANGED = SourceOptions()
 _ENDINGS = {"safetensors": "safetensors", "pytorch-state-dict": "pt", "stablehlo": "stablehlo", "onnx": "onnx"}
 
 
@@ -25,25 +28,29 @@ def import_command(words: list[str]) -> None:
     tyro.cli(_import, args=words, prog="ugs import")
 
 
-def _import(file: tyro.conf.Positional[Path], output: Path | None = None) -> None:
+def _import(file: tyro.conf.Positional[str], output: Path | None = None) -> None:
     """Read weights of YOLOv5 v6 or v7 (n to x, P3-P5 or P2-P5) and write them as safetensors with our parameter names.
 
     PyTorch is not needed, and no code in the file is executed. `ugs train CONFIG --network.weights FILE` accepts the
     file that is read and the file that is written.
 
     Args:
-      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors.
+      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors; or its URL.
       output: File to write, or folder to write it in. The default is NAME.ugs.safetensors in the current folder.
     """
+    from ugs_jax.runs.remote.weights_file import local_file
     from ugs_jax.weights import read_weights, write_weights
 
-    weights = read_weights(file)
-    output = _place(output, f"{file.stem.removesuffix('.ugs')}.ugs.safetensors")
-    if output.exists() and output.samefile(file):
+    path = local_file(file)
+    weights = read_weights(path)
+    output = _place(output, f"{path.stem.removesuffix('.ugs')}.ugs.safetensors")
+    if output.exists() and output.samefile(path):
         raise ValueError(f"{output}: expected another file than the one that is read; choose another --output")
     write_weights(output, weights)
     for label, text in _facts(weights):
         print(f"{label:<12}{text}")
+    for note in weights.notes:
+        print(note)
     print(f"weights: {output}")
 
 
@@ -77,10 +84,12 @@ def _export(
     which: Literal["best", "last"] = "best",
     batch_size: int | None = None,
     postprocess: Annotated[PostprocessOptions, tyro.conf.arg(name="")] = _AS_CONFIGURED,
+    source: Annotated[SourceOptions, tyro.conf.arg(name="")] = _UNCHANGED,
 ) -> None:
-    """Write the averaged weights of a run for other programs.
+    """Write the averaged weights of a run, or a file of weights, for other programs.
 
-    safetensors: weights with our parameter names, for any objective. `--network.weights` reads them.
+    safetensors: weights with our parameter names, for any objective, with all settings that detection needs. The
+    commands that take a run read them, and so does `--network.weights`.
 
     pytorch-state-dict: weights with the names and layouts of YOLOv5, for heads that regress boxes. They are read
     by `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
@@ -92,36 +101,38 @@ def _export(
     runs it without this library (docs/deploy.md). Writing it needs the extra `onnx`.
 
     Args:
-      run: Run folder, or URL of a run. If it uses classes or functions of yours, add --import MODULE or
-        --import FILE.py.
+      run: Run folder, file of weights (.pt or .safetensors), or URL of one of them. If a run uses classes or functions
+        of yours, add --import MODULE or --import FILE.py.
       format: Format to write.
       output: File to write, or folder to write it in. The default is NAME with the ending of the format, in the current
         folder.
-      which: Checkpoint to export: the best or the last.
+      which: Checkpoint of a run to export: the best or the last.
       batch_size: Batch size of a StableHLO program or ONNX model. By default the program takes any number of images.
       postprocess: Postprocessing in a StableHLO program or ONNX model.
+      source: Image size and class names.
     """
     from ugs_jax.atomic import write_atomically
-    from ugs_jax.runs import RunFolder, load_for_inference, read_experiment
-    from ugs_jax.runs.remote.opened import opened_run
+    from ugs_jax.runs.remote.weights_file import is_weights_file
 
-    with opened_run(run, which) as opened:
-        experiment, classes = read_experiment(opened.folder), RunFolder(opened.folder).read_classes()
-        detector, state, _ = load_for_inference(opened.folder, experiment, which=which)
-    name = f"{run.rstrip('/').rsplit('/', 1)[-1]}-{which}"
+    model = source.load(run, which)
+    is_file = is_weights_file(run)
+    name = model.name if is_file else f"{model.name}-{which}"
     output = _place(output, f"{name}.{_ENDINGS[format]}")
+    if is_file and output.exists() and Path(run).exists() and output.samefile(run):
+        raise ValueError(f"{output}: expected another file than the one that is read; choose another --output")
     if format in ("stablehlo", "onnx"):
-        options = postprocess.applied(experiment.postprocess)
-        data = _program(detector, state, replace(experiment, postprocess=options), format, batch_size, classes)
+        options = postprocess.applied(model.postprocess)
+        experiment = replace(model.experiment, postprocess=options)
+        data = _program(model.detector, model.state, experiment, format, batch_size, model.classes)
     else:
-        data = _weights_bytes(detector, state, classes, f"{name} of {experiment.name}", format, output)
+        data = _weights_bytes(model, name if is_file else f"{name} of {model.experiment.name}", format, output)
     write_atomically(output, data)
     print(f"{format}: {output} ({len(data):,} bytes)")
 
 
 def _program(
     detector: "TrainableDetector",
-    state: "TrainState",
+    state: "TrainState | Averages",
     experiment: "Experiment",
     kind: str,
     batch_size: int | None,
@@ -135,21 +146,21 @@ def _program(
     return export_program(*trained, batch_size=batch_size)
 
 
-def _weights_bytes(
-    detector: "TrainableDetector", state: "TrainState", classes: tuple[str, ...], origin: str, kind: str, output: Path
-) -> bytes:
+def _weights_bytes(model: "LoadedDetector", origin: str, kind: str, output: Path) -> bytes:
     import safetensors.numpy
 
     from ugs_jax.detectors import Detector
+    from ugs_jax.runs.from_weights import inference_settings
     from ugs_jax.weights import published_arrays, torch_bytes, weights_of
 
+    detector = model.detector
     if not isinstance(detector, Detector):
         raise ValueError(
             f"--format {kind}: expected a YOLOv5 or TPH-YOLOv5 of this library, whose layers have names there, got "
             f"{type(detector).__name__}; use --format stablehlo or onnx"
         )
-    weights = weights_of(detector, state.ema_params, state.ema_stats, classes=classes, origin=origin)
+    weights = weights_of(detector, model.params, model.stats, classes=model.classes, origin=origin)
     if kind == "safetensors":
-        return weights.to_bytes()
+        return replace(weights, inference=inference_settings(detector, model.experiment)).to_bytes()
     arrays = published_arrays(weights)
     return safetensors.numpy.save(arrays) if output.suffix == ".safetensors" else torch_bytes(arrays)

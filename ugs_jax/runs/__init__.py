@@ -2,6 +2,8 @@
 
 from ugs_jax.exit_status import RESUMABLE
 from ugs_jax.runs.checkpoint import Checkpoints
+from ugs_jax.runs.class_names import with_classes
+from ugs_jax.runs.loaded import LoadedDetector, load
 from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.prediction import image_detector, predict_files
 from ugs_jax.runs.preemption import PreemptedError
@@ -16,6 +18,7 @@ __all__ = [
     "RESUMABLE",
     "Checkpoints",
     "FencedError",
+    "LoadedDetector",
     "PreemptedError",
     "RemoteError",
     "RunFolder",
@@ -25,8 +28,10 @@ __all__ = [
     "device_mesh",
     "image_detector",
     "join_processes",
+    "load",
     "load_for_inference",
     "predict_files",
     "read_experiment",
     "state_sharding",
+    "with_classes",
 ]

@@ -16,14 +16,14 @@ from ugs_jax.experiment.config import Experiment
 from ugs_jax.inference import ImageDetector, TestTimeAugmentation, Tiling, detect_image
 from ugs_jax.report import Frame, Prediction
 from ugs_jax.runs.input_files import IMAGE_SUFFIXES, input_files
-from ugs_jax.runs.state import TrainState
+from ugs_jax.runs.state import Averages, TrainState
 
 _PLAIN = TestTimeAugmentation()
 
 
 def predict_files(
     detector: TrainableDetector,
-    state: TrainState,
+    state: TrainState | Averages,
     experiment: Experiment,
     paths: Sequence[Path],
     *,
@@ -68,12 +68,12 @@ def predict_files(
         raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
 
 
-def image_detector(detector: TrainableDetector, state: TrainState, options: Postprocess) -> ImageDetector:
+def image_detector(detector: TrainableDetector, state: TrainState | Averages, options: Postprocess) -> ImageDetector:
     """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
 
     Args:
       detector: Detector.
-      state: Training state from `load_for_inference`.
+      state: Training state from `load_for_inference`, or the state of a `LoadedDetector`.
       options: Postprocessing, from network outputs to detections.
     """
     detect = jax.jit(lambda params, stats, images: detector.detect(params, stats, images, options))

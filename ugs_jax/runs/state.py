@@ -40,6 +40,18 @@ class TrainState(NamedTuple):
     ema_stats: Tree
 
 
+class Averages(NamedTuple):
+    """Averaged parameters and batch statistics: the part of a `TrainState` that inference needs.
+
+    Attributes:
+      ema_params: Parameters.
+      ema_stats: Batch statistics.
+    """
+
+    ema_params: Tree
+    ema_stats: Tree
+
+
 def create_state(
     detector: TrainableDetector, optimizer: optax.GradientTransformation, seed: int, freeze: Sequence[str] = ()
 ) -> TrainState:

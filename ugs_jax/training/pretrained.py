@@ -15,6 +15,7 @@ from ugs_jax.boxes import encode
 from ugs_jax.detectors import Detector, Localizer, localize
 from ugs_jax.objectives import BoxRegression
 from ugs_jax.runs.processes import from_first_process, in_first_process, is_first_process
+from ugs_jax.runs.remote.weights_file import local_file
 from ugs_jax.runs.state import TrainState
 from ugs_jax.training.matching import match
 from ugs_jax.weights import Weights, check_size, fit_weights, read_weights
@@ -25,6 +26,10 @@ from ugs_jax.weights.read import from_safetensors
 def read_for_all(file: str, detector: Detector) -> Weights:
     """Read weights in the first process and return them in every process. All processes must call it.
 
+    Args:
+      file: Path or URL of the weights.
+      detector: Detector that they must suit in size.
+
     Raises:
       FileNotFoundError: The file does not exist.
       ValueError: `read_weights` refuses the file, or the weights are not of the detector's size.
@@ -32,7 +37,7 @@ def read_for_all(file: str, detector: Detector) -> Weights:
     weights: list[Weights] = []
 
     def read() -> None:
-        weights.append(read_weights(Path(file)))
+        weights.append(read_weights(local_file(file)))
         check_size(weights[0], detector.arch)
 
     in_first_process(read)

@@ -97,7 +97,9 @@ def fit_weights(
     params, stats = _replaced(params, fitting), _replaced(stats, fitting)
     unused = dict.fromkeys(fitting.waiting.values(), f"{target.name} has no such layer")
     same = source.anchors == target.anchors
-    notes = () if same else ("anchors: those of the detector are kept; the weights have others",)
+    notes = (
+        weights.notes if same else (*weights.notes, "anchors: those of the detector are kept; the weights have others")
+    )
     if made:
         notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from regression layers")
     return params, stats, Report(weights.origin, tuple(fitting.loaded), fitting.initialised, unused, notes)

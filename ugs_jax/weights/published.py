@@ -70,7 +70,7 @@ def _size(stem: Shape) -> Size:
     if len(stem) != 4 or stem[1:] != (3, 6, 6) or stem[0] not in widths:
         raise ValueError(
             "expected YOLOv5 v6 or v7, whose model.0.conv.weight is [channels, 3, 6, 6] with channels among "
-            f"{sorted(widths)}, got {list(stem) or 'no such tensor'}"
+            f"{sorted(widths)}, got {list(stem) or 'no such tensor'}; give a checkpoint of YOLOv5 v6 or v7"
         )
     return widths[stem[0]]
 
@@ -82,7 +82,8 @@ def _has_p2(shapes: Mapping[str, Shape]) -> bool:
             return p2
     raise ValueError(
         f"expected the head as layer {_HEAD[False]} (P3–P5) or {_HEAD[True]} (P2–P5), got "
-        f"{', '.join(heads) or 'none'}; networks with P6 and others are not supported"
+        f"{', '.join(heads) or 'none'}; networks with P6 and others are not supported: give the file without P6, such "
+        "as yolov5s.pt instead of yolov5s6.pt"
     )
 
 

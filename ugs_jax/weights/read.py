@@ -74,6 +74,12 @@ def from_safetensors(data: bytes, where: str) -> Weights:
     if about is not None:
         return _ours(where, arrays, about)
     shapes = {name: array.shape for name, array in arrays.items()}
+    if not any(re.match(r"model\.\d+\.", _numbered(name)) for name in shapes):
+        raise ValueError(
+            f"{where}: expected a file of `ugs export` or `ugs import`, or tensors with the names of YOLOv5 v6 or v7, "
+            f"YOLOv8 or YOLO11, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the "
+            ".pt file that it was made from, or write it again by `ugs export`"
+        )
     return _published(where, Path(where).name, shapes, lambda names: {name: arrays[name] for name in names}, None)
 
 
@@ -110,12 +116,16 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
             quality=int(about.get("quality", 0)),
         )
         check_head(arch)
+        inference = about.get("inference")
+        if inference is not None and not isinstance(inference, dict):
+            raise ValueError(f"inference {type(inference).__name__}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{where}: expected metadata as `ugs import` writes it, got {error!r}; write the file again"
         ) from error
     _check(where, arch, template(arch), {name: array.shape for name, array in arrays.items()})
-    return Weights(arch, decoding, _finite(where, arrays), classes, f"{Path(where).name}, from {origin}")
+    name = f"{Path(where).name}, from {origin}"
+    return Weights(arch, decoding, _finite(where, arrays), classes, name, inference)
 
 
 def _printable(text: Any) -> str:
@@ -152,7 +162,9 @@ def _published(
     arrays = _finite(where, {name: found[theirs[name]] for name in expected})
     classes = classes if classes is not None and len(classes) == arch.classes else None
     decoding = published_yolov8.OBJECTIVE.decoding if anchor_free else REGRESSION
-    return Weights(arch, decoding, naming.from_published(arrays, arch), classes, origin)
+    assumed = units is None and not anchor_free
+    notes = (f"{where}: it has no anchors, so those published for COCO are assumed.",) if assumed else ()
+    return Weights(arch, decoding, naming.from_published(arrays, arch), classes, origin, notes=notes)
 
 
 def _numbered(name: str) -> str:

@@ -123,7 +123,8 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
         return Record(kind, arguments)
     if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
         raise ValueError(
-            f"expected modules of YOLOv5 v6 or v7, YOLOv8 or YOLO11, got {name}, which is of another architecture"
+            f"expected modules of YOLOv5 v6 or v7, YOLOv8 or YOLO11, got {name}, which is of another architecture; "
+            "give a checkpoint of one of these"
         )
     raise ValueError(f"expected tensors and modules of YOLO, got the global {name}; do not trust this file")
 

@@ -1,6 +1,7 @@
 """Weights of a detector with their description, and a safe file for both: safetensors."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class Weights:
       arrays: Parameters and batch statistics, float32, by path in our trees (`neck/tops/0/merge/conv/kernel`).
       classes: Class names, or None if they are unknown.
       origin: Source of the weights, for display.
+      inference: Settings with which the network detects, as JSON values by name (`image_size`, `dtype`, `localization`,
+        `postprocess`), or None if they are unknown.
+      notes: Assumptions that were made when the weights were read, as whole sentences.
     """
 
     arch: Architecture
@@ -39,6 +43,8 @@ class Weights:
     arrays: Arrays
     classes: tuple[str, ...] | None
     origin: str
+    inference: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def network(self) -> str:
@@ -52,7 +58,7 @@ class Weights:
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file with the arrays by path, and the description as JSON in its metadata."""
-        about = {
+        about: dict[str, Any] = {
             "size": self.arch.size,
             "kind": name_of_network(self.arch.network),
             "p2": self.arch.p2,
@@ -65,6 +71,8 @@ class Weights:
             "classes": self.classes,
             "origin": self.origin,
         }
+        if self.inference is not None:
+            about["inference"] = dict(self.inference)
         return safetensors.numpy.save(self.arrays, {KEY: json.dumps(about)})
 
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -15,6 +15,7 @@ from data_pipeline.cache import default_cache_dir
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
+_PACKAGES = {"hf": "huggingface_hub", "http": "aiohttp requests", "https": "aiohttp requests"}
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between tries of a call that failed."""
 
@@ -51,8 +52,9 @@ class Remote:
         try:
             self._files, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as error:
-            extra = _EXTRAS.get(protocol)
-            how = f'in a checkout of this project, pip install ".[{extra}]"' if extra else str(error)
+            extra, package = _EXTRAS.get(protocol), _PACKAGES.get(protocol)
+            how = f"pip install {package}" if package else str(error)
+            how = f'in a checkout of this project, pip install ".[{extra}]"' if extra else how
             raise ValueError(f"{url}: expected a package for {protocol}://, found none; {how}") from error
         except ValueError as error:
             raise ValueError(f"{url}: expected a URL such as gs://bucket/run or s3://bucket/run; {error}") from error
@@ -91,6 +93,18 @@ class Remote:
         except FileNotFoundError:
             return None
         return content
+
+    def details(self, name: str) -> dict[str, Any] | None:
+        """Return what the store tells about a file, such as its size; None if the file is missing.
+
+        Raises:
+          RemoteError: The store cannot be reached.
+        """
+        try:
+            found: dict[str, Any] = self._patiently("find", name, lambda: self._files.info(self._path(name)))
+        except FileNotFoundError:
+            return None
+        return found
 
     def download(self, name: str, file: Path) -> None:
         """Download a file.

@@ -1,0 +1,56 @@
+"""What `ugs eval` scores: a run or a file of weights, on its own data set or another."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ugs_jax.runs import LoadedDetector
+    from ugs_jax.runs.remote.opened import Opened
+
+
+@contextmanager
+def opened_source(run: str, which: Literal["best", "last"], output: Path | None) -> Iterator[tuple["Opened", str]]:
+    """Open a run or a file of weights. Yield the folder for results, and the local source to load.
+
+    Args:
+      run: Run folder, file of weights, or URL of one of them.
+      which: Checkpoint of a run.
+      output: Folder for results; None for the folder of the run, or `evaluation`.
+    """
+    from ugs_jax.runs.remote.opened import Opened, opened_run
+    from ugs_jax.runs.remote.weights_file import is_weights_file
+
+    if is_weights_file(run):
+        folder = output or Path("evaluation")
+        yield Opened(folder, str(folder)), run
+        return
+    with opened_run(run, which) as opened:
+        yield opened if output is None else Opened(output, str(output)), str(opened.folder)
+
+
+def on_data(model: "LoadedDetector", data: Path) -> "LoadedDetector":
+    """Return a detector whose experiment has another data set.
+
+    Args:
+      model: Detector from `load`.
+      data: Path of a data.yaml, of an annotation file of COCO, or of the folder of a data set.
+
+    Raises:
+      DataError: No data set is recognised there, or several are.
+    """
+    from data_pipeline.sources.coco_layouts import coco_of_one_file, is_train_json
+    from data_pipeline.sources.recognise import data_source_at
+
+    one_file = data.suffix.lower() == ".json" and data.is_file() and not is_train_json(data)
+    source = coco_of_one_file(data) if one_file else data_source_at(data)
+    return replace(model, experiment=replace(model.experiment, data=source))
+
+
+def label_of(data: Path) -> str:
+    """Return a short name of a data set, as a part of file names."""
+    path = data.resolve()
+    name = path.parent.name if path.stem == "data" else path.stem
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
