@@ -155,13 +155,14 @@ def test_the_stem_is_one_convolution():
 
 def test_scales_and_shifts_of_channels_move_into_the_convolution():
     scale, shift = RNG.normal(size=(2, 5)).astype(np.float32)
-    operators = check(lambda x: jnp.tanh(scale * conv(x, KERNEL) + shift), MAP)
+    operators = check(lambda x: jnp.tanh(scale * (conv(x, KERNEL) - shift) + shift), MAP)
     assert operators == ["Transpose", "Conv", "Tanh", "Transpose", "Identity"]
 
 
 def test_a_convolution_that_is_used_twice_is_not_changed():
     scale = RNG.normal(size=5).astype(np.float32)
     check(lambda x: [scale * (y := conv(x, KERNEL)), y], MAP)
+    check(lambda x: scale - conv(x, KERNEL), MAP)
 
 
 @pytest.mark.parametrize(

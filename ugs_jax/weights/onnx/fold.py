@@ -31,7 +31,9 @@ def fold_channels(graph: Graph, outputs: set[str]) -> None:
 
 def _folded(graph: Graph, convolution: Node, node: Node) -> bool:
     """Change the weights of a convolution as the node after it would change its result; return False if none does."""
-    if node.operator not in ("Mul", "Add") or convolution.inputs[1] not in graph.constants:
+    if node.operator not in ("Mul", "Add", "Sub") or convolution.inputs[1] not in graph.constants:
+        return False
+    if node.operator == "Sub" and node.inputs[0] != convolution.outputs[0]:
         return False
     (other,) = [name for name in node.inputs if name != convolution.outputs[0]] or [""]
     kernel = graph.constants[convolution.inputs[1]]
@@ -42,6 +44,6 @@ def _folded(graph: Graph, convolution: Node, node: Node) -> bool:
     if node.operator == "Mul":
         kernel, bias = kernel * values.reshape(-1, 1, 1, 1), bias * values.ravel()
     else:
-        bias = bias + values.ravel()
+        bias = bias + values.ravel() * (1 if node.operator == "Add" else -1)
     convolution.inputs = [convolution.inputs[0], graph.constant(kernel), graph.constant(bias)]
     return True
