@@ -36,7 +36,7 @@ experiment = replace(
     loss_weights=LossWeights(anchor_ratio_threshold=4.0),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=1.0)),
     ema=Ema(decay=0.998, ramp=200.0),
-    postprocess=Postprocess(pre_nms_topk=500, max_detections=300),
+    postprocess=Postprocess(pre_nms_topk=500, max_detections=300, voting=0.05, iou_threshold=0.5),
     epochs=24,
     evaluate_every=4,
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from experiments.configs.own_data import experiment as ugs
+from ugs_jax.detectors import Postprocess
 from ugs_jax.objectives import BoxRegression
 
-experiment = replace(ugs, name="own_data_ciou", localization=BoxRegression())
+experiment = replace(ugs, name="own_data_ciou", localization=BoxRegression(), postprocess=Postprocess(voting=0.05))

@@ -9,6 +9,7 @@ from tests.compiling import compiled_quickly
 from tests.training.toy import toy_detector_with, toy_experiment
 from ugs_jax import losses
 from ugs_jax.cli import main
+from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment import fitting
 from ugs_jax.experiment.ablation import DEFAULT_METHODS, METHODS, ablation
 from ugs_jax.objectives import UGS, BoxRegression, FittedGrid, Grid, GridPoints, Quality, SecondStage, Uncertainty
@@ -131,3 +132,15 @@ def test_wrong_arguments_are_refused_before_training(words, message, tmp_path, c
     assert main([*words, "--folder", str(tmp_path / "runs")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_rows_without_deviations_are_not_rescored_by_spread():
+    rescored = replace(toy_experiment(UGS()), postprocess=Postprocess(spread_penalty=4.0))
+    l2, ugs = ablation(rescored, ("l2", "ur"))
+    assert l2.postprocess.spread_penalty == 0
+    assert ugs.postprocess.spread_penalty == 4
+
+
+def test_a_spread_penalty_without_deviations_is_refused_when_the_config_is_built():
+    with pytest.raises(ValueError, match=r"postprocess.spread_penalty: expected 0, because BoxRegression predicts no"):
+        replace(toy_experiment(BoxRegression()), postprocess=Postprocess(spread_penalty=4.0))

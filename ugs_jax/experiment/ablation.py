@@ -13,6 +13,7 @@ from ugs_jax.objectives import (
     FittedGrid,
     Grid,
     GridPoints,
+    PredictsDeviation,
     Quality,
     Refinement,
     SecondStage,
@@ -83,7 +84,7 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
     Args:
       experiment: Settings that all experiments share. If its objective is a `UGS`, methods are derived from it,
         otherwise from the default `UGS`. A `FittedGrid` is used by the methods `fitted` and `config` only; the other
-        methods use the default grid instead.
+        methods use the default grid instead. Scores are not rescored by spread where the objective predicts none.
       methods: Names from `METHODS`, the baseline first.
 
     Raises:
@@ -92,10 +93,14 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
     check_methods(methods)
     ugs = experiment.localization if isinstance(experiment.localization, UGS) else UGS()
     given = replace(ugs, center=_by_hand(ugs.center), size=_by_hand(ugs.size))
-    return [
-        replace(experiment, name=METHODS[key].name, localization=METHODS[key].of(ugs if key == "config" else given))
-        for key in methods
-    ]
+    return [_of_method(experiment, METHODS[key], ugs if key == "config" else given) for key in methods]
+
+
+def _of_method(experiment: Experiment, method: Method, ugs: UGS) -> Experiment:
+    objective, postprocess = method.of(ugs), experiment.postprocess
+    if not isinstance(objective, PredictsDeviation):
+        postprocess = replace(postprocess, spread_penalty=0.0)
+    return replace(experiment, name=method.name, localization=objective, postprocess=postprocess)
 
 
 def check_methods(methods: Sequence[str]) -> None:
