@@ -34,6 +34,7 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # annotations such as "*batch 4" are no reStructuredText
 
 html_theme = "pydata_sphinx_theme"
 html_title = "ugs_jax"
