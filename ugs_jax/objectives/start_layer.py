@@ -1,10 +1,13 @@
-"""Layers that predict distributions, made from a published layer that regresses four numbers for each box."""
+"""Layers that predict distributions, made from a published layer that regresses boxes or predicts distributions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+
+_FALL = 4.0  # nats for each unit by which a logit falls beyond the ends of a published grid
 
 
 class Expected(NamedTuple):
@@ -61,8 +64,13 @@ def bell(points: Float[np.ndarray, "bins"], width: float) -> Float[np.ndarray, "
 
     Each point represents the interval that ends half way to its neighbours, so ln Δ is part of its logit.
     """
+    return log_intervals(points) - np.square(points) / (2 * width**2)
+
+
+def log_intervals(points: Float[np.ndarray, "bins"]) -> Float[np.ndarray, "bins"]:
+    """Return ln Δ of each point, the log of the length of the interval that ends half way to its neighbours."""
     edges = np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
-    return np.log(np.diff(edges)) - np.square(points) / (2 * width**2)
+    return np.asarray(np.log(np.diff(edges)))
 
 
 def smooth_width(
@@ -145,3 +153,28 @@ def standard_outputs() -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """Return raw outputs of a regression layer and their weights under N(0, 1): samples on which a layer is fitted."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     return nodes, weights / weights.sum()
+
+
+def resampled_layer(
+    kernel: Float[np.ndarray, "c a published"],
+    bias: Float[np.ndarray, "a published"],
+    published: Float[np.ndarray, "k"],
+    points: Float[np.ndarray, "bins"],
+) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+    """Return kernel and bias of a layer that predicts the distributions of a published layer on another grid.
+
+    The logit at a point is the published logit there, interpolated between the published points, plus ln Δ. It is
+    linear in the weights. Beyond the published points, a logit falls by 4 nats for each unit. Where the points include
+    the published ones, means are within 0.1 units; TODO.
+
+    Args:
+      kernel: The published 1×1 layer from features to the logits of the four parameters of every anchor.
+      bias: Bias of the published layer.
+      published: Grid of the published layer, evenly spaced with step 1.
+      points: Grid of the layer.
+    """
+    matrix = np.stack([np.interp(points, published, unit) for unit in np.eye(len(published))])
+    beyond = np.abs(points - np.clip(points, published[0], published[-1]))
+    rows, constants = (part.reshape(*part.shape[:-1], 4, len(published)) @ matrix for part in (kernel, bias))
+    constants = constants + log_intervals(points) - _FALL * beyond
+    return rows.reshape(*kernel.shape[:-1], -1), constants.reshape(*bias.shape[:-1], -1)
