@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from tests.flags import QUICKLY
 from tests.objectives.cases import (
@@ -163,3 +164,13 @@ def test_the_cross_entropy_gradient_is_bounded_whatever_the_size_of_the_box():
     largest = float(jnp.max(jnp.abs(gradient(raw))))
     assert largest <= 0.25 * (1 + 1e-6)
     assert largest > 0.2  # and comes near the bound
+
+
+@pytest.mark.parametrize("name", ["packed, match", "sides, match"])
+def test_derivatives_of_the_loss_to_second_order_are_those_of_differences(name):
+    objective = OBJECTIVES[name]
+    with jax.enable_x64(True):
+        raw = jnp.asarray(np.random.default_rng(5).normal(size=(1, objective.num_outputs)))
+        around, target = anchors(1, jnp.float64), jnp.array([REACHABLE["large"]], jnp.float64)
+        function = jax.jit(lambda raw: objective.loss(raw, around, target).loss, compiler_options=QUICKLY)
+        check_grads(function, (raw,), order=2, modes=["rev"], rtol=1e-5, atol=1e-6)

@@ -63,7 +63,7 @@ def test_a_grid_of_distances_is_fitted_to_all_four_of_them():
 
 
 def test_centre_offsets_in_sides_of_the_anchor_are_fitted_in_that_unit():
-    boxes = np.random.default_rng(0).uniform(0, 8, (300, 4)) + [0, 0, 20, 20]
+    boxes = np.random.default_rng(0).uniform((0, 0, 20, 20), (8, 8, 28, 28), (300, 4))
     sizes = np.full((300, 2), 40.0)
     anchors = Anchors(*(jnp.asarray(part, jnp.float32) for part in (np.zeros((300, 2)), sizes, sizes / 5)))
     fitted = UGS(FittedGrid(coverage=1.0), FittedGrid(coverage=1.0), center_unit="anchor").fit(anchors, boxes)

@@ -18,8 +18,8 @@ SIDE_POINTS = GridPoints(
 """Default grid of distances, in strides: −1, then steps of ¼ to 1, of ½ to 3 and of 1 to 16.
 
 Sides of small objects lie within 2 strides of the cell's centre, so the points are dense there. One point below 0 is
-enough for a box that does not contain the centre, whose nearest distance is above −1. All whole numbers to 15 are points
-of published heads, whose narrow distributions a coarser grid would miss.
+enough: if a box does not contain the centre, its nearest side is usually less than one stride away. All points of
+published heads, 0 to 15, are in the grid. Their distributions are narrow, and a coarser grid would miss them.
 """
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-
 _FALL = 4.0  # nats for each unit by which a logit falls beyond the ends of a published grid
 
 
@@ -64,13 +63,8 @@ def bell(points: Float[np.ndarray, "bins"], width: float) -> Float[np.ndarray, "
 
     Each point represents the interval that ends half way to its neighbours, so ln Δ is part of its logit.
     """
-    return log_intervals(points) - np.square(points) / (2 * width**2)
-
-
-def log_intervals(points: Float[np.ndarray, "bins"]) -> Float[np.ndarray, "bins"]:
-    """Return ln Δ of each point, the log of the length of the interval that ends half way to its neighbours."""
     edges = np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
-    return np.asarray(np.log(np.diff(edges)))
+    return np.log(np.diff(edges)) - np.square(points) / (2 * width**2)
 
 
 def smooth_width(
@@ -176,5 +170,5 @@ def resampled_layer(
     matrix = np.stack([np.interp(points, published, unit) for unit in np.eye(len(published))])
     beyond = np.abs(points - np.clip(points, published[0], published[-1]))
     rows, constants = (part.reshape(*part.shape[:-1], 4, len(published)) @ matrix for part in (kernel, bias))
-    constants = constants + log_intervals(points) - _FALL * beyond
+    constants = constants + np.log(np.gradient(points)) - _FALL * beyond
     return rows.reshape(*kernel.shape[:-1], -1), constants.reshape(*bias.shape[:-1], -1)
