@@ -33,16 +33,14 @@ def peaked(weights, seed):
     return rng.uniform(0.3, 12, (50, 4))
 
 
-@pytest.fixture(scope="module", params=[YOLOv8, YOLO11])
+@pytest.fixture(scope="module", params=[YOLOv8, pytest.param(YOLO11, marks=pytest.mark.slow)])
 def weights(request):
     network = Detector(arch_of(request.param), DFL())
     return weights_of(network, *network.init(0), origin="a test")
 
 
-@pytest.mark.parametrize(
-    ("objective", "tolerance"), [(SideUGS(), 0.1), (DFL(17, start=-1), 0.025)], ids=["SideUGS", "DFL from −1"]
-)
-def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distributions(weights, objective, tolerance):
+@pytest.mark.parametrize("objective", [SideUGS(), DFL(17, start=-1)], ids=["SideUGS", "DFL from −1"])
+def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distributions(weights, objective):
     means = peaked(weights, 0)
     network = Detector(arch_of(weights.arch.network), objective)
     params, _, report = fit_weights(weights, network, *network.init(1))
@@ -60,7 +58,7 @@ def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distributions(
         published = published + weights.arrays[f"heads/{level}/localize/bias"]
         want = [distribution(row.tolist(), center, unit, range(16)) for row in published]
         found = objective.decode(jnp.asarray(features @ layer["kernel"] + layer["bias"], jnp.float32), around)
-        np.testing.assert_allclose(found, want, atol=8 * tolerance)
+        np.testing.assert_allclose(found, want, atol=8 * 0.02)  # a fiftieth of a stride
 
 
 def test_a_level_without_a_published_layer_starts_with_the_mean_distributions_of_the_finest(weights):
@@ -81,9 +79,9 @@ def test_an_objective_that_does_not_predict_distances_keeps_its_own_layer(weight
     assert {path.split("/")[2] for path in report.initialised} == {"localize"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no parity fixtures at {FIXTURES}")
 def test_the_layers_of_an_imported_file_are_made_within_the_stated_tolerance():
-    """Random weights give flat distributions, for which interpolation is nearly exact."""
     weights, objective = read_weights(FIXTURES / "yolov8n_nc10.pt"), SideUGS()
     rng = np.random.default_rng(0)
     for level in range(3):
@@ -93,5 +91,5 @@ def test_the_layers_of_an_imported_file_are_made_within_the_stated_tolerance():
         around = Anchors(*(jnp.ones((200, 2)) for _ in range(3)))
         want = DFL().decode(jnp.asarray(features @ kernel + bias, jnp.float32), around)
         found = objective.decode(jnp.asarray(features @ made[:, 0] + constant[0], jnp.float32), around)
-        np.testing.assert_allclose(found, want, atol=0.3)
-        print(level, np.abs(np.asarray(found - want)).max(), np.asarray(found - want).std())
+        np.testing.assert_allclose(found, want, atol=0.2)  # its weights are random, and so are the logits
+        assert np.std(want) > 1
