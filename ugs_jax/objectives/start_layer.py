@@ -167,7 +167,7 @@ def resampled_layer(
 
     On `SIDE_POINTS`, means of published distributions with one peak move by at most 0.02 units, by at most 0.06 if a
     fifth of the mass is spread over all points, and by up to 0.2 for logits drawn at random. On a grid that lacks
-    published points, means move by up to a half of its steps there, and further if the step is 2 units or more.
+    published points, peaks move by up to a half of its steps there, and mass that is spread over all points by more.
 
     Args:
       kernel: The published 1×1 layer from features to the logits of the four parameters of every anchor.
