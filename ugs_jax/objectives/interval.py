@@ -149,4 +149,4 @@ class IntervalObjective(ABC):
 
     def _mean(self, loss: Callable[[Array, Array, Array], Array], logits: Array, parameters: Array) -> Array:
         each = jax.vmap(loss, in_axes=(-2, -1, 0), out_axes=-1)
-        return jnp.mean(each(logits, parameters, self._points), axis=-1)
+        return jnp.mean(each(logits, parameters, jnp.asarray(self._points)), axis=-1)
