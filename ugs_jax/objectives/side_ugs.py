@@ -27,12 +27,19 @@ published heads, 0 to 15, are in the grid. Their distributions are narrow, and a
 class SideUGS(IntervalObjective):
     """UGS on distances from the anchor's centre to the left, upper, right and lower side, as distributions over a grid.
 
-    The loss and all other attributes are those of `UGS`. The anchor's sides are not used. Sides are independent, so an
+    The loss is that of `UGS`. The anchor's sides are not used. Sides are independent, so an
     uncertain side of an occluded object leaves the others certain. The localization layer starts from the published
     layer of YOLOv8 or YOLO11 (`layer_from_distribution`), or from that of YOLOv5.
 
     Attributes:
       grid: Grid of the distances, in units (strides): `Grid`, `GridPoints` or `FittedGrid`.
+      um: Uncertainty minimisation, or None.
+      refinement: Uncertainty-guided refinement, or None.
+      weight: Weight of cross entropy and UM.
+      box_loss: Loss on the decoded box.
+      box_weight: Weight of `box_loss`; 0 leaves it out.
+      second_stage: Second localization stage, or None.
+      quality: Quality predictor, or None.
     """
 
     grid: AnyGrid = SIDE_POINTS
