@@ -27,9 +27,9 @@ published heads, 0 to 15, are in the grid. Their distributions are narrow, and a
 class SideUGS(IntervalObjective):
     """UGS on distances from the anchor's centre to the left, upper, right and lower side, as distributions over a grid.
 
-    The loss is that of `UGS`. The anchor's sides are not used. Sides are independent, so an
-    uncertain side of an occluded object leaves the others certain. The localization layer starts from the published
-    layer of YOLOv8 or YOLO11 (`layer_from_distribution`), or from that of YOLOv5.
+    The loss is that of `UGS`. The anchor's sides are not used. Each side has its own distribution, so a side that is
+    hidden can be uncertain while the others are not. The localization layer can start from the published layer of
+    YOLOv8 or YOLO11 (`layer_from_distribution`), or from that of YOLOv5.
 
     Attributes:
       grid: Grid of the distances, in units (strides): `Grid`, `GridPoints` or `FittedGrid`.
