@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from data_pipeline import CocoJson, DataError, LoaderOptions
 from tests.reference.assignment_by_hand import positives
 from tests.training.toy import toy_experiment, toy_runs
+from ugs_jax.boxes import encode
 from ugs_jax.experiment import LossWeights, Network, fit_to
 from ugs_jax.experiment.fitting import sample_targets
 from ugs_jax.objectives import UGS, FittedGrid, Grid, GridPoints
@@ -47,14 +49,16 @@ def test_targets_are_those_of_the_assignment_by_hand(experiment, dataset):
                 found = positives(box, level, stride, 96 // stride, 128 // stride, limit=2.0)
                 sides = [np.log((box[2:] - box[:2]) / level[anchor]) for _, _, anchor in found]
                 wanted += [[*center, *side] for center, side in zip(found.values(), sides, strict=True)]
-    got = sample_targets(limited, anchors, dataset)
+    around, boxes = sample_targets(limited, anchors, dataset)
+    got = np.asarray(encode(jnp.asarray(boxes), around))
     assert got.shape == (len(wanted), 4)
     np.testing.assert_allclose(np.sort(got, axis=0), np.sort(wanted, axis=0), atol=2e-5)
 
 
 def test_every_interval_holds_about_as_many_targets(experiment, dataset):
     fitted = fit_to(replace(experiment, localization=UGS(FittedGrid(4, coverage=1.0), FittedGrid(4))), dataset)
-    targets = sample_targets(experiment, fitted.anchors, dataset)[:, :2]
+    around, boxes = sample_targets(experiment, fitted.anchors, dataset)
+    targets = encode(jnp.asarray(boxes), around)[:, :2]
     counts, _ = np.histogram(targets, fitted.localization.center.points())
     assert counts.sum() == targets.size
     assert counts.min() / counts.max() > 0.5

@@ -40,6 +40,7 @@ from ugs_jax.objectives import (
     Quality,
     Refinement,
     SecondStage,
+    SideUGS,
     Uncertainty,
 )
 
@@ -54,6 +55,7 @@ EXPERIMENTS = {
     "match": Experiment("match", SCENES, UGS(um=Uncertainty("match", 0.1), refinement=Refinement(0.25, 1 / 3))),
     "as printed": Experiment("as printed", SCENES, UGS.as_printed()),
     "two stages": Experiment("two stages", SCENES, UGS(second_stage=SecondStage(32, 0.75), quality=Quality(16, 0.5))),
+    "sides": Experiment("sides", SCENES, SideUGS(grid=FittedGrid(6), um=None, box_weight=0.25)),
     "quality": Experiment("quality", SCENES, DFL(second_stage=SecondStage(), quality=Quality())),
     "inference": Experiment("inference", SCENES, postprocess=Postprocess(spread_penalty=4.0, quality_power=0.5)),
     "all": Experiment(

@@ -12,9 +12,21 @@ from tests.reference import localization_by_hand as by_hand
 from tests.reference.labels_by_hand import interval_grid, two_hot
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, GuidesRefinement, Localization, Refinement, Uncertainty
+from ugs_jax.objectives import (
+    DFL,
+    UGS,
+    BoxRegression,
+    Grid,
+    GridPoints,
+    GuidesRefinement,
+    Localization,
+    Refinement,
+    SideUGS,
+    Uncertainty,
+)
 
 UNIFORM, PACKED = Grid(2.0, 0.0, 8), Grid(2.0, 1.0, 8)
+SIDES = GridPoints((-1.0, 0.0, 0.3, 0.7, 1.2, 2.0, 3.5, 5.0, 7.0))
 OBJECTIVES: dict[str, Localization] = {
     **{name: BoxRegression(getattr(losses, name), space="offsets") for name in ("l1", "smooth_l1", "l2")},
     **{
@@ -30,6 +42,9 @@ OBJECTIVES: dict[str, Localization] = {
     "packed, entropy": UGS(PACKED, Grid(3.0, 0.5, 8)),
     "packed, match": UGS(PACKED, PACKED, um=Uncertainty("match", weight=1.0)),
     "packed, box alone": UGS(PACKED, PACKED, um=None, weight=0.0, box_loss=losses.nwd, box_weight=1.5),
+    "sides": SideUGS(grid=SIDES, um=None, box_weight=0.0),
+    "sides, match": SideUGS(grid=SIDES, um=Uncertainty("match", weight=1.0)),
+    "sides, entropy": SideUGS(grid=Grid(4.0, 0.5, 8), um=Uncertainty("entropy"), box_loss=losses.giou, box_weight=0.25),
 }
 CENTER, SIZE, UNIT = np.array([[20.0, 12.0]]), np.array([[6.0, 9.0]]), np.array([[8.0, 8.0]])
 
@@ -52,7 +67,7 @@ SINGULAR = {
 }
 TARGETS = {**REACHABLE, **SINGULAR}
 DTYPES = dict.fromkeys(OBJECTIVES, (jnp.float32, jnp.float16))  # and bfloat16, once for each kind of objective
-for kind in ("l2", "ciou", "distribution from −1", "packed, entropy", "packed, match"):
+for kind in ("l2", "ciou", "distribution from −1", "packed, entropy", "packed, match", "sides, match"):
     DTYPES[kind] += (jnp.bfloat16,)
 
 
@@ -68,6 +83,14 @@ def log(label):
     return [math.log(p) if p > 0 else -200.0 for p in label]
 
 
+def points_of(objective):
+    """Support points of an objective of distances, in units."""
+    if isinstance(objective, DFL):
+        return [objective.start + i for i in range(objective.bins)]
+    grid = objective.grid
+    return list(grid.positions) if isinstance(grid, GridPoints) else interval_grid(grid.alpha, grid.beta, grid.n)
+
+
 def raw_for(objective, box):
     """The raw outputs that decode to `box`, in Python floats; `None` if the objective cannot express it."""
     center, size, unit = CENTER[0], SIZE[0], UNIT[0]
@@ -76,10 +99,8 @@ def raw_for(objective, box):
     if isinstance(objective, BoxRegression):
         gates = [1 + t for t in shift] + [math.sqrt(w / size[0]), math.sqrt(h / size[1])]
         return [logit(gate / 2) for gate in gates]
-    if isinstance(objective, DFL):
-        sides = [center[0] - box[0], center[1] - box[1], box[2] - center[0], box[3] - center[1]]
-        points = [objective.start + i for i in range(objective.bins)]
-        distance = [side / u for side, u in zip(sides, [*unit, *unit], strict=True)]
+    if isinstance(objective, (DFL, SideUGS)):
+        points, distance = points_of(objective), distances_by_hand(box)
         if min(distance) < points[0] or max(distance) > points[-1]:
             return None
         return [z for d in distance for z in log(two_hot(d, points))]
@@ -92,8 +113,8 @@ def by_loops(objective, raw):
     center, size, unit = CENTER[0].tolist(), SIZE[0].tolist(), UNIT[0].tolist()
     if isinstance(objective, BoxRegression):
         return by_hand.regression(raw, center, size, unit)
-    if isinstance(objective, DFL):
-        return by_hand.distribution(raw, center, unit, objective.start)
+    if isinstance(objective, (DFL, SideUGS)):
+        return by_hand.distribution(raw, center, unit, points_of(objective))
     grids = [interval_grid(g.alpha, g.beta, g.n) for g in (objective.center, objective.size)]
     return by_hand.interval(raw, center, size, unit, *grids)
 
@@ -143,3 +164,8 @@ def offsets_by_hand(box):
     (cx, cy), (w, h), (ux, uy) = CENTER[0], SIZE[0], UNIT[0]
     x, y = ((box[0] + box[2]) / 2 - cx) / ux, ((box[1] + box[3]) / 2 - cy) / uy
     return [x, y, math.log((box[2] - box[0]) / w), math.log((box[3] - box[1]) / h)]
+
+
+def distances_by_hand(box):
+    (cx, cy), (ux, uy) = CENTER[0], UNIT[0]
+    return [(cx - box[0]) / ux, (cy - box[1]) / uy, (box[2] - cx) / ux, (box[3] - cy) / uy]

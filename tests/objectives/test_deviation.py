@@ -15,7 +15,7 @@ from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Postprocess, detect
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, PredictsDeviation
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, GridPoints, PredictsDeviation, SideUGS
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
 ANCHORS = Anchors(*(jnp.asarray(part, jnp.float32) for part in (CENTER, SIZE, UNIT)))
@@ -80,7 +80,18 @@ def test_the_dfl_deviation_is_that_of_its_distances(start):
     np.testing.assert_allclose(deviation(jnp.float32(raw), objective), want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8)])
+def test_the_deviation_of_distances_is_that_of_samples_and_differs_between_opposite_sides():
+    objective = SideUGS(grid=GridPoints((-1.0, 0.0, 0.2, 0.9, 2.5)))
+    rows = logits(objective, 3).reshape(4, -1)
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(objective.grid.points(), 200_000, p=softmax(row.tolist())) for row in rows]
+    sides = [CENTER[i % 2] + sign * UNIT[i % 2] * drawn[i] for i, sign in enumerate((-1, -1, 1, 1))]
+    found = np.asarray(deviation(jnp.float32(rows.ravel()), objective))
+    np.testing.assert_allclose(found, np.std(sides, axis=1), rtol=0.01)  # 200 000 samples: 0.2 % is one deviation
+    assert np.all(np.abs(found[:2] / found[2:] - 1) > 0.02)
+
+
+@pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8), SideUGS()])
 def test_a_certain_prediction_has_deviation_zero_and_a_finite_gradient(objective):
     raw = jnp.zeros((4, objective.num_outputs // 4)).at[:, 3].set(1e4).ravel()
     assert np.asarray(deviation(raw, objective)).tolist() == [0, 0, 0, 0]

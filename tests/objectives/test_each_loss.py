@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from tests.flags import QUICKLY
 from tests.objectives.cases import (
@@ -17,14 +18,17 @@ from tests.objectives.cases import (
     UNIFORM,
     anchors,
     by_loops,
+    distances_by_hand,
     offsets_by_hand,
+    points_of,
     random_case,
 )
 from tests.reference import localization_by_hand as by_hand
 from tests.reference import losses_by_hand
 from tests.reference.labels_by_hand import interval_grid
+from ugs_jax import losses
 from ugs_jax.boxes import Anchors
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, GridPoints, Uncertainty, d_fine_grid
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, GridPoints, SideUGS, Uncertainty, d_fine_grid
 
 
 def of_kind(kind):
@@ -50,7 +54,7 @@ def test_a_regression_loss_is_that_of_its_name_on_boxes_or_offsets(name):
 def test_distribution_loss_is_dfl_over_the_log_of_the_bins_plus_the_box_loss(name):
     objective, target = OBJECTIVES[name], REACHABLE["large"]
     raw, terms, _ = random_case(name, "large")
-    sides = [(20 - target[0]) / 8, (12 - target[1]) / 8, (target[2] - 20) / 8, (target[3] - 12) / 8]
+    sides = distances_by_hand(target)
     pairs = list(zip(by_hand.rows(raw), (side - objective.start for side in sides), strict=True))
     dfl = np.mean([losses_by_hand.distribution_focal(*pair) for pair in pairs])
     box = getattr(losses_by_hand, objective.box_loss.__name__)(by_loops(objective, raw), target)
@@ -72,8 +76,12 @@ def test_sides_that_cross_collapse_to_a_point_between_them():
 def ugs_by_hand(objective, raw, target):
     """Cross entropy, L_UM and box loss."""
     logits = by_hand.rows(raw)
-    grids = [interval_grid(g.alpha, g.beta, g.n) for g in (*[objective.center] * 2, *[objective.size] * 2)]
-    triples = list(zip(logits, offsets_by_hand(target), grids, strict=True))
+    if isinstance(objective, SideUGS):
+        parameters, grids = distances_by_hand(target), [points_of(objective)] * 4
+    else:
+        parameters = offsets_by_hand(target)
+        grids = [interval_grid(g.alpha, g.beta, g.n) for g in (*[objective.center] * 2, *[objective.size] * 2)]
+    triples = list(zip(logits, parameters, grids, strict=True))
     um = [losses_by_hand.entropy(row) for row in logits]
     if objective.um is not None and objective.um.mode == "match":
         um = [losses_by_hand.entropy_gap(*triple) for triple in triples]
@@ -82,7 +90,7 @@ def ugs_by_hand(objective, raw, target):
     return sum(cross_entropy) / 4, sum(um) / 4, box
 
 
-@of_kind(UGS)
+@of_kind((UGS, SideUGS))
 def test_ugs_is_cross_entropy_and_um_over_the_log_of_the_points_plus_the_box_loss(name):
     objective = OBJECTIVES[name]
     raw, terms, um = random_case(name, "large")
@@ -124,6 +132,7 @@ UNINFORMED = {
     "D-FINE's": UGS(d_fine_grid(9), d_fine_grid(9), um=None),
     "the default": UGS(um=None),
     "UM that matches nothing": UGS(um=Uncertainty(weight=0.0)),
+    "sides": SideUGS(um=None),
     "DFL": DFL(),
     "DFL of 2 bins": DFL(bins=2),
     "DFL of 33 bins from −5": DFL(bins=33, start=-5),
@@ -156,3 +165,13 @@ def test_the_cross_entropy_gradient_is_bounded_whatever_the_size_of_the_box():
     largest = float(jnp.max(jnp.abs(gradient(raw))))
     assert largest <= 0.25 * (1 + 1e-6)
     assert largest > 0.2  # and comes near the bound
+
+
+@pytest.mark.parametrize("name", ["packed, match", "sides, match"])
+def test_derivatives_of_the_loss_to_second_order_are_those_of_differences(name):
+    objective = replace(OBJECTIVES[name], box_loss=losses.giou)  # CIoU holds a factor constant
+    with jax.enable_x64(True):
+        raw = jnp.asarray(np.random.default_rng(5).normal(size=(1, objective.num_outputs)))
+        around, target = anchors(1, jnp.float64), jnp.array([REACHABLE["large"]], jnp.float64)
+        function = jax.jit(lambda raw: objective.loss(raw, around, target).loss)
+        check_grads(function, (raw,), order=2, modes=["rev"], rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors
-from ugs_jax.labels import expectation
+from ugs_jax.labels import expectation, quantile_grid
 from ugs_jax.objectives import (
     DFL,
     UGS,
@@ -23,6 +23,7 @@ from ugs_jax.objectives import (
     Quality,
     Refinement,
     SecondStage,
+    SideUGS,
     Uncertainty,
     d_fine_grid,
 )
@@ -37,6 +38,35 @@ def test_the_default_interval_has_the_settings_of_the_paper_but_matches_entropie
     assert objective.center == Grid(alpha=2.0, beta=1.0, n=10)
     assert objective.um == Uncertainty("match", 0.5)
     assert objective.refinement == Refinement(radius=0.5, weight=0.1)
+
+
+def test_the_default_grid_of_distances_is_dense_at_small_objects_and_has_the_points_of_published_heads():
+    points = SideUGS().grid.points()
+    assert (points[0], points[-1]) == (-1, 16)
+    assert set(range(16)) <= set(points)
+    steps = np.diff(points[1:])
+    assert steps.tolist() == [0.25] * 4 + [0.5] * 4 + [1.0] * 13
+
+
+def test_a_grid_of_distances_is_fitted_to_all_four_of_them():
+    rng = np.random.default_rng(0)
+    centers = rng.uniform(0, 64, (500, 2))
+    boxes = np.concatenate([centers - rng.exponential(6, (500, 2)), centers + rng.exponential(3, (500, 2))], axis=1)
+    anchors = Anchors(*(jnp.asarray(part, jnp.float32) for part in (centers, centers + 1, np.full((500, 2), 8.0))))
+    fitted = SideUGS(grid=FittedGrid(10, coverage=1.0)).fit(anchors, boxes.astype(np.float32))
+    assert not fitted.to_be_fitted
+    sides = np.concatenate([centers - boxes[:, :2], boxes[:, 2:] - centers], axis=1) / 8
+    np.testing.assert_allclose(fitted.grid.points(), quantile_grid(sides, 10, coverage=1.0), atol=1e-5)
+    assert SideUGS().fit(anchors, boxes) == SideUGS()
+
+
+def test_centre_offsets_in_sides_of_the_anchor_are_fitted_in_that_unit():
+    boxes = np.random.default_rng(0).uniform((0, 0, 20, 20), (8, 8, 28, 28), (300, 4))
+    sizes = np.full((300, 2), 40.0)
+    anchors = Anchors(*(jnp.asarray(part, jnp.float32) for part in (np.zeros((300, 2)), sizes, sizes / 5)))
+    fitted = UGS(FittedGrid(coverage=1.0), FittedGrid(coverage=1.0), center_unit="anchor").fit(anchors, boxes)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / 40
+    np.testing.assert_allclose(fitted.center.points()[[0, -1]], [centers.min(), centers.max()], atol=1e-5)
 
 
 @pytest.mark.parametrize(("bins", "reach", "sharpness"), [(33, 0.5, 4.0), (17, 1.0, 8.0), (5, 2.0, 0.5)])
@@ -79,6 +109,10 @@ def test_d_fines_grid_and_offsets_are_those_of_its_public_code():
         (lambda: UGS(weight=-0.5), "expected weights >= 0, one of them above 0, got weight=-0.5, box_weight=0.5"),
         (lambda: UGS(weight=0.0, box_weight=0.0), "one of them above 0, got weight=0.0, box_weight=0.0"),
         (lambda: UGS(weight=float("nan")), "expected weights >= 0, one of them above 0, got weight=nan"),
+        (lambda: SideUGS(weight=-1.0), "SideUGS: expected weights >= 0, one of them above 0, got weight=-1.0"),
+        (lambda: SideUGS(grid=GridPoints((0.0, 2.0, 1.0))), "before point 2 at 1; sort it"),
+        (lambda: SideUGS(grid=FittedGrid()).decode(jnp.zeros((3, 44)), ANCHORS), "a grid that is fitted"),
+        (lambda: SideUGS().decode(jnp.zeros((3, 64)), ANCHORS), r"expected 4 × 23 channels .* got shape \(3, 64\)"),
         (lambda: d_fine_grid(32), "d_fine_grid: expected an odd number of bins, at least 5, got 32"),
         (lambda: d_fine_grid(3), "d_fine_grid: expected an odd number of bins, at least 5, got 3"),
         (lambda: SecondStage(hidden=0), "SecondStage.hidden: expected at least 1, got 0"),

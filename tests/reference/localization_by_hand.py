@@ -26,14 +26,16 @@ def rows(raw, count=4):
     return [raw[i * bins : (i + 1) * bins] for i in range(count)]
 
 
-def distribution(raw, center, unit, start):
-    left, top, right, bottom = (expected(row, range(start, start + len(row))) for row in rows(raw))
-    return [
-        center[0] - left * unit[0],
-        center[1] - top * unit[1],
-        center[0] + right * unit[0],
-        center[1] + bottom * unit[1],
-    ]
+def distribution(raw, center, unit, points):
+    left, top, right, bottom = (expected(row, points) for row in rows(raw))
+    box = []
+    for low, high in (
+        (center[0] - left * unit[0], center[0] + right * unit[0]),
+        (center[1] - top * unit[1], center[1] + bottom * unit[1]),
+    ):
+        box.append((low, high) if low <= high else ((low + high) / 2, (low + high) / 2))  # sides that cross
+    (x1, x2), (y1, y2) = box
+    return [x1, y1, x2, y2]
 
 
 def interval(raw, center, size, unit, center_grid, size_grid):

@@ -71,7 +71,7 @@ def test_a_head_that_localizes_otherwise_keeps_its_own_layer(source, target):
         (UGS(), UGS(um=None, refinement=None), True),
         (UGS(Grid(2.0), Grid(2.0)), UGS(Grid(3.0), Grid(2.0)), False),
         (DFL(), DFL(box_loss=losses.giou, dfl_weight=1.0), True),
-        (DFL(), DFL(start=-2), False),
+        (DFL(bins=8), DFL(bins=8, start=-2), False),
         (BoxRegression(), BoxRegression(losses.nwd), True),
     ],
 )

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
-from ugs_jax.boxes import Anchors, encode
+from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Candidates, TrainableDetector, assign, candidate_anchors
 from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
@@ -43,7 +43,7 @@ def fit_to(experiment: Experiment, dataset: Dataset) -> Fitted:
     """
     anchors, localization = anchors_for(experiment, dataset), experiment.localization
     if isinstance(localization, FitsToTargets) and localization.to_be_fitted:
-        localization = localization.fit(sample_targets(experiment, anchors, dataset))
+        localization = localization.fit(*sample_targets(experiment, anchors, dataset))
     return Fitted(anchors, localization)
 
 
@@ -84,8 +84,10 @@ def anchors_for(experiment: Experiment, dataset: Dataset) -> AnchorSizes:
     )
 
 
-def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Dataset) -> Float[np.ndarray, "n 4"]:
-    """Return the offsets (see `boxes.encode`) of training boxes from all anchors that match them.
+def sample_targets(
+    experiment: Experiment, anchors: AnchorSizes, dataset: Dataset
+) -> tuple[Anchors, Float[np.ndarray, "n 4"]]:
+    """Return training boxes, xyxy px of the network's input, and before them the anchor of each, for every match.
 
     Images are not augmented. If there are more than 16384 boxes, an evenly spaced subset of 16384 boxes is used.
 
@@ -99,18 +101,18 @@ def sample_targets(experiment: Experiment, anchors: AnchorSizes, dataset: Datase
     """
     boxes = input_boxes(dataset, experiment.loader.image_size).astype(np.float32)
     boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)]
-    targets = np.concatenate(
-        [
-            np.asarray(encode(jnp.asarray(boxes)[None, :, None, None], level_anchors))[np.asarray(candidates.positive)]
-            for candidates, level_anchors in assigned_levels(experiment, anchors, boxes)
-        ]
-    )
+    matched: list[tuple[np.ndarray, ...]] = []
+    for candidates, level_anchors in assigned_levels(experiment, anchors, boxes):
+        positive = np.asarray(candidates.positive)
+        targets = np.broadcast_to(boxes[None, :, None, None], (*positive.shape, 4))
+        matched.append(tuple(np.asarray(part)[positive] for part in (*level_anchors, targets)))
+    *parts, targets = (np.concatenate(part) for part in zip(*matched, strict=True))
     if not len(targets):
         raise ValueError(
             f"grids: expected boxes that match an anchor, got {len(boxes)} boxes and no match; use larger images, "
             "other anchors, or set the grids by hand"
         )
-    return targets
+    return Anchors(*map(jnp.asarray, parts)), targets
 
 
 def assigned_levels(

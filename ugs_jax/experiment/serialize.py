@@ -31,6 +31,7 @@ from ugs_jax.objectives import (
     Quality,
     Refinement,
     SecondStage,
+    SideUGS,
     Uncertainty,
 )
 
@@ -39,7 +40,7 @@ KNOWN_TYPES: dict[str, type] = {
     for kind in (
         Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
         TinyScenes, CocoJson, VisDrone, YoloFolder, Tiles, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid,
-        Uncertainty, Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned,
+        Uncertainty, Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned, SideUGS,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

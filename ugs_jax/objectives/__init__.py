@@ -9,6 +9,7 @@ from ugs_jax.objectives.box_regression import BoxLoss, BoxRegression
 from ugs_jax.objectives.check import check_objective
 from ugs_jax.objectives.dfl import DFL
 from ugs_jax.objectives.grids import FittedGrid, Grid, GridPoints, d_fine_grid
+from ugs_jax.objectives.interval import Uncertainty
 from ugs_jax.objectives.protocol import (
     DescribesDecoding,
     FitsToTargets,
@@ -17,16 +18,19 @@ from ugs_jax.objectives.protocol import (
     Localization,
     PredictsDeviation,
     PredictsDistribution,
+    StartsFromDistribution,
     StartsFromRegression,
     Terms,
 )
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.refinement import Refinement
 from ugs_jax.objectives.second_stage import SecondStage
-from ugs_jax.objectives.ugs import UGS, Uncertainty
+from ugs_jax.objectives.side_ugs import SIDE_POINTS, SideUGS
+from ugs_jax.objectives.ugs import UGS
 
 __all__ = [
     "DFL",
+    "SIDE_POINTS",
     "UGS",
     "BoxLoss",
     "BoxRegression",
@@ -43,6 +47,8 @@ __all__ = [
     "Quality",
     "Refinement",
     "SecondStage",
+    "SideUGS",
+    "StartsFromDistribution",
     "StartsFromRegression",
     "Terms",
     "Uncertainty",

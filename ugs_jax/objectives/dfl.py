@@ -9,14 +9,15 @@ from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
-from ugs_jax.labels import expectation, variance
-from ugs_jax.numerics import root, widen
+from ugs_jax.labels import expectation
+from ugs_jax.numerics import widen
 from ugs_jax.objectives.box_regression import BoxLoss
 from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.protocol import Terms
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
-from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
+from ugs_jax.objectives.sides import SIDES, box_at, distances, layer_of_distances, side_deviation
+from ugs_jax.objectives.start_layer import resampled_layer
 
 _MARGIN = 0.01  # units by which targets stay below the last support point, as in YOLOv8
 
@@ -58,11 +59,11 @@ class DFL:
     @property
     def parameters(self) -> tuple[str, str, str, str]:
         """Names of the box parameters: distances from the anchor's centre to the sides, in units."""
-        return "left", "top", "right", "bottom"
+        return SIDES
 
     def contains(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Bool[Array, "*batch 4"]:
         """Return the mask of the distances that lie within the support points. Others are clipped to the ends."""
-        distance = self._distance(anchors, targets)
+        distance = distances(anchors, targets)
         return (distance >= self.points[0]) & (distance <= self.points[-1])
 
     @property
@@ -81,34 +82,24 @@ class DFL:
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the boxes that raw outputs describe, xyxy px. Sides that cross collapse to the point between them."""
-        distance = expectation(self.probabilities(raw), self.points)
-        low = anchors.center - distance[..., :2] * anchors.unit
-        high = anchors.center + distance[..., 2:] * anchors.unit
-        middle = (low + high) / 2
-        return jnp.concatenate([jnp.minimum(low, middle), jnp.maximum(high, middle)], axis=-1)
+        expected = expectation(self.probabilities(raw), self.points)
+        return box_at(expected, anchors)
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
-        spread = root(variance(self.probabilities(raw), self.points))
-        return spread * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+        return side_deviation(self.probabilities(raw), self.points, anchors)
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
     ) -> Terms:
         """Return the terms of raw outputs against target boxes (xyxy px), one value for each positive."""
         logits, decoded = split_logits(raw, self.bins), self.decode(raw, anchors)
-        distance = self._distance(anchors, targets) - self.start
+        distance = distances(anchors, targets) - self.start
         reachable = jnp.clip(distance, 0, self.bins - 1 - _MARGIN)
         dfl = jnp.mean(losses.distribution_focal(logits, reachable), axis=-1)
         regression = self.box_loss(decoded, *widen(targets))
         loss = self.box_weight * regression + self.dfl_weight / np.log(self.bins) * dfl
         return Terms(loss, {"regression": regression, "dfl": dfl}, mean_uncertainty(logits), decoded)
-
-    def _distance(self, anchors: bx.Anchors, targets: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
-        """Return the distances from the anchor's centre to the left, upper, right and lower side, in units."""
-        (wide,) = widen(targets)
-        sides = jnp.concatenate([anchors.center - wide[..., :2], wide[..., 2:] - anchors.center], axis=-1)
-        return sides / jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
     def layer_from_regression(
         self,
@@ -120,15 +111,13 @@ class DFL:
         width: Float[np.ndarray, "4"],
     ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
         """Return kernel and bias of a layer that decodes like a regression layer; see `StartsFromRegression`."""
-        nodes, weights = standard_outputs()
-        center, size = (axis.ravel() for axis in np.meshgrid(nodes, nodes, indexing="ij"))
-        samples, both = np.stack([center, size], axis=1), np.outer(weights, weights).ravel()
-        shift, growth = 2 / (1 + np.exp(-center)) - 1, np.square(2 / (1 + np.exp(-size)))
+        return layer_of_distances(self.points, kernel, bias, published_anchors, stride, width)
 
-        def expected(side: int, a: int) -> Expected:
-            axis, sign = side % 2, -1 if side < 2 else 1
-            half = published_anchors[a, axis] / (2 * stride)
-            spread = float(np.hypot(width[axis], half * width[2 + axis]))
-            return Expected(self.points, spread, (axis, 2 + axis), samples, both, sign * shift + half * growth)
-
-        return layer_with_means(kernel, bias, expected)
+    def layer_from_distribution(
+        self,
+        kernel: Float[np.ndarray, "c a published"],
+        bias: Float[np.ndarray, "a published"],
+        points: Float[np.ndarray, "k"],
+    ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+        """Return kernel and bias of a layer that decodes like another layer of DFL; see `StartsFromDistribution`."""
+        return resampled_layer(kernel, bias, points, self.points)

@@ -95,7 +95,7 @@ class FittedGrid:
         """Raise ValueError, because positions are unknown before `fit`."""
         raise ValueError(
             f"{self}: expected a grid that is fitted; training fits it to its data set; elsewhere call "
-            "`UGS.fit(offsets)` with a sample of targets"
+            "`fit` of the objective with a sample of targets"
         )
 
 

@@ -112,8 +112,13 @@ class FitsToTargets(Protocol):
     def to_be_fitted(self) -> bool:
         """True if `fit` must be called before anything can be decoded."""
 
-    def fit(self, offsets: Float[np.ndarray, "n 4"]) -> "Localization":
-        """Return the fitted objective, given a sample of targets as `boxes.encode` returns them."""
+    def fit(self, anchors: bx.Anchors, targets: Float[np.ndarray, "n 4"]) -> "Localization":
+        """Return the fitted objective, given a sample of targets.
+
+        Args:
+          anchors: Anchor of every target, px.
+          targets: Target boxes, xyxy, px.
+        """
 
 
 @runtime_checkable
@@ -156,6 +161,28 @@ class StartsFromRegression(Protocol):
           stride: Pixels per cell.
           width: Standard deviation of the predicted distributions of (x, y, log w, log h), with the centre in
             strides.
+        """
+
+
+@runtime_checkable
+class StartsFromDistribution(Protocol):
+    """Ability to start the localization layer from a published layer that predicts the distances to the four sides.
+
+    Each distance is a distribution over a grid, as in DFL.
+    """
+
+    def layer_from_distribution(
+        self,
+        kernel: Float[np.ndarray, "c a published"],
+        bias: Float[np.ndarray, "a published"],
+        points: Float[np.ndarray, "k"],
+    ) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+        """Return kernel and bias of a layer that decodes to about the boxes of the published layer.
+
+        Args:
+          kernel: The published 1×1 layer from features to the logits of every anchor, 4 · k of them.
+          bias: Bias of the published layer.
+          points: Grid of the published distances, in strides.
         """
 
 

@@ -1,10 +1,13 @@
-"""Layers that predict distributions, made from a published layer that regresses four numbers for each box."""
+"""Layers that predict distributions, made from a published layer that regresses boxes or predicts distributions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+_SPREAD = 0.1  # share of the mass between published points in layers made from distributions
+_FALL = 4.0  # nats for each unit by which a logit falls beyond the ends of a published grid
 
 
 class Expected(NamedTuple):
@@ -145,3 +148,36 @@ def standard_outputs() -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """Return raw outputs of a regression layer and their weights under N(0, 1): samples on which a layer is fitted."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     return nodes, weights / weights.sum()
+
+
+def resampled_layer(
+    kernel: Float[np.ndarray, "c a published"],
+    bias: Float[np.ndarray, "a published"],
+    published: Float[np.ndarray, "k"],
+    points: Float[np.ndarray, "bins"],
+) -> tuple[Float[np.ndarray, "c a outputs"], Float[np.ndarray, "a outputs"]]:
+    """Return kernel and bias of a layer that predicts the distributions of a published layer on another grid.
+
+    The logit at a point is the published logit there, interpolated between the published points, plus ln Δ. It is
+    linear in the weights. Beyond the published points, a logit falls by 4 nats for each unit.
+
+    Δ is a mixture of two shares. 0.9 of the mass stays at the published points, which count as 1 each (two-hot, where
+    the grid lacks the point). 0.1 is spread over the intervals that the points represent. With the intervals alone,
+    a narrow peak has less mass where the grid is finer than the published one, and means move by up to 0.7 units.
+
+    On `SIDE_POINTS`, means of published distributions with one peak move by at most 0.02 units, by at most 0.06 if a
+    fifth of the mass is spread over all points, and by up to 0.2 for logits drawn at random. On a grid that lacks
+    published points, peaks move by up to a half of its steps there, and mass that is spread over all points by more.
+
+    Args:
+      kernel: The published 1×1 layer from features to the logits of the four parameters of every anchor.
+      bias: Bias of the published layer.
+      published: Grid of the published layer, evenly spaced with step 1.
+      points: Grid of the layer.
+    """
+    matrix = np.stack([np.interp(points, published, unit) for unit in np.eye(len(published))])
+    beyond = np.abs(points - np.clip(points, published[0], published[-1]))
+    rows, constants = (part.reshape(*part.shape[:-1], 4, len(published)) @ matrix for part in (kernel, bias))
+    held = sum(np.interp(published, points, unit, left=0, right=0).sum() * unit for unit in np.eye(len(points)))
+    constants = constants + np.log((1 - _SPREAD) * held + _SPREAD * np.gradient(points)) - _FALL * beyond
+    return rows.reshape(*kernel.shape[:-1], -1), constants.reshape(*bias.shape[:-1], -1)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from data_pipeline import Batch, LoaderOptions
 from data_pipeline.rows import padding_row
 from ugs_jax.atomic import write_atomically
+from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import TrainableDetector
 from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, detector_with
@@ -81,7 +83,10 @@ def program_of(
     )
     localization = experiment.localization
     if isinstance(localization, FitsToTargets):
-        experiment = replace(experiment, localization=localization.fit(np.linspace(-1, 1, 101)[:, None] * np.ones(4)))
+        sides = np.geomspace(4, 64, 101)[:, None] * np.ones(2)
+        around = Anchors(*(jnp.full(sides.shape, value) for value in (0.0, 16.0, 8.0)))
+        fitted = localization.fit(around, np.concatenate([-sides / 3, sides], axis=1))
+        experiment = replace(experiment, localization=fitted)
     if experiment.loss_weights.class_weights is not None:  # constants of the program, too
         experiment = replace(experiment, loss_weights=replace(experiment.loss_weights, class_weights=(1.0,) * classes))
     program = build_program(experiment, detector_of(experiment, anchors, classes), mesh, steps_per_epoch=1000)

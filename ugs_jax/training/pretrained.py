@@ -19,8 +19,9 @@ from ugs_jax.runs.remote.weights_file import local_file
 from ugs_jax.runs.state import TrainState
 from ugs_jax.training.matching import match
 from ugs_jax.weights import Weights, check_size, fit_weights, read_weights
-from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression, regression_layer
+from ugs_jax.weights.head_start import START_WIDTH, layers_from_published, published_layer
 from ugs_jax.weights.read import from_safetensors
+from ugs_jax.weights.weights import REGRESSION
 
 
 def read_for_all(file: str, detector: Detector) -> Weights:
@@ -84,15 +85,16 @@ def start_width(
       sample: Function that loads a batch of training images with boxes. It is called only if a layer is made.
       anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
     """
-    if not layers_from_regression(weights, detector, state.params, np.asarray(START_WIDTH)):
+    made = layers_from_published(weights, detector, state.params, np.asarray(START_WIDTH))
+    if weights.decoding != REGRESSION or not made:
         return START_WIDTH
     batch = sample()
     params, stats, _ = fit_weights(weights, detector, state.params, state.stats)
     outputs, _ = jax.jit(lambda images: detector.apply(params, stats, images, train=False))(batch.images)
     errors = []
     for level, matched in enumerate(match(outputs, batch, detector.arch, anchor_ratio_threshold)):
-        layer = regression_layer(weights, detector, level)
-        if layer is None or layer[0].shape[1] != len(detector.arch.anchors[level]):
+        layer = published_layer(weights, detector, level)
+        if layer is None or len(layer.anchors) != len(detector.arch.anchors[level]):
             continue
         kernel, bias, sizes = (jnp.asarray(part, jnp.float32) for part in layer)
         raw = localize(Localizer(kernel, bias), matched.features())

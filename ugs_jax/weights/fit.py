@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugs_jax.detectors import Architecture, Detector
-from ugs_jax.weights.head_start import START_WIDTH, layers_from_regression
+from ugs_jax.weights.head_start import START_WIDTH, layers_from_published
 from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.read import read_weights
-from ugs_jax.weights.weights import Weights, decoding_of
+from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
 
 _BY_LEVEL = ("neck/downs", "neck/bottoms", "heads")
 """Lists that begin at the finest level, so that P2 shifts their indices by one. All others begin at the coarsest."""
@@ -72,17 +72,18 @@ def fit_weights(
     """Load weights into a detector: layers are matched by level, and rows of the heads by the outputs they predict.
 
     Objectness is loaded for any classes. The localization layer is loaded if its outputs have the same meaning. If the
-    weights regress boxes and the objective can start from regression, as UGS and DFL can, a layer is made from the
-    published one (`layers_from_regression`), which decodes to about the same boxes. If the weights have no P2, the
-    other layers of P2, and the block that makes P3 from it, are unchanged.
+    objective can start from the published layer, a layer is made from it that decodes to about the same boxes
+    (`layers_from_published`): UGS, SideUGS and DFL from the regression of YOLOv5, SideUGS and other settings of DFL
+    from the distributions of YOLOv8 and YOLO11. If the weights have no P2, the other layers of P2, and the block that
+    makes P3 from it, are unchanged.
 
     Args:
       weights: Weights, as `read_weights` returns them.
       detector: Detector to load the weights into.
       params: Fresh parameters of the detector.
       stats: Fresh batch statistics of the detector.
-      width: Standard deviation of the distributions that a made layer predicts for (x, y, log w, log h), centre in
-        strides.
+      width: Standard deviation of the distributions that a layer made from a regression predicts for (x, y, log w,
+        log h), centre in strides.
 
     Returns:
       Parameters, batch statistics, and the report.
@@ -92,7 +93,7 @@ def fit_weights(
     """
     source, target = weights.arch, detector.arch
     check_size(weights, target)
-    made = layers_from_regression(weights, detector, params, np.asarray(width, np.float64))
+    made = layers_from_published(weights, detector, params, np.asarray(width, np.float64))
     fitting = _Fitting(weights, detector, made)
     params, stats = _replaced(params, fitting), _replaced(stats, fitting)
     unused = dict.fromkeys(fitting.waiting.values(), f"{target.name} has no such layer")
@@ -101,7 +102,8 @@ def fit_weights(
         weights.notes if same else (*weights.notes, "anchors: those of the detector are kept; the weights have others")
     )
     if made:
-        notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from regression layers")
+        given = "regression layers" if weights.decoding == REGRESSION else f"those of {weights.decoding}"
+        notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from {given}")
     return params, stats, Report(weights.origin, tuple(fitting.loaded), fitting.initialised, unused, notes)
 
 

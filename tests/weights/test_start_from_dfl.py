@@ -1,0 +1,95 @@
+"""Networks with the published heads of YOLOv8 and YOLO11 in detectors that predict distances on other grids."""
+
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.reference.localization_by_hand import distribution
+from tests.weights.test_published_yolov8 import arch_of
+from ugs_jax.boxes import Anchors
+from ugs_jax.detectors import YOLO11, Detector, YOLOv8
+from ugs_jax.objectives import DFL, UGS, SideUGS
+from ugs_jax.weights import fit_weights, read_weights, weights_of
+
+FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures/anchor_free"
+
+
+def peaked(weights, seed):
+    """Replace the localization layers by those of a head with one peak in each distribution, as trained heads have.
+
+    The logits −(y − m)²/2s² are linear in the mean m, up to a constant: y·m/s² − y²/2s². Feature k of the first four
+    is the mean of parameter k.
+    """
+    points, rng = np.arange(16.0), np.random.default_rng(seed)
+    for level in range(3 + int(weights.arch.p2)):
+        kernel = np.zeros_like(weights.arrays[f"heads/{level}/localize/kernel"])
+        for side in range(4):
+            kernel[side, 16 * side : 16 * side + 16] = points / 0.5**2
+        weights.arrays[f"heads/{level}/localize/kernel"] = kernel
+        weights.arrays[f"heads/{level}/localize/bias"] = np.tile(-(points**2) / (2 * 0.5**2), 4).astype(np.float32)
+    return rng.uniform(0.3, 12, (50, 4))
+
+
+@pytest.fixture(scope="module", params=[YOLOv8, pytest.param(YOLO11, marks=pytest.mark.slow)])
+def weights(request):
+    network = Detector(arch_of(request.param), DFL())
+    return weights_of(network, *network.init(0), origin="a test")
+
+
+@pytest.mark.parametrize("objective", [SideUGS(), DFL(17, start=-1)], ids=["SideUGS", "DFL from −1"])
+def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distributions(weights, objective):
+    means = peaked(weights, 0)
+    network = Detector(arch_of(weights.arch.network), objective)
+    params, _, report = fit_weights(weights, network, *network.init(1))
+    assert not report.initialised
+    assert (
+        f"localization: layers of {type(objective).__name__} made from those of DFL(bins=16, start=0)" in report.notes
+    )
+    center, unit = (20.0, 12.0), (8.0, 8.0)
+    around = Anchors(*(jnp.broadcast_to(jnp.array(part), (50, 2)) for part in (center, unit, unit)))
+    for level in range(3):
+        layer = params["heads"][level]["localize"]
+        features = np.zeros((50, layer["kernel"].shape[0]))
+        features[:, :4] = means
+        published = features @ weights.arrays[f"heads/{level}/localize/kernel"]
+        published = published + weights.arrays[f"heads/{level}/localize/bias"]
+        want = [distribution(row.tolist(), center, unit, range(16)) for row in published]
+        found = objective.decode(jnp.asarray(features @ layer["kernel"] + layer["bias"], jnp.float32), around)
+        np.testing.assert_allclose(found, want, atol=8 * 0.02)  # a fiftieth of a stride
+
+
+def test_a_level_without_a_published_layer_starts_with_the_mean_distributions_of_the_finest(weights):
+    network = Detector(arch_of(weights.arch.network, p2=True), SideUGS())
+    params, _, report = fit_weights(weights, network, *network.init(1))
+    assert {"heads/0/localize/kernel", "heads/0/localize/bias"} <= set(report.loaded)
+    np.testing.assert_allclose(
+        params["heads"][0]["localize"]["bias"], params["heads"][1]["localize"]["bias"], rtol=1e-6
+    )
+    assert np.std(params["heads"][0]["localize"]["kernel"]) > 0
+    assert not np.array_equal(params["heads"][0]["localize"]["kernel"], params["heads"][1]["localize"]["kernel"])
+
+
+def test_an_objective_that_does_not_predict_distances_keeps_its_own_layer(weights):
+    network = Detector(arch_of(weights.arch.network), UGS())
+    _, _, report = fit_weights(weights, network, *network.init(1))
+    assert not any("made from" in note for note in report.notes)
+    assert {path.split("/")[2] for path in report.initialised} == {"localize"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no parity fixtures at {FIXTURES}")
+def test_the_layers_of_an_imported_file_are_made_within_the_stated_tolerance():
+    weights, objective = read_weights(FIXTURES / "yolov8n_nc10.pt"), SideUGS()
+    rng = np.random.default_rng(0)
+    for level in range(3):
+        kernel, bias = (weights.arrays[f"heads/{level}/localize/{part}"] for part in ("kernel", "bias"))
+        features = rng.normal(size=(200, kernel.shape[0]))
+        made, constant = objective.layer_from_distribution(kernel[:, None], bias[None], np.arange(16.0))
+        around = Anchors(*(jnp.ones((200, 2)) for _ in range(3)))
+        want = DFL().decode(jnp.asarray(features @ kernel + bias, jnp.float32), around)
+        found = objective.decode(jnp.asarray(features @ made[:, 0] + constant[0], jnp.float32), around)
+        np.testing.assert_allclose(found, want, atol=0.2)  # its weights are random, and so are the logits
+        assert np.std(want) > 1
