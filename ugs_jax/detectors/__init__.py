@@ -8,6 +8,7 @@ from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
 from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.auto_anchors import auto_anchors
+from ugs_jax.detectors.cells import anchors_of_cells, candidates_by_level
 from ugs_jax.detectors.center_sampling import CenterSampling
 from ugs_jax.detectors.decode import (
     Detections,
@@ -72,11 +73,13 @@ __all__ = [
     "YOLOv5",
     "YOLOv8",
     "YOLOv8LinearPool",
+    "anchors_of_cells",
     "assign",
     "auto_anchors",
     "background",
     "best_possible_recall",
     "candidate_anchors",
+    "candidates_by_level",
     "class_scores",
     "detect",
     "fit_anchors",
