@@ -6,6 +6,7 @@ functions around it.
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
 from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture
+from ugs_jax.detectors.assigner import Assigner, Assignment, Cells
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.auto_anchors import auto_anchors
 from ugs_jax.detectors.cells import anchors_of_cells, candidates_by_level
@@ -33,7 +34,6 @@ from ugs_jax.detectors.protocol import (
 )
 from ugs_jax.detectors.receptive_field import ReceptiveField
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
-from ugs_jax.detectors.assigner import Assigner, Assignment, Cells
 from ugs_jax.detectors.task_aligned import TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
