@@ -118,7 +118,7 @@ def test_any_field_of_any_class_can_be_changed(words, place, value):
     ("name", "words", "assigner"),
     [
         ("receptive", ["--network.assigner.sides", "4"], ReceptiveField(4.0)),
-        ("receptive", ["--network.assigner.sides", "4", "5", "--network.assigner.topk", "5"], ReceptiveField((4.0, 5.0), 5)),
+        ("receptive", ["--network.assigner.sides", "4", "5"], ReceptiveField((4.0, 5.0))),
         ("center", ["--network.assigner.radius", "2.5"], CenterSampling(2.5)),
     ],
 )  # fmt: skip
