@@ -10,7 +10,8 @@ from data_pipeline import TinyScenes
 from ugs_jax import losses
 from ugs_jax.commands.overrides import function_text, mirror, parse_function, restore
 from ugs_jax.commands.train import with_overrides
-from ugs_jax.experiment import SGD, Experiment, OptaxChain, to_json
+from ugs_jax.detectors import CenterSampling, ReceptiveField
+from ugs_jax.experiment import SGD, Experiment, Network, OptaxChain, to_json
 from ugs_jax.objectives import DFL, UGS, BoxLoss, BoxRegression, FittedGrid, Grid
 
 
@@ -56,6 +57,8 @@ EXPERIMENTS = {
     "mine": EXPERIMENT,
     "defaults": Experiment("defaults", TinyScenes()),
     "dfl": Experiment("dfl", TinyScenes(), DFL(), optimizer=SGD()),
+    "receptive": Experiment("r", TinyScenes(), network=Network(kind="yolov8", assigner=ReceptiveField((6.0, 5.0)))),
+    "center": Experiment("c", TinyScenes(), network=Network(kind="yolo11", assigner=CenterSampling())),
     "fitted": Experiment("fitted", TinyScenes(), UGS(FittedGrid(8), Grid(2.0, n=8), um=None)),
 }
 
@@ -74,6 +77,9 @@ def test_without_words_an_experiment_stays_as_it_is(name):
         (["--optimizer.schedule.peak", "0.5"], ("optimizer", "schedule", "peak"), 0.5),
         (["--localization.space", "offsets"], ("localization", "space"), "offsets"),
         (["--epochs", "7"], ("epochs",), 7),
+        (["--network.assigner.widen", "second"], ("network", "assigner", "widen"), "second"),
+        (["--network.assigner.similarity", "nwd"], ("network", "assigner", "similarity"), "nwd"),
+        (["--network.kind", "yolov8"], ("network", "kind"), "yolov8"),
         (["--localization.box-loss", "giou"], ("localization", "box_loss"), {"function": "giou"}),
         (
             ["--localization.box-loss", "nwd(constant=20)"],
@@ -106,6 +112,18 @@ def test_any_field_of_any_class_can_be_changed(words, place, value):
     assert outer[place[-1]] == value
     inner[place[-1]] = value
     assert found == want  # nothing else
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "assigner"),
+    [
+        ("receptive", ["--network.assigner.sides", "4"], ReceptiveField(4.0)),
+        ("receptive", ["--network.assigner.sides", "4", "5"], ReceptiveField((4.0, 5.0))),
+        ("center", ["--network.assigner.radius", "2.5"], CenterSampling(2.5)),
+    ],
+)  # fmt: skip
+def test_the_assigner_of_a_config_can_be_changed(name, words, assigner):
+    assert with_overrides(EXPERIMENTS[name], words, "ugs").experiment.network.assigner == assigner
 
 
 def test_help_has_the_fields_and_words_of_own_classes(capsys):

@@ -145,3 +145,15 @@ def test_auto_anchors_of_a_config_are_as_many_as_its_network_has_in_a_cell(kind)
     areas = np.prod(found, axis=-1).ravel()
     assert np.all(np.diff(areas) >= -0.1 * areas[:-1])  # dealt out by area; sides are rounded to 0.1 px
     assert best_possible_recall(sizes, found) > 0.95
+
+
+@pytest.mark.parametrize("p2", [False, True])
+@pytest.mark.parametrize("method", ["levels", "auto"])
+def test_a_network_without_anchors_gets_one_size_for_each_level(method, p2):
+    sizes = np.random.default_rng(0).uniform(3, 300, (400, 2))
+    network = Network("p", p2=p2, kind="yolov8", anchor_fit=method)
+    found = network.fit_anchors(sizes, anchor_ratio_threshold=4.0, seed=0)
+    assert [len(level) for level in found] == [1] * len(network.strides)
+    areas = [w * h for ((w, h),) in found]
+    assert areas == sorted(areas)
+    assert min(areas) > 9

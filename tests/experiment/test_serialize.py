@@ -14,7 +14,7 @@ import pytest
 
 from data_pipeline import Augmentation, CocoJson, DataSource, LoaderOptions, TinyScenes, VisDrone
 from ugs_jax import losses
-from ugs_jax.detectors import DetectorConfig, Postprocess
+from ugs_jax.detectors import Assigner, CenterSampling, DetectorConfig, Postprocess, ReceptiveField, TaskAligned
 from ugs_jax.experiment import (
     SGD,
     AdamW,
@@ -57,6 +57,9 @@ EXPERIMENTS = {
     "two stages": Experiment("two stages", SCENES, UGS(second_stage=SecondStage(32, 0.75), quality=Quality(16, 0.5))),
     "sides": Experiment("sides", SCENES, SideUGS(grid=FittedGrid(6), um=None, box_weight=0.25)),
     "quality": Experiment("quality", SCENES, DFL(second_stage=SecondStage(), quality=Quality())),
+    "widened": Experiment("w", SCENES, network=Network(kind="yolov8", assigner=TaskAligned(5, widen="second"))),
+    "receptive": Experiment("r", SCENES, network=Network(kind="yolo11", assigner=ReceptiveField((5.7, 8.3), 4))),
+    "center": Experiment("c", SCENES, network=Network(kind="yolov8", assigner=CenterSampling(2.5, topk=5))),
     "inference": Experiment("inference", SCENES, postprocess=Postprocess(spread_penalty=4.0, quality_power=0.5)),
     "all": Experiment(
         "all",
@@ -215,6 +218,7 @@ def test_a_nested_function_is_refused_when_the_experiment_is_built():
             DetectorConfig,
             "expected an object like DetectorConfig, got NoneType, which has no strides, fit_anchors, build",
         ),
+        (TaskAligned, Assigner, r"expected an object, got the class TaskAligned; write TaskAligned\(\)"),
         (optax.sgd(0.1), Optimizer, "expected an object like Optimizer, got .*, which has no schedule, build"),
     ],
 )

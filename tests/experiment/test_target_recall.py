@@ -1,12 +1,16 @@
 """Recall of boxes by anchors and of targets by grids, against the assignment by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from data_pipeline import Example, LoaderOptions, TinyScenes, dataset_from_examples
 from tests.reference.assignment_by_hand import positives
+from ugs_jax.detectors import CenterSampling
 from ugs_jax.experiment import Experiment, LossWeights, Network, target_recall
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, LimitsTargets
+from ugs_jax.experiment.fitting import sample_targets
+from ugs_jax.objectives import DFL, UGS, BoxRegression, FittedGrid, Grid, LimitsTargets
 
 ANCHORS = (((8.0, 8.0), (12.0, 6.0), (6.0, 12.0)), ((20.0, 20.0),) * 3, ((50.0, 50.0),) * 3)
 STRIDES = (8, 16, 32)
@@ -79,3 +83,28 @@ def test_the_range_of_dfl_is_that_of_its_distances(by_hand):
 def test_an_objective_without_grids_has_no_range():
     assert not isinstance(BoxRegression(), LimitsTargets)
     assert target_recall(experiment(BoxRegression()), data_set()).inside is None
+
+
+def test_without_anchors_the_recall_is_that_of_boxes_that_choose_a_cell():
+    """Of the six boxes two lie between all centres; two choose cell (12, 12) of an image; one chooses 2 by 3 cells."""
+    plain = experiment(UGS(Grid(0.6, 1.0, 4), Grid(0.5, 0.0, 4)))
+    anchors = (((8.0, 8.0),), ((20.0, 20.0),), ((50.0, 50.0),))
+    network = Network("p", p2=False, kind="yolov8", anchors=anchors, assigner=CenterSampling())
+    found = target_recall(replace(plain, network=network), data_set())
+    assert found.recall == pytest.approx(4 / 6)
+    assert found.positives == pytest.approx((1 + 1 + 1 + 6) / 4)
+    assert found.crowded_out == pytest.approx(2 / 4)
+    assert found.published_recall is None
+    assert (found.assigner, found.boxes) == (str(CenterSampling()), 6)
+    # The centres are 2, 2.5, 2.75 and 2.5, 2, 2.5 px from (12, 12), or from −9 to 7 and −4 to 4 px from six others.
+    assert found.inside["x"] == pytest.approx((3 + 2) / 9)
+    assert found.inside["y"] == pytest.approx((3 + 6) / 9)
+
+
+def test_grids_of_a_network_without_anchors_are_fitted_to_the_cells_that_boxes_choose():
+    plain = experiment(UGS(FittedGrid(4), FittedGrid(4)))
+    network = Network("p", p2=False, kind="yolov8", anchors=(((8.0, 8.0),),) * 3, assigner=CenterSampling())
+    targets = sample_targets(replace(plain, network=network), network.anchors, data_set())
+    assert len(targets) == 9
+    assert targets[:, 0].max() == pytest.approx(7 / 8)  # from a cell at 68 px to a box at 75 px
+    assert targets[:, 0].min() == pytest.approx(-9 / 8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import Batch
-from ugs_jax.detectors import Level, Localizer, Outputs, Pyramid, TaskAligned
+from ugs_jax.detectors import CenterSampling, Level, Localizer, Outputs, Pyramid, ReceptiveField, TaskAligned
 from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import DFL, UGS, BoxRegression
 from ugs_jax.training import objective
@@ -96,13 +96,24 @@ def scene(outputs, seed=0):
     return raws, boxes, rng.integers(0, 3, (2, 5)).astype(np.int32), np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]], bool)
 
 
-@pytest.mark.parametrize("localization", [BoxRegression(), DFL(), UGS(refinement=None)])
-def test_each_objective_has_a_finite_loss_and_gradient_at_every_level(localization):
+@pytest.mark.parametrize(
+    ("localization", "assigner"),
+    [
+        (BoxRegression(), TaskAligned(widen="second", similarity="nwd")),
+        (DFL(), TaskAligned(widen="second", similarity="nwd")),
+        (UGS(refinement=None), TaskAligned(widen="second", similarity="nwd")),
+        (BoxRegression(), ReceptiveField()),
+        (DFL(), ReceptiveField()),
+        (UGS(), ReceptiveField()),
+        (DFL(), CenterSampling()),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_each_objective_has_a_finite_loss_and_gradient_at_every_level(localization, assigner):
     raws, *objects = scene(localization.num_outputs)
 
     def total(raws):
         outputs = outputs_of(raws, localization.num_outputs)
-        assigner = TaskAligned(widen="second", similarity="nwd")
         return objective(outputs, batch_of(*objects), localization, PYRAMID, LossWeights(), assigner)
 
     (loss, parts), gradient = jax.value_and_grad(total, has_aux=True)(raws)
@@ -110,6 +121,30 @@ def test_each_objective_has_a_finite_loss_and_gradient_at_every_level(localizati
     assert parts["objectness"] == 0
     assert parts["positives"] > 0
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in gradient)
+
+
+def test_dfl_learns_the_nearest_distance_where_a_box_lies_beside_its_cell():
+    """A receptive field may lie beside the box. Its distances to the far sides are negative and count as 0."""
+    raws, *_ = scene(64)
+    boxes, mask = np.zeros((2, 1, 4), np.float32), np.ones((2, 1), bool)
+    boxes[:] = [12.5, 13.2, 15.5, 16.5]  # 3 px, nearest to the centre at (12, 12) of stride 8; its upper left is 12.5
+    assigner = ReceptiveField(topk=1, again=0)
+
+    def dfl(raws):
+        batch = batch_of(boxes, np.zeros((2, 1), np.int32), mask)
+        loss, parts = objective(outputs_of(raws, 64), batch, AS_PUBLISHED, PYRAMID, LossWeights(), assigner)
+        return loss, parts["dfl"]
+
+    (_, found), gradient = jax.value_and_grad(dfl, has_aux=True)(raws)
+    distances = [0.0, 0.0, 3.5 / 8, 4.5 / 8]
+    want = 0.0
+    for image in range(2):
+        logits = np.asarray(raws[0][image, 1, 1, :64], float).reshape(4, 16)
+        logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        for row, distance in zip(logs, distances, strict=True):
+            want -= ((1 - distance) * row[0] + distance * row[1]) / 4 / 2
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in gradient)
 
 
 def test_cells_in_ignore_regions_are_no_background():

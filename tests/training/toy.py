@@ -59,8 +59,9 @@ class ToyDetector(Detector):
         for name, seen in zip(sorted(params), features, strict=True):
             layer = params[name]
             scores = seen @ layer["scores"]["kernel"] + layer["scores"]["bias"]
-            scores = scores.reshape(*seen.shape[:3], 3, -1)
-            levels.append(Level(seen, scores[..., 0], scores[..., 1:]))
+            scores = scores.reshape(*seen.shape[:3], len(self.arch.anchors[0]), -1)
+            objectness = scores[..., 0] if self.arch.network.has_objectness else None
+            levels.append(Level(seen, objectness, scores[..., 1:]))
             localizers.append(Localizer(**layer["localizer"]))
         return Outputs(tuple(levels), tuple(localizers))
 
@@ -118,7 +119,7 @@ class ConvDetector(ToyDetector):
 
 def toy_detector_with(experiment: Experiment, anchors: Any, classes: int) -> Detector:
     real = detector_with(replace(experiment, freeze=()), anchors, classes)  # whose layers have other names
-    return ToyDetector(real.arch, real.localization)
+    return ToyDetector(real.arch, real.localization, assigner=real.assigner)
 
 
 def toy_experiment(localization: Localization | None = None, **changes: Any) -> Experiment:

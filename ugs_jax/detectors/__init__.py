@@ -6,8 +6,11 @@ functions around it.
 
 from ugs_jax.detectors.anchors import best_possible_recall, fit_anchors
 from ugs_jax.detectors.architecture import COCO_ANCHORS, Architecture
+from ugs_jax.detectors.assigner import Assigner, Assignment, Cells
 from ugs_jax.detectors.assignment import Candidates, assign, background, candidate_anchors, learnable
 from ugs_jax.detectors.auto_anchors import auto_anchors
+from ugs_jax.detectors.cells import anchors_of_cells, candidates_by_level
+from ugs_jax.detectors.center_sampling import CenterSampling
 from ugs_jax.detectors.decode import (
     Detections,
     LocalizedCandidates,
@@ -29,8 +32,9 @@ from ugs_jax.detectors.protocol import (
     StartsFromWeights,
     TrainableDetector,
 )
+from ugs_jax.detectors.receptive_field import ReceptiveField
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
-from ugs_jax.detectors.task_aligned import Assigner, Assignment, Cells, TaskAligned
+from ugs_jax.detectors.task_aligned import TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
@@ -45,6 +49,7 @@ __all__ = [
     "Assignment",
     "Candidates",
     "Cells",
+    "CenterSampling",
     "ChoosesCells",
     "Detections",
     "Detector",
@@ -58,6 +63,7 @@ __all__ = [
     "Outputs",
     "Postprocess",
     "Pyramid",
+    "ReceptiveField",
     "RunsHeads",
     "StartsFromWeights",
     "TPHPlus",
@@ -67,11 +73,13 @@ __all__ = [
     "YOLOv5",
     "YOLOv8",
     "YOLOv8LinearPool",
+    "anchors_of_cells",
     "assign",
     "auto_anchors",
     "background",
     "best_possible_recall",
     "candidate_anchors",
+    "candidates_by_level",
     "class_scores",
     "detect",
     "fit_anchors",

@@ -10,10 +10,11 @@ from flax import nnx
 from jaxtyping import Array
 
 from ugs_jax.detectors.architecture import Architecture
+from ugs_jax.detectors.assigner import Assigner
 from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postprocess, detect, localize_candidates
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
-from ugs_jax.detectors.task_aligned import Assigner, TaskAligned
+from ugs_jax.detectors.task_aligned import TaskAligned
 from ugs_jax.objectives import Localization, PredictsDistribution
 
 

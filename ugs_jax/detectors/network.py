@@ -55,7 +55,12 @@ class Network(nnx.Module):
             )
 
     def maps(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> list[Array]:
-        """Return the inputs of the heads, finest first, [b, h, w, c]."""
+        """Return the inputs of the heads, finest first, [b, h, w, c].
+
+        Args:
+          images: Images with values 0…1.
+          key: Key of the units that are dropped at random in training, or None.
+        """
         raise NotImplementedError
 
     def __call__(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> tuple[Level, ...]:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from ugs_jax.detectors.assigner import Assigner
 from ugs_jax.detectors.decode import Detections, Postprocess
 from ugs_jax.detectors.levels import AnchorSizes, HasPyramid, Level, Localizer
-from ugs_jax.detectors.task_aligned import Assigner
 from ugs_jax.objectives import Localization
 
 Tree = dict[str, Any]

@@ -157,7 +157,12 @@ class YOLOv5(Network):
         return [arch.channels(base) for base in arch.widths]
 
     def maps(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> list[Array]:
-        """Return the inputs of the heads, finest first, [b, h, w, c]."""
+        """Return the inputs of the heads, finest first, [b, h, w, c].
+
+        Args:
+          images: Images with values 0…1.
+          key: Key of the units that are dropped at random in training, or None.
+        """
         keys = keys_of(key)
         maps = self.backbone(images, keys)
         return self.features(maps, self.neck(maps[1:] if self.skip_p2 else maps, keys))

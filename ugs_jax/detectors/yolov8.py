@@ -132,20 +132,45 @@ class YOLOv8(Network):
         )
 
     def stage(self, arch: NetworkOptions, index: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Return the backbone's block of P2 + `index`, from `inputs` to `outputs` channels (of size l)."""
+        """Return the backbone's block of P2 + `index`, from `inputs` to `outputs` channels (of size l).
+
+        Args:
+          arch: Options of the network.
+          index: Number of levels above P2.
+          inputs: Input channels (of size l).
+          outputs: Output channels (of size l).
+          rngs: Generator of the initial parameters.
+        """
         repeats = arch.repeats((3, 6, 6, 3)[index])
         return _c2f(arch, arch.channels(inputs), arch.channels(outputs), repeats, shortcut=True, rngs=rngs)
 
     def fuse(self, arch: NetworkOptions, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Return a block of the neck, from `inputs` channels to `base` channels (of size l)."""
+        """Return a block of the neck, from `inputs` channels to `base` channels (of size l).
+
+        Args:
+          arch: Options of the network.
+          inputs: Input channels.
+          base: Output channels (of size l).
+          rngs: Generator of the initial parameters.
+        """
         return _c2f(arch, inputs, arch.channels(base), arch.repeats(3), shortcut=False, rngs=rngs)
 
     def attention(self, arch: NetworkOptions, rngs: nnx.Rngs) -> nnx.Module | None:
-        """Return the block after pooling, or None."""
+        """Return the block after pooling, or None.
+
+        Args:
+          arch: Options of the network.
+          rngs: Generator of the initial parameters.
+        """
         return None
 
     def maps(self, images: Float[Array, "b h w 3"], key: Array | None = None) -> list[Array]:
-        """Return the inputs of the heads, finest first, [b, h, w, c]."""
+        """Return the inputs of the heads, finest first, [b, h, w, c].
+
+        Args:
+          images: Images with values 0…1.
+          key: Key of the units that are dropped at random in training, or None.
+        """
         backbone, neck, run = self.backbone, self.neck, self.run
         x, maps = run(backbone.stem, images), []
         for down, block in zip(backbone.downs, backbone.blocks, strict=True):
@@ -182,19 +207,39 @@ class YOLO11(YOLOv8):
     down_widths = (128, 256, 512, 1024)
 
     def stage(self, arch: NetworkOptions, index: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Return the backbone's block of P2 + `index`, from `inputs` to `outputs` channels (of size l)."""
+        """Return the backbone's block of P2 + `index`, from `inputs` to `outputs` channels (of size l).
+
+        Args:
+          arch: Options of the network.
+          index: Number of levels above P2.
+          inputs: Input channels (of size l).
+          outputs: Output channels (of size l).
+          rngs: Generator of the initial parameters.
+        """
         return _c3k2(
             arch, arch.channels(inputs), arch.channels(outputs), rngs, share=4 if index < 2 else 2, deep=index >= 2
         )
 
     def fuse(self, arch: NetworkOptions, inputs: int, base: int, rngs: nnx.Rngs) -> nnx.Module:
-        """Return a block of the neck, from `inputs` channels to `base` channels (of size l)."""
+        """Return a block of the neck, from `inputs` channels to `base` channels (of size l).
+
+        Args:
+          arch: Options of the network.
+          inputs: Input channels.
+          base: Output channels (of size l).
+          rngs: Generator of the initial parameters.
+        """
         # Only the last block of the bottom-up path has inner C3k blocks in sizes n and s.
         last = base == arch.widths[-1]
         return _c3k2(arch, inputs, arch.channels(base), rngs, share=2, deep=last)
 
     def attention(self, arch: NetworkOptions, rngs: nnx.Rngs) -> nnx.Module | None:
-        """Return the block after pooling."""
+        """Return the block after pooling.
+
+        Args:
+          arch: Options of the network.
+          rngs: Generator of the initial parameters.
+        """
         return C2PSA(arch.channels(self.backbone_widths[-1]), arch.repeats(2), dtype=arch.dtype, rngs=rngs)
 
 

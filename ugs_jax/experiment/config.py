@@ -36,7 +36,7 @@ Kind = Literal["yolov5", "tph", "tph_cbam", "tph_plus", "yolov8", "yolo11", "yol
 
 @dataclass(frozen=True)
 class Network:
-    """Settings of a YOLOv5 or TPH-YOLOv5 detector.
+    """Settings of a YOLOv5, TPH-YOLOv5, YOLOv8 or YOLO11 detector.
 
     Attributes:
       size: Size of the network: p (ours, for CPUs), n, s, m, l or x.
@@ -46,8 +46,8 @@ class Network:
       dtype: Precision of the computation. Parameters, losses and batch statistics are always float32.
       remat: Discard the activations inside blocks and compute them again for the gradient. This takes less memory and
         more work. Loss and gradient are the same.
-      weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, or a
-        `.safetensors` file. Layers that depend on the classes or the objective are initialised as usual if these
+      weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, YOLOv8 or
+        YOLO11, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised as usual if these
         differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
@@ -55,8 +55,8 @@ class Network:
         the few files whose pooling block has no SiLU.
       anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
         YOLOv5, which gives tiny anchors to coarse levels if objects are small.
-      assigner: Rule by which boxes choose cells, for the kinds without anchors: `TaskAligned`, or yours. Other kinds
-        match boxes and anchors by their sides.
+      assigner: Rule by which boxes choose cells, for the kinds without anchors: `TaskAligned`, `ReceptiveField`,
+        `CenterSampling`, or yours. Other kinds match boxes and anchors by their sides. See docs/anchor_free.md.
     """
 
     size: Size = "n"
@@ -71,6 +71,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self.network_type.check_levels(self.p2)
+        check_members(self.assigner, Assigner, "Network.assigner")
 
     def __str__(self) -> str:
         return self.network_type.display_name(self.size, self.p2)

@@ -1,22 +1,35 @@
 """Anchors and label grids that are fitted to a data set before training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from data_pipeline import Dataset
 from data_pipeline.letterbox import letterbox_of
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Candidates, TrainableDetector, assign, candidate_anchors
+from ugs_jax.detectors import (
+    Assigner,
+    Assignment,
+    Candidates,
+    Cells,
+    TrainableDetector,
+    anchors_of_cells,
+    assign,
+    candidate_anchors,
+    candidates_by_level,
+)
 from ugs_jax.detectors.levels import AnchorSizes
-from ugs_jax.experiment.config import Experiment, detector_with
+from ugs_jax.experiment.config import Experiment, Network, detector_with
 from ugs_jax.objectives import FitsToTargets, Localization
 
 _ENOUGH_BOXES = 16384
+ENOUGH_FOR_CELLS = 1024
+"""Number of boxes that is enough for fits and statistics if each box meets every cell."""
 
 
 class Fitted(NamedTuple):
@@ -89,7 +102,8 @@ def sample_targets(
 ) -> tuple[Anchors, Float[np.ndarray, "n 4"]]:
     """Return training boxes, xyxy px of the network's input, and before them the anchor of each, for every match.
 
-    Images are not augmented. If there are more than 16384 boxes, an evenly spaced subset of 16384 boxes is used.
+    Images are not augmented. If there are more than 16384 boxes (1024 for networks without anchors, see
+    `assigned_levels`), an evenly spaced subset of as many boxes is used.
 
     Args:
       experiment: Experiment with the image size and `anchor_ratio_threshold`.
@@ -100,7 +114,8 @@ def sample_targets(
       ValueError: No box matches an anchor.
     """
     boxes = input_boxes(dataset, experiment.loader.image_size).astype(np.float32)
-    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _ENOUGH_BOXES)).astype(int)]
+    enough = _ENOUGH_BOXES if assigner_of_network(experiment) is None else ENOUGH_FOR_CELLS
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), enough)).astype(int)]
     matched: list[tuple[np.ndarray, ...]] = []
     for candidates, level_anchors in assigned_levels(experiment, anchors, boxes):
         positive = np.asarray(candidates.positive)
@@ -120,12 +135,26 @@ def assigned_levels(
 ) -> Iterator[tuple[Candidates, Anchors]]:
     """Yield the assignment of boxes at every level, finest first, as one image, with the anchors of the candidates.
 
+    For a network without anchors each box chooses cells on its own, as if each cell predicted a box of the level's
+    anchor sides around its centre, with the same score.
+
     Args:
       experiment: Experiment with the image size and `anchor_ratio_threshold`.
       anchors: Anchors of every level, finest first.
       boxes: Boxes, xyxy, px of the network's input.
     """
     height, width = experiment.loader.image_size
+    assigner = assigner_of_network(experiment)
+    if assigner is not None:
+        strides = experiment.network.strides
+        levels = [
+            anchors_of_cells((height // stride, width // stride), np.asarray(sizes, np.float32), stride)
+            for sizes, stride in zip(anchors, strides, strict=True)
+        ]
+        chosen = candidates_by_level(_chosen_alone(assigner, levels, strides, boxes), levels)
+        for candidates, sizes, stride in zip(chosen, anchors, strides, strict=True):
+            yield candidates, candidate_anchors(candidates, np.asarray(sizes, np.float32), stride=stride)
+        return
     for sizes, stride in zip(anchors, experiment.network.strides, strict=True):
         sides = np.asarray(sizes, np.float32)
         candidates = assign(
@@ -137,6 +166,32 @@ def assigned_levels(
             anchor_ratio_threshold=experiment.loss_weights.anchor_ratio_threshold,
         )
         yield candidates, candidate_anchors(candidates, sides, stride=stride)
+
+
+def assigner_of_network(experiment: Experiment) -> Assigner | None:
+    """Return the rule by which boxes choose cells, or None for networks with anchors and for detectors of users."""
+    network = experiment.network
+    return network.assigner if isinstance(network, Network) and not network.network_type.has_objectness else None
+
+
+def _chosen_alone(
+    assigner: Assigner, levels: Sequence[Anchors], strides: tuple[int, ...], boxes: Float[np.ndarray, "n 4"]
+) -> Assignment:
+    """Return the cells of every box, as one image; the box chooses as the only one in its image."""
+    center, half, unit = (
+        jnp.concatenate([part(each) for each in levels])
+        for part in (lambda each: each.center, lambda each: each.size / 2, lambda each: each.unit[:, 0])
+    )
+    predicted = jnp.concatenate([center - half, center + half], axis=-1)
+    cells = Cells(predicted, jnp.full((len(center), 1), 0.5), center, unit, strides)
+
+    @jax.jit
+    def choose(boxes: Array) -> Assignment:
+        alone = lambda box: assigner.assign(cells, box[None], jnp.zeros(1, int), jnp.ones(1, bool))  # noqa: E731
+        found = jax.lax.map(alone, boxes, batch_size=16)
+        return jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), found)  # [1, n, k]
+
+    return choose(jnp.asarray(boxes))
 
 
 def input_boxes(dataset: Dataset, image_size: tuple[int, int]) -> Float[np.ndarray, "n 4"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipeline import Augmentation, CocoJson, LoaderOptions, Tiles, TinyScenes, VisDrone, YoloFolder
 from ugs_jax import losses
-from ugs_jax.detectors import Postprocess, TaskAligned
+from ugs_jax.detectors import CenterSampling, Postprocess, ReceptiveField, TaskAligned
 from ugs_jax.experiment.config import Ema, Experiment, Network
 from ugs_jax.experiment.fitting import Fitted
 from ugs_jax.experiment.loss_weights import LossWeights
@@ -40,7 +40,8 @@ KNOWN_TYPES: dict[str, type] = {
     for kind in (
         Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
         TinyScenes, CocoJson, VisDrone, YoloFolder, Tiles, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid,
-        Uncertainty, Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned, SideUGS,
+        Uncertainty, Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned, ReceptiveField,
+        CenterSampling, SideUGS,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

@@ -4,28 +4,31 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from data_pipeline import Dataset
 from ugs_jax.detectors import best_possible_recall
 from ugs_jax.detectors.architecture import published_anchors
 from ugs_jax.detectors.levels import AnchorSizes
 from ugs_jax.experiment.config import Experiment, Network
-from ugs_jax.experiment.fitting import assigned_levels, fit_to, input_boxes
+from ugs_jax.experiment.fitting import ENOUGH_FOR_CELLS, assigned_levels, assigner_of_network, fit_to, input_boxes
 from ugs_jax.objectives import LimitsTargets
 
 
 @dataclass(frozen=True)
 class TargetRecall:
-    """Boxes that anchors and label grids can represent, without augmentation.
+    """Boxes that anchors, or the cells of a network without anchors, and label grids can represent; not augmented.
 
     Attributes:
       anchors: Anchor sides (w, h) of the experiment for every level, finest first, given or fitted, px.
-      recall: Share of the boxes that match one of these anchors, so that they are assigned and can be learned.
-      published_recall: The same for the published COCO anchors; None for a detector of your own.
+      recall: Share of the boxes that match one of these anchors, so that they are assigned and can be learned. Without
+        anchors, share of the boxes that choose a cell, each on its own; see `fitting.assigned_levels`.
+      published_recall: The same for the published COCO anchors; None for a detector of your own or without anchors.
       anchor_ratio_threshold: Side ratio up to which an anchor may learn a box.
       positives: Mean number of positions (cell and anchor) that learn a box.
       crowded_out: Share of the boxes whose positions all learn another box of the image as well.
+      assigner: Rule by which boxes choose cells; None for networks with anchors.
+      boxes: Number of boxes that were looked at. Without anchors, only those of some images are.
       inside: Share of the targets within the range of the label grid, by the name of the box parameter. Targets outside
         are clipped to the ends of the grid. None for an objective without grids.
     """
@@ -36,6 +39,8 @@ class TargetRecall:
     anchor_ratio_threshold: float
     positives: float
     crowded_out: float
+    assigner: str | None
+    boxes: int
     inside: dict[str, float] | None
 
 
@@ -51,8 +56,12 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
     """
     limit = experiment.loss_weights.anchor_ratio_threshold
     fitted = fit_to(experiment, dataset)
+    assigner = assigner_of_network(experiment)
     boxes = input_boxes(dataset, experiment.loader.image_size).astype(np.float32)
     owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.table.box_start))
+    if assigner is not None:
+        some = np.isin(owners, _some_images(np.diff(dataset.table.box_start)))
+        boxes, owners = boxes[some], owners[some]
     counts, shared = np.zeros(len(boxes)), np.zeros(len(boxes))
     inside: list[Bool[np.ndarray, "_ 4"]] = []
     for candidates, anchors in assigned_levels(experiment, fitted.anchors, boxes):
@@ -68,7 +77,7 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
             inside.append(np.asarray(fitted.localization.contains(anchors, jnp.asarray(targets)))[0][positive])
     sides = boxes[:, 2:] - boxes[:, :2]
     published = None
-    if isinstance(experiment.network, Network):
+    if isinstance(experiment.network, Network) and assigner is None:
         default = published_anchors(experiment.network.network_type, experiment.network.p2)
         published = best_possible_recall(sides, default, anchor_ratio_threshold=limit)
     return TargetRecall(
@@ -78,8 +87,16 @@ def target_recall(experiment: Experiment, dataset: Dataset) -> TargetRecall:
         anchor_ratio_threshold=limit,
         positives=float(counts[counts > 0].mean()) if counts.any() else 0.0,
         crowded_out=float((shared[counts > 0] == counts[counts > 0]).mean()) if counts.any() else 0.0,
+        assigner=None if assigner is None else str(assigner),
+        boxes=len(boxes),
         inside=_shares(fitted.localization, inside),
     )
+
+
+def _some_images(counts: Int[np.ndarray, "images"]) -> Int[np.ndarray, "some"]:
+    """Return images, evenly spaced over the data set, which have about 1024 boxes in all."""
+    share = min(1.0, ENOUGH_FOR_CELLS / max(1, counts.sum()))
+    return np.linspace(0, len(counts) - 1, max(1, round(share * len(counts)))).astype(int)
 
 
 def _shares(localization: object, inside: list[Bool[np.ndarray, "_ 4"]]) -> dict[str, float] | None:

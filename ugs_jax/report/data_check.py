@@ -153,15 +153,17 @@ def _targets(targets: TargetRecall | str) -> list[str]:
         return [f"- unknown: {targets}"]
     limit = f"{targets.anchor_ratio_threshold:g}"
     anchors = "; ".join(", ".join(f"{w:g}×{h:g}" for w, h in level) for level in targets.anchors)
-    lines = [
-        f"- {100 * targets.recall:.2f} % of the training boxes match an anchor within a side ratio of {limit}",
-        f"- anchors, px, by level: {anchors}",
-    ]
+    if targets.assigner is None:
+        matches = f"match an anchor within a side ratio of {limit}"
+    else:
+        matches = f"choose a cell ({targets.boxes:,} boxes looked at) by {targets.assigner}"
+    lines = [f"- {100 * targets.recall:.2f} % of the training boxes {matches}", f"- anchors, px, by level: {anchors}"]
     if targets.published_recall is not None:
         lines.append(f"- {100 * targets.published_recall:.2f} % match one of the published COCO anchors")
+    position = "positions (cell and anchor)" if targets.assigner is None else "cells"
     lines.append(
-        f"- {targets.positives:.1f} positions (cell and anchor) learn a box on average; "
-        f"{100 * targets.crowded_out:.2f} % of the boxes share every position with another box"
+        f"- {targets.positives:.1f} {position} learn a box on average; "
+        f"{100 * targets.crowded_out:.2f} % of the boxes share every one with another box"
     )
     if targets.inside is not None:
         shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in targets.inside.items())

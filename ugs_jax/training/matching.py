@@ -20,8 +20,10 @@ from ugs_jax.detectors import (
     Level,
     Localizer,
     Outputs,
+    anchors_of_cells,
     assign,
     candidate_anchors,
+    candidates_by_level,
     class_scores,
     gather,
     learnable,
@@ -118,25 +120,25 @@ def match_cells(
       assigner: Rule by which boxes choose cells.
     """
     everywhere = [
-        _all_anchors(level.classes.shape[1:3], np.asarray(sizes, np.float32), stride)
+        anchors_of_cells(level.classes.shape[1:3], np.asarray(sizes, np.float32), stride)
         for level, sizes, stride in zip(outputs.levels, arch.anchors, arch.strides, strict=True)
     ]
     assigned = _assigned(jax.lax.stop_gradient(outputs), everywhere, batch, arch.strides, localization, assigner)
     targets = jax.vmap(lambda boxes, index: boxes[index])(jnp.asarray(batch.boxes), assigned.object)
-    matches, first = [], 0
-    for level, localizer, sizes, stride, anchors in zip(
-        outputs.levels, outputs.localizers, arch.anchors, arch.strides, everywhere, strict=True
+    matches = []
+    for level, localizer, sizes, stride, candidates in zip(
+        outputs.levels,
+        outputs.localizers,
+        arch.anchors,
+        arch.strides,
+        candidates_by_level(assigned, everywhere),
+        strict=True,
     ):
-        last = first + len(anchors.center)
-        here = assigned.positive & (assigned.cell >= first) & (assigned.cell < last)
-        cell = jnp.where(here, assigned.cell - first, 0)
-        candidates = Candidates(cell, anchors.center[cell], here[..., None])
         own = candidate_anchors(candidates, np.asarray(sizes, np.float32), stride=stride)
-        weight = jnp.where(here, assigned.weight, 0)[..., None]
+        weight = jnp.where(candidates.positive, assigned.weight[..., None], 0)
         matches.append(
             Match(level, localizer, stride, candidates, own, targets[:, :, :, None], assigned.object, weight)
         )
-        first = last
     return tuple(matches)
 
 
@@ -166,13 +168,6 @@ def _assigned(
     mask = learnable(truth, batch.mask, batch.ignore, batch.ignore_mask)
     found = jax.vmap(assign_image)(jnp.concatenate(boxes, 1), jnp.concatenate(scores, 1), truth, classes, mask)
     return jax.lax.stop_gradient(found)
-
-
-def _all_anchors(shape: tuple[int, ...], sizes: Float[np.ndarray, "1 2"], stride: int) -> Anchors:
-    rows, columns = shape
-    y, x = np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float32)
-    center = jnp.asarray(np.stack([x + 0.5, y + 0.5], axis=-1) * stride)
-    return Anchors(center, jnp.broadcast_to(jnp.asarray(sizes), center.shape), jnp.full_like(center, stride))
 
 
 def concatenate_levels(levels: Sequence[T]) -> T:
