@@ -12,7 +12,20 @@ import pytest
 from flax import nnx
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import COCO_ANCHORS, TPH, TPHCBAM, Architecture, Detector, Postprocess, TPHPlus, YOLOv5
+from ugs_jax.detectors import (
+    COCO_ANCHORS,
+    TPH,
+    TPHCBAM,
+    YOLO11,
+    Architecture,
+    Detector,
+    Postprocess,
+    TPHPlus,
+    YOLO11LinearPool,
+    YOLOv5,
+    YOLOv8,
+    YOLOv8LinearPool,
+)
 from ugs_jax.detectors.attention import CBAM
 from ugs_jax.detectors.blocks import call_block
 from ugs_jax.detectors.networks import NETWORKS, name_of_network, network_named
@@ -140,6 +153,12 @@ def test_a_network_without_the_right_levels_is_refused(monkeypatch):
 def test_names_and_classes_of_networks_correspond(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
     classes = {"yolov5": YOLOv5, "tph": TPH, "tph_cbam": TPHCBAM, "tph_plus": TPHPlus}
+    classes |= {
+        "yolov8": YOLOv8,
+        "yolo11": YOLO11,
+        "yolov8_linear_pool": YOLOv8LinearPool,
+        "yolo11_linear_pool": YOLO11LinearPool,
+    }
     assert classes == NETWORKS
     assert set(get_args(Kind)) == set(classes)
     for name, network in classes.items():

@@ -92,7 +92,7 @@ def test_the_report_of_a_stopped_run_has_predictions_or_the_reason_why_not(half,
     shutil.copytree(half, folder)
     before = snapshot(folder)
     assert main(["report", str(folder)]) == 0
-    new = {"report.md", "curves.png", "predictions.png"}
+    new = {"report.md", "report.html", "curves.png", "predictions.png", *(f"worst_best/{i}.jpg" for i in range(4))}
     assert set(snapshot(folder)) == {*before, *new}
     assert before.items() <= snapshot(folder).items()
     assert "epoch 1.3333 of 2" in (folder / "report.md").read_text()

@@ -71,7 +71,7 @@ def test_the_attack_of_these_tests_works_on_pythons_unpickler(tmp_path):
         (call("torch._utils", "_rebuild_parameter", number(1)), "_rebuild_parameter"),
         (call("collections", "OrderedDict", number(1)), "ordered dictionary of pairs"),
         (call("models.common", "Focus"), "models.common.Focus, which is of another architecture"),
-        (call("ultralytics.nn.tasks", "DetectionModel"), "ultralytics.nn.tasks.DetectionModel, which is of another"),
+        (call("ultralytics.nn.tasks", "PoseModel"), "ultralytics.nn.tasks.PoseModel, which is of another"),
         # A method of an object: the module is a class, or the name has dots.
         (call("models.common", "Conv.__init__.__globals__"), "another architecture"),
         (call("builtins", "set.__class__"), "the global builtins.set.__class__"),

@@ -49,8 +49,12 @@ def exported(run, image, patch, capsys, *words):
 def predicted(run, image):
     with compiled_quickly():
         assert main(["predict", str(run), str(image), "--output", "predictions"]) == 0
-    (entry,) = json.loads(Path("predictions/predictions.json").read_text())
-    return rows(entry["detections"])
+    return rows(_with_corners(row) for row in json.loads(Path("predictions/predictions.json").read_text()))
+
+
+def _with_corners(row):
+    left, top, width, height = row["bbox"]
+    return {**row, "bbox": [left, top, left + width, top + height]}
 
 
 @pytest.mark.parametrize(
