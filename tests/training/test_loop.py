@@ -289,7 +289,7 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
     )
     assert main([*words, "--voting", "0.02"]) == 0  # by score, for a regression
     assert main([*words, "--spread-penalty", "4"]) == 1
-    assert "spread_penalty: expected an objective that predicts deviations" in capsys.readouterr().err
+    assert "spread_penalty: expected 0, because BoxRegression predicts no deviations" in capsys.readouterr().err
 
 
 @pytest.mark.slow
