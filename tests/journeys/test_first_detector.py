@@ -1,0 +1,192 @@
+"""From a YOLO folder with faults to a deployed model, with the commands of the documentation only.
+
+Every test is a step of a new user, in order. The words of the commands are those a user types; flags that only keep the
+steps short on two cores are in `SHORT`.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.compiling import compiled_quickly
+from tests.journeys.harbour import BACKGROUND, CLASSES, COPIED, COPY, FAULTY_ROWS, write_harbour, write_video
+from tests.weights.networks import detector
+from tests.weights.onnx.running import assert_same_detections
+from ugs_jax.cli import main
+from ugs_jax.weights import published_arrays, torch_bytes, weights_of
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+RUNNER = ROOT / "docs" / "examples" / "onnx_runner.py"
+PUBLISHED = Path(os.environ.get("UGS_SHARED", ROOT.parent / "shared")) / "weights" / "yolov5n_coco.pt"
+SIZE = "n" if PUBLISHED.exists() else "p"
+SHORT = (
+    f"--network.size {SIZE} --network.no-p2 --tile-empty-share 0.02 --loader.threads 0 "
+    "--optimizer.schedule.warmup-epochs 1"
+)
+RUN = "runs/own_data-seed0"
+TILES = "--tile 160 --no-full-image"
+
+
+class Shown(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def ugs(line):
+    """Run a command line as a user types it."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), compiled_quickly():
+        status = main(shlex.split(line, comments=True))
+    sys.stdout.write(f"\n$ ugs {line}\n{err.getvalue()}{out.getvalue()}")  # shown if the test fails, or by -s
+    return Shown(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The working directory: photos, a video and weights in the form of the published ones."""
+    folder = tmp_path_factory.mktemp("journey")
+    write_harbour(folder / "harbour")
+    write_video(folder / "flight.mp4")
+    if PUBLISHED.exists():
+        shutil.copy(PUBLISHED, folder / "yolov5.pt")
+    else:
+        network = detector(SIZE, classes=80)
+        weights = weights_of(network, *network.init(0), origin="made here")
+        (folder / "yolov5.pt").write_bytes(torch_bytes(published_arrays(weights)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def checked(home):
+    """The check of the data. Then the user removes the copied image; rows with faults are dropped anyway."""
+    shown = ugs("data check harbour/data.yaml")
+    for name in (COPY, COPY.replace("images", "labels").replace(".jpg", ".txt")):
+        (home / "harbour" / name).unlink()
+    return shown
+
+
+@pytest.fixture(scope="module")
+def trained(checked):
+    assert checked.status == 1
+    return ugs(f"train --data harbour/data.yaml --tile 160 --network.weights yolov5.pt --epochs 40 --patience 1 {SHORT}")
+
+
+@pytest.fixture(scope="module")
+def predicted(trained):
+    assert trained.status == 0
+    formats = "--format coco --format yolo --format csv --format visdrone"
+    return ugs(f"predict {RUN} harbour/images/val flight.mp4 {TILES} {formats} --output found")
+
+
+def scores_of(text):
+    return {name: float(value) for name, value in re.findall(r"(ap\d*) +│ +(\d+\.\d+)", text)}
+
+
+def test_the_check_names_every_planted_fault(checked, home):
+    assert checked.status == 1
+    assert f"**{len(FAULTY_ROWS)} faults and 1 image in two splits.**" in checked.out
+    for name, (_, message) in FAULTY_ROWS.items():
+        labels = home / "harbour" / "labels" / "train" / f"{name}.txt"
+        assert f"images/train/{name}.jpg: {labels}:2: {message}" in checked.out
+    assert f"{COPY} and {COPIED}" in checked.out
+    assert "1 images without a label file (background)" in checked.out
+    check = json.loads(Path("data_check/check.json").read_text())
+    assert check["splits"][0]["unlabelled"] == [BACKGROUND]
+    assert check["splits"][0]["objects"] > 5 * len(FAULTY_ROWS)
+    assert Path("data_check/contact.png").stat().st_size > 10_000
+    assert "tiles of " in checked.out  # advice
+
+
+def test_training_starts_from_the_weights_and_ends_early(trained):
+    assert trained.status == 0
+    said = trained.out + trained.err
+    assert re.search(r"yolov5\.pt.*: \d+ of \d+ arrays loaded", said)
+    epoch, best = map(int, re.search(r"ended at epoch (\d+) of 40: AP was not better .* at epoch (\d+)", said).groups())
+    assert best == epoch - 1 < 39
+    assert "report.html" in trained.out
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="made weights know nothing, and the run is short")
+def test_it_has_learned_something(trained):
+    assert scores_of(trained.out)["ap50"] > 5
+
+
+def test_the_report_tells_how_the_run_ended(trained):
+    for name in ("report.md", "report.html"):
+        (Path(RUN) / name).unlink()
+    assert ugs(f"report {RUN}").status == 0
+    for name in ("report.md", "report.html"):
+        assert re.search(r"Ended early, at epoch \d+ of 40: AP was not better", (Path(RUN) / name).read_text()), name
+
+
+def test_whole_images_are_scored_in_tiles(trained):
+    (advised,) = re.findall(r"On whole images: ugs (eval .*)", trained.out)
+    assert advised == f"eval {RUN} --tile 160 --overlap 0.2 --no-full-image"
+    assert ugs(f"{advised} --plots").status == 0
+    assert len(list(Path(RUN).glob("evaluation_best_tile160_*.json"))) == 1
+
+
+def test_results_have_every_format_and_the_video_its_boxes(predicted):
+    assert predicted.status == 0
+    found = json.loads(Path("found/predictions.json").read_text())
+    assert len(found) > 0
+    assert {row["class"] for row in found} <= set(CLASSES)
+    summary = json.loads(Path("found/summary.json").read_text())
+    assert (summary["images"], summary["frames"], summary["skipped"]) == (3, 2, 0)
+    with Path("found/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found)
+    assert {row["file"] for row in rows} <= {"100.jpg", "101.jpg", "102.jpg", "flight.mp4"}
+    yolo = [row for path in Path("found/yolo/labels").rglob("*.txt") for row in path.read_text().splitlines()]
+    assert len(yolo) == len(found)
+    with zipfile.ZipFile("found/visdrone.zip") as archive:
+        assert len(archive.namelist()) == 5
+    video = cv2.VideoCapture("found/flight.mp4")
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_the_results_are_scored_unchanged(trained):
+    assert ugs(f"predict {RUN} harbour/images/val {TILES} --no-pictures --output val").status == 0
+    shown = ugs("score val/predictions.json --truth harbour/data.yaml")
+    assert shown.status == 0
+    (file,) = Path(RUN).glob("evaluation_best_tile160_*.json")
+    want = json.loads(file.read_text())
+    assert scores_of(shown.out)["ap50"] == pytest.approx(100 * want["ap50"], abs=0.5)  # 100 instead of 500 detections
+
+
+def test_the_exported_model_finds_the_boxes_of_predict(trained):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    photo = cv2.imread("harbour/images/val/100.jpg")
+    label, x, y, *_ = map(float, Path("harbour/labels/val/100.txt").read_text().split()[:5])
+    left, top = np.clip(np.int32([x * 1280, y * 720]) - 80, 0, [1280 - 160, 720 - 160])
+    cv2.imwrite("part.png", photo[top : top + 160, left : left + 160])
+    assert ugs(f"export {RUN} --format onnx").status == 0
+    words = [sys.executable, "-I", str(RUNNER), "own_data-seed0-best.onnx", "part.png"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    boxes = [(row["class"], row["score"], row["bbox"]) for row in rows]
+    assert ugs(f"predict {RUN} part.png --output part").status == 0
+    want = json.loads(Path("part/predictions.json").read_text())
+    corners = [(row["class"], row["score"], [*row["bbox"][:2], *np.add(row["bbox"][:2], row["bbox"][2:])]) for row in want]
+    assert len(corners) > 0
+    assert_same_detections([each for each in boxes if np.all(np.diff(np.reshape(each[2], (2, 2)), axis=0) > 0)], corners, px=0.03, score=5e-5)
