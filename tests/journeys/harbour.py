@@ -8,16 +8,21 @@ import numpy as np
 
 CLASSES = ("boat", "buoy", "person")
 SIZE = (720, 1280)
-TRAIN, VAL, OBJECTS = 36, 4, 9
+TRAIN, VAL = 36, 4
+WITH_OBJECTS, OBJECTS = 22, 9  # photos with objects, objects in each
+FRAMES = 2  # of the video
 
 FAULTY_ROWS = {  # of labels/train/NAME.txt, line 2: the row, and what has to be said of it
     "003": ("7 0.5 0.5 0.01 0.02", "expected a class from 0 to 2, as data.yaml has 3, got 7"),
-    "007": ("0 1.5 0.5 0.01 0.02", "expected coordinates from 0 to 1 (px divided by the image's width or height), got 1.5"),
+    "007": (
+        "0 1.5 0.5 0.01 0.02",
+        "expected coordinates from 0 to 1 (px divided by the image's width or height), got 1.5",
+    ),
     "012": ("boat 0.5 0.5 0.01 0.02", "expected numbers separated by spaces, got 'boat'"),
     "021": ("1 0.5 0.5 0.01 0.02 0.87", "expected `class cx cy w h`, or a polygon `class x y x y x y …`, got 6 values"),
 }
 COPIED, COPY = "images/train/005.jpg", "images/val/other_name.jpg"
-BACKGROUND = "images/train/030.jpg"  # without objects and without a label file
+BACKGROUND = "images/train/030.jpg"  # without a label file
 
 
 def write_harbour(folder: Path) -> Path:
@@ -34,12 +39,12 @@ def write_harbour(folder: Path) -> Path:
             (folder / kind / split).mkdir(parents=True)
         for number in range(count):
             name = f"{number if split == 'train' else 100 + number:03d}"
-            empty = BACKGROUND == f"images/{split}/{name}.jpg"
+            empty = number >= WITH_OBJECTS  # open water
             picture, rows = draw_photo(np.random.default_rng([number, split == "val"]), 0 if empty else OBJECTS)
             cv2.imwrite(str(folder / "images" / split / f"{name}.jpg"), picture)
             if split == "train" and name in FAULTY_ROWS:
                 rows.insert(1, FAULTY_ROWS[name][0])
-            if not empty:
+            if f"images/{split}/{name}.jpg" != BACKGROUND:
                 (folder / "labels" / split / f"{name}.txt").write_text("".join(f"{row}\n" for row in rows))
     for image, copy in ((COPIED, COPY), (_labels(COPIED), _labels(COPY))):
         shutil.copy(folder / image, folder / copy)
@@ -66,10 +71,10 @@ def draw_photo(rng: np.random.Generator, objects: int) -> tuple[np.ndarray, list
     return picture, rows
 
 
-def write_video(path: Path, frames: int = 2) -> Path:
+def write_video(path: Path) -> Path:
     """Write a video of the harbour."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, SIZE[::-1])
-    for number in range(frames):
+    for number in range(FRAMES):
         writer.write(draw_photo(np.random.default_rng(200 + number), OBJECTS)[0])
     writer.release()
     return path
