@@ -49,8 +49,8 @@ RUNNER = ROOT / "docs" / "examples" / "onnx_runner.py"
 PUBLISHED = Path(os.environ.get("UGS_SHARED", ROOT.parent / "shared")) / "weights" / "yolov5n_coco.pt"
 SIZE = "n" if PUBLISHED.exists() else "p"
 SHORT = (
-    f"--network.size {SIZE} --network.no-p2 --tile-empty-share 0.02 --optimizer.schedule.warmup-epochs 1 "
-    f"--loader.threads 0 {'--freeze backbone' if PUBLISHED.exists() else ''}"
+    f"--network.size {SIZE} --network.no-p2 --tile-empty-share 0.005 --optimizer.schedule.warmup-epochs 1 "
+    f"--loader.threads 0 --loader.batch-size 4 {'--freeze backbone' if PUBLISHED.exists() else ''}"
 )
 RUN = "runs/own_data-seed0"
 TILES = "--tile 160 --no-full-image"
@@ -168,16 +168,16 @@ def test_detections_have_every_format(predicted):
     found = json.loads(Path("found/predictions.json").read_text())
     assert len(found) > 0
     assert {row["class"] for row in found} <= set(CLASSES)
-    assert {row["image_id"] for row in found} <= {100, 101, 102}
+    assert {row["image_id"] for row in found} <= {100, 101}
     summary = json.loads(Path("found/summary.json").read_text())
-    assert (summary["images"], summary["boxes"], summary["skipped"]) == (3, len(found), 0)
+    assert (summary["images"], summary["boxes"], summary["skipped"]) == (2, len(found), 0)
     with Path("found/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["class"]) for row in rows] == [(row["file_name"], row["class"]) for row in found]
     yolo = [row for path in Path("found/yolo/labels").glob("*.txt") for row in path.read_text().splitlines()]
     assert len(yolo) == len(found)
     with zipfile.ZipFile("found/visdrone.zip") as archive:
-        assert sorted(archive.namelist()) == ["100.txt", "101.txt", "102.txt"]
+        assert sorted(archive.namelist()) == ["100.txt", "101.txt"]
 
 
 def test_detections_are_scored_unchanged(predicted):
