@@ -50,7 +50,7 @@ def dataset_annotations(data: Dataset) -> CocoFile:
     An image is called by its path below the folder that all images have in common. Ignore regions are crowds of every
     class.
     """
-    common = os.path.commonpath([PurePosixPath(name).parent for name in data.file_names] or ["."])
+    common = os.path.commonpath([str(PurePosixPath(name).parent) for name in data.file_names] or ["."])
     images = []
     for number, file_name in enumerate(data.file_names):
         example, name = data.annotations(number), PurePosixPath(os.path.relpath(file_name, common)).as_posix()
