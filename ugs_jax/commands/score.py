@@ -233,7 +233,7 @@ def print_scores(scores: dict[str, float | None], title: str, description: str) 
     def cell(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.2f}"
 
-    means, classes = Table(title=title), Table(title="by class")
+    means, classes = Table(), Table(title="by class")
     for column in ("score", "%"):
         means.add_column(column, justify="left" if column == "score" else "right")
     keys = list(dict.fromkeys(key.partition("/")[0] for key in scores if "/" in key))
@@ -247,6 +247,7 @@ def print_scores(scores: dict[str, float | None], title: str, description: str) 
     for name in names:
         classes.add_row(name, *(cell(scores.get(f"{key}/{name}")) for key in keys))
     console = Console()
+    console.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
     console.print(means)
     if names:
         console.print(classes)
