@@ -5,6 +5,7 @@ A command imports its modules only when it runs. `ugs verify` therefore needs on
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     command = _COMMANDS[name]
+    logging.basicConfig(format="%(levelname)s: %(message)s")  # a library would set one with names of modules
     if name != "verify":
         _keep_compiled_programs()
     if command.takes_imports:

@@ -44,6 +44,7 @@ def test_the_description_of_tiles_does_not_depend_on_the_machine():
         (["--data.empty-share", "0.5", "--data.no-whole"], replace(TILED.data, empty_share=0.5, whole=False)),
         (["--data.data.val-json", "c.json"], replace(TILED.data, data=replace(COCO, val_json=Path("c.json")))),
         (["--tile", "320", "--tile-overlap", "0.25"], replace(TILED.data, tile=(320, 320), overlap=0.25)),
+        (["--tile", "320", "--tile-empty-share", "0.1"], replace(TILED.data, tile=(320, 320), empty_share=0.1)),
     ],
 )
 def test_fields_of_tiles_can_be_changed(words, data):
@@ -54,6 +55,8 @@ def test_tiles_of_the_size_of_the_input_can_be_asked_for_with_any_config():
     changed = with_overrides(PLAIN, ["--tile", "96", "128", "--tile-overlap", "0.3"], "ugs").experiment
     assert changed.data == Tiles(TinyScenes(), (96, 128), overlap=0.3)
     assert changed.loader.image_size == (96, 128)
+    fewer = with_overrides(PLAIN, ["--tile", "96", "--tile-empty-share", "0"], "ugs").experiment
+    assert fewer.data == Tiles(TinyScenes(), (96, 96), empty_share=0.0)
     enlarged = with_overrides(PLAIN, ["--tile", "96", "--loader.image-size", "192", "192"], "ugs").experiment
     assert enlarged.data == Tiles(TinyScenes(), (96, 96))
     assert enlarged.loader.image_size == (192, 192)
@@ -63,6 +66,7 @@ def test_tiles_of_the_size_of_the_input_can_be_asked_for_with_any_config():
     ("words", "message"),
     [
         (["--tile-overlap", "0.3"], r"--tile-overlap: expected it together with --tile, got no --tile; add --tile 640"),
+        (["--tile-empty-share", "0"], r"--tile-empty-share: expected it together with --tile, got no --tile"),
         (
             ["--tile", "100"],
             r"loader\.image_size: expected height and width that are multiples of 32.*try \(128, 128\)",

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.data_pipeline.yolo_files import yolo_folder
 from ugs_jax.cli import main
 
 SHARED = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -49,6 +50,23 @@ def truth(tmp_path):
 def scored(capsys, *words):
     assert main(["score", *map(str, words), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def test_a_yolo_folder_is_a_truth_as_its_annotations_in_coco_format_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UGS_CACHE", str(tmp_path / "cache"))
+    labels = (("a/7", "1 .5 .5 .5 .5\n"), ("b/7", "0 .25 .5 .25 .5\n1 .75 .5 .25 .5\n"))
+    yolo_folder(tmp_path / "own", val=labels)  # of 32 × 24 px
+    rows = [  # as `ugs predict own/images/val` names images and classes
+        result("a/7", 1, [8, 6, 16, 12], 0.9),
+        result("b/7", 0, [4, 6, 8, 12], 0.8),
+        result("b/7", 0, [20, 6, 8, 12], 0.7),  # of the other class
+    ]
+    write_results(tmp_path, rows)
+    scores = scored(capsys, tmp_path / "results.json", "--truth", tmp_path / "own" / "data.yaml")
+    assert scores["ap/car"] == pytest.approx(1.0)
+    assert scores["ap/person"] == pytest.approx(51 / 101)  # one of two objects: 51 of 101 points of recall
+    wrong = failed(capsys, tmp_path / "results.json", "--truth", tmp_path / "own" / "data.yaml", "--split", "train")
+    assert "expected an image id of the annotations, got 'a/7'" in wrong
 
 
 def failed(capsys, *words):

@@ -57,6 +57,17 @@ def test_all_sections_are_there_in_order_and_linked(page):
     assert links == [f"#{name}" for name, _ in SECTIONS]
 
 
+def test_the_summary_tells_that_a_run_ended_early(tmp_path):
+    folder = write_run(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["experiment"]["patience"] = 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "eval", "step": 30, "epoch": 3.0, "ap": 0.1}) + "\n")
+    summary = Page(write_html_report(folder).read_text()).text["summary"]
+    assert "3 of 9 epochs are trained. Ended early, at epoch 3 of 9: AP was not better for 1 evaluation" in summary
+
+
 def test_nothing_is_loaded_and_nothing_is_run(page):
     """Names of classes and files, the run's name, its command and its config are hostile."""
     allowed = (

@@ -32,4 +32,5 @@ def _report_run(run: tyro.conf.Positional[str], predictions: bool = True) -> Non
             write_run_report(opened.folder)
     if missing is not None:
         print(f"no new predictions: {missing}", file=sys.stderr)
-    print(f"report: {opened.shown(opened.folder / 'report.md')}")
+    page = opened.shown(opened.folder / "report.html")
+    print(f"report: {opened.shown(opened.folder / 'report.md')}  page: {page}")

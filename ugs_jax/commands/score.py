@@ -1,5 +1,6 @@
 """The command `ugs score`: scores of predictions of any program, by any protocol."""
 
+import contextlib
 import json as json_format
 import sys
 from collections import Counter
@@ -9,15 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tyro
 
-from data_pipeline import DataError, Dataset, Example, VisDrone, dataset_from_examples
+from data_pipeline import DataError, Dataset, Example, VisDrone, YoloFolder, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
 from data_pipeline.decoding.orientation import ORIENTATION, TURNED
+from data_pipeline.sources.coco_parse import CocoFile
 from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
-from ugs_jax.evaluation.coco_files import coco_ground_truth, coco_truth_images, read_annotations, read_results
+from ugs_jax.evaluation.coco_files import (
+    coco_ground_truth,
+    coco_truth_images,
+    dataset_annotations,
+    read_annotations,
+    read_results,
+)
 from ugs_jax.evaluation.results import CocoRow, rows_by_score
 from ugs_jax.evaluation.scorers import (
     CROSS_CHECK,
@@ -62,22 +70,25 @@ def _score(
     truth: Path,
     protocol: ProtocolName | None = None,
     images: Path | None = None,
+    split: str = "val",
     json: bool = False,
 ) -> None:
     """Score predictions of any program against their ground truth.
 
     Args:
       predictions: JSON file of COCO results, or a folder or zip archive in VisDrone's submission format.
-      truth: JSON file of COCO annotations, or a folder of VisDrone's annotation files, or its parent folder.
+      truth: JSON file of COCO annotations, a data.yaml (YOLO), or a folder of VisDrone's annotation files, or its
+        parent folder.
       protocol: Scoring protocol. The default is coco for COCO files, and visdrone for files of VisDrone.
       images: Folder of VisDrone's images, for their sizes only. The default is the folder `images` next to the
         annotations. If it is missing too, every box is taken to lie inside its image.
+      split: Split of a data.yaml that the predictions are of.
       json: Print the scores as JSON.
     """
     if truth.is_dir():
         case, name = visdrone_case(predictions, truth, images), protocol or "visdrone"
     else:
-        case, name = coco_case(predictions, truth), protocol or "coco"
+        case, name = coco_case(predictions, truth, split), protocol or "coco"
     scores, description = score_case(case, name)
     if json:
         print(json_format.dumps({"protocol": description, **scores}, indent=1))
@@ -95,13 +106,18 @@ def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | No
     return with_coco(official, scorer.score()), describe_visdrone()
 
 
-def coco_case(predictions: Path, truth: Path) -> Case:
-    """Read COCO results and COCO annotations.
+def coco_case(predictions: Path, truth: Path, split: str = "val") -> Case:
+    """Read COCO results and the annotations of a COCO file or of a YOLO folder.
+
+    Args:
+      predictions: JSON file of COCO results.
+      truth: JSON file of COCO annotations, or a data.yaml.
+      split: Split of a data.yaml.
 
     Raises:
       DataError: A file cannot be used. The message names the file and the entry.
     """
-    content = read_annotations(truth)
+    content = _read_truth(truth, split)
     notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
     rows = rows_by_score(read_results(predictions, content, notes))
     if not any(image.boxes for image in content.images):
@@ -111,6 +127,13 @@ def coco_case(predictions: Path, truth: Path) -> Case:
     for note in notes:
         print(note, file=sys.stderr)
     return Case(content.classes, coco_truth_images(content), coco_ground_truth(content), rows)
+
+
+def _read_truth(truth: Path, split: str) -> CocoFile:
+    if truth.suffix.lower() not in (".yaml", ".yml"):
+        return read_annotations(truth)
+    with contextlib.redirect_stdout(sys.stderr):  # what is printed when the data set is built
+        return dataset_annotations(YoloFolder(truth).open(split))
 
 
 def visdrone_case(predictions: Path, truth: Path, images: Path | None = None) -> Case:
@@ -210,7 +233,7 @@ def print_scores(scores: dict[str, float | None], title: str, description: str) 
     def cell(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.2f}"
 
-    means, classes = Table(title=title), Table(title="by class")
+    means, classes = Table(), Table(title="by class")
     for column in ("score", "%"):
         means.add_column(column, justify="left" if column == "score" else "right")
     keys = list(dict.fromkeys(key.partition("/")[0] for key in scores if "/" in key))
@@ -224,6 +247,7 @@ def print_scores(scores: dict[str, float | None], title: str, description: str) 
     for name in names:
         classes.add_row(name, *(cell(scores.get(f"{key}/{name}")) for key in keys))
     console = Console()
+    console.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
     console.print(means)
     if names:
         console.print(classes)

@@ -1,7 +1,7 @@
 """Experiments whose data set is cut into tiles, and the whole images behind such a data set."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline import DataSource, Tiles
 
@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 def with_tiles(
-    default: "Experiment", experiment: "Experiment", tile: tuple[int] | tuple[int, int] | None, overlap: float | None
+    default: "Experiment",
+    experiment: "Experiment",
+    tile: tuple[int] | tuple[int, int] | None,
+    overlap: float | None,
+    empty_share: float | None = None,
 ) -> "Experiment":
     """Return an experiment whose data set is cut into tiles of the size of the network's input.
 
@@ -19,18 +23,20 @@ def with_tiles(
       experiment: Experiment. If its data set is already `Tiles`, their size and overlap are changed.
       tile: Height and width of a tile, px, or one number for both. None leaves the experiment unchanged.
       overlap: Least share of a tile that neighbours have in common; None for the value of the config, or 0.2.
+      empty_share: Share of the training tiles without objects that is kept; None for the value of the config, or 0.2.
 
     Raises:
-      ValueError: There is an overlap without a tile, or a number is out of range.
+      ValueError: There is an overlap or a share without a tile, or a number is out of range.
     """
+    changes = {"overlap": overlap, "empty_share": empty_share}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if tile is None:
-        if overlap is not None:
-            raise ValueError("--tile-overlap: expected it together with --tile, got no --tile; add --tile 640")
+        for name in given:
+            flag = f"--tile-{name.replace('_', '-')}"
+            raise ValueError(f"{flag}: expected it together with --tile, got no --tile; add --tile 640")
         return experiment
     size, data, loader = (tile[0], tile[-1]), experiment.data, experiment.loader
-    cut = replace(data, tile=size) if isinstance(data, Tiles) else Tiles(data, size)
-    if overlap is not None:
-        cut = replace(cut, overlap=overlap)
+    cut = replace(data, tile=size, **given) if isinstance(data, Tiles) else Tiles(data, size, **given)
     if loader.image_size == default.loader.image_size:
         loader = replace(loader, image_size=size)
     return replace(experiment, data=cut, loader=loader)

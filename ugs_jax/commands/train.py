@@ -109,6 +109,7 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         logger: tuple[str, ...] = (),
         tile: tuple[int] | tuple[int, int] | None = None,
         tile_overlap: float | None = None,
+        tile_empty_share: float | None = None,
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
@@ -131,8 +132,9 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
           tile: Height and width of the tiles that the images are cut into, px. One number gives square tiles. The
             network's input gets the same size, unless --loader.image-size gives another.
           tile_overlap: Least share of a tile that it has in common with its neighbour. The default is 0.2.
+          tile_empty_share: Share of the training tiles without objects that is kept. The default is 0.2.
         """
-        experiment = with_tiles(default, restore(default, experiment), tile, tile_overlap)
+        experiment = with_tiles(default, restore(default, experiment), tile, tile_overlap, tile_empty_share)
         cluster = (distributed, coordinator, processes, process)
         return TrainOptions(experiment, folder, resume, profile, *cluster, logger)
 

@@ -3,15 +3,17 @@
 import dataclasses
 import json
 import math
+import os
 import typing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_pipeline import DataError
+from data_pipeline import DataError, Dataset
+from data_pipeline.faults import Faults
 from data_pipeline.known_files import known_json
 from data_pipeline.sources.coco_fields import short
-from data_pipeline.sources.coco_parse import CocoFile, read_coco
+from data_pipeline.sources.coco_parse import CocoFile, CocoImage, CocoObject, read_coco
 from data_pipeline.sources.identifiers import in_order, whole_number
 from data_pipeline.sources.json_file import decode_text, parse_json, read_bytes
 from data_pipeline.sources.outlines import outline_box
@@ -40,6 +42,27 @@ def read_annotations(path: Path) -> CocoFile:
             )
     order = in_order([image.source_id for image in content.images])
     return dataclasses.replace(content, images=tuple(content.images[index] for index in order))
+
+
+def dataset_annotations(data: Dataset) -> CocoFile:
+    """Return the annotations of a data set as those of a COCO annotation file.
+
+    An image is called by its path below the folder that all images have in common. Ignore regions are crowds of every
+    class.
+    """
+    common = os.path.commonpath([str(PurePosixPath(name).parent) for name in data.file_names] or ["."])
+    images = []
+    for number, file_name in enumerate(data.file_names):
+        example, name = data.annotations(number), PurePosixPath(os.path.relpath(file_name, common)).as_posix()
+        image = CocoImage(name, name, example.height, example.width)
+        for box, label in zip(example.boxes.tolist(), example.classes.tolist(), strict=True):
+            image.objects.append(CocoObject(box, label, None, (), file_name))
+        for box in example.ignore.tolist():
+            for label in range(len(data.classes)):
+                image.objects.append(CocoObject(box, label, None, ("iscrowd",), file_name))
+        images.append(image)
+    order = in_order([image.source_id for image in images])
+    return CocoFile(data.classes, data.category_ids, tuple(images[index] for index in order), Faults())
 
 
 def coco_ground_truth(content: CocoFile) -> GroundTruth:

@@ -23,6 +23,7 @@ from ugs_jax.report.plots.diagnosis import (
 )
 from ugs_jax.report.plots.inline import inline_svg
 from ugs_jax.report.plots.run import draw_panel, panels_of
+from ugs_jax.report.run_end import describe_end
 from ugs_jax.report.run_log import Row, Run, read_run
 from ugs_jax.report.text import printable, shortened
 from ugs_jax.report.worst_images import worst_files
@@ -163,16 +164,19 @@ def _plot(figure: "Figure", title: str, prefix: str, *, natural: bool = False) -
 
 
 def _headline(run: Run, name: str, scores: Row) -> str:
-    if scores.get("ap") is None:
-        return "Not scored yet." if name == "best" else f"Evaluation {printable(name)}: no scores."
     if name != "best":
-        return f"Evaluation {printable(name)}: AP {report_tables.percent(scores['ap'])}."
+        found = "no scores" if scores.get("ap") is None else f"AP {report_tables.percent(scores['ap'])}"
+        return f"Evaluation {printable(name)}: {found}."
+    end = printable(describe_end(run).replace("`", ""))
+    if scores.get("ap") is None:
+        return f"Not scored yet. {end}".strip()
     trained, planned = max(rows[-1]["epoch"] for rows in run.metrics if rows), run.config.get("epochs")
     of = f" of {planned}" if isinstance(planned, int) else ""
-    return (
+    text = (
         f"Best AP {report_tables.percent(scores['ap'])} at epoch {scores['epoch']:g}. {round(trained, 1):g}{of} epochs "
-        "are trained. The best epoch was chosen on the validation split, so its score is optimistic."
+        f"are trained. {end}"
     )
+    return f"{text.strip()} The best epoch was chosen on the validation split, so its score is optimistic."
 
 
 def _pictures(folder: Path, name: str, diagnosis: Diagnosis) -> list[dict[str, str]]:
