@@ -165,7 +165,7 @@ def test_names_and_classes_of_networks_correspond(monkeypatch):
         assert network_named(name) is network
         assert name_of_network(network) == name
         assert Network(kind=name, p2=network is not TPHPlus).network_type is network
-    with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus; got 'tpf'"):
+    with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus, yolov8, .*; got 'tpf'"):
         Network(kind="tpf")
 
 

@@ -47,8 +47,8 @@ class Network:
       remat: Discard the activations inside blocks and compute them again for the gradient. This takes less memory and
         more work. Loss and gradient are the same.
       weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, YOLOv8 or
-        YOLO11, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised as usual if these
-        differ. See docs/weights.md.
+        YOLO11, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised as usual
+        if these differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
         See `ugs_jax/detectors/tph.py`. `yolov8` and `yolo11` have no anchors; their `_linear_pool` kinds are for
