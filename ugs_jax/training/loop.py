@@ -21,7 +21,7 @@ from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import fitted_detector
 from ugs_jax.experiment.serialize import to_json
 from ugs_jax.objectives import check_objective
-from ugs_jax.report import diagnose, evaluations_since_best, out_of_patience, read_metrics, write_diagnosis
+from ugs_jax.report import diagnose, read_metrics, write_diagnosis
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.preemption import PreemptedError, Preemption
 from ugs_jax.runs.processes import in_first_process, is_first_process
@@ -45,6 +45,7 @@ from ugs_jax.training.non_finite import NonFiniteError, attempt, first_bad_tenso
 from ugs_jax.training.pretrained import read_for_all, start_from, start_width
 from ugs_jax.training.profiling import Profiler
 from ugs_jax.training.progress import Progress
+from ugs_jax.training.score_history import ScoreHistory
 from ugs_jax.training.step import build_program
 from ugs_jax.training.stopwatch import Stopwatch
 from ugs_jax.training.unknown import MAY_BE_UNKNOWN
@@ -152,11 +153,8 @@ class _Training:
         self.checkpoints = Checkpoints(run.checkpoints)
         self.pretrained: Weights | None = None
         self.pending: list[Any] = []  # metrics of every step since the last row of the log
-        self.best: dict[str, float | None] = {}
-        self.best_step = 0
-        self.last: dict[str, float | None] = {}
+        self.scores = ScoreHistory(experiment)
         self.complete = False
-        self.evaluations: list[dict[str, float | None]] = []
 
     def close(self) -> None:
         self.checkpoints.close()
@@ -171,7 +169,7 @@ class _Training:
         try:
             yield
         finally:
-            self.loggers.finish(self.best, complete=self.complete)
+            self.loggers.finish(self.scores.best, complete=self.complete)
 
     def read_weights(self) -> None:
         """Read the weights of the config if the run has no checkpoint. Call this before the run folder is begun."""
@@ -201,22 +199,22 @@ class _Training:
             lambda: self.folder.note_end(self.experiment, start, round(start / self.loader.steps_per_epoch, 4))
         )
         self._recall_scores()
-        if start and self.best_step == start != self.checkpoints.step("best"):  # killed between last and best
+        if start and self.scores.best_step == start != self.checkpoints.step("best"):  # killed between last and best
             self._save(start, state, best=True)
         end = min(self.total, stop_after) if stop_after is not None else self.total
-        if self._out_of_patience():
+        if self.scores.out_of_patience:
             end = start
         self.profiler = Profiler(self.folder.path / "profile" if profile else None, start)
         self.progress = Progress(self.experiment.name, start, self.total, self.options.batch_size)
         with self.progress, closing(self.profiler):
             state = self._steps(state, start, end, preemption)
-        if self._out_of_patience():
-            self._explain_early_end(int(state.step))
-        if end == self.total or self._out_of_patience():
+        if self.scores.out_of_patience and is_first_process():
+            print(self.scores.early_end(int(state.step), self.loader.steps_per_epoch), flush=True)
+        if end == self.total or self.scores.out_of_patience:
             self._report(state)
         self.checkpoints.wait()
-        self.complete = end == self.total or self._out_of_patience()
-        return Result(self.best, self.last, state)
+        self.complete = end == self.total or self.scores.out_of_patience
+        return Result(self.scores.best, self.scores.last, state)
 
     def _steps(self, state: TrainState, start: int, end: int, preemption: Preemption) -> TrainState:
         batches = prefetch(self.loader.batches(start), batch_sharding(self.mesh))
@@ -239,7 +237,7 @@ class _Training:
                 stopping = preemption.stops_here()
                 if not evaluating and (stopping or count == end or self._saves(count)):
                     self._save(count, state)
-                if self._out_of_patience():
+                if self.scores.out_of_patience:
                     break
                 if stopping and count != self.total:
                     self.checkpoints.wait()
@@ -261,21 +259,6 @@ class _Training:
     def _evaluates(self, count: int) -> bool:
         epoch, rest = divmod(count, self.loader.steps_per_epoch)
         return rest == 0 and (epoch % self.experiment.evaluate_every == 0 or count == self.total)
-
-    def _out_of_patience(self) -> bool:
-        """Return True if the run ends early, in all processes alike, because all have the same scores."""
-        return out_of_patience(self.evaluations, self.experiment.patience)
-
-    def _explain_early_end(self, count: int) -> None:
-        if is_first_process():
-            now, best = (f"{step / self.loader.steps_per_epoch:g}" for step in (count, self.best_step))
-            waited, plan = evaluations_since_best(self.evaluations), self.experiment
-            print(
-                f"{plan.name}: ended at epoch {now} of {plan.epochs}: AP was not better for {waited} "
-                f"{'evaluation' if waited == 1 else 'evaluations'} (patience {plan.patience}). The best was at epoch "
-                f"{best}. To continue, add --resume and a larger --patience",
-                flush=True,
-            )
 
     def _saves(self, count: int) -> bool:
         every = self.experiment.save_every
@@ -320,32 +303,24 @@ class _Training:
 
     def _evaluate(self, count: int, state: TrainState) -> None:
         found: list[tuple[int, ImageDetections]] | None = [] if is_first_process() else None
-        self.last = evaluate(
+        scores = evaluate(
             self.detect, state.ema_params, state.ema_stats, self.val_data, self.options, self.mesh, self.scorer, found
         )
         epoch = count / self.loader.steps_per_epoch
         if is_first_process():
-            self._write("eval", count, epoch, self.last)
-        improved = self._note_scores(count, self.last)
+            self._write("eval", count, epoch, scores)
+        improved = self.scores.note(count, scores)
         if improved and found is not None:
             measured = f"{len(self.val_data)} images of {self.val_data.name}/{self.val_data.split}, epoch {epoch:g}"
             write_diagnosis(self.folder.path / "diagnosis_best.json", diagnose(self.val_data, found, measured))
-        self.progress.score(count, self.last["ap"], self.last["ap50"])
+        self.progress.score(count, scores["ap"], scores["ap50"])
         self._save(count, state, best=improved)
 
     def _recall_scores(self) -> None:
         rows = lambda: read_metrics(self.folder.path).evaluations if self.folder.metrics_file.exists() else ()  # noqa: E731
         for row in in_first_process(rows):
-            self.last = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
-            self._note_scores(row["step"], self.last)
-
-    def _note_scores(self, step: int, scores: dict[str, float | None]) -> bool:
-        """Return True if the scores are the best so far."""
-        self.evaluations.append(scores)
-        improved = evaluations_since_best(self.evaluations) == 0
-        if improved:
-            self.best, self.best_step = scores, step
-        return improved
+            scores = {name: value for name, value in row.items() if name not in ("kind", "step", "epoch")}
+            self.scores.note(row["step"], scores)
 
     def _stop_if_bad(self, rows: list[dict[str, float]], count: int, state: TrainState) -> None:
         step = int(rows[-1]["bad_step"]) if rows else NO_BAD_STEP
