@@ -41,7 +41,8 @@ def ending_of(run: Run, epochs: int | None = None, patience: int | None = None) 
       patience: Patience of the plan, if `epochs` is given.
     """
     if epochs is None:
-        epochs, patience = run.config.get("epochs"), run.config.get("experiment", {}).get("patience")
+        recorded = run.config.get("experiment")  # missing from damaged files
+        epochs, patience = run.config.get("epochs"), recorded.get("patience") if isinstance(recorded, dict) else None
     if run.last is None or epochs is None:
         return "unfinished"
     if run.last["epoch"] >= epochs:
