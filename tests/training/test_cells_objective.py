@@ -57,6 +57,7 @@ def public():
 
 
 @needs_fixtures
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("left", ["", "_image0_empty", "_no_objects"])
 def test_parts_are_those_of_the_public_loss(public, rule, left):
@@ -75,6 +76,7 @@ def test_parts_are_those_of_the_public_loss(public, rule, left):
 
 
 @needs_fixtures
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["plain", "stal"])
 def test_the_gradient_is_that_of_the_public_loss(public, rule):
     loss, raws, objects = public
@@ -96,6 +98,7 @@ def scene(outputs, seed=0):
     return raws, boxes, rng.integers(0, 3, (2, 5)).astype(np.int32), np.array([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]], bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("localization", "assigner"),
     [
@@ -123,6 +126,7 @@ def test_each_objective_has_a_finite_loss_and_gradient_at_every_level(localizati
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in gradient)
 
 
+@pytest.mark.slow
 def test_dfl_learns_the_nearest_distance_where_a_box_lies_beside_its_cell():
     """A receptive field may lie beside the box. Its distances to the far sides are negative and count as 0."""
     raws, *_ = scene(64)

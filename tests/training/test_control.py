@@ -58,6 +58,7 @@ def test_a_run_out_of_patience_ends_says_so_and_has_a_report(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_takes_no_step_until_its_patience_is_raised(whole, tmp_path):
     folder = tmp_path / "run"
     train(EXPERIMENT, folder)
@@ -129,6 +130,7 @@ def test_a_stopped_run_with_a_report_is_continued_by_comparisons(tmp_path):
     assert (folder / "report.md").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_at_a_url_is_written_there(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UGS_CACHE", str(tmp_path))
     Store.begin()
