@@ -122,6 +122,7 @@ def test_a_split_that_the_data_set_does_not_have_is_named(tmp_path, monkeypatch,
     assert "--split test: expected a split of the data set, TinyScenes, got: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tiles_and_flipped_images_are_scored_under_their_own_name(run, monkeypatch):
     from ugs_jax.inference import detect_image
 
@@ -155,6 +156,7 @@ def test_plots_of_tiles_are_written_under_their_own_name_with_a_page(run, capsys
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_deviations_of_a_run_are_compared_with_its_errors(data, tmp_path, monkeypatch, capsys):
     # The toy is not trained: detections match objects only if there are many of them and the thresholds are low.
     many = Postprocess(pre_nms_topk=2000, max_detections=500)

@@ -157,6 +157,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_over_a_mesh_it_is_the_spectrum_of_the_global_loss():
     run = subprocess.run(
         [sys.executable, "-c", OVER_A_MESH],

@@ -137,6 +137,7 @@ def test_dropout_is_determined_by_the_key_and_unbiased():
     np.testing.assert_allclose(found.mean(0), layer(x, None), atol=0.15 * spread)
 
 
+@pytest.mark.slow
 def test_layers_with_wide_windows_drop_whole_branches_and_others_drop_nothing():
     x = jnp.asarray(maps(64, 2, 2, 352))
     key = jax.random.key(0)

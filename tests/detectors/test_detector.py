@@ -90,6 +90,7 @@ def test_parameters_are_those_of_both_stages_and_the_quality_predictor():
     assert before.full_arch == replace(ARCH, num_outputs=44)
 
 
+@pytest.mark.slow
 def test_detections_are_what_suppression_leaves_of_the_candidates(images):
     detector = Detector(ARCH, ADDED["both"])
     params, stats = detector.init(0)

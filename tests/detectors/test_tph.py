@@ -61,6 +61,7 @@ def images(count=2, height=64, width=96):
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORK_TYPES)
 def test_parameter_counts_are_the_published_ones(network, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -111,6 +111,7 @@ def test_a_run_keeps_its_grids(experiment, dataset, tmp_path):
     assert detector.localization.center == GridPoints((-0.9, -0.4, 0.1, 0.3, 0.8))
 
 
+@pytest.mark.slow
 def test_a_run_without_its_fitted_objective_is_refused(experiment, tmp_path):
     given = replace(experiment, localization=replace(FITTED, center=Grid(2.0, 1.0, 4), size=Grid(2.0, 1.0, 4)))
     train(given, tmp_path / "run", stop_after=3)

@@ -144,6 +144,7 @@ class Overflowing(ConvDetector):
         return outputs._replace(levels=(first._replace(objectness=first.objectness + overflow), *others)), stats
 
 
+@pytest.mark.slow
 def test_a_non_finite_tensor_in_any_part_is_named():
     detector, _, state = build(accumulate=2)
     check = make_finite_check(

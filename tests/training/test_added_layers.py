@@ -113,6 +113,7 @@ def gradient(localization, batch):
     return jax.device_get(program(localization)(outputs_with_layers(localization), batch._replace(images=None)))
 
 
+@pytest.mark.slow
 def test_quality_learns_and_nothing_else_learns_from_it():
     without, with_it = (
         gradient(UGS(quality=replace(QUALITY, weight=weight), refinement=None), random_batch())
@@ -132,6 +133,7 @@ def test_quality_learns_and_nothing_else_learns_from_it():
         np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6 * np.abs(want).max())  # two programs, one rounding
 
 
+@pytest.mark.slow
 def test_layers_of_a_level_without_positives_do_not_learn():
     """5 px are more than a fourth of no side of the coarsest anchors, 24 × 30 px, and of that of 22 × 16 px."""
     batch = random_batch()

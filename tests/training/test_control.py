@@ -84,6 +84,7 @@ def test_a_run_without_any_patience_is_refused():
         toy_experiment(patience=0)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_extended_and_notes_it(tmp_path):
     folder = tmp_path / "run"
     train(PATIENT, folder)

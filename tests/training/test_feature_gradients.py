@@ -38,6 +38,7 @@ def test_norms_are_those_of_each_part_differentiated_alone(localization):
         np.testing.assert_allclose(norms[f"feature_gradient_{part}"], want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_gain_scales_the_norm_of_its_part_alone():
     detector, batch = toy(BoxRegression())
     params, stats = detector.init(0)

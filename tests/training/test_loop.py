@@ -87,6 +87,7 @@ def test_curvature_is_measured_over_batches_with_room_for_different_numbers_of_b
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_stopped_run_has_predictions_or_the_reason_why_not(half, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(half, folder)

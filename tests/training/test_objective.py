@@ -182,6 +182,7 @@ def test_boxes_in_ignore_regions_are_neither_positives_nor_background():
     assert evaluate(outputs._replace(levels=tuple(changed)), ignoring)[0] == loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["entropy", "match"])
 def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
     """UR with dense features, logits and perturbation, in float64."""

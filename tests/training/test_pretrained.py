@@ -112,6 +112,7 @@ def batch():
     return random_batch(4, seed=5)
 
 
+@pytest.mark.slow
 def test_made_layers_start_as_wide_as_the_published_regression_is_off(file):
     """Root mean square over the positives of every level, of centres in strides and of log sides."""
     anchors = tuple(tuple((0.5 * w, 0.6 * h) for w, h in level) for level in NETWORK.arch.anchors)

@@ -119,6 +119,7 @@ def test_yolov5_weights_are_loaded_into_the_common_layers_of_tph_yolov5():
     np.testing.assert_array_equal(new["neck/bottoms/2/merge/conv/kernel"], source["neck/bottoms/1/merge/conv/kernel"])
 
 
+@pytest.mark.slow
 def test_the_published_x_network_is_loaded_into_the_backbone_and_parts_of_the_neck_of_tph_yolov5_x():
     """By shapes alone: arrays of bytes that share one, which take no memory before they are copied."""
     blank = lambda tree: jax.tree.map(lambda leaf: np.broadcast_to(np.int8(0), leaf.shape), tree)  # noqa: E731

@@ -51,6 +51,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_a_process_with_jax_only_runs_the_program(network, state, images, tmp_path, monkeypatch):
     (tmp_path / "program").write_bytes(export_program(network, *state, OPTIONS, SIZE))
     np.save(tmp_path / "images.npy", images)

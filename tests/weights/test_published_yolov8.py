@@ -145,6 +145,7 @@ def test_a_network_with_two_heads_is_refused_by_name():
         architecture_of(shapes, frozenset())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "linear"), [(YOLOv8, YOLOv8LinearPool), (YOLO11, YOLO11LinearPool)])
 def test_a_linear_first_convolution_of_the_pool_is_another_network(network, linear):
     shapes = published_shapes(arch_of(network))
