@@ -22,4 +22,5 @@ boxes, scores, classes, count = (result[0] for result in session.run(names, {"im
 boxes = np.clip((boxes - [left, top, left, top]) / scale, 0, [*sides[::-1], *sides[::-1]])
 for box, score, label in zip(boxes[:count], scores[:count], classes[:count], strict=True):
     found = {"class": about["class_names"][label], "score": float(score), "bbox": box.round(2).tolist()}
-    print(json.dumps(found))
+    if (box[2:] > box[:2]).all():  # not wholly in the padding
+        print(json.dumps(found))

@@ -145,7 +145,9 @@ def test_imported_networks_have_the_outputs_of_the_public_ones(name, tmp_path):
         scores = class_scores(level)[..., 0, :]
         decoded.append(np.concatenate([boxes, scores], -1).reshape(b, h * w, -1))
     got, want = np.concatenate(decoded, 1), expected["decoded"].transpose(0, 2, 1)
-    np.testing.assert_allclose(got[..., :4], want[..., :4], atol=2e-2)  # px; the raw tolerance times the stride
+    np.testing.assert_allclose(
+        got[..., :4], want[..., :4], atol=5e-2
+    )  # px: 1.5e-3 strides, the raw tolerance, of 32 px
     np.testing.assert_allclose(got[..., 4:], want[..., 4:], atol=1e-3)
 
 
