@@ -1,4 +1,4 @@
-"""What `ugs eval` scores: a run or a file of weights, on its own data set or another."""
+"""Source that `ugs eval` scores: a run or a file of weights, on its own data set or another."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
