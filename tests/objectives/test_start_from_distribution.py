@@ -45,7 +45,7 @@ def normal(means, width):
 
 
 def moved(logits, points):
-    """How far the means of the made distributions are from those of the published ones, in strides."""
+    """Errors of the means of the made distributions against the published ones, in strides."""
     before = np.array([np.dot(softmax(row), PUBLISHED) for row in logits.tolist()])
     after = np.array([np.dot(softmax(row), points) for row in resampled(logits, points).tolist()])
     return np.abs(after - before)

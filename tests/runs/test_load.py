@@ -36,7 +36,7 @@ FIXTURES = SHARED / "fixtures"
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch):
-    """As in the tests of weights: annotations are not checked, which is much quicker for networks."""
+    """Annotations are not checked, which is much quicker for networks."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 

@@ -82,7 +82,7 @@ def test_a_missing_package_is_named(url, package, monkeypatch):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of huggingface.co as a download needs: `owner/repo` with one file."""
+    """A server with the part of huggingface.co that a download needs: `owner/repo` with one file."""
 
     def do_GET(self):
         entry = {"type": "file", "path": "w.pt", "size": 7, "oid": "0" * 40}

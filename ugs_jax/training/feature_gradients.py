@@ -13,7 +13,7 @@ from data_pipeline import Batch
 from ugs_jax.detectors import Outputs, RunsHeads, TrainableDetector
 from ugs_jax.detectors.protocol import Tree
 from ugs_jax.experiment.loss_weights import LossWeights
-from ugs_jax.training.objective import objective
+from ugs_jax.training.objective import has_objectness, objective
 
 _PARTS = ("box", "objectness", "classes")
 FEATURE_GRADIENTS = tuple(f"feature_gradient_{part}" for part in _PARTS)
@@ -36,7 +36,7 @@ def feature_gradient_norms(
       batch: Boxes, labels and ignore regions.
       loss_weights: Weights of the loss.
     """
-    if not isinstance(detector, RunsHeads) or outputs.levels[0].objectness is None:
+    if not isinstance(detector, RunsHeads) or not has_objectness(outputs):
         return dict.fromkeys(FEATURE_GRADIENTS, jnp.full((), jnp.nan))
     features = tuple(level.features for level in outputs.levels)
 

@@ -30,7 +30,7 @@ def annotated(height, width, boxes, regions=()):
 
 
 def counted(height, width, windows):
-    """How many windows show each pixel of an image."""
+    """Number of windows that show each pixel of an image."""
     count = np.zeros((height, width), int)
     for top, left, rows, columns in windows:
         count[top : top + rows, left : left + columns] += 1

@@ -44,7 +44,7 @@ def rows(found):
 
 
 def exported(run, image, patch, capsys, *words):
-    """What the runner prints for an image with the model of a run."""
+    """Detections that the runner prints for an image with the model of a run."""
     with compiled_quickly():
         assert main(["export", str(run), "--format", "onnx", "--output", "model.onnx", *words]) == 0
     capsys.readouterr()
