@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import pytest
 
 from ugs_jax import losses
-from ugs_jax.objectives import DFL, UGS, BoxRegression, FittedGrid, SideUGS, check_objective
+from ugs_jax.objectives import DFL, UGS, BoxRegression, FittedGrid, SideRegression, SideUGS, check_objective
 
 
 @pytest.mark.parametrize(
-    "objective", [BoxRegression(), BoxRegression(losses.l2, space="offsets"), DFL(), UGS(), SideUGS()]
+    "objective", [BoxRegression(), BoxRegression(losses.l2, space="offsets"), DFL(), UGS(), SideUGS(), SideRegression()]
 )
 def test_the_objectives_of_the_library_pass(objective):
     check_objective(objective)

@@ -33,6 +33,7 @@ from ugs_jax.objectives import (
     Localization,
     PredictsDeviation,
     PredictsDistribution,
+    SideRegression,
     SideUGS,
     StartsFromDistribution,
     StartsFromRegression,
@@ -123,6 +124,7 @@ class Corner:
         (UGS(), set(ABILITIES) - {StartsFromDistribution}),
         (DFL(), set(ABILITIES) - {GuidesRefinement, FitsToTargets}),
         (BoxRegression(), {DescribesDecoding}),
+        (SideRegression(), {DescribesDecoding}),
         (Corner(), set()),
     ],
 )
@@ -169,3 +171,13 @@ def test_targets_are_encoded_as_the_codec_does():
     first = jax.tree.map(lambda leaf: leaf[0], anchors(1))
     for box in REACHABLE.values():
         np.testing.assert_allclose(encode(jnp.array(box), first), offsets_by_hand(box), atol=1e-6)
+
+
+def test_regressed_sides_are_distances_in_strides_and_may_be_negative():
+    around = Anchors(jnp.array([20.0, 12.0]), jnp.ones(2), jnp.array([8.0, 8.0]))
+    box = SideRegression().decode(jnp.array([1.0, -0.5, 2.0, 0.75]), around)
+    np.testing.assert_allclose(box, [12, 16, 36, 18])
+    crossed = SideRegression().decode(jnp.array([-1.0, 0.0, 0.5, 0.0]), around)
+    np.testing.assert_allclose(crossed, [26, 12, 26, 12])  # between 28 and 24
+    terms = SideRegression().loss(jnp.array([1.0, -0.5, 2.0, 0.75]), around, jnp.array([12.0, 16.0, 36.0, 18.0]))
+    assert terms.loss == pytest.approx(0, abs=1e-5)

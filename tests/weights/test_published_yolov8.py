@@ -1,4 +1,4 @@
-"""YOLOv8 and YOLO11: published names and layouts, round trips, and what tells the networks apart."""
+"""YOLOv8, YOLO11 and YOLO26: published names and layouts, round trips, and what tells the networks apart."""
 
 import lzma
 import math
@@ -12,8 +12,8 @@ import pytest
 from tests.detectors.test_yolov8 import PUBLISHED, architecture
 from tests.reference import torch_state_dict
 from tests.weights.networks import detector
-from ugs_jax.detectors import YOLO11, Detector, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
-from ugs_jax.objectives import DFL, UGS
+from ugs_jax.detectors import YOLO11, YOLO26, Detector, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
+from ugs_jax.objectives import DFL, UGS, SideRegression
 from ugs_jax.weights import fit_weights, published_arrays, read_weights, torch_bytes, weights_of, write_weights
 from ugs_jax.weights.layouts import template
 from ugs_jax.weights.pickled import Global, Record
@@ -68,6 +68,7 @@ def test_names_and_shapes_tell_the_network_and_have_the_published_number_of_para
         (YOLOv8, False, {*range(10), 12, 15, 16, 18, 19, 21, 22}),
         (YOLOv8, True, {*range(10), 12, 15, 18, 19, 21, 22, 24, 25, 27, 28}),
         (YOLO11, False, {*range(11), 13, 16, 17, 19, 20, 22, 23}),
+        (YOLO26, True, {*range(11), 13, 16, 19, 20, 22, 23, 25, 26, 28, 29}),
     ],
 )
 def test_layers_are_numbered_as_published(network, p2, layers):
@@ -104,6 +105,19 @@ def test_each_kind_of_layer_of_yolo11_has_its_published_name(path, name):
         assert published_name(path, arch) == name
 
 
+def test_the_attention_of_yolo26s_neck_has_its_published_names():
+    arch = architecture(YOLO26, "p", classes=3)
+    start = "neck/bottoms/1/chain/0/parts"
+    names = {
+        f"{start}/0/second/norm/bias": "model.22.m.0.0.cv2.bn.bias",
+        f"{start}/1/attention/project/conv/kernel": "model.22.m.0.1.attn.proj.conv.weight",
+        f"{start}/1/expand/norm/var": "model.22.m.0.1.ffn.0.bn.running_var",
+        f"{start}/1/reduce/conv/kernel": "model.22.m.0.1.ffn.1.conv.weight",
+    }
+    assert names.keys() <= template(arch).keys()
+    assert {path: published_name(path, arch) for path in names} == names
+
+
 @pytest.mark.parametrize("network", [YOLOv8, YOLO11])
 def test_a_round_trip_through_a_state_dict_is_bit_identical(network, tmp_path):
     arch = arch_of(network)
@@ -117,6 +131,19 @@ def test_a_round_trip_through_a_state_dict_is_bit_identical(network, tmp_path):
     again = read_weights(tmp_path / "weights.safetensors")
     assert again.arch == found.arch
     assert all(np.array_equal(again.arrays[path], array) for path, array in arrays.items())
+
+
+@pytest.mark.slow
+def test_a_round_trip_of_yolo26_writes_its_second_head_and_leaves_it_out(tmp_path):
+    arch = architecture(YOLO26, "p", classes=3)
+    network, arrays = Detector(arch, SideRegression()), drawn(arch, 1)
+    weights = weights_of(network, {}, {}, classes=("a", "b", "c"), origin="a test")
+    weights.arrays.update(arrays)
+    (tmp_path / "weights.pt").write_bytes(torch_bytes(published_arrays(weights)))
+    found = read_weights(tmp_path / "weights.pt")
+    assert (found.arch.network, found.arch.size, found.decoding) == (YOLO26, "p", "SideRegression()")
+    assert "its second head, which needs no suppression, is left out" in found.notes[0]
+    assert all(np.array_equal(found.arrays[path], array) for path, array in arrays.items())
 
 
 def test_the_files_points_of_the_distribution_are_written():
@@ -139,9 +166,9 @@ def test_weights_of_a_network_with_anchors_are_refused():
         fit_weights(_weights(arch_of(YOLOv8), {}), detector(), {}, {})
 
 
-def test_a_network_with_two_heads_is_refused_by_name():
-    shapes = {**published_shapes(arch_of(YOLO11)), "model.23.one2one_cv2.0.2.weight": (4, 16, 1, 1)}
-    with pytest.raises(ValueError, match="got YOLO26 or YOLOv10"):
+def test_a_network_with_distributions_and_two_heads_is_refused_by_name():
+    shapes = {**published_shapes(arch_of(YOLO11)), "model.23.one2one_cv2.0.2.weight": (64, 16, 1, 1)}
+    with pytest.raises(ValueError, match="got YOLOv10"):
         architecture_of(shapes, frozenset())
 
 

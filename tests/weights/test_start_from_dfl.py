@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.detectors.test_yolov8 import architecture
 from tests.reference.localization_by_hand import distribution
 from tests.weights.test_published_yolov8 import arch_of
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import YOLO11, Detector, YOLOv8
-from ugs_jax.objectives import DFL, UGS, SideUGS
+from ugs_jax.detectors import YOLO11, YOLO26, Detector, YOLOv8
+from ugs_jax.objectives import DFL, UGS, SideRegression, SideUGS
 from ugs_jax.weights import fit_weights, read_weights, weights_of
 
 FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures/anchor_free"
@@ -59,6 +60,27 @@ def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distributions(
         want = [distribution(row.tolist(), center, unit, range(16)) for row in published]
         found = objective.decode(jnp.asarray(features @ layer["kernel"] + layer["bias"], jnp.float32), around)
         np.testing.assert_allclose(found, want, atol=8 * 0.02)  # a fiftieth of a stride
+
+
+@pytest.mark.parametrize("objective", [SideUGS(), DFL(19, start=-2)], ids=["SideUGS", "DFL from −2"])
+def test_a_detector_starts_with_nearly_the_boxes_of_the_published_distances(objective):
+    published = Detector(architecture(YOLO26, "p", classes=3), SideRegression())
+    weights = weights_of(published, *published.init(0), origin="a test")
+    network = Detector(architecture(YOLO26, "p", classes=3, num_outputs=objective.num_outputs), objective)
+    params, _, report = fit_weights(weights, network, *network.init(1))
+    assert f"localization: layers of {type(objective).__name__} made from those of SideRegression()" in report.notes
+    rng = np.random.default_rng(0)
+    around = Anchors(*(jnp.broadcast_to(jnp.array(part), (50, 2)) for part in ((20.0, 12.0), (8.0, 8.0), (8.0, 8.0))))
+    for level in range(3):
+        layer, (kernel, bias) = (
+            params["heads"][level]["localize"],
+            (weights.arrays[f"heads/{level}/localize/{part}"] for part in ("kernel", "bias")),
+        )
+        sides = rng.uniform(0.5, 12, (50, 4))
+        features = (sides - bias) @ np.linalg.pinv(kernel)
+        found = objective.decode(jnp.asarray(features @ layer["kernel"] + layer["bias"], jnp.float32), around)
+        want = np.concatenate([(20.0, 12.0) - 8 * sides[:, :2], (20.0, 12.0) + 8 * sides[:, 2:]], axis=1)
+        np.testing.assert_allclose(found, want, atol=8 * 0.03)  # strides: 0.004 of the bells, and the other grid
 
 
 def test_a_level_without_a_published_layer_starts_with_the_mean_distributions_of_the_finest(weights):

@@ -36,6 +36,7 @@ from ugs_jax.detectors.receptive_field import ReceptiveField
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.detectors.task_aligned import TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
+from ugs_jax.detectors.yolo26 import YOLO26
 from ugs_jax.detectors.yolov5 import YOLOv5
 from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
@@ -44,6 +45,7 @@ __all__ = [
     "TPH",
     "TPHCBAM",
     "YOLO11",
+    "YOLO26",
     "Architecture",
     "Assigner",
     "Assignment",

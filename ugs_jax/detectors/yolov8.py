@@ -22,17 +22,23 @@ from ugs_jax.detectors.levels import Level
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.network_options import NetworkOptions, Scale
 
-_DFL_OUTPUTS = 64  # of the published heads, 4 · 16; it bounds the width of the box branch
-
 
 class Head(LocalizingHead):
     """Box branch, class branch and the parameters of the localizer of one level."""
 
     def __init__(
-        self, arch: NetworkOptions, width: int, finest: int, stride: int, rngs: nnx.Rngs, *, depthwise: bool
+        self,
+        arch: NetworkOptions,
+        width: int,
+        finest: int,
+        stride: int,
+        rngs: nnx.Rngs,
+        *,
+        depthwise: bool,
+        published_outputs: int,
     ) -> None:
         kw: dict[str, Any] = {"dtype": arch.dtype, "rngs": rngs}
-        box, score = max(16, finest // 4, _DFL_OUTPUTS), max(finest, min(arch.classes, 100))
+        box, score = max(16, finest // 4, published_outputs), max(finest, min(arch.classes, 100))
         self.box = nnx.List([ConvNormAct(width, box, 3, **kw), ConvNormAct(box, box, 3, **kw)])
         layers = []
         for inputs in (width, score):
@@ -96,7 +102,10 @@ class YOLOv8(Network):
     }
     pool_act = True
     """False for the few files whose pooling block has no SiLU after its first convolution."""
+    pool_block: type[SPPF] = SPPF
     depthwise_scores = False
+    published_outputs = 64
+    """Channels of the published localization layer, 4 · 16, which bound the width of the box branch."""
     backbone_widths: Sequence[int] = (64, 128, 256, 512, 1024)
     """Channels (of size l) of the stem and of the blocks of P2 to P5."""
     down_widths: Sequence[int] = (128, 256, 512, 1024)
@@ -111,7 +120,7 @@ class YOLOv8(Network):
             stem=ConvNormAct(3, c(base[0]), 3, 2, **kw),
             downs=[ConvNormAct(c(a), c(b), 3, 2, **kw) for a, b in zip(base[:-1], self.down_widths, strict=True)],
             blocks=[self.stage(arch, i, down, out, rngs) for i, (down, out) in enumerate(stages)],
-            pool=SPPF(c(base[-1]), c(base[-1]), act=self.pool_act, **kw),
+            pool=self.pool_block(c(base[-1]), c(base[-1]), act=self.pool_act, **kw),
             attention=self.attention(arch, rngs),
         )
         widths, joined, before = arch.widths, base[1:] if arch.p2 else base[2:], base[-1]
@@ -126,7 +135,15 @@ class YOLOv8(Network):
         self.neck = Neck(tops, downs, bottoms)
         self.heads = nnx.List(
             [
-                Head(arch, c(width), c(widths[0]), stride, rngs, depthwise=self.depthwise_scores)
+                Head(
+                    arch,
+                    c(width),
+                    c(widths[0]),
+                    stride,
+                    rngs,
+                    depthwise=self.depthwise_scores,
+                    published_outputs=self.published_outputs,
+                )
                 for width, stride in zip(widths, arch.strides, strict=True)
             ]
         )
@@ -216,7 +233,7 @@ class YOLO11(YOLOv8):
           outputs: Output channels (of size l).
           rngs: Generator of the initial parameters.
         """
-        return _c3k2(
+        return c3k2(
             arch, arch.channels(inputs), arch.channels(outputs), rngs, share=4 if index < 2 else 2, deep=index >= 2
         )
 
@@ -231,7 +248,7 @@ class YOLO11(YOLOv8):
         """
         # Only the last block of the bottom-up path has inner C3k blocks in sizes n and s.
         last = base == arch.widths[-1]
-        return _c3k2(arch, inputs, arch.channels(base), rngs, share=2, deep=last)
+        return c3k2(arch, inputs, arch.channels(base), rngs, share=2, deep=last)
 
     def attention(self, arch: NetworkOptions, rngs: nnx.Rngs) -> nnx.Module | None:
         """Return the block after pooling.
@@ -262,7 +279,7 @@ def _c2f(arch: NetworkOptions, inputs: int, outputs: int, repeats: int, *, short
     return C2f(inputs, outputs, outputs // 2, repeats, block, dtype=arch.dtype, rngs=rngs)
 
 
-def _c3k2(arch: NetworkOptions, inputs: int, outputs: int, rngs: nnx.Rngs, *, share: int, deep: bool) -> C2f:
+def c3k2(arch: NetworkOptions, inputs: int, outputs: int, rngs: nnx.Rngs, *, share: int, deep: bool) -> C2f:
     """Return C2f with 1/`share` of the channels inside, and inner C3k blocks if `deep` or in sizes m, l and x."""
 
     def block(channels: int) -> nnx.Module:

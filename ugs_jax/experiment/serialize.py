@@ -31,6 +31,7 @@ from ugs_jax.objectives import (
     Quality,
     Refinement,
     SecondStage,
+    SideRegression,
     SideUGS,
     Uncertainty,
 )
@@ -41,7 +42,7 @@ KNOWN_TYPES: dict[str, type] = {
         Experiment, Network, Ema, LossWeights, AdamW, SGD, OptaxChain, Schedule, Stabilize, LoaderOptions, Augmentation,
         TinyScenes, CocoJson, VisDrone, YoloFolder, Tiles, BoxRegression, DFL, UGS, Grid, GridPoints, FittedGrid,
         Uncertainty, Refinement, Postprocess, Parallel, Quality, SecondStage, TaskAligned, ReceptiveField,
-        CenterSampling, SideUGS,
+        CenterSampling, SideUGS, SideRegression,
     )
 }  # fmt: skip
 _LOSSES = {name: getattr(losses, name) for name in losses.__all__}

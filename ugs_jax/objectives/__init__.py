@@ -25,6 +25,7 @@ from ugs_jax.objectives.protocol import (
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.refinement import Refinement
 from ugs_jax.objectives.second_stage import SecondStage
+from ugs_jax.objectives.side_regression import SideRegression
 from ugs_jax.objectives.side_ugs import SIDE_POINTS, SideUGS
 from ugs_jax.objectives.ugs import UGS
 
@@ -47,6 +48,7 @@ __all__ = [
     "Quality",
     "Refinement",
     "SecondStage",
+    "SideRegression",
     "SideUGS",
     "StartsFromDistribution",
     "StartsFromRegression",

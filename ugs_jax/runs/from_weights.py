@@ -106,9 +106,10 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
 
 _PUBLISHED: dict[str, Localization] = {
     REGRESSION: BoxRegression(),
-    published_yolov8.OBJECTIVE.decoding: published_yolov8.OBJECTIVE,
+    published_yolov8.DISTRIBUTIONS.decoding: published_yolov8.DISTRIBUTIONS,
+    published_yolov8.DISTANCES.decoding: published_yolov8.DISTANCES,
 }
-"""Objectives of the published heads: YOLOv5 regresses boxes, YOLOv8 and YOLO11 predict distributions."""
+"""Objectives of the published heads, by their decoding."""
 
 
 def _settings(values: Any) -> tuple[Localization, Postprocess, tuple[int, int], str]:

@@ -1,6 +1,7 @@
 """Localization layers made from the published layers, for objectives that predict something else.
 
-Published layers regress boxes (YOLOv5), or predict distributions of the distances to the sides (YOLOv8, YOLO11).
+Published layers regress boxes (YOLOv5), predict distributions of the distances to the sides (YOLOv8, YOLO11), or
+regress these distances (YOLO26).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +12,12 @@ from jaxtyping import Float
 
 from ugs_jax.detectors import Detector
 from ugs_jax.objectives import Localization, StartsFromDistribution, StartsFromRegression
+from ugs_jax.objectives.start_layer import bells_around
 from ugs_jax.weights.layouts import flat_leaves
-from ugs_jax.weights.published_yolov8 import OBJECTIVE
+from ugs_jax.weights.published_yolov8 import DISTANCES, DISTRIBUTIONS
 from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
 
+_BEYOND = 3  # strides by which the bells around regressed distances reach beyond 0 and 15; their means would be biased
 START_WIDTH = (0.35, 0.35, 0.35, 0.35)
 """Default standard deviation with which distributions of (x, y, log w, log h) start."""
 
@@ -102,6 +105,10 @@ def _maker(weights: Weights, objective: Localization, width: Float[np.ndarray, "
         return None
     if weights.decoding == REGRESSION and isinstance(objective, StartsFromRegression):
         return lambda layer, anchors, stride: objective.layer_from_regression(*layer, anchors, stride, width)
-    if weights.decoding == OBJECTIVE.decoding and isinstance(objective, StartsFromDistribution):
-        return lambda layer, *_: objective.layer_from_distribution(layer.kernel, layer.bias, OBJECTIVE.points)
+    points = DISTRIBUTIONS.points
+    if weights.decoding == DISTRIBUTIONS.decoding and isinstance(objective, StartsFromDistribution):
+        return lambda layer, *_: objective.layer_from_distribution(layer.kernel, layer.bias, points)
+    if weights.decoding == DISTANCES.decoding and isinstance(objective, StartsFromDistribution):
+        wide = np.arange(-_BEYOND, points[-1] + _BEYOND + 1)
+        return lambda layer, *_: objective.layer_from_distribution(*bells_around(layer.kernel, layer.bias, wide), wide)
     return None

@@ -1,8 +1,9 @@
-"""Mapping, one to one, between names and layouts of the published YOLOv8 and YOLO11 and those of our tree.
+"""Mapping between names and layouts of the published YOLOv8, YOLO11 and YOLO26 and those of our tree.
 
 Layers of the published network are numbered: 0…9 are the backbone, 10 is YOLO11's attention, and the neck and the head
 follow. A level of the head has a box branch `cv2` and a class branch `cv3`. The box branch predicts four distributions
-over 16 points; `dfl` holds these points.
+over 16 points, which `dfl` holds; YOLO26's predicts four distances. YOLO26 has a second head, `one2one_cv2` and
+`one2one_cv3`, which finds boxes without suppression. Our networks have the first head alone.
 """
 
 import re
@@ -11,10 +12,10 @@ from typing import get_args
 
 import numpy as np
 
-from ugs_jax.detectors import YOLO11, Architecture, Network, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
+from ugs_jax.detectors import YOLO11, YOLO26, Architecture, Network, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 from ugs_jax.detectors.network_options import Size
-from ugs_jax.objectives import DFL
+from ugs_jax.objectives import DFL, SideRegression
 from ugs_jax.weights.layouts import (
     LEAVES,
     Shape,
@@ -26,8 +27,12 @@ from ugs_jax.weights.layouts import (
     to_theirs,
 )
 
-OBJECTIVE = DFL(bins=16)
-"""Objective of the published heads."""
+DISTRIBUTIONS = DFL(bins=16)
+"""Objective of the published heads of YOLOv8 and YOLO11."""
+DISTANCES = SideRegression()
+"""Objective of the published heads of YOLO26."""
+SECOND_HEAD = re.compile(r"model\.\d+\.one2one_cv[23]\..*")
+"""Names of the second head of YOLO26."""
 
 _POOL = "model.9.cv1"
 _BACKBONE = ("stem", "downs/0", "blocks/0", "downs/1", "blocks/1", "downs/2", "blocks/2", "downs/3", "blocks/3", "pool")
@@ -55,31 +60,36 @@ def architecture_of(shapes: Mapping[str, Shape], linear: frozenset[str]) -> Arch
       linear: Names of the convolutions that the file says have no activation. A state dict does not say it.
 
     Raises:
-      ValueError: The network is not YOLOv8 or YOLO11 with heads P3–P5 or P2–P5. The message names the difference.
+      ValueError: The network is not YOLOv8, YOLO11 or YOLO26 with heads P3–P5 or P2–P5. The message names the
+        difference.
     """
     attention = "model.10.m.0.attn.qkv.conv.weight" in shapes
-    network = _NETWORKS[attention, _POOL in linear]
     head, p2 = _head_of(shapes, int(attention))
     classes = shapes[f"model.{head}.cv3.0.2.weight"][0]
     stem = shapes.get("model.0.conv.weight", ())
-    if any(name.startswith(f"model.{head}.one2one") for name in shapes):
-        raise ValueError(
-            "expected YOLOv8 or YOLO11, got YOLO26 or YOLOv10, which have a second head; they are not supported"
-        )
+    regresses = shapes.get(f"model.{head}.cv2.0.2.weight", ())[:1] == (DISTANCES.num_outputs,)
+    network = YOLO26 if attention and regresses else _NETWORKS[attention, _POOL in linear]
+    if network is not YOLO26 and any(map(SECOND_HEAD.fullmatch, shapes)):
+        raise ValueError("expected YOLOv8, YOLO11 or YOLO26, got YOLOv10, which has a second head; it is not supported")
     candidates = []
     for size in get_args(Size):
-        arch = Architecture(size, p2, classes, _anchors(p2), OBJECTIVE.num_outputs, network=network)
+        arch = Architecture(size, p2, classes, _anchors(p2), objective_of(network).num_outputs, network=network)
         if stem == (arch.channels(64), 3, 3, 3):
             candidates.append(arch)
     if not candidates:
         raise ValueError(
-            "expected YOLOv8 or YOLO11, whose model.0.conv.weight is [channels, 3, 3, 3] with channels of a size n to "
-            f"x, got {list(stem) or 'no such tensor'}"
+            "expected YOLOv8, YOLO11 or YOLO26, whose model.0.conv.weight is [channels, 3, 3, 3] with channels of a "
+            f"size n to x, got {list(stem) or 'no such tensor'}"
         )
     check_head(candidates[0])
     # Sizes m and l of YOLO11 have stems of equal width and differ in depth.
     fitting = [arch for arch in candidates if published_shapes(arch).keys() <= shapes.keys()]
     return max(fitting or candidates[:1], key=lambda arch: arch.scale.depth)
+
+
+def objective_of(network: type[Network]) -> DFL | SideRegression:
+    """Return the objective of the published heads of a network."""
+    return DISTANCES if issubclass(network, YOLO26) else DISTRIBUTIONS
 
 
 def _head_of(shapes: Mapping[str, Shape], shift: int) -> tuple[int, bool]:
@@ -115,8 +125,10 @@ def from_published(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict
 def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, np.ndarray]:
     """Return published arrays by name, complete for a strict `load_state_dict`; the inverse of `from_published`.
 
+    The second head of YOLO26 is a copy of the first, as at the start of its training.
+
     Args:
-      ours: Parameters and batch statistics, by path, of a network with the objective `OBJECTIVE`.
+      ours: Parameters and batch statistics, by path, of a network with the objective `objective_of(arch.network)`.
       arch: Architecture of the network.
     """
     published = {}
@@ -125,8 +137,13 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
         published[name] = to_theirs(array)
         if name.endswith(".running_var"):
             published[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    points = np.arange(OBJECTIVE.bins, dtype=np.float32)
-    published[f"model.{_HEAD[arch.p2] + _shift(arch)}.dfl.conv.weight"] = points[None, :, None, None]
+    head = f"model.{_HEAD[arch.p2] + _shift(arch)}"
+    if issubclass(arch.network, YOLO26):
+        first = {name: array for name, array in published.items() if name.startswith(f"{head}.")}
+        published |= {name.replace(f"{head}.", f"{head}.one2one_"): array for name, array in first.items()}
+    else:
+        points = np.arange(DISTRIBUTIONS.bins, dtype=np.float32)
+        published[f"{head}.dfl.conv.weight"] = points[None, :, None, None]
     return {
         name: published[name] if published[name].ndim == 0 else np.ascontiguousarray(published[name])
         for name in sorted_names(published)
@@ -155,7 +172,7 @@ def _inside(blocks: list[str]) -> list[str]:
         return [*_inside(blocks[:-1]), "cv3" if len(blocks) > 1 else "cv2"]
     if blocks and blocks[-1] == "reduce" and blocks[0] == "chain":
         return [*_inside(blocks[:-1]), "ffn.1"]
-    return [_BLOCKS.get(word, word) for word in blocks]
+    return [_BLOCKS.get(word, word) for word in blocks if word != "parts"]
 
 
 def _name_in_head(words: list[str], arch: Architecture) -> str:

@@ -157,14 +157,19 @@ def _published(
         raise ValueError(f"{where}: {error}") from error
     naming = published_yolov8 if anchor_free else published
     expected = naming.published_shapes(arch)
-    _check(where, arch, expected, {name: s for name, s in by_number.items() if not _IGNORED.fullmatch(name)})
+    second = set(filter(published_yolov8.SECOND_HEAD.fullmatch, by_number)) if anchor_free else set()
+    found_shapes = {n: s for n, s in by_number.items() if not (_IGNORED.fullmatch(n) or n in second)}
+    _check(where, arch, expected, found_shapes)
     found = read([theirs[name] for name in expected])
     arrays = _finite(where, {name: found[theirs[name]] for name in expected})
     classes = classes if classes is not None and len(classes) == arch.classes else None
-    decoding = published_yolov8.OBJECTIVE.decoding if anchor_free else REGRESSION
-    assumed = units is None and not anchor_free
-    notes = (f"{where}: it has no anchors, so those published for COCO are assumed.",) if assumed else ()
-    return Weights(arch, decoding, naming.from_published(arrays, arch), classes, origin, notes=notes)
+    decoding = published_yolov8.objective_of(arch.network).decoding if anchor_free else REGRESSION
+    notes = []
+    if units is None and not anchor_free:
+        notes.append(f"{where}: it has no anchors, so those published for COCO are assumed.")
+    if second:
+        notes.append(f"{where}: its second head, which needs no suppression, is left out; the first head is used.")
+    return Weights(arch, decoding, naming.from_published(arrays, arch), classes, origin, notes=tuple(notes))
 
 
 def _numbered(name: str) -> str:
@@ -187,7 +192,7 @@ def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found:
         raise ValueError(
             f"{where}: expected the {len(expected)} tensors of {network} with {arch.classes} classes, got "
             f"{'; '.join(wrong[:4])}{more}. It is of another architecture, or its layers were fused; give a checkpoint "
-            "of YOLOv5 v6 or v7, YOLOv8 or YOLO11 as it was trained"
+            "of YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26 as it was trained"
         )
 
 

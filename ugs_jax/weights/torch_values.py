@@ -27,7 +27,7 @@ _ANCHOR_FREE = {
     "Attention", "Bottleneck", "C2PSA", "C2f", "C3k", "C3k2", "Concat", "Conv", "DFL", "DWConv", "Detect", "PSABlock",
     "SPPF",
 }  # fmt: skip
-# Modules of YOLOv5 v6 and v7, YOLOv8 and YOLO11, and classes that describe training. All become inert records.
+# Modules of YOLOv5 v6 and v7, YOLOv8, YOLO11 and YOLO26, and classes that describe training. All become inert records.
 _RECORDS = {
     "models.yolo": {"Model", "DetectionModel", "Detect"},
     "models.common": {"Conv", "C3", "Bottleneck", "SPPF", "Concat"},
@@ -123,8 +123,8 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
         return Record(kind, arguments)
     if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
         raise ValueError(
-            f"expected modules of YOLOv5 v6 or v7, YOLOv8 or YOLO11, got {name}, which is of another architecture; "
-            "give a checkpoint of one of these"
+            f"expected modules of YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26, got {name}, which is of another "
+            "architecture; give a checkpoint of one of these"
         )
     raise ValueError(f"expected tensors and modules of YOLO, got the global {name}; do not trust this file")
 

@@ -99,7 +99,7 @@ def weights_of(
 
 
 def published_arrays(weights: Weights) -> Arrays:
-    """Return weights with the names and layouts of YOLOv5, YOLOv8 or YOLO11, complete for a strict `load_state_dict`.
+    """Return weights with the names and layouts of the published networks, complete for a strict `load_state_dict`.
 
     Raises:
       ValueError: The network is another one, or its head has another objective than the published one, so that the
@@ -108,10 +108,10 @@ def published_arrays(weights: Weights) -> Arrays:
     network = weights.arch.network
     if network is not YOLOv5 and not issubclass(network, YOLOv8):
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, YOLOv8 or YOLO11, got {weights.network}, whose layers have other "
-            "names than in its reference; write safetensors or stablehlo instead"
+            f"{weights.origin}: expected YOLOv5, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers have "
+            "other names than in its reference; write safetensors or stablehlo instead"
         )
-    decoding = REGRESSION if network is YOLOv5 else published_yolov8.OBJECTIVE.decoding
+    decoding = REGRESSION if network is YOLOv5 else published_yolov8.objective_of(network).decoding
     if weights.decoding != decoding:
         raise ValueError(
             f"{weights.origin}: expected a head with {decoding}, as {weights.network} has, got {weights.decoding}; "

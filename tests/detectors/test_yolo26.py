@@ -1,0 +1,99 @@
+"""YOLO26: sizes of the published family, outputs of the public network, its blocks, and training from its files."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.detectors.test_yolov8 import (  # noqa: F401
+    _run,
+    architecture,
+    needs_fixtures,
+    plain,
+    published,
+    unchecked,
+)
+from ugs_jax.boxes import Anchors, xyxy_to_cxcywh
+from ugs_jax.detectors import YOLO26, Detector, class_scores, localize
+from ugs_jax.detectors.yolo26 import AttentiveBottleneck, ResidualPool
+from ugs_jax.objectives import SideRegression
+from ugs_jax.weights import fit_weights, published_arrays, read_weights
+from ugs_jax.weights.published_yolov8 import published_shapes
+
+# Parameters of the public networks, with both heads, with 80 and with 10 classes: ANCHOR_FREE_FACTS, section C.
+PUBLISHED = {"n": (2_572_280, 2_507_700), "s": (10_009_784, 9_955_604)}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("which", [0, 1])
+def test_parameters_with_the_heads_counted_twice_are_the_published_ones(size, which):
+    shapes = published_shapes(architecture(YOLO26, size, False, (80, 10)[which]))
+    learned = {name: int(np.prod(shape)) for name, shape in shapes.items() if "running" not in name}
+    heads = sum(count for name, count in learned.items() if name.startswith("model.23."))
+    assert sum(learned.values()) + heads == PUBLISHED[size][which]
+
+
+def test_the_pool_adds_its_input():
+    block = ResidualPool(8, 8, act=False, rngs=nnx.Rngs(0))
+    block.eval()
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 8)), jnp.float32)
+    np.testing.assert_allclose(block(x), x + super(ResidualPool, block).__call__(x), atol=1e-6)
+
+
+def test_an_attentive_bottleneck_is_a_bottleneck_and_then_attention():
+    block = AttentiveBottleneck(64, rngs=nnx.Rngs(0))
+    block.eval()
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 2, 64)), jnp.float32)
+    first, attention = block.parts
+    y = x + first.second(first.first(x))
+    y = y + attention.attention(y)
+    np.testing.assert_allclose(block(x), y + attention.reduce(attention.expand(y)), atol=1e-5)
+
+
+@needs_fixtures
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_the_imported_network_has_the_outputs_of_the_public_one(tmp_path):
+    path, expected = published("yolo26n_nc10")
+    weights = read_weights(plain(path, tmp_path))
+    assert "second head" in " ".join(weights.notes)
+    detector = Detector(weights.arch, SideRegression())
+    params, stats, report = fit_weights(weights, detector, *detector.init(0))
+    assert not report.initialised
+    assert not report.unused
+    images = expected["image_nchw"].transpose(0, 2, 3, 1) * 255
+    outputs, _ = _run(detector, params, stats, images)
+    decoded = []
+    for i, (level, localizer, stride) in enumerate(
+        zip(outputs.levels, outputs.localizers, weights.arch.strides, strict=True)
+    ):
+        raw = np.asarray(localize(localizer, level.features))[..., 0, :]
+        got = np.concatenate([raw, level.classes[..., 0, :]], -1)
+        want = expected[f"one2many_raw_p{i}"].transpose(0, 2, 3, 1)
+        # Two float32 implementations in PyTorch differ by 1.3e-3 (README of the fixtures).
+        np.testing.assert_allclose(got, want, atol=1.3e-3)
+        b, h, w = raw.shape[:3]
+        center = jnp.stack(jnp.meshgrid(jnp.arange(w) + 0.5, jnp.arange(h) + 0.5), -1) * stride
+        center = jnp.broadcast_to(center.astype(jnp.float32), (b, h, w, 2))
+        unit = jnp.full_like(center, stride)
+        boxes = xyxy_to_cxcywh(SideRegression().decode(jnp.asarray(raw), Anchors(center, unit, unit)))
+        decoded.append(np.concatenate([boxes, class_scores(level)[..., 0, :]], -1).reshape(b, h * w, -1))
+    got, want = np.concatenate(decoded, 1), expected["decoded"].transpose(0, 2, 1)
+    uncrossed = (want[..., 2:4] > 0).all(-1)  # sides of random weights may cross; ours then meet between them
+    np.testing.assert_allclose(got[uncrossed][:, :4], want[uncrossed][:, :4], atol=5e-2)
+    assert uncrossed.mean() > 0.3
+    np.testing.assert_allclose(got[..., 4:], want[..., 4:], atol=1e-3)
+
+
+@needs_fixtures
+@pytest.mark.slow
+def test_the_exported_file_has_the_tensors_of_the_public_one_and_a_copy_of_the_head(tmp_path):
+    path, expected = published("yolo26n_nc10")
+    arrays = published_arrays(read_weights(plain(path, tmp_path)))
+    counted = sum(a.size for n, a in arrays.items() if "running" not in n and "tracked" not in n)
+    assert counted == int(expected["param_count"])
+    heads = [name for name in arrays if ".one2one_" in name]
+    assert len(heads) == len([name for name in arrays if name.startswith("model.23.cv")])
+    assert all(np.array_equal(arrays[name], arrays[name.replace("one2one_", "")]) for name in heads)
