@@ -74,8 +74,8 @@ def fit_weights(
     Objectness is loaded for any classes. The localization layer is loaded if its outputs have the same meaning. If the
     objective can start from the published layer, a layer is made from it that decodes to about the same boxes
     (`layers_from_published`): UGS, SideUGS and DFL from the regression of YOLOv5, SideUGS and other settings of DFL
-    from the distributions of YOLOv8 and YOLO11, SideUGS and DFL from the distances of YOLO26. If the weights have no P2,
-    the other layers of P2, and the block that makes P3 from it, are unchanged.
+    from the distributions of YOLOv8 and YOLO11, SideUGS and DFL from the distances of YOLO26. If the weights have no
+    P2, the other layers of P2, and the block that makes P3 from it, are unchanged.
 
     Args:
       weights: Weights, as `read_weights` returns them.
