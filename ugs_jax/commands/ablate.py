@@ -47,8 +47,8 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         memory of a step. Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: Name of a config, or a Python file. If its objective is a `UGS`, that is the complete UGS. The default
-            is first_light_ugs, and with --data own_data.
+          config: Name of a config, or a Python file. If its objective is a `UGS` or a `SideUGS`, that is the complete
+            one. The default is first_light_ugs, and with --data own_data.
           data: Data set of yours: a data.yaml (YOLO), or a folder in YOLO, COCO or VisDrone format.
           methods: Rows of the table, with the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
             um_match, ur, fitted, box, box_um_ur, second, quality, config. The rows of the paper's table are probably
