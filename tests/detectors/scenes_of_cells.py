@@ -1,8 +1,12 @@
 """Random predictions and objects for assigners, and their assignment as one value for each cell."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.flags import QUICKLY
 from ugs_jax.detectors import Cells
 
 
@@ -37,7 +41,12 @@ def scene(seed, objects=6, real=4, classes=3, strides=(8, 16), size=64):
 
 def assign(rule, cells, truth, classes, mask):
     arrays = [jnp.asarray(part) for part in cells[:4]]
-    return rule.assign(Cells(*arrays, cells.strides), jnp.asarray(truth), jnp.asarray(classes), jnp.asarray(mask))
+    return _assign(rule, cells.strides, arrays, *map(jnp.asarray, (truth, classes, mask)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICKLY)
+def _assign(rule, strides, arrays, truth, classes, mask):
+    return rule.assign(Cells(*arrays, strides), truth, classes, mask)
 
 
 def dense(assignment, count):

@@ -12,7 +12,17 @@ from ugs_jax.cli import main
 from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment import fitting
 from ugs_jax.experiment.ablation import DEFAULT_METHODS, METHODS, ablation
-from ugs_jax.objectives import UGS, BoxRegression, FittedGrid, Grid, GridPoints, Quality, SecondStage, Uncertainty
+from ugs_jax.objectives import (
+    UGS,
+    BoxRegression,
+    FittedGrid,
+    Grid,
+    GridPoints,
+    Quality,
+    SecondStage,
+    SideUGS,
+    Uncertainty,
+)
 
 WHOLE = UGS(
     Grid(1.0, 2.0, 4),
@@ -46,6 +56,33 @@ def test_methods_differ_in_one_part_of_the_config():
     assert found["second"] == replace(found["box"], second_stage=SecondStage(8))
     assert found["quality"] == replace(found["box"], quality=Quality(4))
     assert found["config"] == WHOLE
+
+
+def test_methods_of_side_ugs_differ_in_the_same_parts():
+    grid = GridPoints((-1.0, 0.0, 0.5, 1.0, 3.0))
+    whole = SideUGS(
+        grid=grid,
+        um=Uncertainty("entropy", 0.3),
+        weight=0.75,
+        box_weight=0.25,
+        second_stage=SecondStage(8),
+        quality=Quality(4),
+    )
+    config = toy_experiment(whole)
+    found = {key: one.localization for key, one in zip(METHODS, ablation(config, tuple(METHODS)), strict=True)}
+    paper = replace(whole, weight=1.0, box_weight=0.0, second_stage=None, quality=None)
+    even = GridPoints((-1.0, 0.0, 1.0, 2.0, 3.0))
+    assert found["ur"] == paper
+    assert found["in"] == replace(paper, refinement=None, um=None)
+    assert found["ce"] == replace(found["in"], grid=even)
+    assert found["um_ur"] == replace(paper, grid=even)
+    assert found["fitted"] == replace(paper, grid=FittedGrid(4))
+    assert found["box"] == replace(found["in"], weight=0.75, box_weight=0.25)
+    assert found["second"] == replace(found["box"], second_stage=SecondStage(8))
+    assert found["config"] == whole
+    assert [one.name for one in ablation(config, ("ciou", "config"))] == ["CIoU", "SideUGS as in the config"]
+    fitted = toy_experiment(SideUGS(grid=FittedGrid(6)))
+    assert [one.localization.grid for one in ablation(fitted, ("ur", "fitted"))] == [SideUGS().grid, FittedGrid(22)]
 
 
 def test_a_config_with_another_objective_gets_the_default_one():

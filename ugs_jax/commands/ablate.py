@@ -47,8 +47,8 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         memory of a step. Fields after `--` override the config: `ugs ablate CONFIG -- --epochs 5`.
 
         Args:
-          config: Name of a config, or a Python file. If its objective is a `UGS`, that is the complete UGS. The default
-            is first_light_ugs, and with --data own_data.
+          config: Name of a config, or a Python file. If its objective is a `UGS` or a `SideUGS`, that is the complete
+            one. The default is first_light_ugs, and with --data own_data.
           data: Data set of yours: a data.yaml (YOLO), or a folder in YOLO, COCO or VisDrone format.
           methods: Rows of the table, with the baseline first: l2, smooth_l1, ciou, dfl, ce, in, um, um_ur, um_entropy,
             um_match, ur, fitted, box, box_um_ur, second, quality, config. The rows of the paper's table are probably
@@ -61,17 +61,34 @@ def _ablate(overrides: list[str]) -> Callable[..., None]:
         check_seeds(seeds)
         name = config or ("first_light_ugs" if data is None else OWN_DATA)
         experiments = ablation(overridden(name, overrides, "ugs ablate … --", data), methods)
-        seeded = [replace(experiment, seed=seed) for seed in seeds for experiment in experiments]
-        check_names(experiments)
-        check_places(seeded, folder, resume=resume)
-        runs = [train_once(experiment, folder, resume=resume) for experiment in seeded]
-        _write(name, experiments, runs, folder, repeats)
+        train_and_tabulate(f"Ablation of {name}", experiments, seeds, folder, resume=resume, repeats=repeats)
 
     return ablate
 
 
+def train_and_tabulate(
+    title: str, experiments: "Sequence[Experiment]", seeds: Sequence[int], folder: str, *, resume: bool, repeats: int
+) -> None:
+    """Train experiments with each seed, and write the table of an ablation.
+
+    Args:
+      title: Title of the table.
+      experiments: Experiments with different names, the baseline first.
+      seeds: Seeds. Each experiment is trained once with each seed.
+      folder: Folder or URL for the runs and the table.
+      resume: Keep the finished runs in the folder, and continue the interrupted ones.
+      repeats: Number of timed steps of each experiment. With 0, the table has no time and memory.
+    """
+    check_seeds(seeds)
+    seeded = [replace(experiment, seed=seed) for seed in seeds for experiment in experiments]
+    check_names(experiments)
+    check_places(seeded, folder, resume=resume)
+    runs = [train_once(experiment, folder, resume=resume) for experiment in seeded]
+    _write(title, experiments, runs, folder, repeats)
+
+
 def _write(
-    config: str, experiments: "Sequence[Experiment]", runs: Sequence[str], destination: str, repeats: int
+    title: str, experiments: "Sequence[Experiment]", runs: Sequence[str], destination: str, repeats: int
 ) -> None:
     from contextlib import ExitStack
 
@@ -88,7 +105,7 @@ def _write(
         results = ablate({experiment.name: groups[experiment.name] for experiment in experiments}, by_name)
         table = f"{ablation_table(results)}\n{DEFAULT_PROTOCOL.describe()}\n"
         with opened_folder(destination) as folder:
-            write_atomically(folder / "ablation.md", f"# Ablation of {config}\n\n{table}".encode())
+            write_atomically(folder / "ablation.md", f"# {title}\n\n{table}".encode())
             write_atomically(folder / "ablation.json", json.dumps(results.json(), indent=1).encode())
             plot_comparison(groups, folder / "comparison.png")
     print(table)

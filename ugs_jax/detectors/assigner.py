@@ -4,11 +4,15 @@ An assigner gives each object at most `k` cells over all levels, and each chosen
 Nothing here carries a gradient.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+T = TypeVar("T")
+_TOGETHER = 32  # objects that are compared with all cells at the same time
 _EDGE = 1e-9  # px by which a point has to lie inside a box
 
 
@@ -65,13 +69,28 @@ class Assigner(Protocol):
         """
 
 
-def contains(boxes: Float[Array, "m 4"], points: Float[Array, "n 2"]) -> Bool[Array, "m n"]:
-    """Return the mask of the points strictly inside each box."""
-    before, after = points - boxes[:, None, :2], boxes[:, None, 2:] - points
+def map_objects(function: Callable[..., T], *rows: Array) -> T:
+    """Return the outputs of a function of one object for all m objects, about 32 at a time.
+
+    Arrays of objects and cells are large: 300 objects and the cells of P2 to P5 at 640² are 41 MB for each image and
+    operation. The memory then does not grow with the number of objects.
+
+    Args:
+      function: Function of one row of each array.
+      rows: Arrays whose first axis is that of the objects.
+    """
+    count = len(rows[0])
+    together = -(-count // max(-(-count // _TOGETHER), 1))  # of equal size, so that the program has one loop
+    return jax.lax.map(lambda row: function(*row), rows, batch_size=together)
+
+
+def contains(boxes: Float[Array, "*m 4"], points: Float[Array, "*n 2"]) -> Bool[Array, "..."]:
+    """Return the mask of the points strictly inside their boxes. The leading axes are broadcast."""
+    before, after = points - boxes[..., :2], boxes[..., 2:] - points
     return jnp.minimum(before, after).min(axis=-1) > _EDGE
 
 
-def settle(cell: Int[Array, "m k"], chosen: Bool[Array, "m k"], similar: Float[Array, "m n"]) -> Assignment:
+def settle(cell: Int[Array, "m k"], chosen: Bool[Array, "m k"], similar: Int[Array, "m k"], cells: int) -> Assignment:
     """Return an assignment in which each cell learns one object.
 
     A cell that several objects have chosen learns the object it is most similar to, even one that did not choose it.
@@ -79,13 +98,14 @@ def settle(cell: Int[Array, "m k"], chosen: Bool[Array, "m k"], similar: Float[A
     Args:
       cell: Cells that each object has chosen.
       chosen: Mask of the choices that count.
-      similar: Similarity of each object and cell; 0 where the cell is no candidate of the object.
+      similar: Index of the object that each of these cells is most similar to.
+      cells: Number of all cells.
     """
     m, k = cell.shape
-    count = jnp.zeros(similar.shape[1], jnp.int32).at[cell].add(chosen.astype(jnp.int32))
+    count = jnp.zeros(cells, jnp.int32).at[cell].add(chosen.astype(jnp.int32))
     own = jnp.broadcast_to(jnp.arange(m)[:, None], (m, k))
-    owner = jnp.where(count[cell] > 1, jnp.argmax(similar, axis=0)[cell], own)
+    owner = jnp.where(count[cell] > 1, similar, own)
     slot = jnp.arange(m * k).reshape(m, k)
-    first = jnp.full(similar.shape[1], m * k).at[cell].min(jnp.where(chosen, slot, m * k))
+    first = jnp.full(cells, m * k).at[cell].min(jnp.where(chosen, slot, m * k))
     positive = chosen & (first[cell] == slot)
     return Assignment(cell, owner, positive, jnp.where(positive, 1.0, 0.0))

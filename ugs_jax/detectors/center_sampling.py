@@ -53,7 +53,7 @@ class CenterSampling:
         farthest = (jnp.abs(offset) + sides[:, None] / 2).max(axis=-1)  # for cells inside
         least, most = self._ranges(cells)
         fits = (farthest > least) & (farthest <= most)
-        candidate = contains(boxes, cells.center) & near & fits & mask[:, None]
+        candidate = contains(boxes[:, None], cells.center) & near & fits & mask[:, None]
         smallest = jnp.argmin(jnp.where(candidate, sides.prod(axis=-1)[:, None], jnp.inf), axis=0)
         own = candidate & (smallest == jnp.arange(len(boxes))[:, None])
         order = jnp.where(own, -jnp.square(offset).sum(axis=-1), -jnp.inf)

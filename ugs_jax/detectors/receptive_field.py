@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import xyxy_to_cxcywh
-from ugs_jax.detectors.assigner import Assignment, Cells
+from ugs_jax.detectors.assigner import Assignment, Cells, map_objects
 from ugs_jax.numerics import SIDE_FLOOR
 
 
@@ -61,9 +61,9 @@ class ReceptiveField:
         """
         field = self._fields(cells)
         nothing = jnp.full(len(cells.center), -1)
-        first, kept = _choose(_divergence(boxes, cells.center, field), mask, nothing, self.topk)
+        first, kept = _choose(_nearest(boxes, cells.center, field, self.topk), mask, nothing)
         owner = nothing.at[first].max(jnp.where(kept, _rows(first), -1))
-        second, more = _choose(_divergence(boxes, cells.center, self.shrink * field), mask, owner, self.again)
+        second, more = _choose(_nearest(boxes, cells.center, self.shrink * field, self.again), mask, owner)
         cell, positive = jnp.concatenate([first, second], axis=1), jnp.concatenate([kept, more], axis=1)
         return Assignment(cell, _rows(cell), positive, positive.astype(boxes.dtype))
 
@@ -79,32 +79,37 @@ class ReceptiveField:
         return cells.stride * jnp.asarray(sides)[level]
 
 
-def _divergence(
-    boxes: Float[Array, "m 4"], center: Float[Array, "n 2"], field: Float[Array, "n"]
-) -> Float[Array, "m n"]:
-    """Return the Kullback–Leibler divergence of every cell's receptive field from every object.
+def _nearest(
+    boxes: Float[Array, "m 4"], center: Float[Array, "n 2"], field: Float[Array, "n"], count: int
+) -> Int[Array, "m k"]:
+    """Return the cells whose receptive field is most like each object."""
+    some = min(max(count, 1), len(center))
+    nearest = lambda box: jax.lax.top_k(-_divergence(box, center, field), some)[1]  # noqa: E731
+    return map_objects(nearest, boxes)[:, :count]
+
+
+def _divergence(box: Float[Array, "4"], center: Float[Array, "n 2"], field: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Return the Kullback–Leibler divergence of every cell's receptive field from an object.
 
     The similarity 1 / (1 + KL) has the same order, but far cells lose their digits in it.
     """
-    objects = xyxy_to_cxcywh(boxes)
-    middle, sides = objects[:, None, :2], jnp.maximum(objects[:, None, 2:], SIDE_FLOOR)
-    ratio = jnp.square(field[None, :, None] / sides)
+    middle, sides = jnp.split(xyxy_to_cxcywh(box), 2)
+    sides = jnp.maximum(sides, SIDE_FLOOR)
+    ratio = jnp.square(field[:, None] / sides)
     shift = 4 * jnp.square((center - middle) / sides)
     return jnp.sum(ratio + shift - jnp.log(ratio) - 1, axis=-1) / 2
 
 
 def _choose(
-    divergence: Float[Array, "m n"], mask: Bool[Array, "m"], owner: Int[Array, "n"], count: int
+    cell: Int[Array, "m k"], mask: Bool[Array, "m"], owner: Int[Array, "n"]
 ) -> tuple[Int[Array, "m k"], Bool[Array, "m k"]]:
-    """Return the cells that every object chooses, and the mask of those it gets: free before, and not chosen later on.
+    """Return the cells, and the mask of those that the objects get: free before, and not chosen by later objects.
 
     Args:
-      divergence: Divergence of every object and cell.
+      cell: Cells that every object chooses.
       mask: Mask of the objects that choose.
       owner: Object of each cell before; −1 for none.
-      count: Number of cells that an object chooses.
     """
-    _, cell = jax.lax.top_k(-divergence, min(count, divergence.shape[1]))
     chosen = mask[:, None] & (owner[cell] < 0)
     last = owner.at[cell].max(jnp.where(chosen, _rows(cell), -1))
     return cell, chosen & (last[cell] == _rows(cell))

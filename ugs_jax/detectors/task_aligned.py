@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax import losses
-from ugs_jax.detectors.assigner import Assignment, Cells, contains, settle
+from ugs_jax.detectors.assigner import Assignment, Cells, contains, map_objects, settle
 
 _TINY = 1e-9  # keeps quotients finite
 
@@ -55,24 +55,40 @@ class TaskAligned:
         self, cells: Cells, boxes: Float[Array, "m 4"], classes: Int[Array, "m"], mask: Bool[Array, "m"]
     ) -> Assignment:
         """Return the assignment of one image; see `Assigner`."""
-        inside = contains(self._widened(boxes, cells.strides), cells.center) & mask[:, None]
-        pairs = jnp.broadcast_to(cells.boxes, (len(boxes), *cells.boxes.shape)), boxes[:, None]
-        if self.similarity == "ciou":
-            similar = jnp.maximum(1 - losses.ciou(*pairs), 0)
-        else:
-            similar = 1 - losses.nwd(*pairs, constant=self.constant)
-        similar = jnp.where(inside, similar, 0)
-        score = jnp.take(cells.scores, classes, axis=1, mode="clip").T
-        alignment = jnp.where(inside, score**self.alpha * similar**self.beta, 0)
-        best, cell = jax.lax.top_k(alignment, min(self.topk, alignment.shape[1]))
-        taken = settle(cell, best > 0, similar)
-        aligned, overlap = alignment[taken.object, cell], similar[taken.object, cell]
-        most_aligned, most_similar = (
-            jnp.zeros(len(boxes), values.dtype).at[taken.object].max(jnp.where(taken.positive, values, 0))
-            for values in (aligned, overlap)
+        wide, count = self._widened(boxes, cells.strides), min(self.topk, len(cells.boxes))
+
+        def choose(box: Array, wide: Array, label: Array, real: Array) -> tuple[Array, Array]:
+            similar = self._similar(box, wide, real, cells.boxes, cells.center)
+            aligned = self._aligned(jnp.take(cells.scores, label, axis=1, mode="clip"), similar)
+            best, cell = jax.lax.top_k(aligned, count)
+            return best, cell
+
+        def most_similar(cell: Array) -> Array:
+            at = cells.boxes[cell], cells.center[cell]
+            return jnp.argmax(self._similar(boxes[:, None], wide[:, None], mask[:, None], *at), axis=0)
+
+        best, cell = map_objects(choose, boxes, wide, classes, mask)
+        taken = settle(cell, best > 0, map_objects(most_similar, cell), len(cells.boxes))
+        own = taken.object
+        similar = self._similar(boxes[own], wide[own], mask[own], cells.boxes[cell], cells.center[cell])
+        aligned = self._aligned(cells.scores.at[cell, classes[own]].get(mode="clip"), similar)
+        most_aligned, overlap = (
+            jnp.zeros(len(boxes), values.dtype).at[own].max(jnp.where(taken.positive, values, 0))
+            for values in (aligned, similar)
         )
-        weight = aligned * most_similar[taken.object] / (most_aligned[taken.object] + _TINY)
+        weight = aligned * overlap[own] / (most_aligned[own] + _TINY)
         return taken._replace(weight=jnp.where(taken.positive, weight, 0))
+
+    def _similar(self, boxes: Array, wide: Array, mask: Array, predicted: Array, center: Array) -> Array:
+        """Return the similarity of objects and cells; 0 where the cell is no candidate of the object."""
+        if self.similarity == "ciou":
+            similar = jnp.maximum(1 - losses.ciou(*jnp.broadcast_arrays(predicted, boxes)), 0)
+        else:
+            similar = 1 - losses.nwd(*jnp.broadcast_arrays(predicted, boxes), constant=self.constant)
+        return jnp.where(contains(wide, center) & mask, similar, 0)
+
+    def _aligned(self, score: Array, similar: Array) -> Array:
+        return jnp.where(similar > 0, score**self.alpha * similar**self.beta, 0)
 
     def _widened(self, boxes: Float[Array, "m 4"], strides: Sequence[int]) -> Float[Array, "m 4"]:
         if self.widen is None or len(strides) < 2:

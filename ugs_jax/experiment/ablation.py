@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from ugs_jax import losses
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.objectives import (
@@ -17,11 +19,13 @@ from ugs_jax.objectives import (
     Quality,
     Refinement,
     SecondStage,
+    SideUGS,
     Uncertainty,
 )
 from ugs_jax.objectives.grids import AnyGrid
 
-Objective = BoxRegression | DFL | UGS
+Interval = UGS | SideUGS
+Objective = BoxRegression | DFL | Interval
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,11 @@ class Method:
 
     Attributes:
       name: Name of the row.
-      of: Function from the full UGS objective to the objective of the row.
+      of: Function from the full objective, `UGS` or `SideUGS`, to the objective of the row.
     """
 
     name: str
-    of: Callable[[UGS], Objective]
+    of: Callable[[Interval], Objective]
 
 
 METHODS: dict[str, Method] = {
@@ -51,7 +55,7 @@ METHODS: dict[str, Method] = {
     "ur": Method("CE + IN + UM + UR", lambda ugs: _paper(ugs)),
     "fitted": Method(
         "CE + IN + UM + UR, fitted grids",
-        lambda ugs: replace(_paper(ugs), center=FittedGrid(ugs.center.n), size=FittedGrid(ugs.size.n)),
+        lambda ugs: _with_grids(_paper(ugs), lambda grid: FittedGrid(grid.n)),
     ),
     "box": Method("CE + IN + box loss", lambda ugs: _with_box_loss(_cross_entropy(ugs), ugs)),
     "box_um_ur": Method("CE + IN + UM + UR + box loss", lambda ugs: _with_box_loss(_paper(ugs), ugs)),
@@ -67,8 +71,9 @@ METHODS: dict[str, Method] = {
 }
 """Methods by their name on the command line.
 
-Rows without IN have evenly spaced grids of the same width as those of IN. In rows without a loss on the decoded box,
-the cross entropy also gets the weight of that loss, so that all rows give boxes the same weight.
+Rows without IN have evenly spaced grids of the same width as those of IN, for `SideUGS` with the same ends. In rows
+without a loss on the decoded box, the cross entropy also gets the weight of that loss, so that all rows give boxes the
+same weight.
 """
 
 PAPER_METHODS = ("l2", "ce", "in", "um", "um_ur", "ur")
@@ -82,25 +87,27 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
     """Return one experiment for each method, named after it.
 
     Args:
-      experiment: Settings that all experiments share. If its objective is a `UGS`, methods are derived from it,
-        otherwise from the default `UGS`. A `FittedGrid` is used by the methods `fitted` and `config` only; the other
-        methods use the default grid instead. Scores are not rescored by spread where the objective predicts none.
+      experiment: Settings that all experiments share. If its objective is a `UGS` or a `SideUGS`, methods are derived
+        from it, otherwise from the default `UGS`. A `FittedGrid` is used by the methods `fitted` and `config` only; the
+        other methods use the default grid instead. Scores are not rescored by spread where the objective predicts none.
       methods: Names from `METHODS`, the baseline first.
 
     Raises:
       ValueError: A method is unknown or repeated, or there are fewer than two.
     """
     check_methods(methods)
-    ugs = experiment.localization if isinstance(experiment.localization, UGS) else UGS()
-    given = replace(ugs, center=_by_hand(ugs.center), size=_by_hand(ugs.size))
+    ugs = experiment.localization if isinstance(experiment.localization, (UGS, SideUGS)) else UGS()
+    default = SideUGS().grid if isinstance(ugs, SideUGS) else None
+    given = _with_grids(ugs, lambda grid: _by_hand(grid, default))
     return [_of_method(experiment, METHODS[key], ugs if key == "config" else given) for key in methods]
 
 
-def _of_method(experiment: Experiment, method: Method, ugs: UGS) -> Experiment:
+def _of_method(experiment: Experiment, method: Method, ugs: Interval) -> Experiment:
     objective, postprocess = method.of(ugs), experiment.postprocess
     if not isinstance(objective, PredictsDeviation):
         postprocess = replace(postprocess, spread_penalty=0.0)
-    return replace(experiment, name=method.name, localization=objective, postprocess=postprocess)
+    name = method.name.replace("UGS", type(ugs).__name__)
+    return replace(experiment, name=name, localization=objective, postprocess=postprocess)
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -112,11 +119,18 @@ def check_methods(methods: Sequence[str]) -> None:
         )
 
 
-def _by_hand(grid: AnyGrid) -> Grid | GridPoints:
-    return Grid(2.0, 1.0, grid.n) if isinstance(grid, FittedGrid) else grid
+def _with_grids(objective: Interval, changed: Callable[[AnyGrid], AnyGrid]) -> Interval:
+    """Return the objective with each of its grids changed."""
+    if isinstance(objective, UGS):
+        return replace(objective, center=changed(objective.center), size=changed(objective.size))
+    return replace(objective, grid=changed(objective.grid))
 
 
-def _cross_entropy(ugs: UGS) -> UGS:
+def _by_hand(grid: AnyGrid, default: AnyGrid | None) -> AnyGrid:
+    return (default or Grid(2.0, 1.0, grid.n)) if isinstance(grid, FittedGrid) else grid
+
+
+def _cross_entropy(ugs: Interval) -> Interval:
     """Return the cross entropy alone, with the total weight that UGS gives to boxes."""
     return replace(
         ugs,
@@ -129,29 +143,34 @@ def _cross_entropy(ugs: UGS) -> UGS:
     )
 
 
-def _with_um(some: UGS, ugs: UGS, mode: Literal["entropy", "match"] | None = None) -> UGS:
+def _with_um(some: Interval, ugs: Interval, mode: Literal["entropy", "match"] | None = None) -> Interval:
     um = ugs.um or Uncertainty()
     return replace(some, um=um if mode is None else replace(um, mode=mode))
 
 
-def _with_ur(some: UGS, ugs: UGS) -> UGS:
+def _with_ur(some: Interval, ugs: Interval) -> Interval:
     return replace(some, refinement=ugs.refinement or Refinement())
 
 
-def _with_box_loss(some: UGS, ugs: UGS) -> UGS:
+def _with_box_loss(some: Interval, ugs: Interval) -> Interval:
     """Add a loss on the decoded box, with the share of the weight that UGS gives it, or half if UGS has none."""
     total = ugs.weight + ugs.box_weight
     share = ugs.box_weight / total or 0.5
     return replace(some, weight=(1 - share) * total, box_weight=share * total, box_loss=ugs.box_loss)
 
 
-def _paper(ugs: UGS) -> UGS:
+def _paper(ugs: Interval) -> Interval:
     return _with_ur(_with_um(_cross_entropy(ugs), ugs), ugs)
 
 
-def _even(ugs: UGS) -> UGS:
-    return replace(ugs, center=_even_grid(ugs.center), size=_even_grid(ugs.size))
+def _even(objective: Interval) -> Interval:
+    return _with_grids(objective, _even_grid if isinstance(objective, UGS) else _even_points)
 
 
 def _even_grid(grid: AnyGrid) -> Grid:
     return Grid(float(abs(grid.points()).max()), n=grid.n)
+
+
+def _even_points(grid: AnyGrid) -> GridPoints:
+    points = grid.points()
+    return GridPoints(tuple(np.linspace(points[0], points[-1], len(points)).tolist()))
