@@ -23,12 +23,15 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
       lines: Lines of the results file.
     """
     results = [line for line in lines if "result" in line]
-    training = [line for line in results if "rows" in line["result"]]
-    other = [line for line in results if "rows" not in line["result"]]
+    by_name = {
+        name: [x for x in results if x["result"].get("benchmark") == name] for name in ("train_step", "prediction")
+    }
+    other = [line for line in results if line["result"].get("benchmark") not in by_name]
     failed = [line for line in lines if "result" not in line]
     parts = [
         _about(lines),
-        _table("Training steps", _COLUMNS, [_training_row(line) for line in training]),
+        _table("Training steps", _COLUMNS, [_training_row(line) for line in by_name["train_step"]]),
+        _table("Prediction", ("case", "ms"), [row for line in by_name["prediction"] for row in _prediction_rows(line)]),
         _table("Other", ("step", "figures", "seconds"), [(x["step"], _figures(x), x["seconds"]) for x in other]),
         _table("Without a result", ("step", "reason"), [(line["step"], line["failed"]) for line in failed]),
         _table("Commands", ("step", "`python -m …`"), [(line["step"], f"`{line['command']}`") for line in lines]),
@@ -63,6 +66,13 @@ def _training_row(line: Mapping[str, Any]) -> tuple[Any, ...]:
         jax["warmup_seconds"],
         torch.get("warmup_seconds", "–"),
     )
+
+
+def _prediction_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (case, ", ".join(f"{engine} {numbers['ms']}" for engine, numbers in engines.items()))
+        for case, engines in line["result"]["rows"].items()
+    ]
 
 
 def _figures(line: Mapping[str, Any]) -> str:

@@ -154,7 +154,8 @@ def _run(command: str, limit: float, log: IO[str]) -> dict[str, Any]:
         result = json.loads(output.splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
         return {"failed": reason, **seconds}
-    reasons = [row["failed"] for row in result.get("rows", ()) if "failed" in row]
+    rows = result["rows"] if isinstance(result.get("rows"), list) else []
+    reasons = [row["failed"] for row in rows if "failed" in row]
     return {"failed": reasons[0], **seconds} if reasons else {"result": result, **seconds}
 
 

@@ -52,8 +52,18 @@ def test_a_step_that_fails_or_is_slow_does_not_stop_the_others_and_a_second_call
 def test_a_training_step_without_pytorch_has_a_row_with_the_reason():
     side = {"images_per_second": 123.456, "mfu": 0.25, "device_peak": 2**31, "compiled_peak": 1, "warmup_seconds": 9.5}
     row = {"batch": 64, "jax": side, "host_wait_share": 0.015, "jax_over_torch": None, "jax_over_torch_interval": None}
-    line = {"step": "train n", "command": "x", "seconds": 1, "result": {"rows": [{**row, "torch_failed": "too slow"}]}}
+    line = {"step": "train n", "command": "x", "seconds": 1, "result": {}}
+    line["result"] = {"benchmark": "train_step", "rows": [{**row, "torch_failed": "too slow"}]}
     assert "| train n | 64 | 123.5 | too slow | – | 0.25 | – | 1.5% | 2.00 | – | 9.5 | – |" in markdown([line])
+
+
+def test_other_results_have_the_figures_that_their_benchmark_leads_with():
+    cost = {"benchmark": "step_cost", "time_ratio": 1.06, "time_ratio_interval": [1.0, 1.1], "memory_ratio": 1.08}
+    rows = {"whole 8": {"jax": {"ms": 5.1}, "torch": {"ms": 7.25}}}
+    results = {"step cost": {**cost, "dtype": 0.5}, "prediction": {"benchmark": "prediction", "rows": rows}}
+    table = markdown([{"step": step, "command": "x", "seconds": 9, "result": each} for step, each in results.items()])
+    assert "| step cost | `time_ratio` 1.06, `time_ratio_interval` [1.0, 1.1], `memory_ratio` 1.08 | 9 |" in table
+    assert "| whole 8 | jax 5.1, torch 7.25 |" in table
 
 
 def test_the_search_starts_with_what_the_plan_says_and_goes_on_with_what_the_device_does():
