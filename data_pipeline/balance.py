@@ -1,14 +1,12 @@
 """Class-balanced sampling: images with rare classes are drawn more often (repeat-factor sampling)."""
 
-import threading
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float64
 
+from data_pipeline.augment.mosaic import ImageDraw
 from data_pipeline.dataset import Dataset
+from data_pipeline.order import Order
 
-_KEPT = 2
 _STREAM = 0xBA1A
 
 
@@ -33,12 +31,13 @@ def repeat_factors(dataset: Dataset, threshold: float) -> Float64[np.ndarray, "i
     return np.maximum(1.0, np.where(has, factors, 0.0).max(axis=1, initial=1.0))
 
 
-class BalancedOrder:
-    """Images of every epoch, drawn in proportion to their repeat factors. Threads may share it.
+class BalancedOrder(Order):
+    """Images of every epoch, drawn in proportion to their repeat factors.
 
     An epoch has as many samples as the data set has images. An image with factor r is expected r / mean(r) times in it,
     and appears that often rounded up or down (systematic sampling in a random order). An image whose number is below 1
-    is left out of some epochs. Seed and epoch determine the order.
+    is left out of some epochs. The other images of a mosaic are drawn in the same proportion. Seed and epoch determine
+    the order.
 
     Args:
       factors: Repeat factor of every image.
@@ -46,25 +45,18 @@ class BalancedOrder:
     """
 
     def __init__(self, factors: Float64[np.ndarray, "images"], seed: int) -> None:
+        super().__init__(len(factors))
         self.factors, self.seed = factors, seed
-        self._start_cache()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"factors": self.factors, "seed": self.seed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start_cache()
+        self._others = ImageDraw(len(factors), np.cumsum(factors) / np.sum(factors))
 
     def __getitem__(self, sample: int) -> int:
         """Return the image of a sample, counted from the start of the first epoch."""
-        epoch, place = divmod(sample, len(self.factors))
-        with self._lock:
-            if epoch not in self._epochs:
-                if len(self._epochs) == _KEPT:
-                    del self._epochs[min(self._epochs)]
-                self._epochs[epoch] = self.draw_epoch(epoch)
-            return int(self._epochs[epoch][place])
+        drawn, place = self.draw(sample)
+        return int(drawn[place])
+
+    def others(self, sample: int) -> ImageDraw:
+        """Return the choice of the other images of a sample's mosaic."""
+        return self._others
 
     def draw_epoch(self, epoch: int) -> np.ndarray:
         """Return the images of an epoch in their order, int64 [images]."""
@@ -74,7 +66,3 @@ class BalancedOrder:
         points = (np.arange(len(order)) + rng.random()) * (ends[-1] / len(order))
         drawn = order[np.minimum(np.searchsorted(ends, points, side="right"), len(order) - 1)]
         return rng.permutation(drawn)
-
-    def _start_cache(self) -> None:
-        self._epochs: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()

@@ -17,6 +17,7 @@ from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Fault, Faults
+from data_pipeline.wording import counted, counted_reason
 
 FORMAT_VERSION = 4
 SourceId = int | str
@@ -175,8 +176,9 @@ def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[st
     boxes = sum(len(example.boxes) for example in annotations)
     regions = sum(len(example.ignore) for example in annotations)
     title = f"{recipe.name}/{recipe.split}"
-    head = f"{title}: {len(annotations):,} images, {boxes:,} boxes, {regions:,} ignore regions"
-    counts = [f"{title}:   {count:,} {reason}" for reason, count in sorted(summary.items())]
+    sizes = ((len(annotations), "image"), (boxes, "box"), (regions, "ignore region"))
+    head = f"{title}: {', '.join(counted(number, noun) for number, noun in sizes)}"
+    counts = [f"{title}:   {counted_reason(count, reason)}" for reason, count in sorted(summary.items())]
     leaving = summary[CLIPPED] + summary[OUTSIDE]
     if 2 * leaving > boxes + regions + summary[OUTSIDE]:
         counts.append(

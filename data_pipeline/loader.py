@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_pipeline.augment.augmentation import Augmentation, letterboxed
-from data_pipeline.augment.mosaic import ImageDraw
 from data_pipeline.balance import BalancedOrder, repeat_factors
 from data_pipeline.batch import Batch
 from data_pipeline.dataset import Dataset
+from data_pipeline.order import Order
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import Capacity, Row, cut_boxes, make_row, padding_row, stack_rows
 from data_pipeline.stream import iterate
+from data_pipeline.tiling.tile_images import TileImages
 from data_pipeline.training_rows import Draw, MostBoxes, TrainingRow, draw_size
 
 _logger = logging.getLogger(__name__)
@@ -102,9 +103,10 @@ class LoaderOptions:
 class TrainLoader:
     """Endless sequence of training batches. The seed and the step decide the images, their order and augmentation.
 
-    Every epoch shuffles anew. Batches continue across the end of an epoch, so that every image is seen once per
-    `len(dataset)` samples, unless `balance` draws some images more often than others. Process p of n holds rows p,
-    p + n, … of each global batch. The union of these rows does not depend on n.
+    Every epoch shuffles anew; tiles are shuffled within groups of images (`TileOrder`). Batches continue across the end
+    of an epoch, so that every image is seen once per `len(dataset)` samples, unless `balance` draws some images more
+    often than others. Process p of n holds rows p, p + n, … of each global batch. The union of these rows does not
+    depend on n.
 
     Attributes:
       steps_per_epoch: Number of whole batches in the data set, at least 1.
@@ -138,18 +140,16 @@ class TrainLoader:
         sizes = options.training_sizes
         cache_bytes = options.cache_bytes // max(1, options.workers) // len(sizes)
         pictures = tuple(Pictures(dataset, size, cache_bytes, options.strict) for size in sizes)
-        order, others = None, ImageDraw(len(dataset))
-        if options.balance is not None:
-            order = BalancedOrder(repeat_factors(dataset, options.balance), options.seed)
-            others = ImageDraw(len(dataset), np.cumsum(order.factors) / np.sum(order.factors))
         # The number of transforms before `random_map` decides its random numbers, so `repeat` comes after it.
         drawn = grain.MapDataset.range(len(dataset)).seed(options.seed).shuffle()
-        drawn = drawn.map_with_index(Draw(options.seed, options.batch_size, len(sizes), order))
-        rows = drawn.random_map(TrainingRow(pictures, options.augmentation, options.capacity, others)).repeat()
+        drawn = drawn.map_with_index(
+            Draw(len(dataset), options.seed, options.batch_size, len(sizes), _order(dataset, options))
+        )
+        rows = drawn.random_map(TrainingRow(pictures, options.augmentation, options.capacity)).repeat()
         self._batches = rows[process_index::process_count].batch(local_size, drop_remainder=True, batch_fn=stack_rows)
         # The bounds cover the rows of all processes, so that all parts of a batch have the same shape.
         bounds = drawn.random_map(
-            MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation, others)
+            MostBoxes(np.diff(dataset.table.box_start), dataset.table.sizes, options.augmentation)
         ).repeat()
         self._most_boxes = bounds.batch(options.batch_size, drop_remainder=True, batch_fn=max)
 
@@ -251,6 +251,13 @@ class _EvaluationRow:
         sample = letterboxed(self.pictures, index)
         row = make_row(sample, self.capacity, index, (example.height, example.width))
         return row._replace(batch=row.batch._replace(valid=np.asarray(not sample.unreadable)))
+
+
+def _order(dataset: Dataset, options: LoaderOptions) -> Order | None:
+    """Return the order of the images; None for the shuffled one."""
+    if options.balance is not None:
+        return BalancedOrder(repeat_factors(dataset, options.balance), options.seed)
+    return dataset.images.order(options.seed) if isinstance(dataset.images, TileImages) else None
 
 
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:

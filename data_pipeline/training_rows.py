@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.augment.augmentation import Augmentation, augmented, most_boxes
 from data_pipeline.augment.mosaic import ImageDraw
-from data_pipeline.balance import BalancedOrder
+from data_pipeline.order import Order
 from data_pipeline.pictures import Pictures
 from data_pipeline.rows import Capacity, Row, make_row
 
@@ -31,37 +31,43 @@ class Drawn(NamedTuple):
     Attributes:
       image: Index of the image.
       size: Number of the size that the sample's batch has.
+      others: Choice of the other images of a mosaic.
     """
 
     image: int
     size: int
+    others: ImageDraw
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Choice of image and size for a sample, counted from the start of the first epoch.
+    """Choice of image, size and mosaic for a sample, counted from the start of the first epoch.
 
     Attributes:
+      images: Number of images.
       seed: Seed of the loader.
       batch_size: Number of samples in a batch, over all processes.
       sizes: Number of sizes.
-      order: Class-balanced order of the images; None keeps the shuffled one.
+      order: Order of the images; None keeps the shuffled one and draws mosaics from all images.
     """
 
+    images: int
     seed: int
     batch_size: int
     sizes: int
-    order: BalancedOrder | None
+    order: Order | None
 
     def __call__(self, sample: int, index: int) -> Drawn:
-        """Return image and size of a sample.
+        """Return image, size and mosaic of a sample.
 
         Args:
           sample: Number of the sample.
           index: Index of the image in the shuffled order.
         """
-        index = index if self.order is None else self.order[sample]
-        return Drawn(index, draw_size(self.seed, sample // self.batch_size, self.sizes))
+        size = draw_size(self.seed, sample // self.batch_size, self.sizes)
+        if self.order is None:
+            return Drawn(index, size, ImageDraw(self.images))
+        return Drawn(self.order[sample], size, self.order.others(sample))
 
 
 @dataclass(frozen=True)
@@ -72,24 +78,22 @@ class TrainingRow:
       pictures: Images at each size.
       augmentation: Random changes.
       capacity: Capacity of the row.
-      others: Choice of the other images of a mosaic.
     """
 
     pictures: tuple[Pictures, ...]
     augmentation: Augmentation
     capacity: Capacity
-    others: ImageDraw
 
     def __call__(self, drawn: Drawn, rng: np.random.Generator) -> Row:
         """Return the row of a sample.
 
         Args:
-          drawn: Image and size of the sample.
+          drawn: Image, size and mosaic of the sample.
           rng: Generator of the sample.
         """
         pictures = self.pictures[drawn.size]
         example = pictures.annotations(drawn.image)
-        sample = augmented(pictures, drawn.image, self.augmentation, rng, self.others)
+        sample = augmented(pictures, drawn.image, self.augmentation, rng, drawn.others)
         return make_row(sample, self.capacity, drawn.image, (example.height, example.width), rng)
 
 
@@ -101,19 +105,17 @@ class MostBoxes:
       counts: Number of boxes of every image, int [N].
       sizes: Height and width of every image, px, int [N, 2].
       augmentation: Augmentation of the sample.
-      others: Choice of the other images of a mosaic.
     """
 
     counts: np.ndarray
     sizes: np.ndarray
     augmentation: Augmentation
-    others: ImageDraw
 
     def __call__(self, drawn: Drawn, rng: np.random.Generator) -> int:
         """Return the bound of a sample.
 
         Args:
-          drawn: Image and size of the sample.
+          drawn: Image, size and mosaic of the sample.
           rng: Generator in the state in which `TrainingRow` receives it.
         """
-        return most_boxes(self.counts, self.sizes, drawn.image, self.augmentation, rng, self.others)
+        return most_boxes(self.counts, self.sizes, drawn.image, self.augmentation, rng, drawn.others)

@@ -18,10 +18,12 @@ class ImageDraw:
     Attributes:
       count: Number of images.
       cumulative: Cumulative probability of every image, increasing to 1; None for equal probabilities.
+      among: Indices of the images, int [count]; None for 0 to count − 1.
     """
 
     count: int
     cumulative: np.ndarray | None = None
+    among: np.ndarray | None = None
 
     def __call__(self, rng: np.random.Generator, size: int | None = None) -> list[int]:
         """Return `size` images, or one.
@@ -34,7 +36,7 @@ class ImageDraw:
             drawn = rng.integers(self.count, size=size)
         else:
             drawn = np.searchsorted(self.cumulative[:-1], rng.random(size), side="right")
-        return np.atleast_1d(drawn).tolist()
+        return np.atleast_1d(drawn if self.among is None else self.among[drawn]).tolist()
 
 
 def mosaic_placement(sizes: Sequence[tuple[int, int]], size: tuple[int, int], rng: np.random.Generator) -> list[Matrix]:

@@ -13,6 +13,7 @@ from data_pipeline.check.sizes import Sizes, size_advice, sizes_of
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset
 from data_pipeline.faults import Fault
+from data_pipeline.wording import counted
 
 _IMBALANCE = 20.0
 
@@ -160,8 +161,10 @@ def _room_advice(datasets: Sequence[Dataset], max_boxes: int, max_detections: in
         most = int(counts.max(initial=0))
         for name, room in (("loader.max_boxes", max_boxes), ("postprocess.max_detections", max_detections)):
             if most > room:
+                images = int((counts > room).sum())
+                have = "has" if images == 1 else "have"
                 advice.append(
-                    f"{dataset.split}: {int((counts > room).sum()):,} images have more objects than {name} = {room}; "
+                    f"{dataset.split}: {counted(images, 'image')} {have} more objects than {name} = {room}; "
                     f"the most is {most}. Raise it."
                 )
     return advice

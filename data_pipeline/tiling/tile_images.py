@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from data_pipeline.dataset import Dataset
+from data_pipeline.order import Order
+from data_pipeline.tiling.tile_order import TileOrder
 from data_pipeline.tiling.windows import Window, read_window
 
 _CACHE_BYTES = 2**28
@@ -56,6 +58,10 @@ class TileImages:
         """Return tile `index` as a PNG file."""
         written = cv2.cvtColor(self.pixels(index), cv2.COLOR_RGB2BGR)
         return cv2.imencode(".png", written, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+    def order(self, seed: int) -> Order | None:
+        """Return an order for training in which each image is decoded once per epoch; None if any order is as good."""
+        return TileOrder(self.image, 3 * self.dataset.table.sizes.astype(np.int64).prod(axis=1), self.cache_bytes, seed)
 
     @property
     def built(self) -> Any:

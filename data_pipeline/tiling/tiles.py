@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from data_pipeline.dataset import Dataset, DataSource
 from data_pipeline.tiling.cut_dataset import CutDataset, cut_dataset
 from data_pipeline.tiling.windows import tile_starts
+from data_pipeline.wording import counted
 
 EMPTY = "tiles without objects (left out, see empty_share)"
 IGNORED = "tiles wholly inside ignore regions (dropped)"
@@ -146,8 +147,9 @@ class Tiles:
         whole, objects = everything.dataset, len(everything.visible)
         title, (height, width) = f"{whole.name}/{whole.split}", self.size
         yield (
-            f"{title}: {len(cut):,} tiles of {width} × {height} px from {len(whole):,} images, with "
-            f"{len(cut.table.boxes):,} boxes of {objects:,} objects; left out: {cut.summary.get(EMPTY, 0):,} tiles "
+            f"{title}: {counted(len(cut), 'tile')} of {width} × {height} px from {counted(len(whole), 'image')}, with "
+            f"{counted(len(cut.table.boxes), 'box')} of {counted(objects, 'object')}; left out: "
+            f"{counted(cut.summary.get(EMPTY, 0), 'tile')} "
             f"without objects, {cut.summary.get(IGNORED, 0):,} inside ignore regions"
         )
         if self.whole or not cut.summary.get(CUT):

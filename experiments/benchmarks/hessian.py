@@ -7,8 +7,8 @@ The command takes about three minutes on two cores and 4 GB of memory. All ways 
 - closed form: `curvature.closed_forms`, compiled;
 - autodiff: `curvature.hessian` of the library's loss, compiled;
 - naive: `jax.jit(jax.vmap(jax.hessian(loss)))` of the same loss;
-- torch: `torch.func.vmap(torch.func.hessian(loss), chunk_size=…)` of the loss written in PyTorch, on the CPU. Without
-  PyTorch it is left out, and its results are null;
+- torch: `torch.func.vmap(torch.func.hessian(loss), chunk_size=…)` of the loss written in PyTorch, on a GPU if
+  PyTorch has one. Without PyTorch it is left out, and its results are null;
 - bare: as autodiff, of the loss as it is written for PyTorch (that of `curvature.BEYOND`), without the guards for
   degenerate boxes of the library's loss. It compares the two ways of differentiating on the same function.
 
@@ -184,7 +184,8 @@ def disagreement(way: Way, boxes: Array, targets: Array) -> float:
     may choose either side.
     """
     wanted = in_double(LOSSES[way.loss][0], boxes, targets)
-    result = np.asarray(way.call(), np.float64)
+    computed = way.call()
+    result = np.asarray(computed.cpu() if way.name == "torch" else computed, np.float64)
     error = np.max(np.abs(result - wanted), axis=(1, 2)) / np.max(np.abs(wanted), axis=(1, 2))
     return float(np.max(error[np.all(np.asarray(boxes) != np.asarray(targets), axis=1)]))
 

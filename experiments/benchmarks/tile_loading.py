@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.tile_loading
 
 The command takes about two minutes. Every number counts training images of 640 × 640 px per second of processor time,
-in one process without threads. Nothing stays in memory from one batch to the next, as in a data set that is much larger
-than the memory. Tiles in files are JPEGs of the quality of the images.
+in one process without threads. A quarter of the decoded images fits into memory, and no tiles. The on-the-fly tiles are
+read in the order of training, in which the tiles of a few images come together (`TileOrder`), and in an order that is
+shuffled over all tiles. Tiles in files are JPEGs of the quality of the images.
 """
 
 import json
@@ -37,17 +38,34 @@ class Opened:
         return self.dataset
 
 
+class Scattered(TileImages):
+    """Tiles in an order that is shuffled over all of them."""
+
+    def order(self, seed: int) -> None:
+        """Return None."""
+        return
+
+
 def data_sets(whole: Dataset) -> dict[str, Dataset]:
-    """Return whole images, tiles on the fly and tiles in files, of the same images."""
+    """Return whole images, tiles on the fly in both orders, and tiles in files, of the same images."""
     tiles = Tiles(Opened(whole), 640, empty_share=1.0).open("train")
     images = tiles.images
     assert isinstance(images, TileImages)
-    forgetful = replace(tiles, images=TileImages(whole, images.image, images.windows, cache_bytes=0))
+    cache_bytes = int(3 * whole.table.sizes.astype(int).prod(axis=1).sum()) // 4
+    grouped, scattered = (
+        replace(tiles, images=kind(whole, images.image, images.windows, cache_bytes))
+        for kind in (TileImages, Scattered)
+    )
     files = []
     for index in range(len(tiles)):
         pixels = cv2.cvtColor(tiles.pixels(index), cv2.COLOR_RGB2BGR)
         files.append(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
-    return {"whole images": whole, "tiles on the fly": forgetful, "tiles in files": replace(tiles, images=files)}
+    return {
+        "whole images": whole,
+        "tiles on the fly": grouped,
+        "shuffled over all": scattered,
+        "tiles in files": replace(tiles, images=files),
+    }
 
 
 def rate(dataset: Dataset, mosaic: bool, seconds: float) -> float:
@@ -70,8 +88,8 @@ def main(images: int = 24, seconds: float = 4.0) -> None:
       seconds: Processor time of each measurement.
     """
     cv2.setNumThreads(1)
-    table = Table("images", "mosaic", "whole images", "tiles on the fly", "tiles in files", title="per second")
-    results = {}
+    kinds = ("whole images", "tiles on the fly", "shuffled over all", "tiles in files")
+    table, results = Table("images", "mosaic", *kinds, title="per second"), {}
     with tempfile.TemporaryDirectory() as folder:
         for name, shape in SHAPES.items():
             sets = data_sets(write_dataset(Path(folder), shape, Settings(images=images)))

@@ -28,10 +28,8 @@ def ciou(box: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"log_iou": log_iou, "ciou": ciou}
 
 
-def compute(
-    loss: str, boxes: np.ndarray, targets: np.ndarray, chunk: int, threads: int | None
-) -> Callable[[], np.ndarray]:
-    """Return a function that computes all Hessians.
+def compute(loss: str, boxes: np.ndarray, targets: np.ndarray, chunk: int, threads: int | None) -> Callable[[], Tensor]:
+    """Return a function that computes all Hessians and waits for them. It runs on a GPU if PyTorch has one.
 
     Args:
       loss: Name of the loss.
@@ -43,8 +41,16 @@ def compute(
     if threads is not None:
         torch.set_num_threads(threads)
     mapped = torch.func.vmap(torch.func.hessian(LOSSES[loss]), chunk_size=chunk)
-    given = torch.tensor(boxes), torch.tensor(targets)
-    return lambda: mapped(*given).numpy()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = torch.tensor(boxes, device=device), torch.tensor(targets, device=device)
+
+    def call() -> Tensor:
+        result = mapped(*given)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return call
 
 
 def _areas(box: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,7 @@ def schedule(options: Schedule, steps_per_epoch: int, total: int) -> Callable[[i
     return rate
 
 
-def product_rate(side: int, dtype: str, seconds: float = 1.0) -> float:
+def product_rate(side: int, dtype: str, seconds: float) -> float:
     """Return the FLOP/s of a product of square matrices, the best of all repetitions within `seconds`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     matrix = torch.ones(side, side, dtype=getattr(torch, dtype), device=device)

@@ -30,7 +30,7 @@ twenty. `--objective ugs` measures UGS, in JAX only.
   turn. `resident_before`: its memory after imports and batches.
 
 The last line is JSON. Its leading keys are the worst of all rows: the smallest `jax_over_torch` and `mfu`, and the
-largest `host_wait_share`. If a framework could not run a case, `failed` has the reason.
+largest `host_wait_share`. If JAX could not run a case, `failed` has the reason; if PyTorch could not, `torch_failed`.
 """
 
 import importlib.util
@@ -77,6 +77,8 @@ class Settings:
       load_steps: Number of steps with the real loader.
       threads: Number of cores that each process may use; by default all.
       torch: Mode of PyTorch. It is left out if it is not installed.
+      torch_limit: Longest time until the first steps of PyTorch are done, seconds; by default any. If it takes longer
+        or fails, the row has JAX alone, and the reason.
       objective: Localization objective. PyTorch has CIoU only.
       p2: Add the level with stride 4.
       max_boxes: Number of boxes that each image is padded to.
@@ -96,6 +98,7 @@ class Settings:
     load_steps: int = 10
     threads: int | None = None
     torch: Literal["compile", "eager", "none"] = "compile"
+    torch_limit: float | None = None
     objective: Literal["ciou", "ugs"] = "ciou"
     p2: bool = False
     max_boxes: int = 300
@@ -202,7 +205,7 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
     """Measure one row.
 
     Raises:
-      ChildProcessError: A framework could not run the case.
+      ChildProcessError: JAX could not run the case.
     """
     label = f"{case.size}, {case.image_size} px, {case.dtype}"
     say(f"{label}: batches")
@@ -210,12 +213,19 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
     flops = gradient_flops(problem.detector, problem.experiment.loader, problem.experiment.loss_weights)
     images = problem.experiment.loader.batch_size * (settings.steps or 1)
     with ExitStack() as stack:
-        workers, compiling = [], []
+        workers, compiling, missing = [], [], {}
         for framework in frameworks(settings):
             say(f"{label}: {framework} compiles")
             worker = Worker(framework, problem)
             stack.callback(worker.close)
-            compiling.append(worker.ready()["warmup_seconds"])
+            try:
+                seconds = worker.ready(settings.torch_limit if framework == "torch" else None)["warmup_seconds"]
+            except ChildProcessError as error:
+                if framework == "jax":
+                    raise
+                missing["torch_failed"] = str(error)
+                continue
+            compiling.append(seconds)
             workers.append(worker)
         say(f"{label}: timing")
         turns = interleave(workers, case, settings)
@@ -224,7 +234,7 @@ def measure(case: Case, settings: Settings, say: Callable[[str], None]) -> dict[
         loading = workers[0].ask("load", settings.load_steps)[0]
     device = jax.devices()[0].device_kind
     peak, source = peak_rate(device, case.dtype, [rate for own in turns for rate in own.products])
-    row: dict[str, Any] = {**case._asdict(), "batch": problem.experiment.loader.batch_size}
+    row: dict[str, Any] = {**case._asdict(), "batch": problem.experiment.loader.batch_size, **missing}
     row |= {
         "parameters": problem.detector.num_parameters(),
         "model_flops_per_step": flops,

@@ -27,6 +27,9 @@ from ugs_jax.training.stopwatch import Stopwatch
 STEPS_PER_EPOCH = 100
 """Number of steps in an epoch, for the schedule."""
 
+PRODUCT_SECONDS = 0.5
+"""Time for repetitions of a matrix product."""
+
 Framework = Literal["jax", "torch"]
 
 
@@ -111,7 +114,7 @@ class JaxSide:
         """Return the FLOP/s of a large matrix product."""
         matrix = jnp.ones((side, side), dtype)
         product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
-        best, until = math.inf, time.perf_counter() + 1
+        best, until = math.inf, time.perf_counter() + PRODUCT_SECONDS
         while math.isinf(best) or time.perf_counter() < until:
             start = time.perf_counter()
             jax.block_until_ready(product(matrix, matrix))
@@ -152,7 +155,7 @@ class TorchSide:
 
     def product_rate(self, side: int, dtype: str) -> float:
         """Return the FLOP/s of a large matrix product."""
-        return self._training.product_rate(side, dtype)
+        return self._training.product_rate(side, dtype, PRODUCT_SECONDS)
 
     def facts(self) -> dict[str, Any]:
         """Return versions and memory of the program, bytes."""
@@ -199,8 +202,16 @@ class Worker:
             self._process.start()
         theirs.close()
 
-    def ready(self) -> dict[str, float]:
-        """Wait until the trainer is built and warmed up, and return the time that this took."""
+    def ready(self, limit: float | None = None) -> dict[str, float]:
+        """Wait until the trainer is built and warmed up, and return the time that this took.
+
+        Args:
+          limit: Longest time to wait, seconds. A process that needs more is ended, and `ChildProcessError` is raised.
+        """
+        if not self._connection.poll(limit):
+            self._process.kill()
+            self._process.join()
+            raise ChildProcessError(f"{self.framework}: expected a first step within {limit:g} s, got none")
         return self._receive()
 
     def ask(self, method: str, *arguments: Any) -> tuple[Any, tuple[float, float], dict[str, int]]:

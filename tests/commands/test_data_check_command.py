@@ -71,7 +71,7 @@ def test_planted_faults_are_listed_with_their_images_and_have_status_1(folder, c
     assert "images/train/c.png: same as images/train/b.png (id b), equal annotations" in said
     assert "- 1 image of val in train, too: 0 with equal pixels, 1 nearly equal" in said
     assert "images/val/e.png and images/train/d.png, correlation " in said
-    assert "- val: 1 images without a label file (background)" in said
+    assert "- val: 1 image without a label file (background)" in said
     found = read(folder)
     assert found["splits"][1]["unlabelled"] == ["images/val/f.png"]
     assert [fault["image"] for fault in found["splits"][0]["faults"]] == ["images/train/a.png", "images/train/c.png"]

@@ -57,6 +57,9 @@ def test_tiles_of_the_size_of_the_input_can_be_asked_for_with_any_config():
     assert changed.loader.image_size == (96, 128)
     fewer = with_overrides(PLAIN, ["--tile", "96", "--tile-empty-share", "0"], "ugs").experiment
     assert fewer.data == Tiles(TinyScenes(), (96, 96), empty_share=0.0)
+    words = ["--tile", "96", "--tile-keep-visible", "0.4", "--tile-whole", "--tile-val", "whole"]
+    whole = with_overrides(PLAIN, words, "ugs").experiment
+    assert whole.data == Tiles(TinyScenes(), (96, 96), keep_visible=0.4, whole=True, val="whole")
     enlarged = with_overrides(PLAIN, ["--tile", "96", "--loader.image-size", "192", "192"], "ugs").experiment
     assert enlarged.data == Tiles(TinyScenes(), (96, 96))
     assert enlarged.loader.image_size == (192, 192)
@@ -67,6 +70,7 @@ def test_tiles_of_the_size_of_the_input_can_be_asked_for_with_any_config():
     [
         (["--tile-overlap", "0.3"], r"--tile-overlap: expected it together with --tile, got no --tile; add --tile 640"),
         (["--tile-empty-share", "0"], r"--tile-empty-share: expected it together with --tile, got no --tile"),
+        (["--tile-whole"], r"--tile-whole: expected it together with --tile, got no --tile"),
         (
             ["--tile", "100"],
             r"loader\.image_size: expected height and width that are multiples of 32.*try \(128, 128\)",

@@ -87,9 +87,7 @@ def test_a_data_set_without_objects_says_what_was_left_out(tmp_path):
     }
     (tmp_path / "all.json").write_text(json.dumps(content))
     data = CocoJson(tmp_path, tmp_path / "all.json", tmp_path, tmp_path / "all.json")
-    with pytest.raises(
-        DataError, match=r"expected objects to learn, got none in 1 images; left out: 1 boxes with a side"
-    ):
+    with pytest.raises(DataError, match=r"expected objects to learn, got none in 1 image; left out: 1 box with a side"):
         open_splits(data, tmp_path / "cache")
 
 

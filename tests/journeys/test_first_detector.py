@@ -123,7 +123,7 @@ def test_the_check_names_every_planted_fault(checked, home):
         labels = home / "harbour" / "labels" / "train" / f"{name}.txt"
         assert f"images/train/{name}.jpg: {labels}:2: {message}" in checked.out
     assert f"{COPY} and {COPIED}" in checked.out
-    assert "1 images without a label file (background)" in checked.out
+    assert "1 image without a label file (background)" in checked.out
     check = json.loads(Path("data_check/check.json").read_text())
     assert BACKGROUND in check["splits"][0]["unlabelled"]
     assert [(each["images"], each["objects"]) for each in check["splits"]] == [
@@ -208,8 +208,8 @@ def test_the_exported_model_finds_the_boxes_of_predict(trained):
     words = [sys.executable, "-I", str(RUNNER), "own_data-seed0-best.onnx", "part.png"]
     shown = subprocess.run(words, capture_output=True, text=True, check=True)
     assert ugs(f"predict {RUN} part.png --output part").status == 0
-    want = detections(json.loads(Path("part/predictions.json").read_text()), corners=False)
-    found = detections(map(json.loads, shown.stdout.splitlines()), corners=True)
+    want = detections(json.loads(Path("part/predictions.json").read_text()))
+    found = detections(map(json.loads, shown.stdout.splitlines()))
     assert len(want) > 0
     if PUBLISHED.exists():
         assert_same_detections(found, want, px=0.03, score=5e-5)  # the tolerance of docs/deploy.md
@@ -217,11 +217,11 @@ def test_the_exported_model_finds_the_boxes_of_predict(trained):
         np.testing.assert_allclose([row[1] for row in found[:10]], [row[1] for row in want[:10]], atol=5e-5)
 
 
-def detections(rows, *, corners):
+def detections(rows):
     """Class, score and corners of each box with an area; `ugs predict` writes no others."""
     found = []
     for row in rows:
-        x, y, right, bottom = row["bbox"] if corners else (*row["bbox"][:2], *np.add(row["bbox"][:2], row["bbox"][2:]))
-        if right > x and bottom > y:
-            found.append((row["class"], row["score"], [x, y, right, bottom]))
+        x, y, width, height = row["bbox"]
+        if width > 0 and height > 0:
+            found.append((row["class"], row["score"], [x, y, x + width, y + height]))
     return found

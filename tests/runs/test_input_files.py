@@ -35,6 +35,10 @@ def test_names_in_two_folders_begin_with_the_folder(folder):
     }
 
 
+def test_a_file_outside_of_the_folder_has_its_own_name_and_does_not_change_those_of_the_folder(folder):
+    assert names(folder / "two", folder / "one" / "y.mp4") == {"x.jpg": "x", "z.tif": "z", "y.mp4": "y"}
+
+
 def test_names_that_would_be_the_same_keep_their_suffix(folder):
     assert names(folder / "one") == {
         "X.png": "X.png",

@@ -30,13 +30,14 @@ def _prepare(
       to: Folder for the data set. The default is the environment variable VISDRONE, or else data/visdrone.
     """
     from data_pipeline.sources.unpack import IMAGES, unpack_visdrone
+    from data_pipeline.wording import counted
 
     target = _folder(to)
     unpacked = unpack_visdrone(source, target)
     for part in unpacked:
         origin = "already unpacked" if part.source is None else f"from {part.source}"
         note = "" if part.images == IMAGES[part.split] else f"; the official archive has {IMAGES[part.split]:,}"
-        print(f"{name}/{part.split}: {part.images:,} images, {origin}{note}")
+        print(f"{name}/{part.split}: {counted(part.images, 'image')}, {origin}{note}")
     splits = [part.split for part in unpacked]
     _build(target, splits)
     print_missing(splits)
@@ -60,11 +61,13 @@ def _folder(given: Path | None) -> Path:
 
 def _build(folder: Path, splits: list[str]) -> None:
     from data_pipeline import VisDrone
+    from data_pipeline.wording import counted, counted_reason
 
     for split in splits:
         data = VisDrone(folder).open(split)
         dropped = (
-            ", ".join(f"{count:,} {reason}" for reason, count in sorted(data.summary.items())) or "nothing dropped"
+            ", ".join(counted_reason(count, reason) for reason, count in sorted(data.summary.items()))
+            or "nothing dropped"
         )
         boxes = sum(len(data.annotations(i).boxes) for i in range(len(data)))
-        print(f"{split}: {len(data):,} images, {boxes:,} objects; {dropped}")
+        print(f"{split}: {counted(len(data), 'image')}, {counted(boxes, 'object')}; {dropped}")

@@ -209,13 +209,14 @@ def _print(variants: "dict[tuple[str, bool], Plan]", options: _Options) -> None:
 
 
 def _lines(plan: "Plan") -> "list[tuple[str, str]]":
+    from data_pipeline.wording import counted
     from ugs_jax.planning.plan import EFFICIENCY
 
     footprint, chip = plan.footprint, plan.hardware
     verdict = "fits" if plan.fits else "does not fit"
     peak = "an unknown size" if footprint.peak is None else _bytes(footprint.peak)
     lines = [
-        ("batch", f"{plan.batch_size} images over {plan.chips} chips"),
+        ("batch", f"{counted(plan.batch_size, 'image')} over {counted(plan.chips, 'chip')}"),
         ("memory per chip", f"{verdict}: {peak} of {_bytes(chip.memory)}, {chip.usable:.0%} of it usable"),
     ]
     lines += [("", f"{name:<18}{_bytes(size)}") for name, size in plan.contents.items() if size]
@@ -235,7 +236,7 @@ def _lines(plan: "Plan") -> "list[tuple[str, str]]":
     if plan.steps is None:
         return [*lines, ("chip-hours", "unknown; give the number of training images: --images N")]
     least, likely = plan.chip_hours(), plan.chip_hours(EFFICIENCY)
-    text = f"{least:.3g} for {plan.steps} steps at the roofline, {likely:.3g} at {EFFICIENCY:.0%} of it"
+    text = f"{least:.3g} for {counted(plan.steps, 'step')} at the roofline, {likely:.3g} at {EFFICIENCY:.0%} of it"
     return [*lines, ("chip-hours", text)]
 
 

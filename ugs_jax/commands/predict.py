@@ -1,6 +1,8 @@
 """The command `ugs predict`: detection in image and video files, as a whole or in tiles."""
 
 import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from data_pipeline import DataError
+from data_pipeline.wording import counted
 from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.commands.source_options import SourceOptions
 
 if TYPE_CHECKING:
-    from ugs_jax.report import WrittenPredictions
+    from ugs_jax.report import Prediction, WrittenPredictions
 
 FormatName = Literal["coco", "yolo", "csv", "visdrone"]
+_PERIOD = 10.0  # seconds between two lines about progress
 _UNCHANGED = SourceOptions()
 _DEFAULT = InferenceOptions()
 
@@ -73,7 +77,7 @@ def _predict_images(
     )
     written = write_predictions(
         output,
-        predictions,
+        _with_progress(predictions),
         classes,
         threshold,
         formats=format or ("coco",),
@@ -85,17 +89,28 @@ def _predict_images(
     _print(written, len(skipped))
 
 
+def _with_progress(
+    predictions: "Iterable[Prediction]", clock: Callable[[], float] = time.monotonic
+) -> "Iterator[Prediction]":
+    """Yield predictions, and print a line to standard error every ten seconds."""
+    started = last = clock()
+    for count, prediction in enumerate(predictions, 1):
+        yield prediction
+        if (now := clock()) - last >= _PERIOD:
+            last, frame = now, prediction.frame
+            place = "" if frame is None else f", frame {frame.number + 1:,} at {frame.seconds:.1f} s"
+            speed = f"{count / (now - started):.2g} images/s"
+            print(
+                f"{prediction.file_name}{place}; {counted(count, 'image')} done, {speed}", file=sys.stderr, flush=True
+            )
+
+
 def _print(written: "WrittenPredictions", skipped: int) -> None:
-    counts = [_counted(written.images, "image")] if written.images or not written.videos else []
+    counts = [counted(written.images, "image")] if written.images or not written.videos else []
     if written.videos:
-        counts.append(f"{_counted(written.frames, 'frame')} of {_counted(written.videos, 'video')}")
-    print(f"{_counted(written.boxes, 'box')} in {' and '.join(counts)}")
+        counts.append(f"{counted(written.frames, 'frame')} of {counted(written.videos, 'video')}")
+    print(f"{counted(written.boxes, 'box')} in {' and '.join(counts)}")
     for name, file in written.files.items():
         print(f"{name}: {file}")
     if skipped:
-        print(f"skipped: {_counted(skipped, 'file')}, named above")
-
-
-def _counted(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+        print(f"skipped: {counted(skipped, 'file')}, named above")

@@ -16,6 +16,7 @@ from data_pipeline.decoding.orientation import ORIENTATION, TURNED
 from data_pipeline.sources.coco_parse import CocoFile
 from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
+from data_pipeline.wording import counted_reason
 from ugs_jax.atomic import write_atomically
 from ugs_jax.evaluation.benchmarks import BENCHMARKS
 from ugs_jax.evaluation.coco import CocoScorer, GroundTruth
@@ -118,7 +119,8 @@ def coco_case(predictions: Path, truth: Path, split: str = "val") -> Case:
       DataError: A file cannot be used. The message names the file and the entry.
     """
     content = _read_truth(truth, split)
-    notes = [*content.notes, *(f"{truth}: {count:,} {reason}" for reason, count in sorted(content.summary.items()))]
+    left_out = (counted_reason(count, reason) for reason, count in sorted(content.summary.items()))
+    notes = [*content.notes, *(f"{truth}: {reason}" for reason in left_out)]
     rows = rows_by_score(read_results(predictions, content, notes))
     if not any(image.boxes for image in content.images):
         notes.append(

@@ -1,5 +1,6 @@
 """Experiments whose data set is cut into tiles, and the whole images behind such a data set."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,20 @@ def with_tiles(
     default: "Experiment",
     experiment: "Experiment",
     tile: tuple[int] | tuple[int, int] | None,
-    overlap: float | None,
-    empty_share: float | None = None,
+    changes: Mapping[str, Any],
 ) -> "Experiment":
     """Return an experiment whose data set is cut into tiles of the size of the network's input.
 
     Args:
       default: Experiment before changes by the command line.
-      experiment: Experiment. If its data set is already `Tiles`, their size and overlap are changed.
+      experiment: Experiment. If its data set is already `Tiles`, they are changed.
       tile: Height and width of a tile, px, or one number for both. None leaves the experiment unchanged.
-      overlap: Least share of a tile that neighbours have in common; None for the value of the config, or 0.2.
-      empty_share: Share of the training tiles without objects that is kept; None for the value of the config, or 0.2.
+      changes: Other fields of `Tiles` by name; None for the value of the config, or the default.
 
     Raises:
-      ValueError: There is an overlap or a share without a tile, or a number is out of range.
+      ValueError: There is a change without a tile, or a number is out of range.
     """
-    changes = {"overlap": overlap, "empty_share": empty_share}
-    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    given = {name: value for name, value in changes.items() if value is not None}
     if tile is None:
         for name in given:
             flag = f"--tile-{name.replace('_', '-')}"

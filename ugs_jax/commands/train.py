@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
@@ -110,6 +110,9 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
         tile: tuple[int] | tuple[int, int] | None = None,
         tile_overlap: float | None = None,
         tile_empty_share: float | None = None,
+        tile_keep_visible: float | None = None,
+        tile_whole: bool = False,
+        tile_val: Literal["tiles", "whole"] | None = None,
     ) -> TrainOptions:
         """Train one experiment into a run folder.
 
@@ -133,8 +136,19 @@ def with_overrides(default: "Experiment", words: Sequence[str], prog: str) -> Tr
             network's input gets the same size, unless --loader.image-size gives another.
           tile_overlap: Least share of a tile that it has in common with its neighbour. The default is 0.2.
           tile_empty_share: Share of the training tiles without objects that is kept. The default is 0.2.
+          tile_keep_visible: Least visible share of an object's area with which it stays an object in a tile. The
+            default is 0.5.
+          tile_whole: Add each training image as a whole, for objects larger than a tile.
+          tile_val: Validate during training on tiles, which is the default, or on whole images.
         """
-        experiment = with_tiles(default, restore(default, experiment), tile, tile_overlap, tile_empty_share)
+        changes = {
+            "overlap": tile_overlap,
+            "empty_share": tile_empty_share,
+            "keep_visible": tile_keep_visible,
+            "whole": tile_whole or None,
+            "val": tile_val,
+        }
+        experiment = with_tiles(default, restore(default, experiment), tile, changes)
         cluster = (distributed, coordinator, processes, process)
         return TrainOptions(experiment, folder, resume, profile, *cluster, logger)
 

@@ -138,11 +138,14 @@ def _program(
     batch_size: int | None,
     classes: tuple[str, ...],
 ) -> bytes:
+    from data_pipeline import Tiles
     from ugs_jax.weights import export_onnx, export_program
 
     trained = (detector, state.ema_params, state.ema_stats, experiment.postprocess, experiment.loader.image_size)
     if kind == "onnx":
-        return export_onnx(*trained, batch_size=batch_size, class_names=classes)
+        data = experiment.data
+        tiles = {"tile": data.size, "overlap": data.overlap} if isinstance(data, Tiles) else None
+        return export_onnx(*trained, batch_size=batch_size, class_names=classes, tiles=tiles)
     return export_program(*trained, batch_size=batch_size)
 
 

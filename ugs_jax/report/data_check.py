@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from data_pipeline.check import DataCheck, Leak, SplitCheck
+from data_pipeline.wording import counted, counted_reason
 from ugs_jax.experiment import TargetRecall
 from ugs_jax.report.markdown import table_cell
 
@@ -51,9 +52,9 @@ def _headline(check: DataCheck) -> str:
     faults = sum(len(split.faults) for split in check.splits)
     if check.clean:
         return "No faults, and no image in two splits."
-    parts = [f"{faults:,} {_plural('fault', faults)}"] if faults else []
+    parts = [counted(faults, "fault")] if faults else []
     number = len(check.leaks)
-    parts += [f"{number:,} {_plural('image', number)} in two splits"] if check.leaks else []
+    parts += [f"{counted(number, 'image')} in two splits"] if check.leaks else []
     return f"**{' and '.join(parts)}.**"
 
 
@@ -74,7 +75,7 @@ def _leaks(leaks: Sequence[Leak]) -> list[str]:
         found = sorted(group, key=lambda leak: -leak.correlation)
         same = sum(leak.same_pixels for leak in found)
         lines.append(
-            f"- {len(found):,} {_plural('image', len(found))} of {split} in {other}, too: {same:,} with equal pixels, "
+            f"- {counted(len(found), 'image')} of {split} in {other}, too: {same:,} with equal pixels, "
             f"{len(found) - same:,} nearly equal"
         )
         lines += _cut(
@@ -172,7 +173,7 @@ def _targets(targets: TargetRecall | str) -> list[str]:
 
 
 def _remarks(split: SplitCheck) -> list[str]:
-    return [f"- {split.split}: {count:,} {reason}" for reason, count in split.remarks.items()]
+    return [f"- {split.split}: {counted_reason(count, reason)}" for reason, count in split.remarks.items()]
 
 
 def _cut(places: Iterable[str]) -> list[str]:
@@ -195,10 +196,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def _plural(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}s"
 
 
 def _plain(value: Any) -> Any:

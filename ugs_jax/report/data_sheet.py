@@ -12,7 +12,7 @@ from data_pipeline import DataError, Dataset
 from data_pipeline.check import DataCheck
 from data_pipeline.check.sizes import source_sides
 from data_pipeline.pictures import read_whole
-from ugs_jax.report.pictures import _blank, _font, _legend, _panel, _stack
+from ugs_jax.report.pictures import blank_strip, draw_legend, draw_panel, sans_font, stack_strips
 from ugs_jax.report.plots.colors import IGNORED, box_color
 
 if typing.TYPE_CHECKING:
@@ -88,7 +88,7 @@ def draw_data_sheet(
     strips = []
     for start in range(0, len(panels), columns):
         row = [_titled(panel, panel_width) for panel in panels[start : start + columns]]
-        strip = _blank(columns * (panel_width + _GAP) - _GAP, max(cell.height for cell in row) + _GAP)
+        strip = blank_strip(columns * (panel_width + _GAP) - _GAP, max(cell.height for cell in row) + _GAP)
         for column, cell in enumerate(row):
             strip.paste(cell, (column * (panel_width + _GAP), 0))
         strips.append(strip)
@@ -96,16 +96,16 @@ def draw_data_sheet(
     entries = [(classes[label], box_color(label)) for label in present]
     if any(len(panel.ignore) for panel in panels):
         entries.append(("ignored region", IGNORED))
-    return _stack([*strips, _legend(strips[0].width, entries, "")])
+    return stack_strips([*strips, draw_legend(strips[0].width, entries, "")])
 
 
 def _titled(panel: SheetPanel, width: int) -> "Image":
     from PIL import ImageDraw
 
-    picture = _panel(panel.image, panel.boxes, panel.classes, panel.ignore, width)
-    canvas = _blank(width, picture.height + _TITLE)
+    picture = draw_panel(panel.image, panel.boxes, panel.classes, panel.ignore, width)
+    canvas = blank_strip(width, picture.height + _TITLE)
     canvas.paste(picture, (0, _TITLE))
-    draw, font, title = ImageDraw.Draw(canvas), _font(16), panel.title
+    draw, font, title = ImageDraw.Draw(canvas), sans_font(16), panel.title
     while draw.textlength(title, font=font) > width - 8:
         title = f"…{title[2:]}"  # the end of the path and the note are worth more than its beginning
     draw.text((4, _TITLE / 2), title, fill=(31, 35, 40), font=font, anchor="lm")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.wording import counted
 from ugs_jax.atomic import write_atomically
 from ugs_jax.report.formats.image_result import Names, flat
 from ugs_jax.report.pictures import draw_detections, draw_frame
@@ -55,7 +56,7 @@ class DrawnFiles:
             return file
         frame = prediction.frame
         count = int((prediction.detections.scores >= self._threshold).sum())
-        title = f"{frame.seconds:.2f} s, {count} detections"
+        title = f"{frame.seconds:.2f} s, {counted(count, 'detection')}"
         picture = draw_frame(prediction.image, prediction.detections, self._classes, self._threshold, title)
         if self._writer is None or self._source != prediction.file_name or frame.number == 0:
             self._end_video()

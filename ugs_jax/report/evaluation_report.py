@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_pipeline import Dataset
+from data_pipeline import Dataset, wording
 from ugs_jax.evaluation import ImageDetections
 from ugs_jax.report.diagnosis import diagnose
 from ugs_jax.report.diagnosis_file import write_diagnosis
@@ -30,7 +30,9 @@ def write_evaluation_report(
       scores: Scores of the detections.
       counted: Description of the protocol in one line.
     """
-    diagnosis = diagnose(data, found, f"{len(data)} images of {data.name}/{data.split}, evaluation {name}")
+    diagnosis = diagnose(
+        data, found, f"{wording.counted(len(data), 'image')} of {data.name}/{data.split}, evaluation {name}"
+    )
     numbers = write_diagnosis(folder / f"diagnosis_{name}.json", diagnosis)
     pictures = plot_diagnosis(diagnosis, folder / f"plots_{name}")
     write_worst_images(folder, name, diagnosis, data)

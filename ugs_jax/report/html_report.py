@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.wording import counted
 from ugs_jax.atomic import write_atomically
 from ugs_jax.experiment.changes import changed_settings
 from ugs_jax.report import report_tables
@@ -200,7 +201,8 @@ def _calibration_text(diagnosis: Diagnosis) -> str:
         return "No detection has a score above 0.05, so there is nothing to calibrate."
     text = (
         f"Scores: precision differs from the confidence by {100 * diagnosis.reliability.error:.1f} % on average "
-        f"(expected calibration error, {int(diagnosis.reliability.count.sum())} detections with a score above 0.05)."
+        f"(expected calibration error, {counted(int(diagnosis.reliability.count.sum()), 'detection')} with a score "
+        "above 0.05)."
     )
     if diagnosis.deviations is None:
         return f"{text} Deviations of box sides: not predicted by the objective, or without a match."

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from data_pipeline.wording import counted
 from ugs_jax.evaluation import ImageDetections
 from ugs_jax.evaluation.detections import take
 from ugs_jax.report.plots.colors import IGNORED, OUTCOMES, box_color
@@ -65,8 +66,8 @@ def draw_detections(
     _outline(canvas, shown.boxes * scale, [box_color(int(k)) for k in shown.classes], width=2)
     counts = np.bincount(shown.classes, minlength=len(classes))
     entries = [(f"{name} {counts[k]}", box_color(k)) for k, name in enumerate(classes) if counts[k]]
-    legend = _legend(canvas.width, entries, f"{len(shown.scores)} detections with score ≥ {threshold:g}")
-    return _stack([canvas, legend])
+    legend = draw_legend(canvas.width, entries, f"{counted(len(shown.scores), 'detection')} with score ≥ {threshold:g}")
+    return stack_strips([canvas, legend])
 
 
 def draw_frame(
@@ -93,9 +94,9 @@ def draw_frame(
     _outline(canvas, shown.boxes, [box_color(int(k)) for k in shown.classes], width=2)
     counts = np.bincount(shown.classes, minlength=len(classes))
     present = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
-    legend = _legend(canvas.width, [(f"{classes[k]} {counts[k]}", box_color(k)) for k in present], title)
+    legend = draw_legend(canvas.width, [(f"{classes[k]} {counts[k]}", box_color(k)) for k in present], title)
     height, width = canvas.height + _LINE, canvas.width
-    picture = _blank(width + width % 2, height + height % 2)
+    picture = blank_strip(width + width % 2, height + height % 2)
     picture.paste(canvas, (0, 0))
     picture.paste(legend, (0, canvas.height))
     return np.asarray(picture)
@@ -126,13 +127,13 @@ def draw_contact_sheet(
     for row in rows:
         shown = _above(row.detections, threshold)
         present.update(row.truth_classes.tolist(), shown.classes.tolist())
-        left = _panel(row.image, row.truth_boxes, row.truth_classes, row.ignore, panel_width)
-        right = _panel(row.image, shown.boxes, shown.classes, row.ignore, panel_width)
-        strips += [_beside(left, right, gap), _blank(2 * panel_width + gap, gap)]
+        left = draw_panel(row.image, row.truth_boxes, row.truth_classes, row.ignore, panel_width)
+        right = draw_panel(row.image, shown.boxes, shown.classes, row.ignore, panel_width)
+        strips += [_beside(left, right, gap), blank_strip(2 * panel_width + gap, gap)]
     entries = [(classes[k], box_color(k)) for k in sorted(present)]
     if any(len(row.ignore) for row in rows):
         entries.append(("ignored region", IGNORED))
-    return _stack([*strips, _legend(2 * panel_width + gap, entries, "")])
+    return stack_strips([*strips, draw_legend(2 * panel_width + gap, entries, "")])
 
 
 def draw_outcomes(
@@ -162,7 +163,7 @@ def _above(detections: ImageDetections, threshold: float) -> ImageDetections:
     return take(detections, detections.scores >= threshold)
 
 
-def _panel(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
+def draw_panel(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray, ignore: np.ndarray, width: int) -> "Image":
     """Return one image at the panel's width. Boxes are drawn after resizing, so that lines stay crisp."""
     scale = width / image.shape[1]
     canvas = _enlarge(image, (width, max(1, round(image.shape[0] * scale))))
@@ -199,11 +200,11 @@ def _cross_out(canvas: "Image", regions: np.ndarray) -> None:
         draw.line((x0, y1, x1, y0), fill=IGNORED)
 
 
-def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], title: str) -> "Image":
+def draw_legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], title: str) -> "Image":
     """Return a strip with a title, then swatches with names, wrapped to `width`."""
     from PIL import Image, ImageDraw
 
-    font, line, swatch = _font(18), 30, 16
+    font, line, swatch = sans_font(18), 30, 16
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places, x, y = [], 12.0, 6.0
     for text, color in ([(title, None)] if title else []) + list(entries):
@@ -225,14 +226,14 @@ def _legend(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]], tit
 def _titles(panel_width: int, gap: int, titles: tuple[str, str]) -> "Image":
     from PIL import ImageDraw
 
-    strip = _blank(2 * panel_width + gap, 34)
+    strip = blank_strip(2 * panel_width + gap, 34)
     for i, title in enumerate(titles):
         x = i * (panel_width + gap) + 4
-        ImageDraw.Draw(strip).text((x, 17), title, fill=_INK, font=_font(20), anchor="lm")
+        ImageDraw.Draw(strip).text((x, 17), title, fill=_INK, font=sans_font(20), anchor="lm")
     return strip
 
 
-def _font(size: int) -> "FreeTypeFont":
+def sans_font(size: int) -> "FreeTypeFont":
     """Return the font DejaVu Sans. It comes with matplotlib and covers most scripts."""
     import matplotlib
     from PIL import ImageFont
@@ -240,21 +241,23 @@ def _font(size: int) -> "FreeTypeFont":
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
-def _blank(width: int, height: int) -> "Image":
+def blank_strip(width: int, height: int) -> "Image":
+    """Return an empty picture in the colour of paper."""
     from PIL import Image
 
     return Image.new("RGB", (width, height), _PAPER)
 
 
 def _beside(left: "Image", right: "Image", gap: int) -> "Image":
-    strip = _blank(left.width + gap + right.width, max(left.height, right.height))
+    strip = blank_strip(left.width + gap + right.width, max(left.height, right.height))
     strip.paste(left, (0, 0))
     strip.paste(right, (left.width + gap, 0))
     return strip
 
 
-def _stack(strips: Sequence["Image"]) -> np.ndarray:
-    canvas = _blank(strips[0].width, sum(strip.height for strip in strips))
+def stack_strips(strips: Sequence["Image"]) -> np.ndarray:
+    """Return pictures of one width below each other, RGB, uint8 [height, width, 3]."""
+    canvas = blank_strip(strips[0].width, sum(strip.height for strip in strips))
     top = 0
     for strip in strips:
         canvas.paste(strip, (0, top))

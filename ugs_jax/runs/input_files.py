@@ -18,7 +18,9 @@ class InputFile(NamedTuple):
 
     Attributes:
       path: Path of the file.
-      file_name: Path relative to the deepest folder that contains all input files, with forward slashes.
+      file_name: Path relative to the deepest folder that contains all given folders, with forward slashes, or the name
+        alone of a file outside it. If no folder is given, or two files would get the same name: path relative to the
+        deepest folder that contains all files.
       name: The same without suffix if no other input file has that name, and with suffix otherwise.
     """
 
@@ -44,14 +46,24 @@ def input_files(paths: Sequence[Path]) -> list[InputFile]:
             f"{where}: expected image files ({', '.join(sorted(IMAGE_SUFFIXES))}) or video files "
             f"({', '.join(sorted(VIDEO_SUFFIXES))}), found none"
         )
-    folder = os.path.commonpath([file.parent for file in files])
-    names = [PurePosixPath(file.relative_to(folder)) for file in files]
+    names = _names(list(files), [Path(os.path.normpath(path.absolute())) for path in paths if path.is_dir()])
     short = [str(name.with_suffix("")) for name in names]
     times = Counter(_key(name) for name in short)
     return [
         InputFile(path, str(name), plain if times[_key(plain)] == 1 else str(name))
         for path, name, plain in zip(files.values(), names, short, strict=True)
     ]
+
+
+def _names(files: Sequence[Path], folders: Sequence[Path]) -> list[PurePosixPath]:
+    """Return the paths of files relative to folders, as described at `InputFile.file_name`."""
+    if folders:
+        folder = Path(os.path.commonpath(folders))
+        names = [file.relative_to(folder) if file.is_relative_to(folder) else Path(file.name) for file in files]
+        if len({str(name).casefold() for name in names}) == len(names):
+            return [PurePosixPath(name) for name in names]
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    return [PurePosixPath(file.relative_to(folder)) for file in files]
 
 
 def _key(name: str) -> str:

@@ -6,6 +6,7 @@ import jax
 
 from data_pipeline import DataError, Dataset, DataSource
 from data_pipeline.pictures import require_readable
+from data_pipeline.wording import counted, counted_reason
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.experiment.fitting import Fitted, fit_to
 from ugs_jax.experiment.serialize import fitted_from, fitted_to_json
@@ -29,9 +30,10 @@ def open_splits(data: DataSource, cache_dir: Path | None, *, strict: bool = Fals
         in_first_process(lambda: len(open_both()))
     splits = open_both()
     if not len(splits[0].table.boxes):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in splits[0].summary.items())
+        reasons = ", ".join(counted_reason(count, reason) for reason, count in splits[0].summary.items())
         raise DataError(
-            f"{splits[0].name}/train: expected objects to learn, got none in {len(splits[0]):,} images"
+            f"{splits[0].name}/train: expected objects to learn, got none in "
+            f"{counted(len(splits[0]), 'image')}"
             f"{f'; left out: {reasons}' if reasons else ''}. Fix: check the annotations."
         )
     for dataset in splits if strict else ():

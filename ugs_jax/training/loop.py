@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from data_pipeline import TrainLoader, prefetch
+from data_pipeline.wording import counted
 from ugs_jax.detectors import Detector, StartsFromWeights
 from ugs_jax.evaluation import CocoScorer, ImageDetections
 from ugs_jax.experiment.class_weights import with_class_weights
@@ -311,7 +312,8 @@ class _Training:
             self._write("eval", count, epoch, scores)
         improved = self.scores.note(count, scores)
         if improved and found is not None:
-            measured = f"{len(self.val_data)} images of {self.val_data.name}/{self.val_data.split}, epoch {epoch:g}"
+            images = counted(len(self.val_data), "image")
+            measured = f"{images} of {self.val_data.name}/{self.val_data.split}, epoch {epoch:g}"
             write_diagnosis(self.folder.path / "diagnosis_best.json", diagnose(self.val_data, found, measured))
         self.progress.score(count, scores["ap"], scores["ap50"])
         self._save(count, state, best=improved)

@@ -116,7 +116,7 @@ def test_advice_on_room_and_classes():
     val = data_set([square(20, 1)], split="val")
     advice = check_splits([train, val], max_boxes=7, max_detections=8).advice
     assert advice == (
-        "train: 1 images have more objects than loader.max_boxes = 7; the most is 8. Raise it.",
+        "train: 1 image has more objects than loader.max_boxes = 7; the most is 8. Raise it.",
         "train has no objects of person, which therefore cannot be learned.",
         "val has no objects of car, which therefore get no score.",
     )

@@ -161,7 +161,7 @@ def test_objects_that_are_whole_in_no_tile_are_counted_and_the_fix_is_named(caps
 def test_the_numbers_of_tiles_are_told(capsys):
     tiles_of(scene(0, 100, 150, [(2, 2, 9, 9)])[1], overlap=0.25, empty_share=0.5)
     told = capsys.readouterr().err
-    assert "given/train: 5 tiles of 64 × 48 px from 1 images, with 1 boxes of 1 objects" in told
+    assert "given/train: 5 tiles of 64 × 48 px from 1 image, with 1 box of 1 object" in told
     assert "left out: 4 tiles without objects, 0 inside ignore regions" in told
 
 

@@ -121,6 +121,13 @@ def test_the_metadata_says_how_to_use_the_model():
     assert {node.domain for node in model.graph.node} == {""}
 
 
+def test_the_metadata_says_if_a_detector_was_trained_on_tiles():
+    data = export_onnx(TOY, *TOY.init(0), OPTIONS, SIZE, tiles={"tile": (64, 96), "overlap": 0.2})
+    about = {key: json.loads(value) for key, value in metadata_of(data).items()}
+    assert (about["tile"], about["overlap"]) == ([64, 96], 0.2)
+    assert "tile" not in metadata_of(export_onnx(TOY, *TOY.init(0), OPTIONS, SIZE))
+
+
 def test_names_of_other_classes_are_refused():
     with pytest.raises(ValueError, match=r"class_names: expected 3 names, .* got 1"):
         export_onnx(TOY, *TOY.init(0), OPTIONS, SIZE, class_names=("car",))

@@ -50,7 +50,7 @@ def exported(run, image, patch, capsys, *words):
     capsys.readouterr()
     patch.setattr(sys, "argv", ["onnx_runner.py", "model.onnx", str(image)])
     runpy.run_path(str(RUNNER), run_name="__main__")
-    return rows(json.loads(line) for line in capsys.readouterr().out.splitlines())
+    return rows(_with_corners(json.loads(line)) for line in capsys.readouterr().out.splitlines())
 
 
 def predicted(run, image):
@@ -115,7 +115,7 @@ def test_the_published_network_finds_the_same_people(tmp_path, enlarged):
     (tmp_path / "yolov5n.onnx").write_bytes(model)
     words = [sys.executable, "-I", str(RUNNER), "yolov5n.onnx", "picture.png"]
     shown = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = rows(json.loads(line) for line in shown.stdout.splitlines())
+    found = rows(_with_corners(json.loads(line)) for line in shown.stdout.splitlines())
     detect = jax.jit(partial(detector.detect, params, stats, options=options))
     want = detect_image(detect, picture, (640, 640))
     assert len([each for each in found if each[0] == "person" and each[1] > 0.25]) >= 4

@@ -46,6 +46,7 @@ def export_onnx(
     *,
     batch_size: int | None = None,
     class_names: tuple[str, ...] = (),
+    tiles: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Export the function from images to detections as an ONNX model. This needs the package onnx.
 
@@ -62,6 +63,8 @@ def export_onnx(
       image_size: Height and width, multiples of 32.
       batch_size: Batch size B; None for any size.
       class_names: Class names for the metadata.
+      tiles: Size and overlap of the tiles of training, for the metadata, `{"tile": (640, 640), "overlap": 0.2}`; None
+        if the detector was trained on whole images.
 
     Returns:
       Serialized model.
@@ -88,7 +91,7 @@ def export_onnx(
         raise ValueError(f"class_names: expected {classes[0]} names, one for each class, got {len(names)}")
     graph, outputs = _graph(traced, shapes, images, options, len(names))
     inputs = {"images": Tensor("images", images.shape, np.dtype(np.uint8), (0, 1, 2, 3))}
-    return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, names))
+    return model_bytes(graph, inputs, outputs, _metadata(detector, options, image_size, names) | _as_json(tiles or {}))
 
 
 def _graph(
@@ -174,4 +177,8 @@ def _metadata(
         "postprocess": asdict(options),
         "library": f"ugs_jax {__version__}",
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
+    return _as_json(about)
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
