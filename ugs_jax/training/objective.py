@@ -1,6 +1,7 @@
 """Training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.boxes import iou
+from ugs_jax.boxes import Anchors, iou
 from ugs_jax.detectors import (
     Assigner,
     ChoosesCells,
@@ -26,7 +27,11 @@ from ugs_jax.detectors import (
 from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
+from ugs_jax.training import compaction
+from ugs_jax.training.compaction import at_marked
 from ugs_jax.training.matching import Match, concatenate_levels, match, match_cells, split_levels
+
+T = TypeVar("T")
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 """Weights of the objectness losses of the levels in YOLOv5; for other numbers of levels all weigh 1."""
@@ -110,10 +115,9 @@ def matches_of(
 def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
     """Return the localization terms at the candidates of all levels, including the second stage, quality and UR."""
     features, localizers = tuple(m.features() for m in matches), tuple(m.localizer for m in matches)
-    anchors = concatenate_levels([m.anchors for m in matches])
     targets = concatenate_levels([m.targets for m in matches])
-    raw = _first_stage(features, localizers)
-    first = localization.loss(raw, anchors, targets)
+    raw = _first_stage(matches, features, localizers)
+    first = _terms(matches, localization, raw)
     terms, raw = _both_stages(matches, localization, raw, first)
     if isinstance(localization, PredictsDistribution) and localization.quality is not None:
         quality = _quality_loss(matches, localization, raw, terms.boxes, targets)
@@ -126,8 +130,40 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
     return terms
 
 
-def _first_stage(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
-    return concatenate_levels([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
+def _first_stage(matches: tuple[Match, ...], features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
+    """Return raw outputs at the candidates of all levels; 0 at cells without a positive, unless there are few cells."""
+
+    def of_level(m: Match, features: Array, localizer: Localizer) -> Array:
+        layer = Localizer(localizer.kernel, localizer.bias)
+        (rows,), (learns,) = _merge_boxes((features,)), _merge_boxes((jnp.any(m.positive, axis=-1),))
+        raw = at_marked(lambda layer, rows, _: localize(layer, rows), layer, rows, (), learns, chunk=compaction.CELLS)
+        return raw.reshape(*features.shape[:-1], *raw.shape[2:])
+
+    return concatenate_levels([of_level(*level) for level in zip(matches, features, localizers, strict=True)])
+
+
+def _terms(matches: tuple[Match, ...], localization: Localization, raw: Array) -> Terms:
+    """Return the localization terms of raw outputs. The gradient of the loss alone is defined."""
+
+    def terms(raw: Array, anchors: Anchors, targets: Array) -> Terms:
+        found = localization.loss(raw, anchors, targets)
+        return Terms(found.loss, *jax.lax.stop_gradient(found[1:]))
+
+    return _at_positives(matches, terms, raw)
+
+
+def _at_positives(matches: tuple[Match, ...], function: Callable[[Array, Anchors, Array], T], raw: Array) -> T:
+    """Return a function of raw outputs, anchors and targets at the positives of all levels."""
+    constants = concatenate_levels([(m.anchors, m.targets) for m in matches])
+    return _at_marked(matches, lambda raw, constants: function(raw, *constants), raw, constants)
+
+
+def _at_marked(matches: tuple[Match, ...], function: Callable[[Array, Any], T], rows: Array, constants: Any) -> T:
+    """Apply a function to arrays [b, m, k, Σ a, …] at the positives of all levels; see `at_marked`."""
+    positive = concatenate_levels([m.positive for m in matches])
+    rows, constants, mask = jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[4:]), (rows, constants, positive))
+    found = at_marked(lambda _, *each: function(*each), (), rows, constants, mask, chunk=compaction.CANDIDATES)
+    return jax.tree.map(lambda leaf: leaf.reshape(*positive.shape, *leaf.shape[2:]), found)
 
 
 def _both_stages(
@@ -142,9 +178,7 @@ def _both_stages(
             for m, part in zip(matches, split_levels(matches, raw), strict=True)
         ]
     )
-    anchors = concatenate_levels([m.anchors for m in matches])
-    targets = concatenate_levels([m.targets for m in matches])
-    second = localization.loss(raw, anchors, targets)
+    second = _terms(matches, localization, raw)
     share = localization.second_stage.share
     parts = {**second.parts, "first_stage": first.loss}
     return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), raw
@@ -170,21 +204,19 @@ def _refined_loss(
     refinement: Refinement,
 ) -> Array:
     """Return the loss of the first stage at features that UR has perturbed."""
-    anchors = concatenate_levels([m.anchors for m in matches])
-    targets = concatenate_levels([m.targets for m in matches])
     positive = concatenate_levels([m.positive for m in matches])
     frozen = jax.lax.stop_gradient(localizers)
 
     def uncertainty(rows: tuple[Array, ...]) -> Array:
-        raw = _first_stage(_reshape_as(features, rows), frozen)
-        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
+        raw = _first_stage(matches, _reshape_as(features, rows), frozen)
+        return losses.masked_sum(_at_positives(matches, localization.uncertainty_loss, raw), positive)
 
     cells = _merge_boxes(tuple(m.candidates.cell for m in matches))
     shifts = sparse_perturbation(
         uncertainty, _merge_boxes(features), cells, radius=refinement.radius, norm=refinement.norm
     )
     shifted = jax.tree.map(jnp.add, features, _reshape_as(features, shifts))
-    return localization.loss(_first_stage(shifted, localizers), anchors, targets).loss
+    return _terms(matches, localization, _first_stage(matches, shifted, localizers)).loss
 
 
 def _merge_boxes(levels: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -251,9 +283,13 @@ def _class_weights(loss_weights: LossWeights) -> Float[Array, "n"] | None:
 
 def _class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeights) -> Float[Array, "b m k a"]:
     """Return the mean over the classes of every candidate, times the weight of the class of its box."""
-    labels = jnp.asarray(batch.classes)
     logits = concatenate_levels([gather(m.level.classes, m.candidates.cell) for m in matches])  # [b, m, 3, a, n]
-    goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
-    loss = jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
+    labels = jnp.broadcast_to(jnp.asarray(batch.classes)[:, :, None, None], logits.shape[:-1])
     factors = _class_weights(loss_weights)
-    return loss if factors is None else loss * factors.astype(loss.dtype)[labels][:, :, None, None]
+
+    def loss_of(logits: Array, labels: Array) -> Array:
+        goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        loss = jnp.mean(losses.sigmoid_cross_entropy(logits, goal), axis=-1)
+        return loss if factors is None else loss * factors.astype(loss.dtype)[labels]
+
+    return _at_marked(matches, loss_of, logits, labels)
