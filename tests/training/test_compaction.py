@@ -110,8 +110,8 @@ def test_loss_parts_and_gradients_are_those_without_compaction(monkeypatch, fami
         batches = [each._replace(boxes=each.boxes.astype(float)) for each in batches_of(batch)]
         found = []
         for cells, candidates in ((10_000, 10_000), (4, 16)):
-            monkeypatch.setattr(compaction, "CELLS", cells)
-            monkeypatch.setattr(compaction, "CANDIDATES", candidates)
+            monkeypatch.setattr(compaction, "cells", partial(int, cells))
+            monkeypatch.setattr(compaction, "candidates", partial(int, candidates))
             run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICKLY)
             jax.clear_caches()
             found.append([run(outputs, batch) for batch in batches])

@@ -12,17 +12,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-CELLS = 128
-"""Number of cells of a level, of each image, that are localized at a time."""
-CANDIDATES = 512
-"""Number of candidates of all levels, of each image, whose losses are computed at a time."""
+
+def cells() -> int:
+    """Return the number of cells of a level, of each image, that are localized at a time."""
+    return 64 if jax.default_backend() == "cpu" else 1024
+
+
+def candidates() -> int:
+    """Return the number of candidates of all levels, of each image, whose losses are computed at a time."""
+    return 256 if jax.default_backend() == "cpu" else 4096
+
 
 Function = Callable[[Any, Any, Any], Any]
 """Function of parameters, rows and constants of rows, each row by itself."""
 
 
 def at_marked(
-    function: Function, params: Any, rows: Any, constants: Any, mask: Bool[Array, "b n"], *, chunk: int
+    function: Function,
+    params: Any,
+    rows: Any,
+    constants: Any,
+    mask: Bool[Array, "b n"],
+    source: Int[Array, "b n"] | None = None,
+    *,
+    chunk: int,
 ) -> Any:
     """Apply a function to the marked rows of every image; the results of all other rows are 0.
 
@@ -38,22 +51,28 @@ def at_marked(
       rows: Pytree of arrays [b, n, …].
       constants: Pytree of arrays [b, n, …] that carry no gradient.
       mask: Mask of the marked rows.
+      source: Index, in `rows`, of the row that each of the n rows is; by default row i is i. With it, `rows` may be
+        shorter or longer than n.
       chunk: Number of rows that are processed at a time.
     """
     if mask.shape[1] <= chunk:
+        rows = rows if source is None else _take(rows, source)
         return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
-    return _in_chunks(function, chunk, params, rows, constants, mask)
+    return _in_chunks(function, chunk, params, rows, constants, mask, source)
 
 
-def _values(function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array) -> Any:
+def _values(
+    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
+) -> Any:
     chunks, order = _order(mask, chunk)
     apply = jax.vmap(function, in_axes=(None, 0, 0))
 
     def add(i: Array, results: Any) -> Any:
         index = _slots(order, i, chunk)
-        return _put(results, index, apply(params, *_take((rows, constants), index)))
+        taken = apply(params, _take(rows, _through(source, index)), _take(constants, index))
+        return _put(results, index, taken)
 
-    shapes = jax.eval_shape(apply, params, rows, constants)
+    shapes = jax.eval_shape(lambda: apply(params, _take(rows, mask.astype(jnp.int32)), constants))
     return jax.lax.fori_loop(0, chunks, add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
 
@@ -61,14 +80,14 @@ _in_chunks = jax.custom_vjp(_values, nondiff_argnums=(0, 1))
 
 
 def _forward(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array
+    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
 ) -> tuple[Any, tuple[Any, ...]]:
-    inputs = (params, rows, constants, mask)
+    inputs = (params, rows, constants, mask, source)
     return _values(function, chunk, *inputs), inputs
 
 
 def _backward(function: Function, chunk: int, inputs: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
-    params, rows, constants, mask = inputs
+    params, rows, constants, mask, source = inputs
     chunks, order = _order(mask, chunk)
 
     @jax.vmap
@@ -77,15 +96,16 @@ def _backward(function: Function, chunk: int, inputs: tuple[Any, ...], cotangent
 
     def add(i: Array, totals: tuple[Any, Any]) -> tuple[Any, Any]:
         index = _slots(order, i, chunk)
-        taken = _take(cotangents, index, fill=0)
-        of_params, of_rows = pull_back(*_take((rows, constants), index), taken)
-        return jax.tree.map(jnp.add, totals[0], of_params), _put(totals[1], index, of_rows)
+        position = _through(source, index)
+        own = _take(cotangents, index, fill=0)
+        of_params, of_rows = pull_back(_take(rows, position), _take(constants, index), own)
+        return jax.tree.map(jnp.add, totals[0], of_params), _put(totals[1], position, of_rows, add=source is not None)
 
     # Gradients of parameters are summed over the images at the end, so that devices do not communicate in the loop.
     images = mask.shape[0]
     zeros = jax.tree.map(lambda leaf: jnp.zeros((images, *leaf.shape), leaf.dtype), params)
     of_params, of_rows = jax.lax.fori_loop(0, chunks, add, (zeros, jax.tree.map(jnp.zeros_like, rows)))
-    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), of_params), of_rows, None, None
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), of_params), of_rows, None, None, None
 
 
 _in_chunks.defvjp(_forward, _backward)
@@ -113,12 +133,19 @@ def _slots(order: Int[Array, "b slots"], i: Array, chunk: int) -> Int[Array, "b 
     return jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk, axis=1)
 
 
-def _take(rows: Any, index: Int[Array, "b chunk"], fill: float | None = None) -> Any:
+def _through(source: Int[Array, "b n"] | None, index: Int[Array, "b chunk"]) -> Int[Array, "b chunk"]:
+    """Return the sources of rows; those of slots that are left over lie beyond all rows."""
+    return index if source is None else _take(source, index, fill=jnp.iinfo(source.dtype).max)
+
+
+def _take(rows: Any, index: Int[Array, "b slots"], fill: int | None = None) -> Any:
     mode = "clip" if fill is None else "fill"
     take = jax.vmap(lambda leaf, index: jnp.take(leaf, index, axis=0, mode=mode, fill_value=fill))
     return jax.tree.map(lambda leaf: take(leaf, index), rows)
 
 
-def _put(rows: Any, index: Int[Array, "b chunk"], values: Any) -> Any:
-    put = jax.vmap(lambda leaf, index, value: leaf.at[index].set(value, mode="drop", unique_indices=True))
-    return jax.tree.map(lambda leaf, value: put(leaf, index, value), rows, values)
+def _put(rows: Any, index: Int[Array, "b slots"], values: Any, *, add: bool = False) -> Any:
+    def put(leaf: Array, index: Array, value: Array) -> Array:
+        return leaf.at[index].add(value, mode="drop") if add else leaf.at[index].set(value, mode="drop")
+
+    return jax.tree.map(lambda leaf, value: jax.vmap(put)(leaf, index, value), rows, values)
