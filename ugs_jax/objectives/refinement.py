@@ -69,7 +69,7 @@ def perturbation(
 def sparse_perturbation(
     uncertainty: Callable[[T], Array],
     features: T,
-    cells: Any,
+    cells: Any = None,
     *,
     radius: Scalar = RADIUS,
     norm: Norm = "image",
@@ -86,7 +86,7 @@ def sparse_perturbation(
       features: Gathered feature vectors of one pyramid level, [b, n, c]; or a pytree, such as a tuple, with one such
         array for each level.
       cells: Index of the cell, in its level, from which each vector was gathered, int [b, n]; a pytree like
-        `features`.
+        `features`. None if the cells of every image differ, where only cells without a gradient may be repeated.
       radius: Length ρ of ε over the map of one level.
       norm: Norm that is set to ρ: the length for each `image`, or the root mean square over the images of a `batch`.
 
@@ -94,13 +94,14 @@ def sparse_perturbation(
       Perturbation ε, detached, in the shape and dtype of `features`.
     """
 
-    def of_level(gradient: Array, features: Array, cells: Array) -> Array:
-        total = jax.vmap(_sum_copies)(gradient, cells)
+    def of_level(gradient: Array, total: Array, features: Array) -> Array:
         square = jnp.sum(gradient * total, axis=(1, 2), keepdims=True)
         length = root(square if norm == "image" else jnp.mean(square, axis=0, keepdims=True), floor=1e-30)
         return (radius * ratio(total, length, floor=1e-30)).astype(features.dtype)
 
-    return jax.tree.map(of_level, _gradient(uncertainty, features), features, cells)
+    gradient = _gradient(uncertainty, features)
+    total = gradient if cells is None else jax.tree.map(jax.vmap(_sum_copies), gradient, cells)
+    return jax.tree.map(of_level, gradient, total, features)
 
 
 def _gradient(uncertainty: Callable[[T], Array], features: T) -> T:

@@ -1,32 +1,26 @@
 """Training objective: box, objectness and class losses of all levels, as one scalar with its parts."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from data_pipeline import Batch
 from ugs_jax import losses
-from ugs_jax.boxes import iou
 from ugs_jax.detectors import (
     Assigner,
     ChoosesCells,
     HasPyramid,
-    Localizer,
     Outputs,
     TaskAligned,
     TrainableDetector,
     background,
     gather,
-    localize,
-    localize_again,
-    predicted_quality,
 )
 from ugs_jax.experiment.loss_weights import LossWeights
-from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
-from ugs_jax.objectives.refinement import sparse_perturbation
-from ugs_jax.training.matching import Match, concatenate_levels, match, match_cells, split_levels
+from ugs_jax.objectives import Localization
+from ugs_jax.training.learning_cells import at_positives, learning_cells
+from ugs_jax.training.localization_terms import localization_terms
+from ugs_jax.training.matching import Match, concatenate_levels, match, match_cells
 
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 """Weights of the objectness losses of the levels in YOLOv5; for other numbers of levels all weigh 1."""
@@ -107,96 +101,6 @@ def matches_of(
     return match_cells(outputs, batch, arch, localization, assigner or TaskAligned())
 
 
-def localization_terms(matches: tuple[Match, ...], localization: Localization) -> Terms:
-    """Return the localization terms at the candidates of all levels, including the second stage, quality and UR."""
-    features, localizers = tuple(m.features() for m in matches), tuple(m.localizer for m in matches)
-    anchors = concatenate_levels([m.anchors for m in matches])
-    targets = concatenate_levels([m.targets for m in matches])
-    raw = _first_stage(features, localizers)
-    first = localization.loss(raw, anchors, targets)
-    terms, raw = _both_stages(matches, localization, raw, first)
-    if isinstance(localization, PredictsDistribution) and localization.quality is not None:
-        quality = _quality_loss(matches, localization, raw, terms.boxes, targets)
-        parts = {**terms.parts, "quality": quality}
-        terms = terms._replace(loss=terms.loss + localization.quality.weight * quality, parts=parts)
-    if isinstance(localization, GuidesRefinement) and localization.refinement is not None:
-        moved = _refined_loss(matches, localization, features, localizers, localization.refinement)
-        parts = {**terms.parts, "refinement": moved}
-        terms = terms._replace(loss=terms.loss + localization.refinement.weight * moved, parts=parts)
-    return terms
-
-
-def _first_stage(features: tuple[Array, ...], localizers: tuple[Localizer, ...]) -> Array:
-    return concatenate_levels([localize(layer, at) for layer, at in zip(localizers, features, strict=True)])
-
-
-def _both_stages(
-    matches: tuple[Match, ...], localization: Localization, raw: Array, first: Terms
-) -> tuple[Terms, Array]:
-    """Return the terms of the last stage, with both stages in the loss, and its raw outputs."""
-    if not isinstance(localization, PredictsDistribution) or localization.second_stage is None:
-        return first, raw
-    raw = concatenate_levels(
-        [
-            localize_again(m.localizer, localization, m.level.features, part, m.anchors, stride=m.stride)
-            for m, part in zip(matches, split_levels(matches, raw), strict=True)
-        ]
-    )
-    anchors = concatenate_levels([m.anchors for m in matches])
-    targets = concatenate_levels([m.targets for m in matches])
-    second = localization.loss(raw, anchors, targets)
-    share = localization.second_stage.share
-    parts = {**second.parts, "first_stage": first.loss}
-    return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), raw
-
-
-def _quality_loss(
-    matches: tuple[Match, ...], localization: Localization, raw: Array, decoded: Array, targets: Array
-) -> Float[Array, "b m k a"]:
-    """Return the cross entropy between predicted and true IoU."""
-    by_level = zip(matches, split_levels(matches, raw), split_levels(matches, decoded), strict=True)
-    logits: list[Any] = [
-        predicted_quality(m.localizer, localization, part, boxes, stride=m.stride) for m, part, boxes in by_level
-    ]
-    goal = jax.lax.stop_gradient(iou(decoded, targets))
-    return losses.sigmoid_cross_entropy(concatenate_levels(logits), goal)
-
-
-def _refined_loss(
-    matches: tuple[Match, ...],
-    localization: GuidesRefinement,
-    features: tuple[Array, ...],
-    localizers: tuple[Localizer, ...],
-    refinement: Refinement,
-) -> Array:
-    """Return the loss of the first stage at features that UR has perturbed."""
-    anchors = concatenate_levels([m.anchors for m in matches])
-    targets = concatenate_levels([m.targets for m in matches])
-    positive = concatenate_levels([m.positive for m in matches])
-    frozen = jax.lax.stop_gradient(localizers)
-
-    def uncertainty(rows: tuple[Array, ...]) -> Array:
-        raw = _first_stage(_reshape_as(features, rows), frozen)
-        return losses.masked_sum(localization.uncertainty_loss(raw, anchors, targets), positive)
-
-    cells = _merge_boxes(tuple(m.candidates.cell for m in matches))
-    shifts = sparse_perturbation(
-        uncertainty, _merge_boxes(features), cells, radius=refinement.radius, norm=refinement.norm
-    )
-    shifted = jax.tree.map(jnp.add, features, _reshape_as(features, shifts))
-    return localization.loss(_first_stage(shifted, localizers), anchors, targets).loss
-
-
-def _merge_boxes(levels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Merge the axes of boxes and cells of every level: [b, m, k, …] to [b, k m, …]."""
-    return tuple(values.reshape(values.shape[0], -1, *values.shape[3:]) for values in levels)
-
-
-def _reshape_as(shaped: tuple[Array, ...], levels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Reshape the array of every level to the shape of its counterpart; this undoes `_merge_boxes`."""
-    return tuple(values.reshape(other.shape) for values, other in zip(levels, shaped, strict=True))
-
-
 def _objectness_loss(matches: tuple[Match, ...], quality: Array, batch: Batch) -> Float[Array, ""]:
     """Return the mean over positive and background anchors; the best of the boxes at an anchor sets its target."""
     total, first = jnp.zeros(()), 0
@@ -251,9 +155,15 @@ def _class_weights(loss_weights: LossWeights) -> Float[Array, "n"] | None:
 
 def _class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeights) -> Float[Array, "b m k a"]:
     """Return the mean over the classes of every candidate, times the weight of the class of its box."""
-    labels = jnp.asarray(batch.classes)
-    logits = concatenate_levels([gather(m.level.classes, m.candidates.cell) for m in matches])  # [b, m, 3, a, n]
-    goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, :, None, None]
-    loss = jnp.mean(losses.sigmoid_cross_entropy(logits, jnp.broadcast_to(goal, logits.shape)), axis=-1)
+    cells = [learning_cells(m) for m in matches]
+    logits = [gather(m.level.classes, own.cell) for m, own in zip(matches, cells, strict=True)]
     factors = _class_weights(loss_weights)
-    return loss if factors is None else loss * factors.astype(loss.dtype)[labels][:, :, None, None]
+
+    def loss_of(logits: Array, labels: Array) -> Array:
+        goal = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        loss = jnp.mean(losses.sigmoid_cross_entropy(logits, goal), axis=-1)
+        return loss if factors is None else loss * factors.astype(loss.dtype)[labels]
+
+    classes = jnp.asarray(batch.classes)[:, :, None, None]
+    labels = concatenate_levels([jnp.broadcast_to(classes, m.positive.shape) for m in matches])
+    return at_positives(matches, cells, loss_of, logits, labels)
