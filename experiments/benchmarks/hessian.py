@@ -185,11 +185,14 @@ def measure(settings: Settings, console: Console) -> tuple[dict[str, Any], dict[
         with console.status(name):
             given = [jnp.asarray(values) for values in arguments(name, settings.count, settings.seed)]
             calls = ways(name, given, settings)
-            wanted = in_double(functools.partial(hessian_by_autodiff, LOSSES[name]), *(x[:1000] for x in given))
+            wanted = in_double(
+                jax.jit(functools.partial(hessian_by_autodiff, LOSSES[name])), *(values[:1000] for values in given)
+            )
             apart[name] = {way: disagreement(calls[way]()[:1000], wanted) for way in calls if way != "copy"}
             if max(apart[name].values()) > TOLERANCE:
                 raise RuntimeError(f"{name}: expected Hessians that agree up to {TOLERANCE}, got {apart[name]}")
             times[name] = interleave(calls, settings)
+        console.print(name, {way: f"{1e3 * np.median(spent.processor):.1f} ms" for way, spent in times[name].items()})
     medians, by_processor = (
         {name: {way: float(np.median(getattr(t, kind))) for way, t in of.items()} for name, of in times.items()}
         for kind in Times._fields
