@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _FIGURES = {
-    "hessian": ("closed_form_over_copy", "torch_over_autodiff", "torch_over_closed_form", "naive_over_autodiff"),
+    "hessian": ("torch_over_hessian", "torch_over_autodiff", "autodiff_over_hessian", "hessian_over_copy"),
     "step cost": ("time_ratio", "time_ratio_interval", "memory_ratio", "device_peak_ratio"),
     "largest batch": ("trained_largest", "trained_too_large", "planned_largest", "planned_too_large"),
 }

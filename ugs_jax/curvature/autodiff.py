@@ -11,48 +11,18 @@ from jax import Array
 BoxLoss = Callable[..., Array]
 
 
-def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
+def hessian_by_autodiff(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     """Return the Hessian of every box's loss with respect to the coordinates of that box.
 
     The cost is one forward pass over the gradient for each coordinate. The result equals `jax.vmap(jax.hessian(loss))`,
-    and is about as fast once compiled. It takes losses of whole batches: `args` need not have the batch axes of `boxes`
-    but must broadcast to them. A closed form, where one exists, is about twenty times faster
-    (`experiments/results/hessian.md`).
-
-    Args:
-      loss: Function `loss(boxes, *args)` that returns one value for each box, [..., d] → [...]. The value of a box
-        depends on no other box. All of `ugs_jax.losses` are such functions.
-      boxes: Boxes, an array [..., d] or nested lists of numbers.
-      *args: Further arguments of `loss`, for example targets.
-
-    Returns:
-      Hessians [..., d, d]. The unit is 1/px² for coordinates in px and a loss without unit.
-
-    Raises:
-      TypeError: `boxes` is a pytree of arrays.
-      ValueError: `loss` does not return one value for each box.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(hessian(lambda b, t: ((b - t) ** 2).sum(-1), jnp.zeros((1, 2)), jnp.ones((1, 2))))
-      [[[2. 0.]
-        [0. 2.]]]
+    and is about as fast once compiled. Arguments, errors and result are those of `curvature.hessian`, which takes
+    closed forms where it knows one.
     """
-    if not jax.tree_util.all_leaves([boxes]) and any(map(np.ndim, jax.tree.leaves(boxes))):
-        raise TypeError(
-            f"hessian: expected boxes as one array [..., d], got a pytree, {jax.tree.structure(boxes)}; for the "
-            "Hessian by all parameters take flat, unravel = jax.flatten_util.ravel_pytree(params), then "
-            "hessian(lambda flat: loss(unravel(flat)), flat); or hvp for products with it"
-        )
-    boxes = jnp.asarray(boxes)
+    boxes = as_boxes(boxes)
 
     def summed(b: Array) -> Array:
         values = loss(b, *args)
-        if values.shape != b.shape[:-1]:
-            raise ValueError(
-                f"expected a loss with one value per box, {b.shape[:-1]} for boxes of shape {b.shape}, got "
-                f"{values.shape}"
-            )
+        check_values(values.shape, b.shape)
         return jnp.sum(values)
 
     gradient = jax.grad(summed)
@@ -61,18 +31,27 @@ def hessian(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     return jnp.stack(columns, axis=-1)
 
 
-def eigenvalues(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
-    """Return the eigenvalues of `hessian`, ascending, [..., d].
+def as_boxes(boxes: Any) -> Array:
+    """Return boxes as one array.
 
-    Hessians are symmetrised first, because they need not be symmetric at ties on kinks.
-
-    Args:
-      loss: Loss, called as `loss(boxes, *args)`, with one value for each box.
-      boxes: Boxes, or other parameters, with respect to which the loss is differentiated.
-      *args: Further arguments of the loss.
+    Raises:
+      TypeError: `boxes` is a pytree of arrays.
     """
-    matrices = hessian(loss, boxes, *args)
-    return jnp.linalg.eigvalsh((matrices + jnp.swapaxes(matrices, -1, -2)) / 2)
+    if not jax.tree_util.all_leaves([boxes]) and any(map(np.ndim, jax.tree.leaves(boxes))):
+        raise TypeError(
+            f"hessian: expected boxes as one array [..., d], got a pytree, {jax.tree.structure(boxes)}; for the "
+            "Hessian by all parameters take flat, unravel = jax.flatten_util.ravel_pytree(params), then "
+            "hessian(lambda flat: loss(unravel(flat)), flat); or hvp for products with it"
+        )
+    return jnp.asarray(boxes)
+
+
+def check_values(values: tuple[int, ...], boxes: tuple[int, ...]) -> None:
+    """Raise ValueError unless values of the first shape are one for each box of boxes of the second."""
+    if values != boxes[:-1]:
+        raise ValueError(
+            f"expected a loss with one value per box, {boxes[:-1]} for boxes of shape {boxes}, got {values}"
+        )
 
 
 def in_double(function: Callable[..., Any], *args: Any) -> Any:

@@ -1,35 +1,30 @@
 """Hessians of box losses in closed form, one 4×4 matrix for each box.
 
 Each function takes predicted boxes and targets in px. This module imports neither `ugs_jax.losses` nor `ugs_jax.boxes`,
-so it is an independent check of them. All Hessians are symmetric. Where a loss has a kink (an edge passes an edge of
-the target, or the boxes touch), the result is the Hessian of the piece to which ties are counted.
+so it is an independent check of them. All Hessians are symmetric and finite. Where a loss has a kink (an edge passes an
+edge of the target, or the boxes touch), slopes are the means of both sides, as autodiff of `jnp.minimum` has them.
 
-Areas, distances and angles of boxes are built with `curvature.derivatives`. NWD and DotD are functions of a weighted
-norm of the difference of the boxes: `_radial`. Under `jax.jit` the Hessians of the box losses cost three to six
-times a copy of their result (`experiments/results/hessian.md`).
+Areas, distances and angles of boxes are built with `curvature.geometry`. NWD and DotD are functions of a weighted
+norm of the difference of the boxes: `radial`. `experiments/results/hessian.md` has their speed under `jax.jit`.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array
 
-from ugs_jax.curvature.derivatives import (
-    OUTWARD,
-    Column,
-    Derivatives,
-    Four,
-    columns,
-    log,
-    matrix,
-    product,
-    quotient,
-    square,
-    sum_of_squares,
-)
+from ugs_jax.curvature.derivatives import log, matrix, product, quotient, square
+from ugs_jax.curvature.geometry import angle, distance, hull, intersection, union
 
 ASPECT_SCALE = 4 / math.pi**2
 """Scale that maps the squared difference of angles, at most (π/2)², to [0, 1]; it defines v of CIoU."""
+
+LENGTH_FLOOR = 1e-8
+"""Smallest distance, px, of NWD and DotD. Their Hessians are 0 up to it, where the loss has the kink of a norm."""
+
+LOGIT_LIMIT = 1e30
+"""Largest absolute logit. A loss is constant in logits beyond it."""
 
 
 def l2(boxes: Array, targets: Array, anchors: Array) -> Array:
@@ -61,22 +56,25 @@ def iou_loss(boxes: Array, targets: Array) -> Array:
     Returns:
       Hessians [..., 4, 4], 1/px².
     """
-    overlap = quotient(_intersection(boxes, targets), _union(boxes, targets))
+    overlap = quotient(intersection(boxes, targets), union(boxes, targets))
     return matrix(lambda i, j: -overlap.hessian(i, j))
 
 
-def log_iou(boxes: Array, targets: Array) -> Array:
-    """Return the Hessian by (x1, y1, x2, y2) px of −ln IoU. It is NaN where the boxes do not overlap.
+def log_iou(boxes: Array, targets: Array, floor: float = 0.0) -> Array:
+    """Return the Hessian by (x1, y1, x2, y2) px of −ln max(IoU, floor), zero where IoU ≤ floor.
 
     Args:
       boxes: Predicted boxes, xyxy px, [..., 4].
       targets: Target boxes in the same format.
+      floor: Lower bound of the IoU.
 
     Returns:
       Hessians [..., 4, 4], 1/px².
     """
-    inter, union = log(_intersection(boxes, targets)), log(_union(boxes, targets))
-    return matrix(lambda i, j: union.hessian(i, j) - inter.hessian(i, j))
+    inter, both = intersection(boxes, targets), union(boxes, targets)
+    above = quotient(inter, both).value > floor
+    log_inter, log_union = log(inter), log(both)
+    return matrix(lambda i, j: jnp.where(above, log_union.hessian(i, j) - log_inter.hessian(i, j), 0))
 
 
 def giou(boxes: Array, targets: Array) -> Array:
@@ -89,9 +87,25 @@ def giou(boxes: Array, targets: Array) -> Array:
     Returns:
       Hessians [..., 4, 4], 1/px².
     """
-    inter, union = _intersection(boxes, targets), _union(boxes, targets)
-    overlap, filled = quotient(inter, union), quotient(union, product(*_hull(boxes, targets)))
+    inter, both = intersection(boxes, targets), union(boxes, targets)
+    overlap, filled = quotient(inter, both), quotient(both, product(*hull(boxes, targets)))
     return matrix(lambda i, j: -overlap.hessian(i, j) - filled.hessian(i, j))
+
+
+def diou(boxes: Array, targets: Array) -> Array:
+    """Return the Hessian by (x1, y1, x2, y2) px of DIoU, 1 − IoU + ρ²/c².
+
+    ρ is the distance of the centres, and c the diagonal of the smallest box around both.
+
+    Args:
+      boxes: Predicted boxes, xyxy px, [..., 4].
+      targets: Target boxes in the same format.
+
+    Returns:
+      Hessians [..., 4, 4], 1/px².
+    """
+    overlap, apart = quotient(intersection(boxes, targets), union(boxes, targets)), distance(boxes, targets)
+    return matrix(lambda i, j: apart.hessian(i, j) - overlap.hessian(i, j))
 
 
 def ciou(boxes: Array, targets: Array) -> Array:
@@ -102,7 +116,7 @@ def ciou(boxes: Array, targets: Array) -> Array:
     the second derivative. The result is what autodiff computes from the loss, not the Hessian of its value.
 
     Args:
-      boxes: Predicted boxes, xyxy px, [..., 4], with sides > 0.
+      boxes: Predicted boxes, xyxy px, [..., 4].
       targets: Target boxes in the same format.
 
     Returns:
@@ -111,12 +125,11 @@ def ciou(boxes: Array, targets: Array) -> Array:
     References:
       Zheng et al., Distance-IoU Loss, AAAI 2020.
     """
-    overlap = quotient(_intersection(boxes, targets), _union(boxes, targets))
-    distance = quotient(_center_distance(boxes, targets), sum_of_squares(*_hull(boxes, targets)))
-    aspect = square(_angle(boxes, targets))
+    overlap = quotient(intersection(boxes, targets), union(boxes, targets))
+    apart, aspect = distance(boxes, targets), square(angle(boxes, targets))
     v = ASPECT_SCALE * aspect.value
     weight = ASPECT_SCALE * v / (1 - overlap.value + v + 1e-7)
-    return matrix(lambda i, j: distance.hessian(i, j) - overlap.hessian(i, j) + weight * aspect.hessian(i, j))
+    return matrix(lambda i, j: apart.hessian(i, j) - overlap.hessian(i, j) + weight * aspect.hessian(i, j))
 
 
 def nwd(boxes: Array, targets: Array, constant: float) -> Array:
@@ -128,9 +141,9 @@ def nwd(boxes: Array, targets: Array, constant: float) -> Array:
       constant: Mean absolute object size of the data set, px.
 
     Returns:
-      Hessians [..., 4, 4], 1/px². They are NaN at equal boxes, where the loss has the kink of a norm.
+      Hessians [..., 4, 4], 1/px².
     """
-    return _radial(boxes - targets, jnp.array([1.0, 1.0, 0.25, 0.25]), constant)
+    return radial(boxes - targets, (1.0, 1.0, 0.25, 0.25), constant)
 
 
 def dotd(centers: Array, targets: Array, constant: float) -> Array:
@@ -142,9 +155,9 @@ def dotd(centers: Array, targets: Array, constant: float) -> Array:
       constant: Mean object size √(wh) of the data set, px.
 
     Returns:
-      Hessians [..., 2, 2], 1/px². They are NaN at equal centres, where the loss has the kink of a norm.
+      Hessians [..., 2, 2], 1/px².
     """
-    return _radial(centers - targets, jnp.ones(2), constant)
+    return radial(centers - targets, (1.0, 1.0), constant)
 
 
 def cross_entropy(logits: Array) -> Array:
@@ -156,7 +169,7 @@ def cross_entropy(logits: Array) -> Array:
     Returns:
       Hessians [..., bins, bins].
     """
-    p = _softmax(logits)
+    p = jnp.where(jnp.abs(logits) <= LOGIT_LIMIT, jnp.exp(_log_softmax(logits)), 0)
     return _diagonal(p) - p[..., :, None] * p[..., None, :]
 
 
@@ -171,87 +184,42 @@ def entropy(logits: Array) -> Array:
     Returns:
       Hessians [..., bins, bins].
     """
-    p = _softmax(logits)
-    log_p = logits - jnp.max(logits, axis=-1, keepdims=True)
-    log_p = log_p - jnp.log(jnp.sum(jnp.exp(log_p), axis=-1, keepdims=True))
-    weighted = p * (log_p - jnp.sum(p * log_p, axis=-1, keepdims=True))
+    log_p = _log_softmax(logits)
+    p = jnp.exp(log_p)
+    negative_entropy = jnp.sum(p * log_p, axis=-1, keepdims=True)
+    p = jnp.where(jnp.abs(logits) <= LOGIT_LIMIT, p, 0)
+    weighted = p * (log_p - negative_entropy)
     outer = weighted[..., :, None] * p[..., None, :]
     return outer + jnp.swapaxes(outer, -1, -2) + p[..., :, None] * p[..., None, :] - _diagonal(weighted + p)
 
 
-def _sides(boxes: Array) -> tuple[Column, Column]:
-    x1, y1, x2, y2 = columns(boxes)
-    return x2 - x1, y2 - y1
+def radial(difference: Array, weights: Sequence[float], constant: float) -> Array:
+    """Return the Hessian by the difference of 1 − e^(−r/c), r² = Σ weights·difference².
 
+    It is e^(−r/c)/(c r) · (D − (1/r² + 1/(c r)) Dδ (Dδ)ᵀ), and 0 for r up to `LENGTH_FLOOR`.
 
-def _intersection(boxes: Array, targets: Array) -> Derivatives:
-    """Return derivatives of the area of overlap. An edge changes the area where it lies inside the target."""
-    (x1, y1, x2, y2), (u1, v1, u2, v2) = columns(boxes), columns(targets)
-    width, height = jnp.minimum(x2, u2) - jnp.maximum(x1, u1), jnp.minimum(y2, v2) - jnp.maximum(y1, v1)
-    touch = (width > 0) & (height > 0)
-    inside = (x1 > u1, y1 > v1, x2 < u2, y2 < v2)
-    slopes = tuple(jnp.where(moves & touch, slope, 0.0) for moves, slope in zip(inside, OUTWARD, strict=True))
-    return product((jnp.maximum(width, 0), jnp.maximum(height, 0)), slopes)
+    Args:
+      difference: Differences δ, px, [..., d].
+      weights: Diagonal of D, d numbers > 0.
+      constant: Length c, px.
 
-
-def _union(boxes: Array, targets: Array) -> Derivatives:
-    own, inter = product(_sides(boxes), OUTWARD), _intersection(boxes, targets)
-    width, height = _sides(targets)
-    gradient = tuple(a - b for a, b in zip(own.gradient, inter.gradient, strict=True))
-    return Derivatives(
-        own.value + width * height - inter.value, gradient, lambda i, j: own.hessian(i, j) - inter.hessian(i, j)
-    )
-
-
-def _hull(boxes: Array, targets: Array) -> tuple[tuple[Column, Column], Four]:
-    """Return the sides of the smallest box around both, and their slopes.
-
-    An edge moves a side where it lies outside the target.
+    Returns:
+      Hessians [..., d, d], 1/px².
     """
-    (x1, y1, x2, y2), (u1, v1, u2, v2) = columns(boxes), columns(targets)
-    width, height = jnp.maximum(x2, u2) - jnp.minimum(x1, u1), jnp.maximum(y2, v2) - jnp.minimum(y1, v1)
-    outside = (x1 < u1, y1 < v1, x2 > u2, y2 > v2)
-    return (width, height), tuple(jnp.where(moves, slope, 0.0) for moves, slope in zip(outside, OUTWARD, strict=True))
-
-
-def _center_distance(boxes: Array, targets: Array) -> Derivatives:
-    """Return derivatives of the squared distance of the centres."""
-    x1, y1, x2, y2 = (a - b for a, b in zip(columns(boxes), columns(targets), strict=True))
-    return sum_of_squares(((x1 + x2) / 2, (y1 + y2) / 2), (0.5, 0.5, 0.5, 0.5))
-
-
-def _angle(boxes: Array, targets: Array) -> Derivatives:
-    """Return derivatives of the difference of the angles atan(w/h).
-
-    The difference is computed as one angle, which keeps its digits where the two are nearly equal.
-    """
-    (w, h), (wanted_w, wanted_h) = _sides(boxes), _sides(targets)
-    value = jnp.arctan2(w * wanted_h - h * wanted_w, h * wanted_h + w * wanted_w)
-    inverse = 1 / (w**2 + h**2)
-    by_w, by_h = h * inverse, -w * inverse
-    second = {(0, 0): 2 * by_w * by_h, (0, 1): by_h**2 - by_w**2, (1, 1): -2 * by_w * by_h}
-
-    def hessian(i: int, j: int) -> Column:
-        return OUTWARD[i] * OUTWARD[j] * second[min(i % 2, j % 2), max(i % 2, j % 2)]
-
-    return Derivatives(value, (-by_w, -by_h, by_w, by_h), hessian)
-
-
-def _radial(difference: Array, weights: Array, constant: float) -> Array:
-    """Return the Hessian of 1 − e^(−r/c), r² = Σ weights·difference².
-
-    It is e^(−r/c)/(c r) · (D − (1/r² + 1/(c r)) Dδ (Dδ)ᵀ).
-    """
-    scaled = weights.astype(difference.dtype) * difference
-    r = jnp.sqrt(jnp.sum(scaled * difference, axis=-1))[..., None, None]
+    scale = jnp.asarray(weights, difference.dtype)
+    scaled = scale * difference
+    squared = jnp.sum(scaled * difference, axis=-1)[..., None, None]
+    regular = squared > LENGTH_FLOOR**2
+    r = jnp.sqrt(jnp.where(regular, squared, 1))
     outer = scaled[..., :, None] * scaled[..., None, :]
-    diagonal = _diagonal(jnp.broadcast_to(weights.astype(difference.dtype), difference.shape))
-    return jnp.exp(-r / constant) / (constant * r) * (diagonal - (1 / r**2 + 1 / (constant * r)) * outer)
+    matrices = jnp.exp(-r / constant) / (constant * r) * (jnp.diag(scale) - (1 / r**2 + 1 / (constant * r)) * outer)
+    return jnp.where(regular, matrices, 0)
 
 
-def _softmax(logits: Array) -> Array:
-    exponents = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    return exponents / jnp.sum(exponents, axis=-1, keepdims=True)
+def _log_softmax(logits: Array) -> Array:
+    bounded = jnp.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
+    shifted = bounded - jnp.max(bounded, axis=-1, keepdims=True)
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
 
 
 def _diagonal(values: Array) -> Array:

@@ -25,6 +25,9 @@ Four = Sequence[Column | float]
 Entries = Callable[[int, int], Column | float]
 """Function that returns the entry (i, j) of a symmetric matrix, called for i ≤ j."""
 
+FLOOR = 1e-12
+"""Smallest area or squared length, px², that is used as a divisor."""
+
 OUTWARD: Four = (-1.0, -1.0, 1.0, 1.0)
 """Slopes of the sides of a box: x2 lengthens the width and x1 shortens it; the same holds for the height."""
 
@@ -35,6 +38,11 @@ class Derivatives(NamedTuple):
     value: Column
     gradient: Four
     hessian: Entries
+
+
+def below(a: Column | float, b: Column | float) -> Column:
+    """Return 1 where a < b, ½ where they are equal, else 0: the slope of min(a, b) by a, and of max(a, b) by b."""
+    return jnp.where(a < b, 1.0, jnp.where(a == b, 0.5, 0.0))
 
 
 def columns(boxes: Array) -> tuple[Column, Column, Column, Column]:
@@ -80,8 +88,8 @@ def sum_of_squares(sides: tuple[Column, Column], slopes: Four) -> Derivatives:
 
 
 def quotient(a: Derivatives, b: Derivatives) -> Derivatives:
-    """Return the derivatives of a/b."""
-    inverse = 1 / b.value
+    """Return the derivatives of a/b; they are 0 where b is not above `FLOOR`."""
+    inverse = _inverse(b.value)
     value = a.value * inverse
     gradient = tuple((x - value * y) * inverse for x, y in zip(a.gradient, b.gradient, strict=True))
 
@@ -93,8 +101,8 @@ def quotient(a: Derivatives, b: Derivatives) -> Derivatives:
 
 
 def log(a: Derivatives) -> Derivatives:
-    """Return the derivatives of log a."""
-    inverse = 1 / a.value
+    """Return the derivatives of log a; the gradient and the Hessian are 0 where a is not above 0."""
+    inverse = _inverse(a.value, 0)
     gradient = tuple(x * inverse for x in a.gradient)
     return Derivatives(jnp.log(a.value), gradient, lambda i, j: a.hessian(i, j) * inverse - gradient[i] * gradient[j])
 
@@ -109,3 +117,9 @@ def square(a: Derivatives) -> Derivatives:
 
 def _same_axis(i: int, j: int) -> bool:
     return (i - j) % 2 == 0
+
+
+def _inverse(value: Column, floor: float = FLOOR) -> Column:
+    """Return 1/value, or 0 where the value is not above `floor`."""
+    regular = value > floor
+    return jnp.where(regular, 1 / jnp.where(regular, value, 1), 0)

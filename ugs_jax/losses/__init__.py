@@ -1,5 +1,9 @@
-"""Losses: pure functions of arrays with one unreduced value per box (or element); `reduce` averages them."""
+"""Losses: pure functions of arrays with one unreduced value per box (or element); `reduce` averages them.
 
+`curvature.hessian` knows the Hessians of those with one value per box in closed form (`hessians`).
+"""
+
+from ugs_jax.losses import hessians
 from ugs_jax.losses.classification import sigmoid_cross_entropy, sigmoid_focal
 from ugs_jax.losses.distance import dotd, nwd
 from ugs_jax.losses.distribution import distribution_focal
@@ -16,6 +20,7 @@ __all__ = [
     "entropy",
     "entropy_gap",
     "giou",
+    "hessians",
     "interval_cross_entropy",
     "iou_loss",
     "l1",

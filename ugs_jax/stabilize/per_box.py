@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ugs_jax.curvature.autodiff import eigenvalues
+from ugs_jax.curvature.registry import eigenvalues
 from ugs_jax.stabilize.checks import check_number
 from ugs_jax.stabilize.cotangent import with_scaled_gradient
 
