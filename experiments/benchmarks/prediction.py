@@ -21,7 +21,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -41,9 +41,6 @@ from ugs_jax.objectives import BoxRegression
 from ugs_jax.runs.prediction import image_detector
 from ugs_jax.runs.state import Averages
 from ugs_jax.weights.onnx import export_onnx
-
-Times = dict[str, list[tuple[float, float]]]
-"""Elapsed and processor time of every call, s, by method."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +214,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     for pipe in pipes.values():
         pipe.send(None)
     return result
+
+
+def _ratio(theirs: Sequence[tuple[float, float]], ours: Sequence[tuple[float, float]], kind: int) -> float:
+    return round(float(np.median([a[kind] / b[kind] for a, b in zip(theirs, ours, strict=True)])), 3)
 
 
 def _count(answer: Any) -> int | None:
