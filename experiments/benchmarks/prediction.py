@@ -199,9 +199,7 @@ def measure(settings: Settings) -> dict[str, Any]:
                 "least_ms": round(1e3 * min(t[0] for t in spent), 2),
                 "processor_ms": round(1e3 * float(np.median([t[1] for t in spent])), 2),
                 **{
-                    f"{kind}_over_jax": round(
-                        float(np.median([t[i] / o[i] for t, o in zip(spent, ours, strict=True)])), 3
-                    )
+                    f"{kind}_over_jax": _ratio(spent, ours, i)
                     for i, kind in enumerate(("time", "processor"))
                     if (ours := times.get("jax"))
                 },
