@@ -193,7 +193,7 @@ def _best(
     level: Level, localizer: Localizer, localization: Localization, sizes: np.ndarray, stride: int, count: int
 ) -> LocalizedCandidates:
     columns, a = level.classes.shape[2:4]
-    scores, place, label = _best_triples(level, count)
+    scores, place, label = best_triples(level, count)
     cell, anchor = place // a, place % a
     raw = localize(localizer, gather(level.features, cell))  # [b, count, a, k]
     raw = jnp.take_along_axis(raw, anchor[..., None, None], axis=2, mode="promise_in_bounds")[:, :, 0]
@@ -206,7 +206,7 @@ def _best(
     return LocalizedCandidates(boxes, scores, label, deviation, None if quality is None else jax.nn.sigmoid(quality))
 
 
-def _best_triples(level: Level, count: int) -> tuple[Array, Array, Array]:
+def best_triples(level: Level, count: int) -> tuple[Array, Array, Array]:
     """Return scores, places (cell · anchors + anchor) and classes of the `count` best triples of each image, [b, k].
 
     The triples lie in the `count` places whose best class scores highest, so that only these places need all scores.
