@@ -21,7 +21,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -41,9 +41,6 @@ from ugs_jax.objectives import BoxRegression
 from ugs_jax.runs.prediction import image_detector
 from ugs_jax.runs.state import Averages
 from ugs_jax.weights.onnx import export_onnx
-
-Times = dict[str, list[tuple[float, float]]]
-"""Elapsed and processor time of every call, s, by method."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +199,7 @@ def measure(settings: Settings) -> dict[str, Any]:
                 "least_ms": round(1e3 * min(t[0] for t in spent), 2),
                 "processor_ms": round(1e3 * float(np.median([t[1] for t in spent])), 2),
                 **{
-                    f"{kind}_over_jax": round(
-                        float(np.median([t[i] / o[i] for t, o in zip(spent, ours, strict=True)])), 3
-                    )
+                    f"{kind}_over_jax": _ratio(spent, ours, i)
                     for i, kind in enumerate(("time", "processor"))
                     if (ours := times.get("jax"))
                 },
@@ -217,6 +212,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     for pipe in pipes.values():
         pipe.send(None)
     return result
+
+
+def _ratio(theirs: Sequence[tuple[float, float]], ours: Sequence[tuple[float, float]], kind: int) -> float:
+    return round(float(np.median([a[kind] / b[kind] for a, b in zip(theirs, ours, strict=True)])), 3)
 
 
 def _count(answer: Any) -> int | None:

@@ -1,14 +1,14 @@
 import importlib.util
+import inspect
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks.hessian import TOLERANCE, copy, draw, ratios, worst
+from experiments.benchmarks.hessian import LOSSES, PAIRS, TOLERANCE, arguments, disagreement, draw, ratios, worst
 from tests.benchmarks.running import result_of
+from ugs_jax.curvature.registry import HESSIANS, closed_form
 
 pytestmark = pytest.mark.slow
-
-WAYS = ("closed_form", "autodiff", "naive", "bare")
 
 
 def test_pairs_overlap_and_coordinates_are_within_the_range_of_the_tolerance():
@@ -20,35 +20,43 @@ def test_pairs_overlap_and_coordinates_are_within_the_range_of_the_tolerance():
     assert np.linalg.norm(targets[:, 2:] - targets[:, :2], axis=1).min() > 5.5
 
 
-def test_a_copy_depends_on_every_number_and_is_as_large_as_the_hessians():
-    boxes, targets = np.arange(8.0).reshape(2, 4), 100 * np.arange(8.0).reshape(2, 4)
-    copied = copy(boxes, targets)
-    assert copied.shape == (2, 4, 4)
-    np.testing.assert_array_equal(copied[1], boxes[1][:, None] + targets[1])
+def test_every_registered_loss_of_ours_is_measured_with_arguments_that_it_takes():
+    ours = {loss for loss in HESSIANS if getattr(loss, "__module__", "").startswith("ugs_jax.losses")}
+    assert {getattr(loss, "func", loss) for loss in LOSSES.values()} == ours
+    for name, loss in LOSSES.items():
+        assert closed_form(loss) is not None
+        required = [p for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
+        given = arguments(name, 3, 0)
+        assert len(given) == len(required)
+        assert {len(values) for values in given} == {3}
 
 
 def test_ratios_are_per_loss_and_null_without_pytorch():
-    medians = {("", "copy"): 2.0}
-    for loss, unit in (("log_iou", 3.0), ("ciou", 5.0)):
-        for factor, way in enumerate(WAYS, start=1):
-            medians[loss, way] = factor * unit
+    medians = {
+        loss: {way: factor * unit for factor, way in enumerate(("copy", "hessian", "autodiff"), start=1)}
+        for loss, unit in (("log_iou", 3.0), ("ciou", 5.0))
+    }
+    medians["ciou"]["hessian"] *= 2
     found = ratios(medians)
-    assert found["closed_form_over_copy"] == {"log_iou": 1.5, "ciou": 2.5}
-    assert found["naive_over_autodiff"] == {"log_iou": 1.5, "ciou": 1.5}
-    assert found["torch_over_autodiff"] == {"log_iou": None, "ciou": None}
-    assert worst(found["closed_form_over_copy"], max) == 2.5
-    assert worst(found["torch_over_autodiff"], min) is None
+    assert found["hessian_over_copy"] == {"log_iou": 2.0, "ciou": 4.0}
+    assert found["autodiff_over_hessian"] == {"log_iou": 1.5, "ciou": 0.75}
+    assert found["torch_over_hessian"] == {"log_iou": None, "ciou": None}
+    assert worst(found["hessian_over_copy"], max) == 4.0
+    assert worst(found["torch_over_hessian"], min) is None
 
 
-@pytest.mark.slow
+def test_disagreement_is_relative_to_the_largest_entry():
+    wanted = np.array([[[0.0, 0.0], [0.0, 0.0]], [[0.0, 4.0], [0.0, 2.0]]])
+    assert disagreement(wanted + np.array([[0.0, 0.0], [0.0, 0.5]]), wanted) == 0.5
+    assert disagreement(wanted[1:] + 1.0, wanted[1:]) == 0.25
+
+
 def test_the_last_line_of_the_benchmark_is_json_with_ratios_of_ways_that_agree():
-    result = result_of("hessian", "--count 300 --repeats 2 --warmup 1 --chunk 100 --torch-threads 1")
-    for key in ("closed_form_over_copy", "naive_over_autodiff"):
-        per_loss = result["by_loss"][key]
-        assert result[key] == (max if key.startswith("closed_form") else min)(per_loss.values()) > 0
-    for loss in ("log_iou", "ciou"):
-        assert all(0 <= result["disagreement"][f"{loss} {way}"] < TOLERANCE for way in WAYS)
-        assert all(result["median_seconds"][f"{loss} {way}"] > 0 for way in WAYS)
+    result = result_of("hessian", "--count 300 --repeats 2 --warmup 1 --torch-threads 1")
+    for loss in LOSSES:
+        assert all(0 <= result["disagreement"][loss][way] < TOLERANCE for way in ("hessian", "autodiff"))
+        assert all(result["median_seconds"][loss][way] > 0 for way in ("copy", "hessian", "autodiff"))
     present = importlib.util.find_spec("torch") is not None
-    assert (result["torch_over_autodiff"] is not None) == present
-    assert ("ciou torch" in result["disagreement"]) == present
+    for key in PAIRS:
+        assert (result[key] is not None) == (present or not key.startswith("torch"))
+    assert ("torch" in result["disagreement"]["ciou"]) == present

@@ -9,7 +9,8 @@ import pytest
 
 from tests.flags import QUICKLY
 from tests.reference import detection_by_hand, localization_by_hand
-from ugs_jax.detectors import Architecture, Detections, Level, Localizer, Postprocess, detect
+from ugs_jax.detectors import Architecture, Detections, Level, Localizer, Postprocess, class_scores, detect
+from ugs_jax.detectors.decode import best_triples
 from ugs_jax.objectives import UGS, BoxRegression, Grid
 
 CLASSES, B, C = 3, 2, 6
@@ -105,3 +106,16 @@ def test_equal_shapes_compile_once():
     before = run._cache_size()
     run(*outputs(OBJECTIVES["regression"], seed=1), "regression", options)
     assert run._cache_size() == before
+
+
+@pytest.mark.parametrize("objectness", [True, False])
+def test_the_best_triples_are_those_of_all_scores_with_ties_in_the_order_of_cells(objectness):
+    rng = np.random.default_rng(4)
+    classes = jnp.asarray(rng.integers(-2, 3, (B, 5, 6, 2, CLASSES)), jnp.float32)
+    level = Level(jnp.zeros((B, 5, 6, C)), jnp.zeros((B, 5, 6, 2)) if objectness else None, classes)
+    every = class_scores(level).reshape(B, -1)
+    for count in (7, 40, 1000):
+        scores, index = jax.lax.top_k(every, min(count, every.shape[1]))
+        found, place, label = best_triples(level, count)
+        np.testing.assert_array_equal(found, scores)
+        np.testing.assert_array_equal(place * CLASSES + label, index)

@@ -183,7 +183,7 @@ def _taken(values: Array, index: Array) -> Array:
     return jnp.take_along_axis(values, index, axis=1, mode="promise_in_bounds")
 
 
-def class_scores(level: Level) -> Float[Array, "b h w a n"]:
+def class_scores(level: Level) -> Float[Array, "*cells n"]:
     """Return the score of every class: objectness · class probability, or the latter without objectness."""
     scores = jax.nn.sigmoid(level.classes)
     return scores if level.objectness is None else jax.nn.sigmoid(level.objectness)[..., None] * scores
@@ -192,10 +192,9 @@ def class_scores(level: Level) -> Float[Array, "b h w a n"]:
 def _best(
     level: Level, localizer: Localizer, localization: Localization, sizes: np.ndarray, stride: int, count: int
 ) -> LocalizedCandidates:
-    b, _, columns, a, n = level.classes.shape
-    scores = class_scores(level).reshape(b, -1)
-    scores, index = jax.lax.top_k(scores, min(count, scores.shape[1]))
-    cell, anchor, label = index // (a * n), index // n % a, index % n
+    columns, a = level.classes.shape[2:4]
+    scores, place, label = best_triples(level, count)
+    cell, anchor = place // a, place % a
     raw = localize(localizer, gather(level.features, cell))  # [b, count, a, k]
     raw = jnp.take_along_axis(raw, anchor[..., None, None], axis=2, mode="promise_in_bounds")[:, :, 0]
     center = jnp.stack([cell % columns + 0.5, cell // columns + 0.5], axis=-1) * stride
@@ -205,6 +204,22 @@ def _best(
     deviation = localization.deviation(raw, anchors) if isinstance(localization, PredictsDeviation) else None
     quality = predicted_quality(localizer, localization, raw, boxes, stride=stride)
     return LocalizedCandidates(boxes, scores, label, deviation, None if quality is None else jax.nn.sigmoid(quality))
+
+
+def best_triples(level: Level, count: int) -> tuple[Array, Array, Array]:
+    """Return scores, places (cell · anchors + anchor) and classes of the `count` best triples of each image, [b, k].
+
+    The triples lie in the `count` places whose best class scores highest, so that only these places need all scores.
+    """
+    b, n = level.classes.shape[0], level.classes.shape[-1]
+    best = class_scores(level._replace(classes=jnp.max(level.classes, axis=-1, keepdims=True))).reshape(b, -1)
+    _, place = jax.lax.top_k(best, min(count, best.shape[1]))
+    place = -jax.lax.top_k(-place, place.shape[1])[0]  # ascending, so that equal scores keep the order of the places
+    logits = _taken(level.classes.reshape(b, -1, n), place)
+    objectness = None if level.objectness is None else _taken(level.objectness.reshape(b, -1), place)
+    scores = class_scores(level._replace(classes=logits, objectness=objectness)).reshape(b, -1)
+    scores, index = jax.lax.top_k(scores, min(count, scores.shape[1]))
+    return scores, _taken(place, index // n), index % n
 
 
 def _suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:
