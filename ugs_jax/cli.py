@@ -27,7 +27,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs eval RUN [--protocol …]            score a run on its validation images, or RUN or FILE on --data DATA
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
   ugs predict RUN|FILE IMAGE …           detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
-  ugs import FILE.pt                     read weights of YOLOv5, YOLOv8, YOLO11 without PyTorch and without executing anything
+  ugs import FILE.pt                     read weights of YOLOv5, YOLOv8, YOLO11: no PyTorch, and nothing is executed
   ugs export RUN|FILE --format FORMAT    write safetensors, a PyTorch state dict, a StableHLO program or an ONNX model
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
