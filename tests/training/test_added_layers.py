@@ -117,7 +117,7 @@ def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
 def test_terms_of_cells_of_a_detector_without_anchors_are_those_too(localization):
     """The first anchor of each level, with the second stage, the quality predictor and UR of the same config lines."""
     pyramid = Pyramid(tuple(sizes[:1] for sizes in ARCH.anchors), ARCH.strides)
-    outputs, batch, rule = outputs_with_layers(localization), random_batch(), ReceptiveField()
+    outputs, batch, rule = outputs_with_layers(localization), random_batch(), ReceptiveField(topk=9)
     levels = tuple(Level(each.features, None, each.classes[:, :, :, :1]) for each in outputs.levels)
     first = tuple(one._replace(kernel=one.kernel[:, :1], bias=one.bias[:1]) for one in outputs.localizers)
     match_all = lambda outputs: match_cells(outputs, batch, pyramid, localization, rule)  # noqa: E731
