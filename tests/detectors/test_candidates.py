@@ -73,6 +73,17 @@ def test_every_candidate_is_that_of_loops_over_cells_after_both_stages(candidate
         np.testing.assert_allclose(candidates.boxes[image], want[:, 3:], rtol=1e-3, atol=1e-3)
 
 
+def test_without_objectness_everything_is_as_with_an_objectness_of_one():
+    levels, localizers = outputs_with_layers()
+    options = Postprocess(0.05, 0.5, max_detections=30, voting=0.05, spread_penalty=2.0, quality_power=0.5)
+    run = jax.jit(lambda *each: detect(*each, OBJECTIVE, ARCH, options), compiler_options=QUICKLY)
+    sure = [level._replace(objectness=jnp.full_like(level.objectness, 100.0)) for level in levels]
+    want, found = (run(each, localizers) for each in (sure, [level._replace(objectness=None) for level in levels]))
+    assert want.valid.sum() > 5
+    for one, other in zip(found, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "options",
     [

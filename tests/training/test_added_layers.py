@@ -20,12 +20,13 @@ from tests.reference.losses_by_hand import sigmoid_cross_entropy
 from tests.training.test_objective import ARCH, GAINS, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.boxes import Anchors
-from ugs_jax.objectives import DFL, UGS, Quality, Refinement, SecondStage
+from ugs_jax.detectors import Level, Outputs, Pyramid, ReceptiveField
+from ugs_jax.objectives import DFL, UGS, Quality, Refinement, SecondStage, SideUGS
 from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
 from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
 from ugs_jax.runs import device_mesh
 from ugs_jax.training import objective
-from ugs_jax.training.matching import match
+from ugs_jax.training.matching import match, match_cells
 from ugs_jax.training.objective import localization_terms
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ OBJECTIVES = {
     "all": UGS(second_stage=TWO_STAGES, quality=QUALITY, refinement=Refinement(weight=0.3)),
     "all of DFL": DFL(bins=6, start=-1, second_stage=TWO_STAGES, quality=QUALITY),
 }
+
+SIDES = SideUGS(second_stage=TWO_STAGES, quality=QUALITY, refinement=Refinement(weight=0.3))
 
 
 def outputs_with_layers(localization, dtype=jnp.float32):
@@ -53,16 +56,16 @@ def outputs_with_layers(localization, dtype=jnp.float32):
     return outputs._replace(localizers=tuple(added))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
-    """Loss and box of an objective are taken as they are; which logits they are of is what is by hand."""
-    localization = OBJECTIVES[name]
+def check_terms(localization, outputs, match_all, strides):
+    """Terms of positives are those of their stages, one by one.
+
+    Loss and box of an objective are taken as they are; which logits they are of is what is by hand.
+    """
     one_stage = replace(localization, second_stage=None, quality=None)
-    outputs, batch = outputs_with_layers(localization), random_batch()
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def run(outputs):
-        matches = match(outputs, batch, ARCH, 4.0)
+        matches = match_all(outputs)
         return [(one.candidates, one.anchors, one.targets) for one in matches], localization_terms(
             matches, localization
         )
@@ -71,7 +74,7 @@ def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
     plain = jax.device_get(outputs)
     check = jax.jit(lambda raw, at, target: (one_stage.loss(raw, at, target), one_stage.probabilities(raw)))
     seen, first_anchor = 0, 0
-    for level, localizer, stride, (found, anchors, targets) in zip(*plain, ARCH.strides, per_level, strict=True):
+    for level, localizer, stride, (found, anchors, targets) in zip(*plain, strides, per_level, strict=True):
         for i, j, c, k in np.argwhere(found.positive)[::7]:  # every seventh
             row, column = divmod(int(found.cell[i, j, c]), level.features.shape[2])
             raw = level.features[i, row, column] @ localizer.kernel[:, k] + localizer.bias[k]
@@ -98,8 +101,27 @@ def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
             for part, value in parts.items():
                 np.testing.assert_allclose(terms.parts[part][index], value, rtol=1e-3, err_msg=part)
             seen += 1
-        first_anchor += len(ARCH.anchors[0])
+        first_anchor += found.positive.shape[-1]
     assert seen > 5
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_terms_of_every_positive_are_those_of_its_stages_one_by_one(name):
+    outputs, batch = outputs_with_layers(OBJECTIVES[name]), random_batch()
+    check_terms(OBJECTIVES[name], outputs, lambda outputs: match(outputs, batch, ARCH, 4.0), ARCH.strides)
+
+
+@pytest.mark.parametrize(
+    "localization", [OBJECTIVES["all"], SIDES, OBJECTIVES["all of DFL"]], ids=["UGS", "SideUGS", "DFL"]
+)
+def test_terms_of_cells_of_a_detector_without_anchors_are_those_too(localization):
+    """The first anchor of each level, with the second stage, the quality predictor and UR of the same config lines."""
+    pyramid = Pyramid(tuple(sizes[:1] for sizes in ARCH.anchors), ARCH.strides)
+    outputs, batch, rule = outputs_with_layers(localization), random_batch(), ReceptiveField(topk=9)
+    levels = tuple(Level(each.features, None, each.classes[:, :, :, :1]) for each in outputs.levels)
+    first = tuple(one._replace(kernel=one.kernel[:, :1], bias=one.bias[:1]) for one in outputs.localizers)
+    match_all = lambda outputs: match_cells(outputs, batch, pyramid, localization, rule)  # noqa: E731
+    check_terms(localization, Outputs(levels, first), match_all, ARCH.strides)
 
 
 @functools.lru_cache

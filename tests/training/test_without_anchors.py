@@ -7,7 +7,7 @@ import pytest
 from tests.training.toy import bits, rows, toy_experiment, toy_runs
 from ugs_jax.detectors import CenterSampling, ReceptiveField, TaskAligned
 from ugs_jax.experiment import Network, config, fitting
-from ugs_jax.objectives import DFL, UGS, BoxRegression
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
 from ugs_jax.runs import read_experiment
 from ugs_jax.training import loop, train
 from ugs_jax.training.feature_gradients import FEATURE_GRADIENTS
@@ -16,7 +16,7 @@ from ugs_jax.training.sharpness import SHARPNESS
 pytestmark = pytest.mark.slow
 
 RUNS = {
-    "UGS, TAL, YOLOv8": (UGS(), TaskAligned(widen="second")),
+    "UGS, TAL, YOLOv8": (UGS(second_stage=SecondStage(8), quality=Quality(6)), TaskAligned(widen="second")),
     "DFL, RFLA": (DFL(), ReceptiveField()),
     "CIoU, FCOS": (BoxRegression(), CenterSampling()),
 }

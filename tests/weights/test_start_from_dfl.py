@@ -1,18 +1,24 @@
 """Networks with the published heads of YOLOv8 and YOLO11 in detectors that predict distances on other grids."""
 
+import functools
 import os
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.detectors.test_yolov8 import architecture
+from tests.flags import QUICKLY
 from tests.reference.localization_by_hand import distribution
+from tests.training.toy import random_batch
 from tests.weights.test_published_yolov8 import arch_of
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import YOLO11, YOLO26, Detector, YOLOv8
+from ugs_jax.detectors import YOLO11, YOLO26, CenterSampling, Detector, Level, Localizer, Outputs, YOLOv8
+from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import DFL, UGS, SideRegression, SideUGS
+from ugs_jax.training import objective
 from ugs_jax.weights import fit_weights, read_weights, weights_of
 
 FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures/anchor_free"
@@ -99,6 +105,38 @@ def test_an_objective_that_does_not_predict_distances_keeps_its_own_layer(weight
     _, _, report = fit_weights(weights, network, *network.init(1))
     assert not any("made from" in note for note in report.notes)
     assert {path.split("/")[2] for path in report.initialised} == {"localize"}
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_the_published_boxes(weights):
+    """The features of every cell are its distances to the box, which the published head has learned to read."""
+    peaked(weights, 0)
+    network = Detector(arch_of(weights.arch.network), SideUGS(refinement=None))
+    fresh, stats = network.init(1)
+    made, _, _ = fit_weights(weights, network, fresh, stats)
+    box, levels = np.float32([12, 18, 36, 42]), []
+    for stride in network.arch.strides:
+        y, x = (np.mgrid[: 64 // stride, : 64 // stride] + 0.5) * stride
+        distance = np.stack([x - box[0], y - box[1], box[2] - x, box[3] - y], axis=-1) / stride
+        features = np.zeros((2, *x.shape, fresh["heads"][0]["localize"]["kernel"].shape[0]), np.float32)
+        features[..., :4] = distance
+        levels.append(Level(jnp.asarray(features), None, jnp.zeros((2, *x.shape, 1, 3))))
+    batch = random_batch(boxes=1)._replace(boxes=np.tile(box, (2, 1, 1)), mask=np.ones((2, 1), bool), images=None)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @jax.value_and_grad
+    def loss(layers):
+        localizers = tuple(Localizer(each["kernel"][:, None], each["bias"][None]) for each in layers)
+        outputs = Outputs(tuple(levels), localizers)
+        rule = CenterSampling(radius=1.0)
+        return objective(outputs, batch, network.localization, network.arch, LossWeights(classes=0.0), rule)[0]
+
+    before, _ = loss([head["localize"] for head in fresh["heads"].values()])
+    layers = [head["localize"] for head in made["heads"].values()]
+    start, slope = loss(layers)
+    assert start < before / 4
+    trained, _ = loss(jax.tree.map(lambda leaf, by: leaf - 0.1 * by, layers, slope))
+    assert trained < start
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The loss of a trained run around its parameters: Hessian spectrum and slices, on the run's own training batches."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from ugs_jax.runs.run_folder import read_experiment
 from ugs_jax.runs.sharding import batch_sharding, data_share
 from ugs_jax.training.accumulation import mean_loss
 from ugs_jax.training.objective import assigner_of, objective
+
+_GRADIENTS = "?"
 
 _REACH = {"gradient": 0.02, "random": 0.5}
 """Length of slices by direction, as ‖Δθ‖/‖θ‖. The gradient direction is steeper, so its slice is shorter."""
@@ -60,6 +63,7 @@ def measure_landscape(
     probes: int = 2,
     points: int = 21,
     cache_dir: Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Landscape:
     """Measure the training loss of a run around its parameters.
 
@@ -74,6 +78,7 @@ def measure_landscape(
       probes: Number of random start vectors, used one after the other.
       points: Points of a slice.
       cache_dir: Folder of built data sets; None for the default folder.
+      progress: Function that shows a line before each part of the work; None shows nothing.
 
     Raises:
       FileNotFoundError: The run or the checkpoint does not exist.
@@ -96,11 +101,18 @@ def measure_landscape(
     def loss(params: Any, batch: Batch) -> Array:
         return mean_loss(loss_of, params, batch, experiment.accumulate)
 
-    return landscape_of(loss, state.params, batch, steps=steps, probes=probes, points=points)
+    return landscape_of(loss, state.params, batch, steps=steps, probes=probes, points=points, progress=progress)
 
 
 def landscape_of(
-    loss: Callable[[Any, Any], Array], params: Any, batch: Any, *, steps: int, probes: int, points: int
+    loss: Callable[[Any, Any], Array],
+    params: Any,
+    batch: Any,
+    *,
+    steps: int,
+    probes: int,
+    points: int,
+    progress: Callable[[str], None] | None = None,
 ) -> Landscape:
     """Measure any loss around parameters; see `measure_landscape`.
 
@@ -111,14 +123,23 @@ def landscape_of(
       steps: Hessian-vector products for each probe.
       probes: Number of random start vectors.
       points: Points of a slice.
+      progress: Function that shows a line before each part of the work; None shows nothing.
     """
+    show = progress or (lambda _: None)
     of_spectrum, of_slice = jax.random.split(jax.random.key(0))
     spectra = jax.jit(
         lambda params, batch: spectrum.spectral_density(
             loss, params, batch, key=of_spectrum, steps=steps, probes=probes
         )
     )
-    value, gradient = jax.jit(jax.value_and_grad(loss))(params, batch)
+    show("loss and gradient, compiling")
+    differentiate = jax.jit(jax.value_and_grad(loss))
+    value, gradient = jax.block_until_ready(differentiate(params, batch))
+    start = time.perf_counter()
+    jax.block_until_ready(differentiate(params, batch))
+    show(
+        f"a gradient takes {time.perf_counter() - start:.2g} s; {len(_REACH)} × {points} losses along lines, compiling"
+    )
     length = optax.tree.norm(params)
     directions = {
         "gradient": optax.tree.scale(length / jnp.maximum(optax.tree.norm(gradient), 1e-30), gradient),
@@ -133,6 +154,7 @@ def landscape_of(
     for name, direction in directions.items():
         distances = np.linspace(-_REACH[name], _REACH[name], points)
         slices[name] = Slice(distances, np.asarray(along(params, batch, direction, jnp.asarray(distances)), np.float64))
+    show(f"{probes} × {steps} Hessian-vector products, each as long as {_GRADIENTS} gradients, compiling")
     return Landscape(float(value), jax.device_get(spectra(params, batch)), slices)
 
 

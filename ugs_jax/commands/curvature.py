@@ -52,7 +52,14 @@ def _curvature(
     from ugs_jax.runs.remote.opened import opened_run
 
     with opened_run(run, which) as opened:
-        landscape = measure_landscape(opened.folder, which=which, batches=batches, steps=steps, probes=probes)
+        landscape = measure_landscape(
+            opened.folder,
+            which=which,
+            batches=batches,
+            steps=steps,
+            probes=probes,
+            progress=lambda line: print(f"curvature: {line}", flush=True),
+        )
         default = opened.folder / "curvature.png"
         picture = plot_sharpness(opened.folder, output or default, landscape.density, landscape.slices)
         extremes = jax.device_get(landscape.density.extremes())

@@ -29,13 +29,16 @@ def import_command(words: list[str]) -> None:
 
 
 def _import(file: tyro.conf.Positional[str], output: Path | None = None) -> None:
-    """Read weights of YOLOv5 v6 or v7 (n to x, P3-P5 or P2-P5) and write them as safetensors with our parameter names.
+    """Read weights of YOLOv5, YOLOv8 or YOLO11 and write them as safetensors with our parameter names.
+
+    The sizes n to x are read, with P3 to P5 or P2 to P5.
 
     PyTorch is not needed, and no code in the file is executed. `ugs train CONFIG --network.weights FILE` accepts the
     file that is read and the file that is written.
 
     Args:
-      file: Checkpoint that YOLOv5 published or trained (.pt), a state dict of it, or safetensors; or its URL.
+      file: Checkpoint that was published, or that the publisher's trainer wrote (.pt), a state dict of it, or
+        safetensors; or its URL.
       output: File to write, or folder to write it in. The default is NAME.ugs.safetensors in the current folder.
     """
     from ugs_jax.runs.remote.weights_file import local_file
@@ -91,8 +94,9 @@ def _export(
     safetensors: weights with our parameter names, for any objective, with all settings that detection needs. The
     commands that take a run read them, and so does `--network.weights`.
 
-    pytorch-state-dict: weights with the names and layouts of YOLOv5, for heads that regress boxes. They are read
-    by `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
+    pytorch-state-dict: weights with the published names and layouts, for heads of YOLOv5 that regress boxes, and
+    heads of YOLOv8 and YOLO11 that predict distances (`DFL()`). They are read by
+    `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
 
     stablehlo: a program from images to detections that contains the weights. It is read by `jax.export.deserialize`,
     without this library.

@@ -114,7 +114,7 @@ class ChoosesCells(Protocol):
 
 @runtime_checkable
 class StartsFromWeights(Protocol):
-    """Ability to name a file of YOLOv5 weights that a new run starts from."""
+    """Ability to name a file of weights that a new run starts from."""
 
     @property
     def weights(self) -> str | None:

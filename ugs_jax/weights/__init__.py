@@ -1,4 +1,4 @@
-"""Import and export of weights: published YOLOv5 checkpoints, safetensors, PyTorch, StableHLO, ONNX.
+"""Import and export of weights: published checkpoints, safetensors, PyTorch, StableHLO, ONNX.
 
 Files are read without PyTorch, and no code in them is executed.
 """

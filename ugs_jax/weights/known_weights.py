@@ -3,7 +3,10 @@
 from data_pipeline.known_files import KnownFile, known_file
 
 _OTHERS = (
-    (b"\x89HDF\r\n\x1a\n", KnownFile("an HDF5 file of Keras", "give a checkpoint of YOLOv5 v6 or v7")),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        KnownFile("an HDF5 file of Keras", "give a checkpoint of YOLOv5 v6 or v7, YOLOv8 or YOLO11"),
+    ),
     (b"\x1f\x8b", KnownFile("a gzip archive", "unpack it")),
     (b"\x93NUMPY", KnownFile("a NumPy array", "save all arrays by name with safetensors.numpy.save_file")),
     (b"\x80\x02", KnownFile("a pickle that torch.save did not write", "save the weights with torch.save")),
