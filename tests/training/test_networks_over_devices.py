@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -20,7 +21,7 @@ from ugs_jax.detectors.architecture import published_anchors
 from ugs_jax.experiment import SGD, Network, Schedule, detector_with
 from ugs_jax.runs import create_state, device_mesh
 from ugs_jax.runs.sharding import batch_sharding, state_sharding
-from ugs_jax.training import jit_step, make_step
+from ugs_jax.training import compaction, jit_step, make_step
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
@@ -31,6 +32,8 @@ TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5, "yolov8": 1e-9, "yolo11": 1e-5}
 
 def compare(kind):
     """Print how far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
+    # Several chunks, as in batches with hundreds of boxes.
+    compaction.cells, compaction.candidates = partial(int, 4), partial(int, 32)
     options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
     experiment = toy_experiment(network=Network("p", kind=kind), optimizer=options)
     real = detector_with(experiment, published_anchors(experiment.network.network_type, True), 3)

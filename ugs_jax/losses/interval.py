@@ -91,8 +91,9 @@ def entropy_gap(
     check_bins(logits, grid)
     scores, targets = widen(logits, offsets)
     label = two_hot(targets, grid)
-    positive = label > 0
-    label_entropy = -jnp.sum(jnp.where(positive, label * jnp.log(jnp.where(positive, label, 1.0)), 0.0), axis=-1)
+    # At most two entries of a label are above 0; if only one is, it is 1 and p log p is 0.
+    larger, smaller = jnp.max(label, axis=-1), jnp.min(jnp.where(label > 0, label, 1.0), axis=-1)
+    label_entropy = -(larger * jnp.log(larger) + smaller * jnp.log(smaller))
     return narrow(magnitude(_entropy(_bounded(scores)) - label_entropy), logits, offsets)
 
 

@@ -14,14 +14,21 @@ from jaxtyping import Array, Bool, Int
 
 
 def cells() -> int:
-    """Return the number of cells of a level, of each image, that are localized at a time."""
-    return 64 if jax.default_backend() == "cpu" else 1024
+    """Return the number of cells of a level, of each image, that are localized at a time.
+
+    A CPU works on few rows at a time as fast as on many. An accelerator does not, and may wait for the host at each
+    chunk (not measured).
+    """
+    return 64 if jax.default_backend() == "cpu" else 512
 
 
 def candidates() -> int:
     """Return the number of candidates of all levels, of each image, whose losses are computed at a time."""
-    return 256 if jax.default_backend() == "cpu" else 4096
+    return 128 if jax.default_backend() == "cpu" else 1024
 
+
+_FEW = 4
+"""Number of chunks up to which compaction does not pay."""
 
 Function = Callable[[Any, Any, Any], Any]
 """Function of parameters, rows and constants of rows, each row by itself."""
@@ -37,12 +44,12 @@ def at_marked(
     *,
     chunk: int,
 ) -> Any:
-    """Apply a function to the marked rows of every image; the results of all other rows are 0.
+    """Apply a function to the marked rows of every image; the results of all other rows do not count.
 
     Only the inputs are kept for the backward pass, which runs the function again. The gradients with respect to
     parameters and rows are those of the function at all rows with the other rows masked. Forward-mode differentiation
-    of these gradients, as for Hessian-vector products, works too. If `chunk` rows or fewer exist, the function is
-    applied to all of them.
+    of these gradients, as for Hessian-vector products, works too. Where all rows are at most four chunks, the function
+    is applied to all of them.
 
     Args:
       function: Function from parameters, n rows and their constants to arrays [n, …] of their results. Row i of the
@@ -55,7 +62,7 @@ def at_marked(
         shorter or longer than n.
       chunk: Number of rows that are processed at a time.
     """
-    if mask.shape[1] <= chunk:
+    if mask.shape[1] <= _FEW * chunk:
         rows = rows if source is None else _take(rows, source)
         return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
     return _in_chunks(function, chunk, params, rows, constants, mask, source)
