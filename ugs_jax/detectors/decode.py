@@ -206,20 +206,31 @@ def _best(
     return LocalizedCandidates(boxes, scores, label, deviation, None if quality is None else jax.nn.sigmoid(quality))
 
 
+_FEW_CLASSES = 16
+"""Number of classes up to which all scores are computed. Below about ten, choosing places first takes longer."""
+
+
 def best_triples(level: Level, count: int) -> tuple[Array, Array, Array]:
     """Return scores, places (cell · anchors + anchor) and classes of the `count` best triples of each image, [b, k].
 
-    The triples lie in the `count` places whose best class scores highest, so that only these places need all scores.
+    The triples lie in the `count` places whose best class scores highest. With many classes, only the scores of these
+    places are computed.
+
+    Args:
+      level: Outputs of the level.
+      count: Largest number of triples of an image.
     """
     b, n = level.classes.shape[0], level.classes.shape[-1]
-    best = class_scores(level._replace(classes=jnp.max(level.classes, axis=-1, keepdims=True))).reshape(b, -1)
-    _, place = jax.lax.top_k(best, min(count, best.shape[1]))
-    place = -jax.lax.top_k(-place, place.shape[1])[0]  # ascending, so that equal scores keep the order of the places
-    logits = _taken(level.classes.reshape(b, -1, n), place)
-    objectness = None if level.objectness is None else _taken(level.objectness.reshape(b, -1), place)
-    scores = class_scores(level._replace(classes=logits, objectness=objectness)).reshape(b, -1)
+    place = None
+    if n > _FEW_CLASSES:
+        best = class_scores(level._replace(classes=jnp.max(level.classes, axis=-1, keepdims=True))).reshape(b, -1)
+        _, place = jax.lax.top_k(best, min(count, best.shape[1]))
+        place = -jax.lax.top_k(-place, place.shape[1])[0]  # ascending: equal scores keep the order of the places
+        objectness = None if level.objectness is None else _taken(level.objectness.reshape(b, -1), place)
+        level = level._replace(objectness=objectness, classes=_taken(level.classes.reshape(b, -1, n), place))
+    scores = class_scores(level).reshape(b, -1)
     scores, index = jax.lax.top_k(scores, min(count, scores.shape[1]))
-    return scores, _taken(place, index // n), index % n
+    return scores, index // n if place is None else _taken(place, index // n), index % n
 
 
 def _suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detections:

@@ -3,7 +3,7 @@
 `curvature.hessian` knows the Hessians of those with one value per box in closed form (`hessians`).
 """
 
-from ugs_jax.losses import hessians
+import ugs_jax.losses.hessians  # noqa: F401  it enters the closed forms
 from ugs_jax.losses.classification import sigmoid_cross_entropy, sigmoid_focal
 from ugs_jax.losses.distance import dotd, nwd
 from ugs_jax.losses.distribution import distribution_focal
@@ -20,7 +20,6 @@ __all__ = [
     "entropy",
     "entropy_gap",
     "giou",
-    "hessians",
     "interval_cross_entropy",
     "iou_loss",
     "l1",

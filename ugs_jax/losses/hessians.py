@@ -75,8 +75,9 @@ def _normalised_entropy(logits: Array) -> Array:
 
 def _entropy_gap(logits: Array, offsets: Array, grid: Any) -> Array:
     scores, targets = widen(logits, offsets)
-    label = two_hot(targets, grid)
-    label_entropy = -jnp.sum(label * jnp.log(jnp.where(label > 0, label, 1.0)), axis=-1)
+    share = jnp.max(two_hot(targets, grid), axis=-1)  # of one of the two grid points with weight
+    rest = jnp.where(share < 1, 1 - share, 1.0)
+    label_entropy = -share * jnp.log(share) - (1 - share) * jnp.log(rest)
     sign = jnp.sign(interval.entropy(scores) - label_entropy)[..., None, None]
     return narrow(sign * closed_forms.entropy(scores), logits)
 
