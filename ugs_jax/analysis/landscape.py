@@ -21,8 +21,6 @@ from ugs_jax.runs.sharding import batch_sharding, data_share
 from ugs_jax.training.accumulation import mean_loss
 from ugs_jax.training.objective import assigner_of, objective
 
-_GRADIENTS = "?"
-
 _REACH = {"gradient": 0.02, "random": 0.5}
 """Length of slices by direction, as ‖Δθ‖/‖θ‖. The gradient direction is steeper, so its slice is shorter."""
 
@@ -147,14 +145,15 @@ def landscape_of(
     }
 
     @jax.jit
-    def along(params: Any, batch: Any, direction: Any, distances: Array) -> Array:
-        return jax.lax.map(lambda s: loss(optax.tree.add_scale(params, s, direction), batch), distances)
+    def moved_loss(params: Any, batch: Any, direction: Any, distance: Array) -> Array:
+        return loss(optax.tree.add_scale(params, distance, direction), batch)
 
     slices = {}
     for name, direction in directions.items():
         distances = np.linspace(-_REACH[name], _REACH[name], points)
-        slices[name] = Slice(distances, np.asarray(along(params, batch, direction, jnp.asarray(distances)), np.float64))
-    show(f"{probes} × {steps} Hessian-vector products, each as long as {_GRADIENTS} gradients, compiling")
+        found = [moved_loss(params, batch, direction, distance) for distance in jnp.asarray(distances)]
+        slices[name] = Slice(distances, np.asarray(found, np.float64))
+    show(f"{probes} × {steps} Hessian-vector products, compiling; on a CPU this is the longest part")
     return Landscape(float(value), jax.device_get(spectra(params, batch)), slices)
 
 

@@ -84,6 +84,21 @@ def map_objects(function: Callable[..., T], *rows: Array) -> T:
     return jax.lax.map(lambda row: function(*row), rows, batch_size=together)
 
 
+def largest(values: Float[Array, "n"], count: int) -> tuple[Float[Array, "k"], Int[Array, "k"]]:
+    """Return the largest values and their indices, like `jax.lax.top_k`, which gathers the images of all devices.
+
+    Args:
+      values: Values. Once only −∞ is left, −∞ and arbitrary indices are returned.
+      count: Number of values to find, a small one: each takes a pass over all values.
+    """
+
+    def find(left: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+        index = jnp.argmax(left)
+        return jnp.where(jnp.arange(left.size) == index, -jnp.inf, left), (jnp.max(left), index)
+
+    return jax.lax.scan(find, values, length=count)[1]
+
+
 def contains(boxes: Float[Array, "*m 4"], points: Float[Array, "*n 2"]) -> Bool[Array, "..."]:
     """Return the mask of the points strictly inside their boxes. The leading axes are broadcast."""
     before, after = points - boxes[..., :2], boxes[..., 2:] - points

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ugs_jax.detectors.assigner import Assignment, Cells, contains
+from ugs_jax.detectors.assigner import Assignment, Cells, contains, largest
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CenterSampling:
         smallest = jnp.argmin(jnp.where(candidate, sides.prod(axis=-1)[:, None], jnp.inf), axis=0)
         own = candidate & (smallest == jnp.arange(len(boxes))[:, None])
         order = jnp.where(own, -jnp.square(offset).sum(axis=-1), -jnp.inf)
-        best, cell = jax.lax.top_k(order, min(self.topk, order.shape[1]))
+        best, cell = jax.vmap(lambda values: largest(values, min(self.topk, values.size)))(order)
         positive = jnp.isfinite(best)
         rows = jnp.broadcast_to(jnp.arange(len(boxes))[:, None], cell.shape)
         return Assignment(cell, rows, positive, positive.astype(boxes.dtype))

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax.boxes import xyxy_to_cxcywh
-from ugs_jax.detectors.assigner import Assignment, Cells, map_objects
+from ugs_jax.detectors.assigner import Assignment, Cells, largest, map_objects
 from ugs_jax.numerics import SIDE_FLOOR
 
 
@@ -84,7 +83,7 @@ def _nearest(
 ) -> Int[Array, "m k"]:
     """Return the cells whose receptive field is most like each object."""
     some = min(max(count, 1), len(center))
-    nearest = lambda box: jax.lax.top_k(-_divergence(box, center, field), some)[1]  # noqa: E731
+    nearest = lambda box: largest(-_divergence(box, center, field), some)[1]  # noqa: E731
     return map_objects(nearest, boxes)[:, :count]
 
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ugs_jax import losses
-from ugs_jax.detectors.assigner import Assignment, Cells, contains, map_objects, settle
+from ugs_jax.detectors.assigner import Assignment, Cells, contains, largest, map_objects, settle
 
 _TINY = 1e-9  # keeps quotients finite
 
@@ -60,8 +59,7 @@ class TaskAligned:
         def choose(box: Array, wide: Array, label: Array, real: Array) -> tuple[Array, Array]:
             similar = self._similar(box, wide, real, cells.boxes, cells.center)
             aligned = self._aligned(jnp.take(cells.scores, label, axis=1, mode="clip"), similar)
-            best, cell = jax.lax.top_k(aligned, count)
-            return best, cell
+            return largest(aligned, count)
 
         def most_similar(cell: Array) -> Array:
             at = cells.boxes[cell], cells.center[cell]
