@@ -46,8 +46,11 @@ def feature_gradient_norms(
         return [named[part] for part in _PARTS]
 
     values, pull_back = jax.vjp(parts, features)
-    norms = {}
-    for i, name in enumerate(FEATURE_GRADIENTS):
-        (gradient,) = pull_back([jnp.ones_like(value) * (i == k) for k, value in enumerate(values)])
-        norms[name] = optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), gradient))
-    return norms
+
+    def norm(cotangents: list[Array]) -> Array:
+        (gradient,) = pull_back(cotangents)
+        return optax.tree.norm(jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), gradient))
+
+    # One after the other, so that the backward pass is compiled once.
+    norms = jax.lax.map(norm, [jnp.eye(len(_PARTS), dtype=value.dtype)[i] for i, value in enumerate(values)])
+    return dict(zip(FEATURE_GRADIENTS, norms, strict=True))

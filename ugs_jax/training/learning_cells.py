@@ -69,7 +69,7 @@ def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
     function: Callable[[Array, Any], T],
-    rows: Sequence[Float[Array, "b r a ..."]],
+    rows: Sequence[Float[Array, "b _ _ ..."]],
     constants: Any,
 ) -> T:
     """Apply a function at the positives of all levels, and only there; the results elsewhere do not count.
