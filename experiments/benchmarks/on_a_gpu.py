@@ -99,7 +99,6 @@ def tiny_steps() -> list[Step]:
     train = "--sizes p --image-sizes 128 --batch 1 --repeats 1 --warmup 1 --load-steps 1 --product 64 --torch none"
     largest = f"{_CONFIG} --network.size p --loader.image-size 128 128 --loader.batch-size 1 --classes 3"
     return [
-        Step("hessian", f"{_BENCHMARKS}hessian --count 100 --repeats 1 --warmup 1 --torch-threads 1", 600.0),
         Step("train p 128 float32", f"{_BENCHMARKS}train_step {train}", 600.0),
         Step("largest batch", f"{_BENCHMARKS}largest_batch {largest} --memory 100000000 --trials 1", 600.0, True),
         Step("too slow", f"{_BENCHMARKS}step_cost", 0.1),

@@ -106,5 +106,5 @@ def test_everything_for_a_gpu_runs_on_a_cpu_at_a_small_scale(tmp_path):
     assert {name for name, line in lines.items() if "failed" in line} == {"too slow"}, log
     assert lines["largest batch"]["result"]["trained_largest"] == 1, log
     table = (out / "results.md").read_text()
-    for step in ("hessian", "train p 128 float32", "largest batch"):
+    for step in ("train p 128 float32", "largest batch"):
         assert f"| {step} |" in table
