@@ -87,7 +87,7 @@ def steps() -> list[Step]:
         Step("prediction", f"{_BENCHMARKS}prediction", 120.0),
         train("n", 640, "bfloat16"),
         Step("step cost", f"{_BENCHMARKS}step_cost --dtype bfloat16", 150.0),
-        Step("largest batch", f"{_BENCHMARKS}largest_batch {_LARGEST}", 200.0, planned=True),
+        Step("largest batch", f"{_BENCHMARKS}largest_batch {_LARGEST} --trials 3", 240.0, planned=True),
         *(train(size, side, "bfloat16") for size, side in (("x", 640), ("n", 1536), ("x", 1536))),
         *(train(size, side, "float32") for size, side in (("n", 640), ("x", 640), ("n", 1536), ("x", 1536))),
     ]
@@ -117,7 +117,8 @@ def main(settings: Settings) -> None:
     wanted = [
         step for step in (tiny_steps() if settings.tiny else steps()) if step.name.startswith(settings.only or "")
     ]
-    about = {"gpu": _output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"), "commit": _commit()}
+    gpus = _output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    about = {"gpu": ", ".join(gpus), "commit": _commit()}
     with (folder / "log.txt").open("a") as log, _plan(about["gpu"], folder / "plan.json", log) as planned:
         for step in wanted:
             if "result" in lines.get(step.name, ()):
@@ -136,8 +137,11 @@ def main(settings: Settings) -> None:
 
 
 def _run(command: str, limit: float, log: IO[str]) -> dict[str, Any]:
-    """Run a benchmark. Return the JSON of its last line or the reason why it has none, and the seconds that it took."""
-    started = time.monotonic()
+    """Run a benchmark. Return the JSON of its last line or the reason why it has none, and the seconds that it took.
+
+    A benchmark that prints results on the way has one even if it is stopped. `stopped` is then the reason.
+    """
+    started, stopped = time.monotonic(), {}
     process = _start(command, log, stdout=subprocess.PIPE)
     try:
         output, _ = process.communicate(timeout=limit)
@@ -146,6 +150,7 @@ def _run(command: str, limit: float, log: IO[str]) -> dict[str, Any]:
         _end(process)
         output, _ = process.communicate()
         reason = f"stopped after {limit:.3g} s"
+        stopped = {"stopped": reason}
     log.write(output)
     log.flush()
     seconds = {"seconds": round(time.monotonic() - started, 1)}
@@ -155,7 +160,7 @@ def _run(command: str, limit: float, log: IO[str]) -> dict[str, Any]:
         return {"failed": reason, **seconds}
     rows = result["rows"] if isinstance(result.get("rows"), list) else []
     reasons = [row["failed"] for row in rows if "failed" in row]
-    return {"failed": reasons[0], **seconds} if reasons else {"result": result, **seconds}
+    return {"failed": reasons[0], **seconds} if reasons else {"result": result, **stopped, **seconds}
 
 
 @contextmanager
