@@ -32,7 +32,11 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
         _about(lines),
         _table("Training steps", _COLUMNS, [_training_row(line) for line in by_name["train_step"]]),
         _table("Prediction", ("case", "ms"), [row for line in by_name["prediction"] for row in _prediction_rows(line)]),
-        _table("Other", ("step", "figures", "seconds"), [(x["step"], _figures(x), x["seconds"]) for x in other]),
+        _table(
+            "Other",
+            ("step", "figures", "seconds"),
+            [(x["step"], _figures(x), x.get("stopped", x["seconds"])) for x in other],
+        ),
         _table("Without a result", ("step", "reason"), [(line["step"], line["failed"]) for line in failed]),
         _table("Commands", ("step", "`python -m …`"), [(line["step"], f"`{line['command']}`") for line in lines]),
     ]

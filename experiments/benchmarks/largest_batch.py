@@ -8,8 +8,9 @@ for this device and run twice, on a state and images of zeros. A batch is too la
 The two batches that the plan names are tried first: the largest that fits, and the smallest that does not. Then the
 search of `ugs plan` continues with what the device did. JAX keeps the share of the memory that it reserves by default.
 
-The last line is JSON. `planned_over_trained` is the largest batch of the plan over the largest that was trained; above
-1 the plan promised too much. `peaks` has the bytes of every tried batch by its compiler.
+Every line is JSON, and has the batches so far. `planned_over_trained` is the largest batch of the plan over the
+largest that was trained; above 1 the plan promised too much. `peaks` has the bytes of every tried batch by its
+compiler.
 """
 
 import json
@@ -17,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,37 +124,43 @@ def planned_batches(file: Path) -> dict[str, int | None]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Measure, and print one line of JSON at the end."""
+    """Measure, and print a line of JSON after every batch."""
     settings, experiment = parse(words)
     stats = jax.local_devices()[0].memory_stats() or {}
     limit = settings.memory or stats.get("bytes_limit")
     if limit is None:
         raise ValueError("expected a device that reports its memory; give the bytes that a step may take: --memory N")
     planned: dict[str, int | None] = {} if settings.plan is None else planned_batches(settings.plan)
-    started = time.perf_counter()
-    found = search(
-        partial(train, experiment, settings),
+    started, tried = time.perf_counter(), dict[int, Footprint]()
+
+    def train_on(batch: int) -> Footprint:
+        tried[batch] = train(experiment, settings, batch)
+        largest = max((size for size, footprint in tried.items() if footprint.fits), default=None)
+        most = planned.get("planned_largest")
+        result = {
+            "benchmark": "largest_batch",
+            "trained_largest": largest,
+            "trained_too_large": min((size for size, footprint in tried.items() if not footprint.fits), default=None),
+            "planned_over_trained": round(most / largest, 3) if most and largest else None,
+            **planned,
+            "bytes_limit": limit,
+            "peaks": {size: footprint.peak for size, footprint in sorted(tried.items())},
+            "seconds": round(time.perf_counter() - started, 1),
+            "network": str(experiment.network),
+            "image_size": experiment.loader.image_size,
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+        }
+        print(json.dumps(result), flush=True)
+        return tried[batch]
+
+    search(
+        train_on,
         [batch for batch in planned.values() if batch],
         experiment.loader.batch_size,
         limit,
         settings.trials,
     )
-    most = planned.get("planned_largest")
-    result = {
-        "benchmark": "largest_batch",
-        "trained_largest": found.largest,
-        "trained_too_large": found.too_large,
-        "planned_over_trained": round(most / found.largest, 3) if most and found.largest else None,
-        **planned,
-        "bytes_limit": limit,
-        "peaks": {batch: footprint.peak for batch, footprint in sorted(found.tried.items())},
-        "seconds": round(time.perf_counter() - started, 1),
-        "network": str(experiment.network),
-        "image_size": experiment.loader.image_size,
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-    }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

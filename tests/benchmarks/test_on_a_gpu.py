@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -47,6 +48,24 @@ def test_a_step_that_fails_or_is_slow_does_not_stop_the_others_and_a_second_call
     on_a_gpu.main(Settings(tmp_path / "out", total=0))
     assert lines_of(tmp_path / "out")["slow"]["failed"] == "no time left"
     capsys.readouterr()
+
+
+class Stopped:
+    """A process that has printed a line when its time is over, and then ends."""
+
+    def communicate(self, timeout=None):
+        if timeout is not None:
+            raise subprocess.TimeoutExpired("benchmark", timeout)
+        return '{"figure": 1}\n', None
+
+    def poll(self):
+        return -9
+
+
+def test_a_benchmark_that_is_stopped_keeps_what_it_printed(monkeypatch):
+    monkeypatch.setattr(on_a_gpu, "_start", lambda *_, **__: Stopped())
+    line = on_a_gpu._run("benchmark", 5, io.StringIO())
+    assert (line["result"], line["stopped"]) == ({"figure": 1}, "stopped after 5 s")
 
 
 def test_a_training_step_without_pytorch_has_a_row_with_the_reason():
@@ -106,5 +125,5 @@ def test_everything_for_a_gpu_runs_on_a_cpu_at_a_small_scale(tmp_path):
     assert {name for name, line in lines.items() if "failed" in line} == {"too slow"}, log
     assert lines["largest batch"]["result"]["trained_largest"] == 1, log
     table = (out / "results.md").read_text()
-    for step in ("hessian", "train p 128 float32", "largest batch"):
+    for step in ("train p 128 float32", "largest batch"):
         assert f"| {step} |" in table

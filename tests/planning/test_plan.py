@@ -299,7 +299,7 @@ def test_the_command_prints_what_fills_the_memory(compilations, capsys):
     told = capsys.readouterr().out
     assert "least effort" in told
     lines = [
-        "batch             8 images over 1 chips",
+        "batch             8 images over 1 chip",
         "memory per chip   fits: 800 MiB of 16 GiB, 100% of it usable",
         "optimizer state   2 MiB",
         "temporaries       796 MiB",
