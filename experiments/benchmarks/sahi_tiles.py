@@ -8,6 +8,7 @@ import numpy as np
 from sahi.models.base import DetectionModel
 from sahi.predict import get_sliced_prediction
 from sahi.prediction import ObjectPrediction
+from sahi.utils.compatibility import fix_full_shape_list, fix_shift_amount_list
 
 from ugs_jax.inference import Tiling
 
@@ -39,6 +40,7 @@ class SahiModel(DetectionModel):
     def _create_object_prediction_list_from_original_predictions(
         self, shift_amount_list: Any = None, full_shape_list: Any = None
     ) -> None:
+        shifts, shapes = fix_shift_amount_list(shift_amount_list), fix_full_shape_list(full_shape_list)
         self._object_prediction_list_per_image = [
             [
                 ObjectPrediction(
@@ -46,8 +48,8 @@ class SahiModel(DetectionModel):
                     category_id=int(label),
                     category_name=str(label),
                     score=float(score),
-                    shift_amount=shift_amount_list[i if len(shift_amount_list) > 1 else 0],
-                    full_shape=full_shape_list[i if len(full_shape_list) > 1 else 0],
+                    shift_amount=shifts[i],
+                    full_shape=shapes[i],
                 )
                 for box, score, label in zip(*found, strict=True)
                 if score > self.confidence_threshold
