@@ -17,8 +17,21 @@ def bowl(params, factor):
 
 
 @pytest.fixture(scope="module")
-def found():
-    return landscape_of(bowl, PARAMS, jnp.array(2.0), steps=10, probes=2, points=5)
+def shown():
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(shown):
+    return landscape_of(bowl, PARAMS, jnp.array(2.0), steps=10, probes=2, points=5, progress=shown.append)
+
+
+def test_each_part_of_the_work_is_announced(found, shown):
+    starts = [("loss and gradient", "compiling"), ("a gradient takes", "2 × 5 losses"), ("2 × 10 Hessian", "compiling")]
+    assert len(shown) == len(starts)
+    for line, (start, inside) in zip(shown, starts, strict=True):
+        assert line.startswith(start)
+        assert inside in line
 
 
 def test_the_loss_is_that_of_the_parameters(found):
