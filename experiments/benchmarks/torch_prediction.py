@@ -14,7 +14,10 @@ from ugs_jax.detectors import Architecture, Postprocess
 
 
 class TorchSide:
-    """YOLOv5 and its postprocessing as PyTorch users would write them, with the suppression of OpenCV (C++)."""
+    """YOLOv5 and its postprocessing as PyTorch users would write them, with the suppression of OpenCV (C++).
+
+    The network and its decoding run on a GPU if PyTorch has one.
+    """
 
     def __init__(self, arch: Architecture, params: Any, stats: Any, options: Postprocess) -> None:
         self.arch, self.options = arch, options
@@ -25,13 +28,15 @@ class TorchSide:
         for layer in network.modules():
             if isinstance(layer, ConvNormAct):
                 layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
-        self.model = network.to(memory_format=torch.channels_last)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = network.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def network(self, images: np.ndarray) -> list[Level]:
         """Return the outputs for images [b, h, w, 3], uint8."""
-        inputs = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
-        return self.model(inputs / 255)
+        inputs = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        outputs = self.model(inputs.to(torch.float32, memory_format=torch.channels_last) / 255)
+        return self._finished(outputs)
 
     @torch.inference_mode()
     def decoded(self, images: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,17 +55,17 @@ class TorchSide:
             raw = raw.gather(2, anchor[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
             gate = 2 * raw.sigmoid()
             center = (torch.stack([cell % columns, cell // columns], dim=-1) - 0.5 + gate[..., :2]) * stride
-            half = gate[..., 2:].square() * torch.tensor(sizes, dtype=torch.float32)[anchor] / 2
+            half = gate[..., 2:].square() * torch.tensor(sizes, dtype=torch.float32, device=self.device)[anchor] / 2
             parts.append((torch.cat([center - half, center + half], dim=-1), scores, label))
         boxes, scores, labels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         scores, index = scores.topk(min(self.options.pre_nms_topk, scores.shape[1]), dim=1)
-        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), scores, labels.gather(1, index)
+        return self._finished((boxes.gather(1, index[..., None].expand(-1, -1, 4)), scores, labels.gather(1, index)))
 
     @torch.inference_mode()
     def whole(self, images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return boxes (xyxy px), scores and classes of every image, best first."""
         found = []
-        for boxes, scores, labels in zip(*self.decoded(images), strict=True):
+        for boxes, scores, labels in zip(*(part.cpu() for part in self.decoded(images)), strict=True):
             corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
             kept = cv2.dnn.NMSBoxesBatched(
                 torch.cat([corner, sides], dim=1).double().numpy(),
@@ -71,3 +76,8 @@ class TorchSide:
             )[: self.options.max_detections]
             found.append((boxes[kept].numpy(), scores[kept].numpy(), labels[kept].numpy()))
         return found
+
+    def _finished(self, values: Any) -> Any:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return values
