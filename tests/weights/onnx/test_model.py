@@ -18,7 +18,7 @@ from ugs_jax import __version__
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Postprocess
 from ugs_jax.detectors.architecture import published_anchors
 from ugs_jax.detectors.networks import NETWORKS
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage, SideUGS
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
 from ugs_jax.weights import export_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -162,8 +162,6 @@ def seeing(detector):
     params, _ = detector.init(0)
     for head in params["heads"].values():
         head["score"]["kernel"] *= 4
-        if not detector.arch.network.has_objectness:
-            head["score"]["bias"] *= 0  # classes start as rare as objects
         if "second" in head:
             shape = head["second"]["out"]["kernel"].shape
             drawn = np.random.default_rng(0).normal(size=shape, scale=0.3)
@@ -197,13 +195,3 @@ def test_a_model_of_tph_yolov5_finds_what_the_network_finds(kind):
     network, p2 = NETWORKS[kind], kind != "tph_plus"
     detector = Detector(Architecture("p", p2, 3, published_anchors(network, p2), network=network), UGS())
     compare(detector, *seeing(detector), px=0.05, score=1e-3)
-
-
-@pytest.mark.slow
-def test_a_model_of_yolo11_finds_what_the_network_finds():
-    """It contains all blocks of YOLOv8, and the parts that are the same for all networks."""
-    anchors = tuple(sizes[:1] for sizes in P2_ANCHORS)
-    objective = SideUGS(second_stage=SecondStage(hidden=8), quality=Quality(hidden=6))
-    detector = Detector(Architecture("p", True, 3, anchors, network=NETWORKS["yolo11"]), objective)
-    options = replace(OPTIONS, spread_penalty=1.0, quality_power=0.5, voting=0.1)
-    compare(detector, *seeing(detector), options, px=0.05, score=1e-3)
