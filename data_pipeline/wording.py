@@ -27,7 +27,8 @@ def counted_reason(number: int, reason: str) -> str:
     if number != 1:
         return f"{number:,} {reason}"
     nouns = re.match(r"(.*?)(?:(?<=x)es|s)\b(.*)", reason)
-    assert nouns is not None, reason
+    if nouns is None:  # a phrase without a plural, of a data set of a user's own
+        return f"1 {reason}"
     phrase = f"1 {nouns[1]}{nouns[2]}"
     for several, one in _OF_ONE.items():
         phrase = re.sub(rf"\b{several}\b", one, phrase)

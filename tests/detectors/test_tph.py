@@ -17,6 +17,7 @@ from ugs_jax.detectors import (
     TPH,
     TPHCBAM,
     YOLO11,
+    YOLO26,
     Architecture,
     Detector,
     Postprocess,
@@ -157,6 +158,7 @@ def test_names_and_classes_of_networks_correspond(monkeypatch):
     classes |= {
         "yolov8": YOLOv8,
         "yolo11": YOLO11,
+        "yolo26": YOLO26,
         "yolov8_linear_pool": YOLOv8LinearPool,
         "yolo11_linear_pool": YOLO11LinearPool,
     }

@@ -113,7 +113,7 @@ def test_annotations_that_belong_to_no_image_are_counted_and_said(run):
     content["annotations"].append({**content["annotations"][0], "id": 9, "image_id": 99})
     scores, said = run(content, results([1, 2, 3]))
     assert scores["ap"] == pytest.approx(1.0)
-    assert "1 annotations of images that the file does not list (dropped)" in said
+    assert "1 annotation of images that the file does not list (dropped)" in said
 
 
 def test_annotations_of_which_most_belong_to_no_image_are_an_error(run):

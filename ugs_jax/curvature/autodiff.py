@@ -15,8 +15,19 @@ def hessian_by_autodiff(loss: BoxLoss, boxes: Any, *args: Any) -> Array:
     """Return the Hessian of every box's loss with respect to the coordinates of that box.
 
     The cost is one forward pass over the gradient for each coordinate. The result equals `jax.vmap(jax.hessian(loss))`,
-    and is about as fast once compiled. Arguments, errors and result are those of `curvature.hessian`, which takes
-    closed forms where it knows one.
+    and is about as fast once compiled. `curvature.hessian` takes a closed form instead where it knows one.
+
+    Args:
+      loss: Function `loss(boxes, *args)` that returns one value for each box, [..., d] → [...].
+      boxes: Boxes, an array [..., d] or nested lists of numbers.
+      *args: Further arguments of `loss`, for example targets, that broadcast to the boxes.
+
+    Returns:
+      Hessians [..., d, d].
+
+    Raises:
+      TypeError: `boxes` is a pytree of arrays.
+      ValueError: `loss` does not return one value for each box.
     """
     boxes = as_boxes(boxes)
 

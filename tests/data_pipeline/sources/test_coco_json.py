@@ -14,6 +14,7 @@ from data_pipeline import CocoJson, DataError
 from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, ZERO_SIDED
 from data_pipeline.decoding.images import decode_image
 from data_pipeline.sources.coco_parse import REPEATED_ANNOTATION, REPEATED_IMAGE, SHARED_ID, UNKNOWN_IMAGE
+from data_pipeline.wording import counted_reason
 from tests.data_pipeline.coco_folder import CONTENT, HEIGHT, WIDTH, annotation, open_with, write, write_image
 
 SHARED = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[3].parent / "shared"))
@@ -74,7 +75,7 @@ def test_invalid_boxes_are_dropped_counted_and_printed(folder, capsys, bbox, rea
     dataset = open_with(folder, annotations=[annotation(bbox=bbox), annotation(id=51)])
     np.testing.assert_array_equal(dataset[0].boxes, [[1, 1, 3, 3]])
     assert dataset.summary == {reason: 1}
-    assert f"coco_json/train:   1 {reason}" in capsys.readouterr().out
+    assert f"coco_json/train:   {counted_reason(1, reason)}" in capsys.readouterr().out
 
 
 def test_boxes_partly_outside_are_clipped_and_counted(folder):

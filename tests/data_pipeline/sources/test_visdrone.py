@@ -11,6 +11,7 @@ import pytest
 from data_pipeline import CocoJson, DataError, VisDrone
 from data_pipeline.cleaning import CLIPPED, NOT_FINITE, OUTSIDE, UNREADABLE, ZERO_SIDED
 from data_pipeline.sources.visdrone import CLASSES, read_rows
+from data_pipeline.wording import counted_reason
 
 HEIGHT, WIDTH = 24, 32
 SHARED = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[3].parent / "shared"))
@@ -70,7 +71,7 @@ def test_rows_without_a_valid_box_are_dropped_counted_and_printed(split, capsys,
     dataset = open_split(split)
     assert dataset[0].classes.tolist() == [9]
     assert dataset.summary == {reason: 1}
-    assert f"visdrone/train:   1 {reason}" in capsys.readouterr().out
+    assert f"visdrone/train:   {counted_reason(1, reason)}" in capsys.readouterr().out
 
 
 def test_boxes_partly_outside_are_clipped_and_counted(split):

@@ -163,7 +163,7 @@ def test_a_folder_comes_out_as_written(tmp_path, capsys):
     assert dataset[1].image == (tmp_path / "images/train/b.png").read_bytes()
     assert [len(each.boxes) for each in dataset] == [0, 2, 0]
     assert dataset.summary == {NO_LABELS: 1}
-    assert f"yolo_folder/train:   1 {NO_LABELS}" in capsys.readouterr().out
+    assert "yolo_folder/train:   1 image without a label file (background)" in capsys.readouterr().out
     assert data.count_images("train") == 3
 
 
