@@ -100,6 +100,20 @@ def test_vectors_matrices_and_unused_variables_are_fine():
     assert verdict.bound_ratio == pytest.approx(1, rel=1e-9)  # the eigenvalue along v
 
 
+def test_arguments_that_the_domain_does_not_draw_keep_their_defaults():
+    equation = Equation(
+        number="mine",
+        title="a scaled square",
+        loss=lambda x, scale=3.0: scale * x**2,
+        variable="x",
+        order=2,
+        exact=lambda x, scale=3.0: 2 * scale + 0 * x,
+        domain=lambda rng, count: {"x": rng.normal(size=count)},
+    )
+    (verdict,) = verify([equation])
+    assert verdict.exact_holds
+
+
 def test_a_bound_that_is_too_low_is_found():
     (verdict,) = verify([mine(bound=lambda x: 11.9 * x**2)], count=COUNT)
     assert verdict.exact_holds

@@ -101,19 +101,20 @@ def arguments(form: Form) -> list[str] | None:
 
 
 def call(form: Form, variables: Mapping[str, Array]) -> Array:
-    """Call a form with the variables that its signature names.
+    """Call a form with the variables that its signature names. Those that the domain does not draw keep their defaults.
 
     Raises:
-      ValueError: A variable that the form names is missing.
+      ValueError: A variable that the form names, and that has no default, is missing.
     """
     named = inspect.signature(form).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in named.values()):
         return jnp.asarray(form(**variables))
-    missing = [name for name in named if name not in variables]
+    missing = [name for name, p in named.items() if name not in variables and p.default is p.empty]
     if missing:
         raise ValueError(f"expected variables among {', '.join(variables)}, as the domain draws, got {missing[0]!r}")
-    positional = [name for name, parameter in named.items() if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
-    rest = {name: variables[name] for name in named if name not in positional}
+    given = {name: parameter for name, parameter in named.items() if name in variables}
+    positional = [name for name, parameter in given.items() if parameter.kind is inspect.Parameter.POSITIONAL_ONLY]
+    rest = {name: variables[name] for name in given if name not in positional}
     return jnp.asarray(form(*(variables[name] for name in positional), **rest))
 
 
