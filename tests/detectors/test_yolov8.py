@@ -115,6 +115,26 @@ def plain(path, folder):
     return opened
 
 
+def computed(weights, objective, expected):
+    """Raw outputs of every level, and boxes (cxcywh) and scores of all cells, for the images of a fixture."""
+    detector = Detector(weights.arch, objective)
+    params, stats, report = fit_weights(weights, detector, *detector.init(0))
+    assert not report.initialised
+    assert not report.unused
+    outputs, _ = _run(detector, params, stats, expected["image_nchw"].transpose(0, 2, 3, 1) * 255)
+    levels, decoded = [], []
+    for level, localizer, stride in zip(outputs.levels, outputs.localizers, weights.arch.strides, strict=True):
+        raw = np.asarray(localize(localizer, level.features))[..., 0, :]
+        levels.append(np.concatenate([raw, level.classes[..., 0, :]], -1))
+        b, h, w = raw.shape[:3]
+        center = jnp.stack(jnp.meshgrid(jnp.arange(w) + 0.5, jnp.arange(h) + 0.5), -1) * stride
+        center = jnp.broadcast_to(center.astype(jnp.float32), (b, h, w, 2))
+        unit = jnp.full_like(center, stride)
+        boxes = xyxy_to_cxcywh(objective.decode(jnp.asarray(raw), Anchors(center, unit, unit)))
+        decoded.append(np.concatenate([boxes, class_scores(level)[..., 0, :]], -1).reshape(b, h * w, -1))
+    return levels, np.concatenate(decoded, 1)
+
+
 @needs_fixtures
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
@@ -123,32 +143,15 @@ def test_imported_networks_have_the_outputs_of_the_public_ones(name, tmp_path):
     path, expected = published(name)
     weights = read_weights(plain(path, tmp_path))
     assert weights.num_parameters == int(expected["param_count"]) - 16
-    detector = Detector(weights.arch, DFL())
-    params, stats, report = fit_weights(weights, detector, *detector.init(0))
-    assert not report.initialised
-    assert not report.unused
-    images = expected["image_nchw"].transpose(0, 2, 3, 1) * 255
-    outputs, _ = _run(detector, params, stats, images)
-    decoded = []
-    for i, (level, localizer, stride) in enumerate(
-        zip(outputs.levels, outputs.localizers, weights.arch.strides, strict=True)
-    ):
-        raw = np.asarray(localize(localizer, level.features))[..., 0, :]
-        got, want = np.concatenate([raw, level.classes[..., 0, :]], -1), expected[f"raw_p{i}"].transpose(0, 2, 3, 1)
+    levels, decoded = computed(weights, DFL(), expected)
+    for i, raw in enumerate(levels):
+        want = expected[f"raw_p{i}"].transpose(0, 2, 3, 1)
         # Two float32 implementations in PyTorch differ by 1.3e-3 at magnitudes to 15: 9e-5.
-        np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
-        b, h, w = raw.shape[:3]
-        center = jnp.stack(jnp.meshgrid(jnp.arange(w) + 0.5, jnp.arange(h) + 0.5), -1) * stride
-        center = jnp.broadcast_to(center.astype(jnp.float32), (b, h, w, 2))
-        unit = jnp.full_like(center, stride)
-        boxes = xyxy_to_cxcywh(DFL().decode(jnp.asarray(raw), Anchors(center, unit, unit)))
-        scores = class_scores(level)[..., 0, :]
-        decoded.append(np.concatenate([boxes, scores], -1).reshape(b, h * w, -1))
-    got, want = np.concatenate(decoded, 1), expected["decoded"].transpose(0, 2, 1)
-    np.testing.assert_allclose(
-        got[..., :4], want[..., :4], atol=5e-2
-    )  # px: 1.5e-3 strides, the raw tolerance, of 32 px
-    np.testing.assert_allclose(got[..., 4:], want[..., 4:], atol=1e-3)
+        np.testing.assert_allclose(raw, want, atol=1e-4 * np.abs(want).max())
+    want = expected["decoded"].transpose(0, 2, 1)
+    # px: 1.5e-3 strides, the raw tolerance, of 32 px
+    np.testing.assert_allclose(decoded[..., :4], want[..., :4], atol=5e-2)
+    np.testing.assert_allclose(decoded[..., 4:], want[..., 4:], atol=1e-3)
 
 
 @needs_fixtures
