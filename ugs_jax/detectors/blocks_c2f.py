@@ -1,4 +1,4 @@
-"""Building blocks that YOLOv8 and YOLO11 add to those of YOLOv5, channels last (NHWC)."""
+"""Building blocks that YOLOv8, YOLO11 and YOLO26 add to those of YOLOv5, channels last (NHWC)."""
 
 from collections.abc import Callable
 from typing import Any

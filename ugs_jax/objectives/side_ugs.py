@@ -29,7 +29,7 @@ class SideUGS(IntervalObjective):
 
     The loss is that of `UGS`. The anchor's sides are not used. Each side has its own distribution, so a side that is
     hidden can be uncertain while the others are not. The localization layer can start from the published layer of
-    YOLOv8 or YOLO11 (`layer_from_distribution`), or from that of YOLOv5.
+    YOLOv8, YOLO11 or YOLO26 (`layer_from_distribution`), or from that of YOLOv5.
 
     Attributes:
       grid: Grid of the distances, in units (strides): `Grid`, `GridPoints` or `FittedGrid`.

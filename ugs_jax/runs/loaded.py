@@ -148,7 +148,7 @@ def load(
     A `.pt` file is read without PyTorch, and no code in it is executed. A file at a URL is downloaded once.
 
     Args:
-      source: Run folder, published file of YOLOv5, YOLOv8 or YOLO11 (`.pt`), file of `ugs export` or `ugs import`
+      source: Run folder, published file of a YOLO network (`.pt`), file of `ugs export` or `ugs import`
         (`.safetensors`), or the URL of one of them.
       classes: Class names that replace those of the source.
       image_size: Height and width of the network's input, px; one number for a square. The default is that of the run

@@ -51,7 +51,7 @@ def load_weights(path: Path | str, detector: Detector, params: Any, stats: Any) 
     """Read a file of weights and put them into a detector.
 
     Args:
-      path: File `.pt` of YOLOv5 v6 or v7, YOLOv8 or YOLO11, or `.safetensors`; see `read_weights`.
+      path: File `.pt` of a published network, or `.safetensors`; see `read_weights`.
       detector: Detector to load the weights into.
       params: Fresh parameters of the detector, from `detector.init`. Those that are missing in the file are unchanged.
       stats: Fresh batch statistics of the detector.

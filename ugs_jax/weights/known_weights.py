@@ -2,10 +2,13 @@
 
 from data_pipeline.known_files import KnownFile, known_file
 
+FAMILIES = "YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26"
+"""Published networks whose checkpoints can be read, for messages."""
+
 _OTHERS = (
     (
         b"\x89HDF\r\n\x1a\n",
-        KnownFile("an HDF5 file of Keras", "give a checkpoint of YOLOv5 v6 or v7, YOLOv8 or YOLO11"),
+        KnownFile("an HDF5 file of Keras", f"give a checkpoint of {FAMILIES}"),
     ),
     (b"\x1f\x8b", KnownFile("a gzip archive", "unpack it")),
     (b"\x93NUMPY", KnownFile("a NumPy array", "save all arrays by name with safetensors.numpy.save_file")),

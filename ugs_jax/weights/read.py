@@ -14,7 +14,7 @@ import safetensors.numpy
 from ugs_jax.detectors import Architecture, YOLOv5
 from ugs_jax.detectors.networks import network_named
 from ugs_jax.weights import published, published_yolov8
-from ugs_jax.weights.known_weights import known_weights
+from ugs_jax.weights.known_weights import FAMILIES, known_weights
 from ugs_jax.weights.layouts import Shape, check_head, template
 from ugs_jax.weights.torch_file import TorchFile
 from ugs_jax.weights.weights import KEY, REGRESSION, Arrays, Weights
@@ -31,7 +31,7 @@ def read_weights(path: Path) -> Weights:
     PyTorch is not needed, and no code in the file is executed.
 
     Args:
-      path: Checkpoint, module or state dict of YOLOv5 v6 or v7, YOLOv8 or YOLO11, or a safetensors file. Averaged
+      path: Checkpoint, module or state dict of a published network (`FAMILIES`), or a safetensors file. Averaged
         weights (`ema`) are preferred.
 
     Raises:
@@ -76,8 +76,8 @@ def from_safetensors(data: bytes, where: str) -> Weights:
     shapes = {name: array.shape for name, array in arrays.items()}
     if not any(re.match(r"model\.\d+\.", _numbered(name)) for name in shapes):
         raise ValueError(
-            f"{where}: expected a file of `ugs export` or `ugs import`, or tensors with the names of YOLOv5 v6 or v7, "
-            f"YOLOv8 or YOLO11, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the "
+            f"{where}: expected a file of `ugs export` or `ugs import`, or tensors with the names of "
+            f"{FAMILIES}, got neither: it has no metadata {KEY!r} and no tensor model.0.conv.weight. Give the "
             ".pt file that it was made from, or write it again by `ugs export`"
         )
     return _published(where, Path(where).name, shapes, lambda names: {name: arrays[name] for name in names}, None)
@@ -192,7 +192,7 @@ def _check(where: str, arch: Architecture, expected: Mapping[str, Shape], found:
         raise ValueError(
             f"{where}: expected the {len(expected)} tensors of {network} with {arch.classes} classes, got "
             f"{'; '.join(wrong[:4])}{more}. It is of another architecture, or its layers were fused; give a checkpoint "
-            "of YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26 as it was trained"
+            f"of {FAMILIES} as it was trained"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import jax.numpy as jnp
 import numpy as np
 
+from ugs_jax.weights.known_weights import FAMILIES
 from ugs_jax.weights.pickled import Global, Persistent, Record
 
 _DTYPES: dict[str, Any] = {
@@ -123,8 +124,8 @@ def build(kind: Global, arguments: tuple[Any, ...]) -> Any:
         return Record(kind, arguments)
     if kind.module.startswith(("models.", "ultralytics.", "torch.nn.")):
         raise ValueError(
-            f"expected modules of YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26, got {name}, which is of another "
-            "architecture; give a checkpoint of one of these"
+            f"expected modules of {FAMILIES}, got {name}, which is of another architecture; give a checkpoint of one "
+            "of these"
         )
     raise ValueError(f"expected tensors and modules of YOLO, got the global {name}; do not trust this file")
 
