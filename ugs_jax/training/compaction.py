@@ -6,24 +6,25 @@ batch. The result is exact for any mask, in one program, without a limit on the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def cells() -> int:
-    """Return the number of cells of a level, of each image, that are localized at a time.
-
-    A CPU works on few rows at a time as fast as on many. An accelerator does not, and may wait for the host at each
-    chunk (not measured).
-    """
+    """Return the number of cells of a level, of each image, that are localized at a time."""
     return 64 if jax.default_backend() == "cpu" else 512
 
 
 def candidates() -> int:
-    """Return the number of candidates of all levels, of each image, whose losses are computed at a time."""
+    """Return the number of candidates of all levels, of each image, whose losses are computed at a time.
+
+    A CPU works on few rows at a time as fast as on many. An accelerator does not, and may wait for the host at each
+    chunk (not measured).
+    """
     return 128 if jax.default_backend() == "cpu" else 1024
 
 
@@ -40,7 +41,7 @@ def at_marked(
     rows: Any,
     constants: Any,
     mask: Bool[Array, "b n"],
-    source: Int[Array, "b n"] | None = None,
+    source: Any = None,
     *,
     chunk: int,
 ) -> Any:
@@ -58,26 +59,25 @@ def at_marked(
       rows: Pytree of arrays [b, n, …].
       constants: Pytree of arrays [b, n, …] that carry no gradient.
       mask: Mask of the marked rows.
-      source: Index, in `rows`, of the row that each of the n rows is; by default row i is i. With it, `rows` may be
-        shorter or longer than n.
+      source: Pytree like `rows`, with the index in each array, int [b, n], of the row that each of the n rows is; by
+        default row i is i. With it, the arrays may be shorter or longer than n. An index beyond an array stands for
+        a row that the function does not use.
       chunk: Number of rows that are processed at a time.
     """
     if mask.shape[1] <= _FEW * chunk:
-        rows = rows if source is None else _take(rows, source)
+        rows = rows if source is None else jax.tree.map(_take, rows, source)
         return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
     return _in_chunks(function, chunk, params, rows, constants, mask, source)
 
 
-def _values(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
-) -> Any:
+def _values(function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Any) -> Any:
     chunks, order = _order(mask, chunk)
     apply = jax.vmap(function, in_axes=(None, 0, 0))
 
     def add(i: Array, results: Any) -> Any:
         index = _slots(order, i, chunk)
-        taken = apply(params, _take(rows, _through(source, index)), _take(constants, index))
-        return _put(results, index, taken)
+        taken = apply(params, jax.tree.map(_take, rows, _through(source, index, rows)), _take(constants, index))
+        return jax.tree.map(lambda leaf, values: _put(leaf, index, values), results, taken)
 
     shapes = jax.eval_shape(lambda: apply(params, _take(rows, mask.astype(jnp.int32)), constants))
     return jax.lax.fori_loop(0, chunks, add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
@@ -87,7 +87,7 @@ _in_chunks = jax.custom_vjp(_values, nondiff_argnums=(0, 1))
 
 
 def _forward(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
+    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Any
 ) -> tuple[Any, tuple[Any, ...]]:
     inputs = (params, rows, constants, mask, source)
     return _values(function, chunk, *inputs), inputs
@@ -103,10 +103,11 @@ def _backward(function: Function, chunk: int, inputs: tuple[Any, ...], cotangent
 
     def add(i: Array, totals: tuple[Any, Any]) -> tuple[Any, Any]:
         index = _slots(order, i, chunk)
-        position = _through(source, index)
+        position = _through(source, index, rows)
         own = _take(cotangents, index, fill=0)
-        of_params, of_rows = pull_back(_take(rows, position), _take(constants, index), own)
-        return jax.tree.map(jnp.add, totals[0], of_params), _put(totals[1], position, of_rows, add=source is not None)
+        of_params, of_rows = pull_back(jax.tree.map(_take, rows, position), _take(constants, index), own)
+        put = partial(_put, add=source is not None)
+        return jax.tree.map(jnp.add, totals[0], of_params), jax.tree.map(put, totals[1], position, of_rows)
 
     # Gradients of parameters are summed over the images at the end, so that devices do not communicate in the loop.
     images = mask.shape[0]
@@ -140,9 +141,11 @@ def _slots(order: Int[Array, "b slots"], i: Array, chunk: int) -> Int[Array, "b 
     return jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk, axis=1)
 
 
-def _through(source: Int[Array, "b n"] | None, index: Int[Array, "b chunk"]) -> Int[Array, "b chunk"]:
-    """Return the sources of rows; those of slots that are left over lie beyond all rows."""
-    return index if source is None else _take(source, index, fill=jnp.iinfo(source.dtype).max)
+def _through(source: Any, index: Int[Array, "b chunk"], rows: Any) -> Any:
+    """Return the sources of rows, a pytree like `rows`; those of slots that are left over lie beyond all rows."""
+    if source is None:
+        return jax.tree.map(lambda _: index, rows)
+    return jax.tree.map(lambda leaf: _take(leaf, index, fill=jnp.iinfo(leaf.dtype).max), source)
 
 
 def _take(rows: Any, index: Int[Array, "b slots"], fill: int | None = None) -> Any:
@@ -151,8 +154,14 @@ def _take(rows: Any, index: Int[Array, "b slots"], fill: int | None = None) -> A
     return jax.tree.map(lambda leaf: take(leaf, index), rows)
 
 
-def _put(rows: Any, index: Int[Array, "b slots"], values: Any, *, add: bool = False) -> Any:
-    def put(leaf: Array, index: Array, value: Array) -> Array:
-        return leaf.at[index].add(value, mode="drop") if add else leaf.at[index].set(value, mode="drop")
+def _put(
+    rows: Float[Array, "b n ..."],
+    index: Int[Array, "b slots"],
+    values: Float[Array, "b slots ..."],
+    *,
+    add: bool = False,
+) -> Float[Array, "b n ..."]:
+    def put(rows: Array, index: Array, values: Array) -> Array:
+        return rows.at[index].add(values, mode="drop") if add else rows.at[index].set(values, mode="drop")
 
-    return jax.tree.map(lambda leaf, value: jax.vmap(put)(leaf, index, value), rows, values)
+    return jax.vmap(put)(rows, index, values)

@@ -68,8 +68,10 @@ def localize_cells(
 def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
+    values: Callable[[Any, Sequence[Array]], Sequence[Array]],
     function: Callable[[Array, Any], T],
-    rows: Sequence[Float[Array, "b _ _ ..."]],
+    params: Any,
+    rows: Sequence[Float[Array, "b _ ..."]],
     constants: Any,
 ) -> T:
     """Apply a function at the positives of all levels, and only there; the results elsewhere do not count.
@@ -77,23 +79,32 @@ def at_positives(
     Args:
       matches: Matches of all levels.
       cells: Learning cells of all levels.
-      function: Function from n rows and their constants to arrays [n, …]. Row i of the results depends on row i alone.
-      rows: Arrays of every level with one row for every slot and anchor, such as raw outputs.
+      values: Function from `params` and n rows of every level to values of every anchor, [n, a, …] for each level.
+        Row i of the values depends on row i alone.
+      function: Function from the values of n candidates, [n, …], and their constants to arrays [n, …].
+      params: Parameters, a pytree.
+      rows: Arrays of every level with one row for each slot, such as features.
       constants: Pytree of arrays of the candidates of all levels, [b, m, k, Σ a, …], that carry no gradient.
 
     Returns:
       Results at the candidates of all levels, [b, m, k, Σ a, …].
     """
     positive = concatenate_levels([m.positive for m in matches])
-    flat = [values.reshape(len(values), -1, *values.shape[3:]) for values in rows]
+    anchor = jnp.broadcast_to(jnp.arange(positive.shape[-1]), positive.shape)
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
+
+    def at_own_anchor(params: Any, rows: Sequence[Array], constants: tuple[Array, Any]) -> T:
+        anchor, own = constants
+        every = jnp.concatenate(values(params, rows), axis=1)
+        return function(every[jnp.arange(len(every)), anchor], own)
+
     found = at_marked(
-        lambda _, *each: function(*each),
-        (),
-        jnp.concatenate(flat, axis=1),
-        jax.tree.map(merge, constants),
+        at_own_anchor,
+        params,
+        tuple(rows),
+        jax.tree.map(merge, (anchor, constants)),
         merge(positive),
-        merge(_sources(cells, rows)),
+        tuple(map(merge, _slots_by_level(matches, cells))),
         chunk=compaction.candidates(),
     )
     return jax.tree.map(lambda leaf: leaf.reshape(*positive.shape, *leaf.shape[2:]), found)
@@ -104,11 +115,14 @@ def at_candidates(cells: LearningCells, values: Float[Array, "b r a ..."]) -> Fl
     return gather(values[:, None], cells.slot)
 
 
-def _sources(cells: Sequence[LearningCells], rows: Sequence[Array]) -> Int[Array, "b m k anchors"]:
-    """Return the index of every candidate's row, where the rows of all slots, anchors and levels are concatenated."""
-    sources, first = [], 0
-    for own, values in zip(cells, rows, strict=True):
-        _, r, a = values.shape[:3]
-        sources.append(first + own.slot[..., None] * a + jnp.arange(a, dtype=own.slot.dtype))
-        first += r * a
-    return concatenate_levels(sources)
+def _slots_by_level(matches: Sequence[Match], cells: Sequence[LearningCells]) -> list[Int[Array, "b m k anchors"]]:
+    """Return, for each level, its slot at every candidate of all levels; it lies beyond the slots for other levels."""
+    levels = range(len(matches))
+
+    def of_level(level: int) -> Array:
+        beyond = jnp.iinfo(jnp.int32).max
+        parts = [jnp.where(level == other, cells[other].slot, beyond).astype(jnp.int32) for other in levels]
+        shaped = [jnp.broadcast_to(part[..., None], m.positive.shape) for part, m in zip(parts, matches, strict=True)]
+        return concatenate_levels(shaped)
+
+    return [of_level(level) for level in levels]

@@ -1,5 +1,7 @@
 """Localization terms of the candidates of all levels: both stages, quality and uncertainty-guided refinement (UR)."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, iou
-from ugs_jax.detectors import gather, localize_again, predicted_quality
+from ugs_jax.detectors import Localizer, gather, localize, localize_again, predicted_quality
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
@@ -31,10 +33,9 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
     """
     cells = tuple(learning_cells(m) for m in matches)
     features = tuple(gather(m.level.features, own.cell) for m, own in zip(matches, cells, strict=True))
-    raw = _localized(matches, cells, features)
-    terms = _terms(matches, cells, localization, raw)
+    terms = _terms(matches, cells, localization, features)
     if isinstance(localization, PredictsDistribution) and (localization.second_stage or localization.quality):
-        last = [at_candidates(*each) for each in zip(cells, raw, strict=True)]
+        last = [_raw(*each) for each in zip(matches, cells, features, strict=True)]
         if localization.second_stage is not None:
             terms, last = _both_stages(matches, localization, last, terms, localization.second_stage.share)
         if localization.quality is not None:
@@ -50,23 +51,31 @@ def _with_part(terms: Terms, name: str, values: Array, weight: float) -> Terms:
     return terms._replace(loss=terms.loss + weight * values, parts={**terms.parts, name: values})
 
 
-def _localized(
-    matches: tuple[Match, ...], cells: tuple[LearningCells, ...], features: _Levels, *, frozen: bool = False
-) -> _Levels:
-    """Return the raw outputs of the first stage in the slots of every level."""
-    localizers = tuple(m.localizer for m in matches)
-    localizers = jax.lax.stop_gradient(localizers) if frozen else localizers
-    return tuple(localize_cells(*each) for each in zip(localizers, cells, features, strict=True))
+def _raw(match: Match, cells: LearningCells, features: Float[Array, "b r c"]) -> Float[Array, "b m k a outputs"]:
+    """Return the raw outputs of the first stage of a level at every candidate."""
+    return at_candidates(cells, localize_cells(match.localizer, cells, features))
 
 
 def _terms(
-    matches: tuple[Match, ...], cells: tuple[LearningCells, ...], localization: Localization, raw: _Levels
+    matches: tuple[Match, ...], cells: tuple[LearningCells, ...], localization: Localization, features: _Levels
 ) -> Terms:
-    def terms(raw: Array, own: tuple[Anchors, Array]) -> Terms:
-        found = localization.loss(raw, *own)
-        return Terms(found.loss, *jax.lax.stop_gradient(found[1:]))
+    """Return the terms of the first stage at the positives, from the features in the slots of every level."""
+    loss = partial(_loss, localization)
+    layers = _first_layers(matches)
+    return at_positives(matches, cells, _localized, loss, layers, features, _anchors_and_targets(matches))
 
-    return at_positives(matches, cells, terms, raw, _anchors_and_targets(matches))
+
+def _loss(localization: Localization, raw: Array, own: tuple[Anchors, Array]) -> Terms:
+    found = localization.loss(raw, *own)
+    return Terms(found.loss, *jax.lax.stop_gradient(found[1:]))
+
+
+def _first_layers(matches: tuple[Match, ...]) -> tuple[Localizer, ...]:
+    return tuple(Localizer(m.localizer.kernel, m.localizer.bias) for m in matches)
+
+
+def _localized(layers: Sequence[Localizer], features: Sequence[Array]) -> list[Array]:
+    return [localize(*each) for each in zip(layers, features, strict=True)]
 
 
 def _anchors_and_targets(matches: tuple[Match, ...]) -> tuple[Anchors, Array]:
@@ -82,7 +91,10 @@ def _both_stages(
         for m, part in zip(matches, raw, strict=True)
     ]
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[3:])  # noqa: E731
-    second = _terms(matches, tuple(every_candidate(m) for m in matches), localization, tuple(map(merge, last)))
+    slots = tuple(every_candidate(m) for m in matches)
+    of_slots = lambda _, raw: raw  # noqa: E731
+    loss, rows = partial(_loss, localization), tuple(map(merge, last))
+    second = at_positives(matches, slots, of_slots, loss, (), rows, _anchors_and_targets(matches))
     parts = {**second.parts, "first_stage": first.loss}
     return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), last
 
@@ -108,14 +120,13 @@ def _refined_loss(
 ) -> Array:
     """Return the loss of the first stage at features that UR has perturbed."""
     positive = concatenate_levels([m.positive for m in matches])
+    layers = jax.lax.stop_gradient(_first_layers(matches))
 
     def uncertainty(features: _Levels) -> Array:
-        raw = _localized(matches, cells, features, frozen=True)
-        of_positives = lambda raw, own: localization.uncertainty_loss(raw, *own)  # noqa: E731
-        return losses.masked_sum(
-            at_positives(matches, cells, of_positives, raw, _anchors_and_targets(matches)), positive
-        )
+        of_raw = lambda raw, own: localization.uncertainty_loss(raw, *own)  # noqa: E731
+        found = at_positives(matches, cells, _localized, of_raw, layers, features, _anchors_and_targets(matches))
+        return losses.masked_sum(found, positive)
 
     shifts = sparse_perturbation(uncertainty, features, radius=refinement.radius, norm=refinement.norm)
     shifted = jax.tree.map(jnp.add, features, shifts)
-    return _terms(matches, cells, localization, _localized(matches, cells, shifted)).loss
+    return _terms(matches, cells, localization, shifted).loss

@@ -57,7 +57,7 @@ def make_step(
     """
     loss_of = _loss_of(detector, loss_weights, seed)
 
-    def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, count: Array) -> Metrics:
+    def measurements(params: Any, stats: Any, outputs: Outputs, batch: Batch, due: Array) -> Metrics:
         def measure() -> Metrics:
             matches = matches_of(
                 outputs, batch, detector.localization, detector.arch, loss_weights, assigner_of(detector)
@@ -66,14 +66,16 @@ def make_step(
             return {**sharpness_by_size(matches, detector.localization), **pulls}
 
         unknown = lambda: dict.fromkeys(NOW_AND_THEN, jnp.full((), jnp.nan))  # noqa: E731
-        return jax.lax.cond(count % measure_every == 0, measure, unknown)
+        return jax.lax.cond(due, measure, unknown)
 
     def gradient_of(
         learned: Any, params: Any, stats: Any, batch: Batch, count: Array, part: Array | None
     ) -> tuple[Any, Any, Metrics]:
         loss = lambda learned: loss_of(joined(learned, params), stats, batch, count, part)  # noqa: E731
         gradient, (new_stats, metrics, outputs) = jax.grad(loss, has_aux=True)(learned)
-        return gradient, new_stats, {**metrics, **measurements(params, stats, outputs, batch, count + 1)}
+        # The condition on the gradient lets measurements wait until the backward pass has freed its memory.
+        due = ((count + 1) % measure_every == 0) & jnp.isfinite(optax.tree.norm(gradient))
+        return gradient, new_stats, {**metrics, **measurements(params, stats, outputs, batch, due)}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = state.step + 1
