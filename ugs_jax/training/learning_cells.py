@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Localizer, gather, localize
 from ugs_jax.training import compaction
 from ugs_jax.training.compaction import at_marked
@@ -108,6 +109,50 @@ def at_positives(
         chunk=compaction.candidates(),
     )
     return jax.tree.map(lambda leaf: leaf.reshape(*positive.shape, *leaf.shape[2:]), found)
+
+
+def at_localized(
+    matches: Sequence[Match],
+    cells: Sequence[LearningCells],
+    function: Callable[[Array, Any], T],
+    features: Sequence[Float[Array, "b _ _"]],
+    *more: Array,
+    frozen: bool = False,
+) -> T:
+    """Localize the positives of all levels, and apply a function there; the results elsewhere do not count.
+
+    Args:
+      matches: Matches of all levels.
+      cells: Learning cells of all levels.
+      function: Function from the raw outputs of the first stage for n candidates, [n, outputs], and the tuple of their
+        anchors, targets and `more` to arrays [n, …].
+      features: Features in the slots of every level.
+      more: Arrays of the candidates of all levels, [b, m, k, Σ a, …], that carry no gradient.
+      frozen: Stop the gradient with respect to the localization layers.
+
+    Returns:
+      Results at the candidates of all levels, [b, m, k, Σ a, …].
+    """
+    layers = tuple(Localizer(m.localizer.kernel, m.localizer.bias) for m in matches)
+    return at_positives(
+        matches,
+        cells,
+        lambda layers, rows: [localize(*each) for each in zip(layers, rows, strict=True)],
+        function,
+        jax.lax.stop_gradient(layers) if frozen else layers,
+        features,
+        (*anchors_and_targets(matches), *more),
+    )
+
+
+def anchors_and_targets(matches: Sequence[Match]) -> tuple[Anchors, Float[Array, "b m k anchors 4"]]:
+    """Return the anchors and the target boxes of the candidates of all levels."""
+    return concatenate_levels([(m.anchors, m.targets) for m in matches])
+
+
+def gather_features(matches: Sequence[Match], cells: Sequence[LearningCells]) -> tuple[Float[Array, "b _ _"], ...]:
+    """Return the features in the slots of every level."""
+    return tuple(gather(m.level.features, own.cell) for m, own in zip(matches, cells, strict=True))
 
 
 def at_candidates(cells: LearningCells, values: Float[Array, "b r a ..."]) -> Float[Array, "b m k a ..."]:

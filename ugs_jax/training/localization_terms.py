@@ -1,6 +1,5 @@
 """Localization terms of the candidates of all levels: both stages, quality and uncertainty-guided refinement (UR)."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,14 +9,17 @@ from jaxtyping import Array, Float
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, iou
-from ugs_jax.detectors import Localizer, gather, localize, localize_again, predicted_quality
+from ugs_jax.detectors import localize_again, predicted_quality
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
     LearningCells,
+    anchors_and_targets,
     at_candidates,
+    at_localized,
     at_positives,
     every_candidate,
+    gather_features,
     learning_cells,
     localize_cells,
 )
@@ -32,7 +34,7 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
     The values at other candidates do not count. The loss alone carries a gradient.
     """
     cells = tuple(learning_cells(m) for m in matches)
-    features = tuple(gather(m.level.features, own.cell) for m, own in zip(matches, cells, strict=True))
+    features = gather_features(matches, cells)
     terms = _terms(matches, cells, localization, features)
     if isinstance(localization, PredictsDistribution) and (localization.second_stage or localization.quality):
         last = [_raw(*each) for each in zip(matches, cells, features, strict=True)]
@@ -60,26 +62,12 @@ def _terms(
     matches: tuple[Match, ...], cells: tuple[LearningCells, ...], localization: Localization, features: _Levels
 ) -> Terms:
     """Return the terms of the first stage at the positives, from the features in the slots of every level."""
-    loss = partial(_loss, localization)
-    layers = _first_layers(matches)
-    return at_positives(matches, cells, _localized, loss, layers, features, _anchors_and_targets(matches))
+    return at_localized(matches, cells, partial(_loss, localization), features)
 
 
 def _loss(localization: Localization, raw: Array, own: tuple[Anchors, Array]) -> Terms:
     found = localization.loss(raw, *own)
     return Terms(found.loss, *jax.lax.stop_gradient(found[1:]))
-
-
-def _first_layers(matches: tuple[Match, ...]) -> tuple[Localizer, ...]:
-    return tuple(Localizer(m.localizer.kernel, m.localizer.bias) for m in matches)
-
-
-def _localized(layers: Sequence[Localizer], features: Sequence[Array]) -> list[Array]:
-    return [localize(*each) for each in zip(layers, features, strict=True)]
-
-
-def _anchors_and_targets(matches: tuple[Match, ...]) -> tuple[Anchors, Array]:
-    return concatenate_levels([(m.anchors, m.targets) for m in matches])
 
 
 def _both_stages(
@@ -94,7 +82,7 @@ def _both_stages(
     slots = tuple(every_candidate(m) for m in matches)
     of_slots = lambda _, raw: raw  # noqa: E731
     loss, rows = partial(_loss, localization), tuple(map(merge, last))
-    second = at_positives(matches, slots, of_slots, loss, (), rows, _anchors_and_targets(matches))
+    second = at_positives(matches, slots, of_slots, loss, (), rows, anchors_and_targets(matches))
     parts = {**second.parts, "first_stage": first.loss}
     return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), last
 
@@ -120,12 +108,10 @@ def _refined_loss(
 ) -> Array:
     """Return the loss of the first stage at features that UR has perturbed."""
     positive = concatenate_levels([m.positive for m in matches])
-    layers = jax.lax.stop_gradient(_first_layers(matches))
 
     def uncertainty(features: _Levels) -> Array:
         of_raw = lambda raw, own: localization.uncertainty_loss(raw, *own)  # noqa: E731
-        found = at_positives(matches, cells, _localized, of_raw, layers, features, _anchors_and_targets(matches))
-        return losses.masked_sum(found, positive)
+        return losses.masked_sum(at_localized(matches, cells, of_raw, features, frozen=True), positive)
 
     shifts = sparse_perturbation(uncertainty, features, radius=refinement.radius, norm=refinement.norm)
     shifted = jax.tree.map(jnp.add, features, shifts)

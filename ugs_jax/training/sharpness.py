@@ -1,17 +1,17 @@
 """Curvature of the localization loss and variance of its gradients, by the size of the boxes, for the log."""
 
-from typing import NamedTuple
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, area
 from ugs_jax.curvature import closed_forms, hvp
-from ugs_jax.detectors import localize
 from ugs_jax.objectives import Localization
+from ugs_jax.training.learning_cells import at_localized, gather_features, learning_cells
 from ugs_jax.training.matching import Match, concatenate_levels
 
 SIZES: dict[str, tuple[float, float]] = {
@@ -28,13 +28,6 @@ SHARPNESS = tuple(
     f"{measure}_{size}" for measure in ("curvature", "gradient_variance", "box_curvature") for size in SIZES
 )
 """Names of the metrics in the log."""
-
-
-class _Positives(NamedTuple):
-    raw: Float[Array, "p k"]
-    anchors: Anchors
-    targets: Float[Array, "p 4"]
-    mask: Bool[Array, "p"]
 
 
 def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) -> dict[str, Float[Array, ""]]:
@@ -59,22 +52,14 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
     Returns:
       Scalars by name, over the whole (global) batch.
     """
-    positives = _flatten(matches)
-
-    def loss(raw: Array) -> Array:
-        return losses.masked_sum(localization.loss(raw, positives.anchors, positives.targets).loss, positives.mask)
-
-    signs = jax.random.rademacher(jax.random.key(0), positives.raw.shape, positives.raw.dtype)
-    pull = jnp.linalg.norm(jax.grad(loss)(positives.raw), axis=-1)
-    bend = jnp.sum(jnp.square(hvp(loss, positives.raw, signs)), axis=-1)
-    box_bend = jnp.linalg.norm(
-        closed_forms.log_iou(localization.decode(positives.raw, positives.anchors), positives.targets), axis=(-2, -1)
-    )
+    mask = concatenate_levels([m.positive for m in matches])
+    targets = concatenate_levels([m.targets for m in matches])
+    pull, bend, box_bend = (each.reshape(-1) for each in _norms(matches, localization))
     overlaps = jnp.isfinite(box_bend) & (box_bend > 0)
     log_bend = jnp.log(jnp.where(overlaps, box_bend, 1))
-    side = jnp.sqrt(area(positives.targets))
+    side = jnp.sqrt(area(targets)).reshape(-1)
     low, high = np.array([*SIZES.values()], np.float32).T[:, :, None]
-    masks = positives.mask & (side >= low) & (side < high)  # [sizes, p]
+    masks = mask.reshape(-1) & (side >= low) & (side < high)  # [sizes, p]
     both = masks & overlaps
     of_sizes = lambda values: jnp.broadcast_to(values, masks.shape)  # noqa: E731
     known = lambda values, mask: jnp.where(jnp.any(mask, axis=1), values, jnp.nan)  # noqa: E731
@@ -88,10 +73,22 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
     return dict(zip(SHARPNESS, jnp.concatenate(measured), strict=True))
 
 
-def _flatten(matches: tuple[Match, ...]) -> _Positives:
-    levels = [
-        _Positives(localize(matched.localizer, matched.features()), matched.anchors, matched.targets, matched.positive)
-        for matched in matches
-    ]
-    concatenated = concatenate_levels(levels)  # [b, m, 3, Σ a, …]
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[4:]), concatenated)
+def _norms(matches: tuple[Match, ...], localization: Localization) -> tuple[Array, Array, Array]:
+    """Return ‖g‖, ‖Hv‖² and ‖B‖_F of every positive, each [b, m, k, Σ a]; see `sharpness_by_size`."""
+    cells = tuple(learning_cells(m) for m in matches)
+    shape = concatenate_levels([m.positive for m in matches]).shape
+    number = jnp.arange(math.prod(shape)).reshape(shape)
+
+    def norms(raw: Array, own: tuple[Anchors, Array, Array]) -> tuple[Array, Array, Array]:
+        anchors, targets, number = own
+        loss = lambda raw: jnp.sum(localization.loss(raw, anchors, targets).loss)  # noqa: E731
+        draw = lambda i: jax.random.rademacher(jax.random.fold_in(jax.random.key(0), i), raw.shape[1:], raw.dtype)  # noqa: E731
+        bend = hvp(loss, raw, jax.vmap(draw)(number))
+        of_boxes = closed_forms.log_iou(localization.decode(raw, anchors), targets)
+        return (
+            jnp.linalg.norm(jax.grad(loss)(raw), axis=-1),
+            jnp.sum(jnp.square(bend), axis=-1),
+            jnp.linalg.norm(of_boxes, axis=(-2, -1)),
+        )
+
+    return at_localized(matches, cells, norms, gather_features(matches, cells), number)
