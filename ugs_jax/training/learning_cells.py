@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Localizer, gather, localize
 from ugs_jax.training import compaction
 from ugs_jax.training.compaction import at_marked
@@ -69,46 +68,49 @@ def localize_cells(
 def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
-    values: Callable[[Any, Sequence[Array]], Sequence[Array]],
+    values: Callable[[Any, Array], Array],
     function: Callable[[Array, Any], T],
-    params: Any,
+    params: Sequence[Any],
     rows: Sequence[Float[Array, "b _ ..."]],
-    constants: Any,
+    constants: Sequence[Any],
 ) -> T:
     """Apply a function at the positives of all levels, and only there; the results elsewhere do not count.
 
     Args:
       matches: Matches of all levels.
       cells: Learning cells of all levels.
-      values: Function from `params` and n rows of every level to values of every anchor, [n, a, …] for each level.
-        Row i of the values depends on row i alone.
+      values: Function from the parameters of a level and n of its rows to values of every anchor, [n, a, …]. Row i of
+        the values depends on row i alone.
       function: Function from the values of n candidates, [n, …], and their constants to arrays [n, …].
-      params: Parameters, a pytree.
+      params: Parameters of every level, pytrees.
       rows: Arrays of every level with one row for each slot, such as features.
-      constants: Pytree of arrays of the candidates of all levels, [b, m, k, Σ a, …], that carry no gradient.
+      constants: Pytree of every level with arrays of the candidates, [b, m, k, a, …], that carry no gradient.
 
     Returns:
       Results at the candidates of all levels, [b, m, k, Σ a, …].
     """
-    positive = concatenate_levels([m.positive for m in matches])
-    anchor = jnp.broadcast_to(jnp.arange(positive.shape[-1]), positive.shape)
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
 
-    def at_own_anchor(params: Any, rows: Sequence[Array], constants: tuple[Array, Any]) -> T:
+    def at_own_anchor(params: Any, rows: Array, constants: tuple[Array, Any]) -> T:
         anchor, own = constants
-        every = jnp.concatenate(values(params, rows), axis=1)
+        every = values(params, rows)
         return function(every[jnp.arange(len(every)), anchor], own)
 
-    found = at_marked(
-        at_own_anchor,
-        params,
-        tuple(rows),
-        jax.tree.map(merge, (anchor, constants)),
-        merge(positive),
-        tuple(map(merge, _slots_by_level(matches, cells))),
-        chunk=compaction.candidates(),
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(*positive.shape, *leaf.shape[2:]), found)
+    def of_level(match: Match, cells: LearningCells, params: Any, rows: Array, constants: Any) -> T:
+        shape = match.positive.shape
+        anchor = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+        found = at_marked(
+            at_own_anchor,
+            params,
+            rows,
+            jax.tree.map(merge, (anchor, constants)),
+            merge(match.positive),
+            merge(jnp.broadcast_to(cells.slot[..., None], shape)),
+            chunk=compaction.candidates(),
+        )
+        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
+
+    return concatenate_levels([of_level(*each) for each in zip(matches, cells, params, rows, constants, strict=True)])
 
 
 def at_localized(
@@ -116,7 +118,7 @@ def at_localized(
     cells: Sequence[LearningCells],
     function: Callable[[Array, Any], T],
     features: Sequence[Float[Array, "b _ _"]],
-    *more: Array,
+    *more: Sequence[Array],
     frozen: bool = False,
 ) -> T:
     """Localize the positives of all levels, and apply a function there; the results elsewhere do not count.
@@ -127,7 +129,7 @@ def at_localized(
       function: Function from the raw outputs of the first stage for n candidates, [n, outputs], and the tuple of their
         anchors, targets and `more` to arrays [n, …].
       features: Features in the slots of every level.
-      more: Arrays of the candidates of all levels, [b, m, k, Σ a, …], that carry no gradient.
+      more: Arrays of the candidates of every level, [b, m, k, a, …], that carry no gradient.
       frozen: Stop the gradient with respect to the localization layers.
 
     Returns:
@@ -137,17 +139,12 @@ def at_localized(
     return at_positives(
         matches,
         cells,
-        lambda layers, rows: [localize(*each) for each in zip(layers, rows, strict=True)],
+        localize,
         function,
         jax.lax.stop_gradient(layers) if frozen else layers,
         features,
-        (*anchors_and_targets(matches), *more),
+        [(m.anchors, m.targets, *each) for m, *each in zip(matches, *more, strict=True)],
     )
-
-
-def anchors_and_targets(matches: Sequence[Match]) -> tuple[Anchors, Float[Array, "b m k anchors 4"]]:
-    """Return the anchors and the target boxes of the candidates of all levels."""
-    return concatenate_levels([(m.anchors, m.targets) for m in matches])
 
 
 def gather_features(matches: Sequence[Match], cells: Sequence[LearningCells]) -> tuple[Float[Array, "b _ _"], ...]:
@@ -158,16 +155,3 @@ def gather_features(matches: Sequence[Match], cells: Sequence[LearningCells]) ->
 def at_candidates(cells: LearningCells, values: Float[Array, "b r a ..."]) -> Float[Array, "b m k a ..."]:
     """Return the values of the slots of one level at every candidate."""
     return gather(values[:, None], cells.slot)
-
-
-def _slots_by_level(matches: Sequence[Match], cells: Sequence[LearningCells]) -> list[Int[Array, "b m k anchors"]]:
-    """Return, for each level, its slot at every candidate of all levels; it lies beyond the slots for other levels."""
-    levels = range(len(matches))
-
-    def of_level(level: int) -> Array:
-        beyond = jnp.iinfo(jnp.int32).max
-        parts = [jnp.where(level == other, cells[other].slot, beyond).astype(jnp.int32) for other in levels]
-        shaped = [jnp.broadcast_to(part[..., None], m.positive.shape) for part, m in zip(parts, matches, strict=True)]
-        return concatenate_levels(shaped)
-
-    return [of_level(level) for level in levels]

@@ -14,7 +14,6 @@ from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribut
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
     LearningCells,
-    anchors_and_targets,
     at_candidates,
     at_localized,
     at_positives,
@@ -80,9 +79,9 @@ def _both_stages(
     ]
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[3:])  # noqa: E731
     slots = tuple(every_candidate(m) for m in matches)
-    of_slots = lambda _, raw: raw  # noqa: E731
-    loss, rows = partial(_loss, localization), tuple(map(merge, last))
-    second = at_positives(matches, slots, of_slots, loss, (), rows, anchors_and_targets(matches))
+    own = [(m.anchors, m.targets) for m in matches]
+    rows, loss = tuple(map(merge, last)), partial(_loss, localization)
+    second = at_positives(matches, slots, lambda _, raw: raw, loss, [()] * len(rows), rows, own)
     parts = {**second.parts, "first_stage": first.loss}
     return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), last
 

@@ -165,5 +165,5 @@ def _class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeig
         return loss if factors is None else loss * factors.astype(loss.dtype)[labels]
 
     classes = jnp.asarray(batch.classes)[:, :, None, None]
-    labels = concatenate_levels([jnp.broadcast_to(classes, m.positive.shape) for m in matches])
-    return at_positives(matches, cells, lambda _, logits: logits, loss_of, (), logits, labels)
+    labels = [jnp.broadcast_to(classes, m.positive.shape) for m in matches]
+    return at_positives(matches, cells, lambda _, logits: logits, loss_of, [()] * len(matches), logits, labels)

@@ -1,7 +1,5 @@
 """Curvature of the localization loss and variance of its gradients, by the size of the boxes, for the log."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,8 +74,7 @@ def sharpness_by_size(matches: tuple[Match, ...], localization: Localization) ->
 def _norms(matches: tuple[Match, ...], localization: Localization) -> tuple[Array, Array, Array]:
     """Return ‖g‖, ‖Hv‖² and ‖B‖_F of every positive, each [b, m, k, Σ a]; see `sharpness_by_size`."""
     cells = tuple(learning_cells(m) for m in matches)
-    shape = concatenate_levels([m.positive for m in matches]).shape
-    number = jnp.arange(math.prod(shape)).reshape(shape)
+    numbers = [jnp.arange(m.positive.size).reshape(m.positive.shape) for m in matches]
 
     def norms(raw: Array, own: tuple[Anchors, Array, Array]) -> tuple[Array, Array, Array]:
         anchors, targets, number = own
@@ -91,4 +88,4 @@ def _norms(matches: tuple[Match, ...], localization: Localization) -> tuple[Arra
             jnp.linalg.norm(of_boxes, axis=(-2, -1)),
         )
 
-    return at_localized(matches, cells, norms, gather_features(matches, cells), number)
+    return at_localized(matches, cells, norms, gather_features(matches, cells), numbers)
