@@ -33,11 +33,15 @@ def function(params, rows, constants):
     return jnp.sum(hidden, axis=-1) * constants, hidden
 
 
-def measured(chunk, params, rows, constants, mask, direction):
+def everywhere(function, params, rows, constants, mask):
+    return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
+
+
+def measured(apply, params, rows, constants, mask, direction):
     """Values, gradients and Hessian-vector products of a scalar that all results contribute to."""
 
     def scalar(params, rows):
-        first, second = at_marked(function, params, rows, constants, mask, chunk=chunk)
+        first, second = apply(function, params, rows, constants, mask)
         first, second = jnp.where(mask, first, 0), jnp.where(mask[..., None], second, 0)
         return jnp.sum(jnp.square(first)) + jnp.sum(second**3), (first, second)
 
@@ -47,7 +51,10 @@ def measured(chunk, params, rows, constants, mask, direction):
 
 @pytest.fixture(scope="module")
 def programs():
-    return [jax.jit(partial(measured, chunk), compiler_options=QUICKLY) for chunk in (ROWS, 2)]
+    return [
+        jax.jit(partial(measured, apply), compiler_options=QUICKLY)
+        for apply in (everywhere, partial(at_marked, chunk=2))
+    ]
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
@@ -107,8 +114,7 @@ def test_loss_parts_and_gradients_are_those_without_compaction(monkeypatch, fami
         loss, outputs, batch = family(localization)
         batches = [each._replace(boxes=each.boxes.astype(float)) for each in batches_of(batch)]
         found = []
-        for cells, candidates in ((10_000, 10_000), (4, 16)):
-            monkeypatch.setattr(compaction, "cells", partial(int, cells))
+        for candidates in (10_000, 16):
             monkeypatch.setattr(compaction, "candidates", partial(int, candidates))
             run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICKLY)
             jax.clear_caches()

@@ -33,7 +33,7 @@ TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5, "yolov8": 1e-9, "yolo11": 1e-5}
 def compare(kind):
     """Print how far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
     # Several chunks, as in batches with hundreds of boxes.
-    compaction.cells, compaction.candidates = partial(int, 4), partial(int, 32)
+    compaction.candidates = partial(int, 8)
     options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
     experiment = toy_experiment(network=Network("p", kind=kind), optimizer=options)
     real = detector_with(experiment, published_anchors(experiment.network.network_type, True), 3)

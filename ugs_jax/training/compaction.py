@@ -6,30 +6,21 @@ batch. The result is exact for any mask, in one program, without a limit on the 
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-
-
-def cells() -> int:
-    """Return the number of cells of a level, of each image, that are localized at a time."""
-    return 64 if jax.default_backend() == "cpu" else 512
+from jaxtyping import Array, Bool, Int
 
 
 def candidates() -> int:
-    """Return the number of candidates of all levels, of each image, whose losses are computed at a time.
+    """Return the number of candidates of a level, of each image, whose losses are computed at a time.
 
     A CPU works on few rows at a time as fast as on many. An accelerator does not, and may wait for the host at each
     chunk (not measured).
     """
     return 128 if jax.default_backend() == "cpu" else 1024
 
-
-_FEW = 4
-"""Number of chunks up to which compaction does not pay."""
 
 Function = Callable[[Any, Any, Any], Any]
 """Function of parameters, rows and constants of rows, each row by itself."""
@@ -41,7 +32,7 @@ def at_marked(
     rows: Any,
     constants: Any,
     mask: Bool[Array, "b n"],
-    source: Any = None,
+    source: Int[Array, "b n"] | None = None,
     *,
     chunk: int,
 ) -> Any:
@@ -49,8 +40,7 @@ def at_marked(
 
     Only the inputs are kept for the backward pass, which runs the function again. The gradients with respect to
     parameters and rows are those of the function at all rows with the other rows masked. Forward-mode differentiation
-    of these gradients, as for Hessian-vector products, works too. Where all rows are at most four chunks, the function
-    is applied to all of them.
+    of these gradients, as for Hessian-vector products, works too.
 
     Args:
       function: Function from parameters, n rows and their constants to arrays [n, …] of their results. Row i of the
@@ -59,25 +49,23 @@ def at_marked(
       rows: Pytree of arrays [b, n, …].
       constants: Pytree of arrays [b, n, …] that carry no gradient.
       mask: Mask of the marked rows.
-      source: Pytree like `rows`, with the index in each array, int [b, n], of the row that each of the n rows is; by
-        default row i is i. With it, the arrays may be shorter or longer than n. An index beyond an array stands for
-        a row that the function does not use.
+      source: Index, in `rows`, of the row that each of the n rows is; by default row i is i. With it, `rows` may be
+        shorter or longer than n.
       chunk: Number of rows that are processed at a time.
     """
-    if mask.shape[1] <= _FEW * chunk:
-        rows = rows if source is None else jax.tree.map(_take, rows, source)
-        return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
     return _in_chunks(function, chunk, params, rows, constants, mask, source)
 
 
-def _values(function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Any) -> Any:
+def _values(
+    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
+) -> Any:
     chunks, order = _order(mask, chunk)
     apply = jax.vmap(function, in_axes=(None, 0, 0))
 
     def add(i: Array, results: Any) -> Any:
         index = _slots(order, i, chunk)
-        taken = apply(params, jax.tree.map(_take, rows, _through(source, index, rows)), _take(constants, index))
-        return jax.tree.map(lambda leaf, values: _put(leaf, index, values), results, taken)
+        taken = apply(params, _take(rows, _through(source, index)), _take(constants, index))
+        return _put(results, index, taken)
 
     shapes = jax.eval_shape(lambda: apply(params, _take(rows, mask.astype(jnp.int32)), constants))
     return jax.lax.fori_loop(0, chunks, add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
@@ -87,7 +75,7 @@ _in_chunks = jax.custom_vjp(_values, nondiff_argnums=(0, 1))
 
 
 def _forward(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Any
+    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
 ) -> tuple[Any, tuple[Any, ...]]:
     inputs = (params, rows, constants, mask, source)
     return _values(function, chunk, *inputs), inputs
@@ -103,11 +91,10 @@ def _backward(function: Function, chunk: int, inputs: tuple[Any, ...], cotangent
 
     def add(i: Array, totals: tuple[Any, Any]) -> tuple[Any, Any]:
         index = _slots(order, i, chunk)
-        position = _through(source, index, rows)
+        position = _through(source, index)
         own = _take(cotangents, index, fill=0)
-        of_params, of_rows = pull_back(jax.tree.map(_take, rows, position), _take(constants, index), own)
-        put = partial(_put, add=source is not None)
-        return jax.tree.map(jnp.add, totals[0], of_params), jax.tree.map(put, totals[1], position, of_rows)
+        of_params, of_rows = pull_back(_take(rows, position), _take(constants, index), own)
+        return jax.tree.map(jnp.add, totals[0], of_params), _put(totals[1], position, of_rows, add=source is not None)
 
     # Gradients of parameters are summed over the images at the end, so that devices do not communicate in the loop.
     images = mask.shape[0]
@@ -141,11 +128,9 @@ def _slots(order: Int[Array, "b slots"], i: Array, chunk: int) -> Int[Array, "b 
     return jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk, axis=1)
 
 
-def _through(source: Any, index: Int[Array, "b chunk"], rows: Any) -> Any:
-    """Return the sources of rows, a pytree like `rows`; those of slots that are left over lie beyond all rows."""
-    if source is None:
-        return jax.tree.map(lambda _: index, rows)
-    return jax.tree.map(lambda leaf: _take(leaf, index, fill=jnp.iinfo(leaf.dtype).max), source)
+def _through(source: Int[Array, "b n"] | None, index: Int[Array, "b chunk"]) -> Int[Array, "b chunk"]:
+    """Return the sources of rows; those of slots that are left over lie beyond all rows."""
+    return index if source is None else _take(source, index, fill=jnp.iinfo(source.dtype).max)
 
 
 def _take(rows: Any, index: Int[Array, "b slots"], fill: int | None = None) -> Any:
@@ -154,14 +139,8 @@ def _take(rows: Any, index: Int[Array, "b slots"], fill: int | None = None) -> A
     return jax.tree.map(lambda leaf: take(leaf, index), rows)
 
 
-def _put(
-    rows: Float[Array, "b n ..."],
-    index: Int[Array, "b slots"],
-    values: Float[Array, "b slots ..."],
-    *,
-    add: bool = False,
-) -> Float[Array, "b n ..."]:
-    def put(rows: Array, index: Array, values: Array) -> Array:
-        return rows.at[index].add(values, mode="drop") if add else rows.at[index].set(values, mode="drop")
+def _put(rows: Any, index: Int[Array, "b slots"], values: Any, *, add: bool = False) -> Any:
+    def put(leaf: Array, index: Array, value: Array) -> Array:
+        return leaf.at[index].add(value, mode="drop") if add else leaf.at[index].set(value, mode="drop")
 
-    return jax.vmap(put)(rows, index, values)
+    return jax.tree.map(lambda leaf, value: jax.vmap(put)(leaf, index, value), rows, values)

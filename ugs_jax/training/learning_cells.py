@@ -55,14 +55,8 @@ def every_candidate(match: Match) -> LearningCells:
     return LearningCells(match.candidates.cell.reshape(b, -1), used, slot)
 
 
-def localize_cells(
-    localizer: Localizer, cells: LearningCells, features: Float[Array, "b r c"]
-) -> Float[Array, "b r a outputs"]:
-    """Return the raw outputs of every anchor at the features of the cells; any numbers in slots that are not used."""
-    layer = Localizer(localizer.kernel, localizer.bias)
-    return at_marked(
-        lambda layer, rows, _: localize(layer, rows), layer, features, (), cells.used, chunk=compaction.cells()
-    )
+_FEW = 4
+"""Number of chunks up to which compaction does not pay."""
 
 
 def at_positives(
@@ -75,6 +69,8 @@ def at_positives(
     constants: Sequence[Any],
 ) -> T:
     """Apply a function at the positives of all levels, and only there; the results elsewhere do not count.
+
+    Every level has a loop of its own. A few candidates are computed whole, all levels together, which compiles faster.
 
     Args:
       matches: Matches of all levels.
@@ -90,6 +86,13 @@ def at_positives(
       Results at the candidates of all levels, [b, m, k, Σ a, …].
     """
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
+    chunk = compaction.candidates()
+    if sum(m.positive[0].size for m in matches) <= _FEW * chunk:
+        every = [jax.vmap(values, (None, 0))(*each) for each in zip(params, rows, strict=True)]
+        own = concatenate_levels([at_candidates(*each) for each in zip(cells, every, strict=True)])
+        found = jax.vmap(function)(*jax.tree.map(merge, (own, concatenate_levels(constants))))
+        shape = concatenate_levels([m.positive for m in matches]).shape
+        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
 
     def at_own_anchor(params: Any, rows: Array, constants: tuple[Array, Any]) -> T:
         anchor, own = constants
@@ -106,7 +109,7 @@ def at_positives(
             jax.tree.map(merge, (anchor, constants)),
             merge(match.positive),
             merge(jnp.broadcast_to(cells.slot[..., None], shape)),
-            chunk=compaction.candidates(),
+            chunk=chunk,
         )
         return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, iou
-from ugs_jax.detectors import localize_again, predicted_quality
+from ugs_jax.detectors import localize, localize_again, predicted_quality
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
@@ -20,7 +20,6 @@ from ugs_jax.training.learning_cells import (
     every_candidate,
     gather_features,
     learning_cells,
-    localize_cells,
 )
 from ugs_jax.training.matching import Match, concatenate_levels, split_levels
 
@@ -54,7 +53,7 @@ def _with_part(terms: Terms, name: str, values: Array, weight: float) -> Terms:
 
 def _raw(match: Match, cells: LearningCells, features: Float[Array, "b r c"]) -> Float[Array, "b m k a outputs"]:
     """Return the raw outputs of the first stage of a level at every candidate."""
-    return at_candidates(cells, localize_cells(match.localizer, cells, features))
+    return at_candidates(cells, localize(match.localizer, features))
 
 
 def _terms(
