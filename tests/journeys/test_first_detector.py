@@ -48,9 +48,10 @@ ROOT = Path(__file__).parents[2]
 RUNNER = ROOT / "docs" / "examples" / "onnx_runner.py"
 PUBLISHED = Path(os.environ.get("UGS_SHARED", ROOT.parent / "shared")) / "weights" / "yolov5n_coco.pt"
 SIZE = "n" if PUBLISHED.exists() else "p"
+LEARNS_LITTLE = "--postprocess.score-threshold 0"  # from random weights
 SHORT = (
     f"--network.size {SIZE} --network.no-p2 --tile-empty-share 0.005 --optimizer.schedule.warmup-epochs 1 "
-    f"--loader.threads 0 --loader.batch-size 4 {'--freeze backbone' if PUBLISHED.exists() else ''}"
+    f"--loader.threads 0 --loader.batch-size 4 {'--freeze backbone' if PUBLISHED.exists() else LEARNS_LITTLE}"
 )
 RUN = "runs/own_data-seed0"
 TILES = "--tile 160 --no-full-image"
