@@ -14,6 +14,7 @@ from ugs_jax import losses
 from ugs_jax.boxes import iou
 from ugs_jax.detectors import localize
 from ugs_jax.objectives import DFL, UGS, BoxRegression
+from ugs_jax.training import compaction
 from ugs_jax.training.matching import match
 from ugs_jax.training.sharpness import SHARPNESS, SIZES, sharpness_by_size
 
@@ -101,6 +102,15 @@ def test_curvature_estimates_the_frobenius_norm_of_dense_hessians(measured):
             error = np.sqrt(2 * (squares**2).sum()) / len(squares)
             assert found[f"curvature_{name}"] ** 2 == pytest.approx(squares.mean(), abs=5 * error)
             assert error < squares.mean()  # or the test could not fail
+
+
+def test_positives_in_many_chunks_are_measured_as_all_at_once(monkeypatch):
+    localization = UGS()
+    whole = measure(localization)
+    monkeypatch.setattr(compaction, "candidates", functools.partial(int, 8))
+    program.cache_clear()
+    np.testing.assert_allclose([*measure(localization).values()], [*whole.values()], rtol=1e-4)
+    program.cache_clear()  # of programs with small chunks
 
 
 def test_a_size_without_positives_is_not_a_number():

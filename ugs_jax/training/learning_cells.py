@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ugs_jax.detectors import Localizer, gather, localize
 from ugs_jax.training import compaction
@@ -14,18 +14,19 @@ from ugs_jax.training.matching import Match, concatenate_levels
 
 T = TypeVar("T")
 
+_FEW = 4
+"""Number of chunks up to which compaction does not pay."""
+
 
 class LearningCells(NamedTuple):
-    """Cells of one level with a positive, each once, in r slots of every image; the first ones are used.
+    """Cells of one level with a positive, each once, in r slots of every image.
 
     Attributes:
       cell: Flat index of the cell of every slot; 0 in a slot that is not used.
-      used: Mask of the slots that hold a cell.
       slot: Slot of every candidate of a `Match`; 0 for candidates without a positive.
     """
 
     cell: Int[Array, "b r"]
-    used: Bool[Array, "b r"]
     slot: Int[Array, "b m k"]
 
 
@@ -35,38 +36,33 @@ def learning_cells(match: Match) -> LearningCells:
     b, m, k, _ = match.positive.shape
     cells, slots = rows * columns, min(m * k, rows * columns)
 
-    def of_image(cell: Array, learns: Array) -> tuple[Array, Array, Array]:
+    def of_image(cell: Array, learns: Array) -> tuple[Array, Array]:
         marked = jnp.zeros(cells, bool).at[jnp.where(learns, cell, cells)].set(True, mode="drop")
         count = jnp.cumsum(marked, dtype=jnp.int32)
         slot = jnp.where(learns, count[cell] - 1, 0)
-        found = jnp.zeros(slots, cell.dtype).at[jnp.where(learns, slot, slots)].set(cell, mode="drop")
-        return found, jnp.arange(slots) < count[-1], slot
+        return jnp.zeros(slots, cell.dtype).at[jnp.where(learns, slot, slots)].set(cell, mode="drop"), slot
 
     learns = jnp.any(match.positive, axis=-1).reshape(b, -1)
-    cell, used, slot = jax.vmap(of_image)(match.candidates.cell.reshape(b, -1), learns)
-    return LearningCells(cell, used, slot.reshape(b, m, k))
+    cell, slot = jax.vmap(of_image)(match.candidates.cell.reshape(b, -1), learns)
+    return LearningCells(cell, slot.reshape(b, m, k))
 
 
 def every_candidate(match: Match) -> LearningCells:
     """Return a slot for every candidate cell of a level, so that a cell of several candidates has as many."""
     b, m, k, _ = match.positive.shape
-    used = jnp.any(match.positive, axis=-1).reshape(b, -1)
     slot = jnp.broadcast_to(jnp.arange(m * k).reshape(m, k), (b, m, k))
-    return LearningCells(match.candidates.cell.reshape(b, -1), used, slot)
-
-
-_FEW = 4
-"""Number of chunks up to which compaction does not pay."""
+    return LearningCells(match.candidates.cell.reshape(b, -1), slot)
 
 
 def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
-    values: Callable[[Any, Array], Array],
     function: Callable[[Array, Any], T],
-    params: Sequence[Any],
     rows: Sequence[Float[Array, "b _ ..."]],
     constants: Sequence[Any],
+    *,
+    values: Callable[[Any, Array], Array] = lambda _, rows: rows,
+    params: Sequence[Any] | None = None,
 ) -> T:
     """Apply a function at the positives of all levels, and only there; the results elsewhere do not count.
 
@@ -75,18 +71,18 @@ def at_positives(
     Args:
       matches: Matches of all levels.
       cells: Learning cells of all levels.
-      values: Function from the parameters of a level and n of its rows to values of every anchor, [n, a, …]. Row i of
-        the values depends on row i alone.
       function: Function from the values of n candidates, [n, …], and their constants to arrays [n, …].
-      params: Parameters of every level, pytrees.
-      rows: Arrays of every level with one row for each slot, such as features.
+      rows: Arrays of every level with one row for each slot, such as features, or the values themselves.
       constants: Pytree of every level with arrays of the candidates, [b, m, k, a, …], that carry no gradient.
+      values: Function from the parameters of a level and n of its rows to values of every anchor, [n, a, …]. Row i of
+        the values depends on row i alone. By default the rows are the values.
+      params: Parameters of every level, pytrees; by default there are none.
 
     Returns:
       Results at the candidates of all levels, [b, m, k, Σ a, …].
     """
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
-    chunk = compaction.candidates()
+    chunk, params = compaction.candidates(), [()] * len(matches) if params is None else params
     if sum(m.positive[0].size for m in matches) <= _FEW * chunk:
         every = [jax.vmap(values, (None, 0))(*each) for each in zip(params, rows, strict=True)]
         own = concatenate_levels([at_candidates(*each) for each in zip(cells, every, strict=True)])
@@ -142,11 +138,11 @@ def at_localized(
     return at_positives(
         matches,
         cells,
-        localize,
         function,
-        jax.lax.stop_gradient(layers) if frozen else layers,
         features,
         [(m.anchors, m.targets, *each) for m, *each in zip(matches, *more, strict=True)],
+        values=localize,
+        params=jax.lax.stop_gradient(layers) if frozen else layers,
     )
 
 

@@ -79,8 +79,7 @@ def _both_stages(
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[3:])  # noqa: E731
     slots = tuple(every_candidate(m) for m in matches)
     own = [(m.anchors, m.targets) for m in matches]
-    rows, loss = tuple(map(merge, last)), partial(_loss, localization)
-    second = at_positives(matches, slots, lambda _, raw: raw, loss, [()] * len(rows), rows, own)
+    second = at_positives(matches, slots, partial(_loss, localization), tuple(map(merge, last)), own)
     parts = {**second.parts, "first_stage": first.loss}
     return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), last
 

@@ -166,4 +166,4 @@ def _class_loss(matches: tuple[Match, ...], batch: Batch, loss_weights: LossWeig
 
     classes = jnp.asarray(batch.classes)[:, :, None, None]
     labels = [jnp.broadcast_to(classes, m.positive.shape) for m in matches]
-    return at_positives(matches, cells, lambda _, logits: logits, loss_of, [()] * len(matches), logits, labels)
+    return at_positives(matches, cells, loss_of, logits, labels)

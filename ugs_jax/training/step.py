@@ -49,7 +49,7 @@ def make_step(
       loss_weights: Weights of the parts of the loss.
       ema: Settings of the moving average of the parameters.
       measure_every: Number of steps between measurements of `sharpness_by_size` and `feature_gradient_norms`. These
-        metrics are NaN in all other steps.
+        metrics are NaN in all other steps, and in a step whose gradient is not finite.
       seed: Seed of the random dropping in transformers. Seed and step number determine it, on any number of devices.
       accumulate: Number of parts of a batch. They are computed one after the other, and their gradients are averaged.
       freeze: Patterns of the parameters that do not learn; see `Experiment.freeze`. No gradient is computed for them,
