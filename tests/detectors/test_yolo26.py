@@ -60,8 +60,8 @@ def test_the_imported_network_has_the_outputs_of_the_public_one(tmp_path):
     assert "second head" in " ".join(weights.notes)
     levels, decoded = computed(weights, SideRegression(), expected)
     for i, raw in enumerate(levels):
-        # Two float32 implementations in PyTorch differ by 1.3e-3 (README of the fixtures).
-        np.testing.assert_allclose(raw, expected[f"one2many_raw_p{i}"].transpose(0, 2, 3, 1), atol=1.3e-3)
+        # The fixtures are float32. Without rounding of ours, 8.4e-4 is left, of magnitudes from 6 to 12.
+        np.testing.assert_allclose(raw, expected[f"one2many_raw_p{i}"].transpose(0, 2, 3, 1), rtol=0, atol=1e-3)
     want = expected["decoded"].transpose(0, 2, 1)
     uncrossed = (want[..., 2:4] > 0).all(-1)  # sides of random weights may cross; ours then meet between them
     assert uncrossed.mean() > 0.3

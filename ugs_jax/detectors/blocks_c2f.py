@@ -90,7 +90,8 @@ class Attention(nnx.Module):
         b, h, w, c = x.shape
         each = self.qkv(x).reshape(b, h * w, self.heads, -1)
         query, key, value = jnp.split(each, (self.key, 2 * self.key), axis=-1)
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=wide)
         weights = jax.nn.softmax(logits / self.key**0.5).astype(x.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(b, h, w, c)
         return self.project(mixed + self.position(value.reshape(b, h, w, c)))

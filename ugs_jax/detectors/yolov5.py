@@ -128,8 +128,9 @@ class Head(LocalizingHead):
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """Return the outputs of the level, with the features `x` for the localizer."""
         kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
-        # The factors may be half precision. Logits, and the bias' gradient (a sum over all cells), are float32.
-        scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32) + bias
+        # The factors may be half precision. Logits, and the bias' gradient (a sum over all cells), are not.
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide) + bias
         scores = scores.reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
 

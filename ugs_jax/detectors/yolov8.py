@@ -59,7 +59,8 @@ class Head(LocalizingHead):
         for layer in self.classify:
             y = layer(y)
         kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
-        scores = jnp.matmul(y, kernel.astype(y.dtype), preferred_element_type=jnp.float32) + bias
+        wide = jnp.promote_types(y.dtype, jnp.float32)
+        scores = jnp.matmul(y, kernel.astype(y.dtype), preferred_element_type=wide) + bias
         return Level(features, None, scores[..., None, :])
 
 
