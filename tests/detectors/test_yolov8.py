@@ -117,7 +117,7 @@ def plain(path, folder):
 
 
 def computed(weights, objective, expected):
-    """Raw outputs of every level, and boxes (cxcywh) and scores of all cells, for the images of a fixture, in float64."""
+    """In float64, raw outputs of every level, and boxes (cxcywh) and scores of all cells, for a fixture's images."""
     detector = Detector(weights.arch, objective)
     params, stats, report = fit_weights(weights, detector, *detector.init(0))
     assert not report.initialised
@@ -125,7 +125,8 @@ def computed(weights, objective, expected):
     with jax.enable_x64(True):
         exact = Detector(dataclasses.replace(weights.arch, dtype=jnp.float64), objective)
         params, stats, images = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.float64), (params, stats, expected["image_nchw"].transpose(0, 2, 3, 1) * 255)
+            lambda leaf: jnp.asarray(leaf, jnp.float64),
+            (params, stats, expected["image_nchw"].transpose(0, 2, 3, 1) * 255),
         )
         outputs, _ = _run(exact, params, stats, images)
         return _decoded(weights, objective, outputs)

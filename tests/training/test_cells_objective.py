@@ -1,5 +1,6 @@
 """Objective of detectors without objectness: equal to the public loss, its gradient, and a run that learns."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import Batch
+from tests.flags import QUICKLY
 from ugs_jax.detectors import CenterSampling, Level, Localizer, Outputs, Pyramid, ReceptiveField, TaskAligned
 from ugs_jax.experiment import LossWeights
 from ugs_jax.objectives import DFL, UGS, BoxRegression
@@ -38,6 +40,18 @@ def outputs_of(raws, outputs):
     return Outputs(tuple(levels), (localizer,) * len(levels))
 
 
+quickly = functools.partial(jax.jit, compiler_options=QUICKLY)
+
+
+@functools.lru_cache
+def public_parts(rule):
+    """Parts of the loss as a function of raw outputs and a batch, which may be empty: compiled once for a rule."""
+    assigner = TaskAligned(widen=RULES[rule])
+    return quickly(
+        lambda raws, batch: objective(outputs_of(raws, 64), batch, AS_PUBLISHED, PYRAMID, LossWeights(), assigner)[1]
+    )
+
+
 @pytest.fixture(scope="module")
 def public():
     with np.load(FIXTURES / "loss_yolov8.npz") as file:
@@ -63,14 +77,7 @@ def public():
 def test_parts_are_those_of_the_public_loss(public, rule, left):
     loss, raws, (boxes, classes, mask) = public
     mask = mask & {"": True, "_image0_empty": np.array([[False], [True]]), "_no_objects": False}[left]
-    _, parts = objective(
-        outputs_of(raws, 64),
-        batch_of(boxes, classes, mask),
-        AS_PUBLISHED,
-        PYRAMID,
-        LossWeights(),
-        TaskAligned(widen=RULES[rule]),
-    )
+    parts = public_parts(rule)(raws, batch_of(boxes, classes, mask))
     found = [7.5 * parts["regression"], 7.5 * parts["classes"], 1.5 * parts["dfl"]]
     np.testing.assert_allclose(found, loss[f"{rule}_parts{left}"], rtol=2e-6)
 
@@ -85,7 +92,7 @@ def test_the_gradient_is_that_of_the_public_loss(public, rule):
         outputs, assigner = outputs_of(raws, 64), TaskAligned(widen=RULES[rule])
         return objective(outputs, batch_of(*objects), AS_PUBLISHED, PYRAMID, LossWeights(), assigner)[0]
 
-    for i, found in enumerate(jax.grad(total)(raws)):
+    for i, found in enumerate(quickly(jax.grad(total))(raws)):
         want = loss[f"{rule}_grad_p{i}"].transpose(0, 2, 3, 1)
         np.testing.assert_allclose(7.5 * 2 * found, want, atol=1e-5 * np.abs(want).max())
 
@@ -119,7 +126,7 @@ def test_each_objective_has_a_finite_loss_and_gradient_at_every_level(localizati
         outputs = outputs_of(raws, localization.num_outputs)
         return objective(outputs, batch_of(*objects), localization, PYRAMID, LossWeights(), assigner)
 
-    (loss, parts), gradient = jax.value_and_grad(total, has_aux=True)(raws)
+    (loss, parts), gradient = quickly(jax.value_and_grad(total, has_aux=True))(raws)
     assert np.isfinite(loss)
     assert parts["objectness"] == 0
     assert parts["positives"] > 0
@@ -139,7 +146,7 @@ def test_dfl_learns_the_nearest_distance_where_a_box_lies_beside_its_cell():
         loss, parts = objective(outputs_of(raws, 64), batch, AS_PUBLISHED, PYRAMID, LossWeights(), assigner)
         return loss, parts["dfl"]
 
-    (_, found), gradient = jax.value_and_grad(dfl, has_aux=True)(raws)
+    (_, found), gradient = quickly(jax.value_and_grad(dfl, has_aux=True))(raws)
     distances = [0.0, 0.0, 3.5 / 8, 4.5 / 8]
     want = 0.0
     for image in range(2):
@@ -155,15 +162,15 @@ def test_cells_in_ignore_regions_are_no_background():
     raws, boxes, classes, mask = scene(4)
     region = np.zeros((2, 1, 4), np.float32)
     region[:, 0] = [0, 0, 64, 64]
-    outputs = outputs_of(raws, 4)
-    nothing = batch_of(boxes, classes, mask & False, region)
-    assert objective(outputs, nothing, BoxRegression(), PYRAMID, LossWeights())[1]["classes"] == 0
-    plain = batch_of(boxes, classes, mask & False)
+
+    @quickly
+    def background(batch):
+        return objective(outputs_of(raws, 4), batch, BoxRegression(), PYRAMID, LossWeights())[1]["classes"]
+
+    assert background(batch_of(boxes, classes, mask & False, region)) == 0
     logits = np.concatenate([np.asarray(raw[..., 4:]).ravel() for raw in raws])
     want = np.log1p(np.exp(logits)).sum() * 0.5 / 7.5
-    np.testing.assert_allclose(
-        objective(outputs, plain, BoxRegression(), PYRAMID, LossWeights())[1]["classes"], want, rtol=1e-5
-    )
+    np.testing.assert_allclose(background(batch_of(boxes, classes, mask & False)), want, rtol=1e-5)
 
 
 def test_the_assignment_carries_no_gradient():
@@ -171,4 +178,4 @@ def test_the_assignment_carries_no_gradient():
     raws, *objects = scene(4)
     weights = LossWeights(classes=0.0)
     loss = lambda raws: objective(outputs_of(raws, 4), batch_of(*objects), BoxRegression(), PYRAMID, weights)[0]  # noqa: E731
-    assert all(not np.asarray(leaf[..., 4:]).any() for leaf in jax.grad(loss)(raws))
+    assert all(not np.asarray(leaf[..., 4:]).any() for leaf in quickly(jax.grad(loss))(raws))

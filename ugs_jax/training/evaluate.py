@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import jax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from data_pipeline import Batch, Dataset, LoaderOptions, eval_batches, prefetch
 from ugs_jax.detectors import Detections, Postprocess, TrainableDetector
 from ugs_jax.evaluation import ImageDetections, Scorer, split_batch
-from ugs_jax.runs.sharding import batch_sharding, data_share, image_sharding, replicated
+from ugs_jax.runs.sharding import DATA, batch_sharding, data_share, image_sharding, replicated
 
 Detect = Callable[[Any, Any, Any], Detections]
 
@@ -19,13 +20,24 @@ Detect = Callable[[Any, Any, Any], Detections]
 def jit_detect(detector: TrainableDetector, options: Postprocess, mesh: Mesh) -> Detect:
     """Return the jitted `(params, stats, images) → Detections` over a mesh: images sharded, detections replicated.
 
+    Devices that split a batch send each other nothing but their detections. Left to the compiler, each would get the
+    scores of all images for `jax.lax.top_k`.
+
     Args:
       detector: Detector.
       options: Postprocessing of the detections.
       mesh: Mesh from `device_mesh`.
     """
-    return jax.jit(
+    detect = jax.shard_map(
         lambda params, stats, images: detector.detect(params, stats, images, options),
+        mesh=mesh,
+        in_specs=(P(), P(), P(DATA)),
+        out_specs=P(DATA),
+        axis_names={DATA},
+        check_vma=False,  # the loop of the suppression starts from constants
+    )
+    return jax.jit(
+        detect,
         in_shardings=(None, None, image_sharding(mesh)),
         out_shardings=replicated(mesh),
     )
