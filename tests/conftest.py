@@ -1,6 +1,5 @@
 """Settings of all tests: CPU, shapes checked at run time, a separate data set cache, reproducible examples."""
 
-import gc
 import os
 import shutil
 import tempfile
@@ -16,9 +15,6 @@ from tests.flags import QUICK_FLAGS
 # with XLA_FLAGS set, to nothing for example, they are compiled as for users.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
-
-# Tracing makes many objects that live long. Looking for cycles among them every 700 took a fifth of its time.
-gc.set_threshold(200_000)
 
 # Of processes that tests start; in this one pytest makes every warning an error. PyTorch warns of what it does itself.
 os.environ.setdefault(
