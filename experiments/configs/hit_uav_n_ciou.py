@@ -33,7 +33,7 @@ experiment = replace(
     ),
     network=Network(size="n", p2=False, weights=os.environ.get("WEIGHTS", "yolov5n.pt")),
     loader=replace(from_scratch.loader, image_size=(512, 640)),
-    loss_weights=LossWeights(anchor_ratio_threshold=4.0),
+    loss_weights=LossWeights(box=4.0, anchor_ratio_threshold=4.0),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=1.0)),
     ema=Ema(decay=0.998, ramp=200.0),
     postprocess=Postprocess(pre_nms_topk=500, max_detections=300, voting=0.05, iou_threshold=0.5),

@@ -4,8 +4,8 @@
     ugs train --data data.yaml --network.weights yolov5n.pt          # start from published weights
     ugs compare --data data.yaml                                     # against CIoU, on the same batches
 
-The values are common ones for some hundred to some thousand images and one GPU. Only those of `postprocess` were
-measured (experiments/results/hit_uav_published.md). The first to change are
+The values are common ones for some hundred to some thousand images and one GPU. Those of the losses and of
+`postprocess` won on HIT-UAV from published weights (experiments/results/hit_uav_published.md). The first to change are
 `--loader.image-size`, `--loader.batch-size` and `--epochs`. On a CPU, add `--network.size p --loader.image-size 320 320
 --epochs 20`. Without `--data`, the data.yaml of the working directory is used.
 """
@@ -14,16 +14,17 @@ from pathlib import Path
 
 from data_pipeline import LoaderOptions, YoloFolder
 from ugs_jax.detectors import Postprocess
-from ugs_jax.experiment import AdamW, Experiment, Network, Schedule
+from ugs_jax.experiment import AdamW, Experiment, LossWeights, Network, Schedule
 from ugs_jax.objectives import UGS
 
 experiment = Experiment(
     name="own_data",
     data=YoloFolder(Path("data.yaml")),
-    localization=UGS(),
+    localization=UGS(weight=0.1, box_weight=0.9),
     network=Network(size="n", p2=True),
     loader=LoaderOptions(image_size=(640, 640), batch_size=8, max_boxes=500),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=3.0)),
-    postprocess=Postprocess(voting=0.05, spread_penalty=4.0),
+    loss_weights=LossWeights(box=4.0),
+    postprocess=Postprocess(voting=0.05),
     epochs=100,
 )

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from experiments.configs.own_data import experiment as ugs
-from ugs_jax.detectors import Postprocess
 from ugs_jax.objectives import BoxRegression
 
-experiment = replace(ugs, name="own_data_ciou", localization=BoxRegression(), postprocess=Postprocess(voting=0.05))
+experiment = replace(ugs, name="own_data_ciou", localization=BoxRegression())

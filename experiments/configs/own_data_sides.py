@@ -17,6 +17,6 @@ from ugs_jax.objectives import SideUGS
 experiment = replace(
     anchors,
     name="own_data_sides",
-    localization=SideUGS(),
+    localization=SideUGS(weight=0.1, box_weight=0.9),
     network=Network(size="n", p2=False, kind="yolov8", assigner=TaskAligned(widen="second")),
 )
