@@ -6,8 +6,8 @@
 
 The values are common ones for some hundred to some thousand images and one GPU. Those of the losses and of
 `postprocess` are measured on HIT-UAV from published weights (experiments/results/hit_uav_published.md). The first to
-change are `--loader.image-size`, `--loader.batch-size` and `--epochs`. On a CPU, add `--network.size p --loader.image-size 320 320
---epochs 20`. Without `--data`, the data.yaml of the working directory is used.
+change are `--loader.image-size`, `--loader.batch-size` and `--epochs`. On a CPU, add `--network.size p
+--loader.image-size 320 320 --epochs 20`. Without `--data`, the data.yaml of the working directory is used.
 """
 
 from pathlib import Path
