@@ -1,29 +1,24 @@
 """Devices that split the images of a batch assign boxes without sending anything to each other."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from tests.detectors.scenes_of_cells import grid
-from tests.flags import with_devices
+from tests.several_devices import on_devices
 from ugs_jax.detectors import Cells, CenterSampling, ReceptiveField, TaskAligned
 from ugs_jax.runs import device_mesh
 
-ROOT = Path(__file__).parents[2]
-
 
 def over_devices():
-    """Print the number of collective operations in the compiled assignment of each rule, on four devices."""
+    """The number of collective operations in the compiled assignment of each rule, on four devices."""
     center, stride = grid(64, 64, (8, 16))
     split = jax.NamedSharding(device_mesh(4), jax.P("data"))
     of = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype, sharding=split)  # noqa: E731
     b, m, n = 8, 40, len(center)
+    found = []
     given = of(b, n, 4), of(b, n, 3), of(b, m, 4), of(b, m, dtype=jnp.int32), of(b, m, dtype=bool)
     for rule in (TaskAligned(), ReceptiveField(), CenterSampling()):
 
@@ -31,14 +26,11 @@ def over_devices():
             return rule.assign(Cells(boxes, scores, jnp.asarray(center), jnp.asarray(stride), (8, 16)), *objects)
 
         text = jax.jit(jax.vmap(assign), out_shardings=split).lower(*given).compile().as_text()
-        print(len(re.findall(r"(?:all-gather|all-reduce|all-to-all|collective-permute)\(", text)))
+        found.append(len(re.findall(r"(?:all-gather|all-reduce|all-to-all|collective-permute)\(", text)))
+    return found
 
 
 @pytest.mark.slow
 def test_no_rule_gathers_the_images_of_all_devices():
     """`jax.lax.top_k` would: it is compiled as if every device had all images."""
-    environment = os.environ | {"XLA_FLAGS": with_devices(4), "JAX_PLATFORMS": "cpu"}
-    code = "from tests.detectors.test_assigners_over_devices import over_devices; over_devices()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["0", "0", "0"]
+    assert on_devices(4, over_devices) == [0, 0, 0]

@@ -1,11 +1,5 @@
 """Attention blocks over several devices: values and gradients equal those on one device."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +8,13 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.flags import with_devices
+from tests.several_devices import on_devices
 from ugs_jax.detectors.attention import CBAM, CLLA
 from ugs_jax.detectors.transformer import C3STR, C3TR
 from ugs_jax.runs import device_mesh
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 LAYOUTS = {"data 4, spatial 2": (8, 2), "spatial 8": (8, 8)}
 BLOCKS = {
     "C3TR": lambda **kw: C3TR(16, 16, 1, **kw),
@@ -34,7 +27,7 @@ TOLERANCE = 128 * np.finfo(np.float32).eps / 2
 
 
 def compare_everywhere():
-    """Print how far apart results are, relative, by block and layout; in a process with 8 devices and float64."""
+    """How far apart results are, relative, by block and layout; in a process with 8 devices and float64."""
     rng = np.random.default_rng(0)
     x, fine = (
         rng.normal(size=(4, 16, 8, 16)),
@@ -45,7 +38,7 @@ def compare_everywhere():
         block = build(dtype=jnp.float64, rngs=nnx.Rngs(0))
         alone = gradients(block, x, fine, 1, 1)
         found[name] = {layout: distance(alone, gradients(block, x, fine, *shape)) for layout, shape in LAYOUTS.items()}
-    print(json.dumps(found))
+    return found
 
 
 def gradients(block, x, fine, devices, spatial):
@@ -79,11 +72,7 @@ def distance(one, other):
 
 @pytest.fixture(scope="module")
 def distances():
-    environment = os.environ | {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-    code = "from tests.detectors.test_attention_over_devices import compare_everywhere; compare_everywhere()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return on_devices(8, compare_everywhere, double=True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,12 +1,7 @@
 """Training over a mesh equals training on one device, with batches, image rows and the state split."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +11,7 @@ from jax.sharding import AbstractMesh
 
 from data_pipeline import LoaderOptions
 from tests.compiling import compiled_quickly
-from tests.flags import with_devices
+from tests.several_devices import on_devices
 from tests.training.toy import ConvDetector, random_batch, toy_experiment
 from ugs_jax import losses
 from ugs_jax.experiment import SGD, Parallel, Schedule, detector_with
@@ -32,7 +27,6 @@ from ugs_jax.runs.sharding import (
 )
 from ugs_jax.training import jit_step, make_step
 
-ROOT = Path(__file__).parents[2]
 ANCHORS = (((4.0, 5.0), (7.0, 6.0), (9.0, 12.0)), ((12.0, 9.0), (14.0, 20.0), (22.0, 16.0)), ((24.0, 30.0),) * 3)
 STEPS, IMAGES, HEIGHT, WIDTH, LAYERS = 3, 8, 256, 64, 9  # rows for eight devices at stride 32
 WITH_UR, L2 = UGS(refinement=Refinement()), BoxRegression(losses.l2, space="offsets")
@@ -61,9 +55,9 @@ TOLERANCE = {
 
 
 def train_everywhere(dtype):
-    """Print what a few steps come to in every layout; in a process with 8 devices."""
+    """What a few steps come to in every layout; in a process with 8 devices."""
     with compiled_quickly():
-        print(json.dumps({name: steps(*layout) for name, layout in LAYOUTS[dtype].items()}))
+        return {name: steps(*layout) for name, layout in LAYOUTS[dtype].items()}
 
 
 def precision():
@@ -109,18 +103,7 @@ def steps(devices, spatial, split, localization, accumulate=1):
 @pytest.fixture(scope="module")
 def trained():
     """By precision, which JAX fixes for a process, and layout."""
-    found = {}
-    for dtype in LAYOUTS:
-        environment = os.environ | {
-            "XLA_FLAGS": with_devices(8),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
-        }
-        code = f"from tests.runs.test_sharding import train_everywhere; train_everywhere({dtype!r})"
-        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found[dtype] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {dtype: on_devices(8, train_everywhere, dtype, double=dtype == "float64") for dtype in LAYOUTS}
 
 
 @pytest.mark.slow

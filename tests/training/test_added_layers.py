@@ -1,22 +1,18 @@
 """Second stage and quality in training: losses of single positives by hand, and what learns from what."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.flags import QUICKLY, with_devices
+from tests.flags import QUICKLY
 from tests.reference import second_stage_by_hand as by_hand
 from tests.reference.boxes_by_hand import iou
 from tests.reference.losses_by_hand import sigmoid_cross_entropy
+from tests.several_devices import on_devices
 from tests.training.test_objective import ARCH, GAINS, random_outputs
 from tests.training.toy import random_batch
 from ugs_jax.boxes import Anchors
@@ -29,7 +25,6 @@ from ugs_jax.training import objective
 from ugs_jax.training.matching import match, match_cells
 from ugs_jax.training.objective import localization_terms
 
-ROOT = Path(__file__).parents[2]
 CHANNELS, HIDDEN = 5, 4
 TWO_STAGES, QUALITY = SecondStage(HIDDEN, share=0.75), Quality(HIDDEN, weight=0.2)
 OBJECTIVES = {
@@ -191,15 +186,11 @@ def over_devices():
     gaps = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max() / (np.abs(a).max() + 1e-12)), want, jax.device_get(found)
     )
-    print(json.dumps([float(one), float(other), max(jax.tree.leaves(gaps))]))
+    return float(one), float(other), max(jax.tree.leaves(gaps))
 
 
 @pytest.mark.slow
 def test_devices_that_split_images_and_rows_compute_the_same():
-    environment = os.environ | {"XLA_FLAGS": with_devices(4), "JAX_PLATFORMS": "cpu"}
-    code = "from tests.training.test_added_layers import over_devices; over_devices()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    one, other, gap = json.loads(done.stdout.splitlines()[-1])
+    one, other, gap = on_devices(4, over_devices)
     assert other == pytest.approx(one, rel=1e-5)
     assert gap < 1e-4  # float32 sums over candidates in another order

@@ -1,20 +1,16 @@
 """Devices that split the images of a batch detect without sending each other anything but the detections."""
 
-import json
-import os
+import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from tests.compiling import compiled_quickly
-from tests.flags import with_devices
 from tests.runs.test_sharding import ANCHORS
+from tests.several_devices import on_devices
 from tests.training.toy import ConvDetector, toy_experiment
 from ugs_jax.experiment import detector_with
 from ugs_jax.objectives import UGS
@@ -22,12 +18,11 @@ from ugs_jax.runs import device_mesh
 from ugs_jax.runs.sharding import image_sharding
 from ugs_jax.training import jit_detect
 
-ROOT = Path(__file__).parents[2]
 IMAGES, KEPT = 8, 20
 
 
 def over_devices():
-    """Print the detections and the sizes of what is sent, for meshes of one and of four devices."""
+    """Detections, and kind and size of all that is sent, for meshes of one and of four devices."""
     real = detector_with(toy_experiment(UGS()), ANCHORS, 3)
     detector = ConvDetector(real.arch, real.localization)
     options = replace(toy_experiment().postprocess, max_detections=KEPT, score_threshold=0.0, voting=0.05)
@@ -38,18 +33,15 @@ def over_devices():
         with compiled_quickly():
             compiled = jit_detect(detector, options, mesh).lower(*given).compile()
         sent = re.findall(r"= \w+\[([\d,]*)\]\S* (all-\w+|collective-permute)(?:-start)?\(", compiled.as_text())
+        sizes = [[kind, math.prod(map(int, shape.split(",")))] for shape, kind in sent]
         arrays = {name: np.asarray(part).tolist() for name, part in compiled(*given)._asdict().items()}
-        found.append({"sent": [[name, np.prod(json.loads(f"[{shape}]"))] for shape, name in sent], "found": arrays})
-    print(json.dumps(found, default=int))
+        found.append({"sent": sizes, "found": arrays})
+    return found
 
 
 @pytest.mark.slow
 def test_only_detections_are_sent_and_every_mesh_finds_the_same():
-    environment = os.environ | {"XLA_FLAGS": with_devices(4), "JAX_PLATFORMS": "cpu"}
-    code = "from tests.training.test_detection_over_devices import over_devices; over_devices()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    one, images, rows = json.loads(done.stdout.splitlines()[-1])
+    one, images, rows = on_devices(4, over_devices)
     assert np.sum(one["found"]["valid"]) == IMAGES * KEPT
     for other in (images, rows):
         for name, values in one["found"].items():

@@ -1,12 +1,7 @@
 """The real networks, smallest size, on eight devices that split batches and images: a step is that of one device."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.compiling import compiled_quickly
-from tests.flags import with_devices
+from tests.several_devices import on_devices
 from tests.training.toy import random_batch, toy_experiment
 from ugs_jax.detectors import Detector
 from ugs_jax.detectors.architecture import published_anchors
@@ -23,15 +18,12 @@ from ugs_jax.runs import create_state, device_mesh
 from ugs_jax.runs.sharding import batch_sharding, state_sharding
 from ugs_jax.training import compaction, jit_step, make_step
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-# Rounding of float64 through some hundred layers; of float32 in softmax, which TPH-YOLOv5 has at every head and YOLO11
-# at P5.
-TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5, "yolov8": 1e-9, "yolo11": 1e-5}
+# Rounding of float64 through some hundred layers; of float32 in the transformers of TPH-YOLOv5.
+TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5, "yolov8": 1e-9, "yolo11": 1e-9}
 
 
 def compare(kind):
-    """Print how far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
+    """How far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
     # Several chunks, as in batches with hundreds of boxes.
     compaction.candidates = partial(int, 8)
     options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
@@ -56,7 +48,7 @@ def compare(kind):
         found.append([np.array([metrics["loss"]]), np.array([metrics["gradient_norm"]]), *leaves])
     apart = [float(np.linalg.norm(a - b) / (np.linalg.norm(a) + 1e-9)) for a, b in zip(*found, strict=True)]
     moved = float(distance(state.params, found[0][2:]))
-    print(json.dumps({"loss": apart[0], "gradient_norm": apart[1], "parameters": max(apart[2:]), "moved": moved}))
+    return {"loss": apart[0], "gradient_norm": apart[1], "parameters": max(apart[2:]), "moved": moved}
 
 
 def distance(before, after):
@@ -68,10 +60,6 @@ def distance(before, after):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(TOLERANCE))
 def test_a_step_of_the_network_is_that_of_one_device(kind):
-    code = f"from tests.training.test_networks_over_devices import compare; compare({kind!r})"
-    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
-    done = subprocess.run(command, env=os.environ | ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    apart = json.loads(done.stdout.splitlines()[-1])
+    apart = on_devices(8, compare, kind, double=True)
     assert apart.pop("moved") > 1e-3
     assert max(apart.values()) < TOLERANCE[kind], apart

@@ -1,15 +1,23 @@
-"""Part that the heads of all networks share: the layers that localize."""
+"""Parts that the heads of all networks share: the layers that localize, and logits in full precision."""
 
 from typing import cast
 
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ugs_jax.detectors.blocks import Initializer, linear
 from ugs_jax.detectors.levels import Localizer
 from ugs_jax.detectors.network_options import NetworkOptions
 from ugs_jax.objectives.quality import EVIDENCE, QualityLayer
 from ugs_jax.objectives.second_stage import POINTS, SecondStageLayer
+
+
+def score_logits(layer: nnx.Linear, x: Float[Array, "*cells c"]) -> Float[Array, "*cells n"]:
+    """Return the outputs of a layer. Its factors may be half precision; results and the bias' gradient are not."""
+    kernel, bias = layer.kernel[...], cast("nnx.Param[Array]", layer.bias)[...]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide) + bias
 
 
 class LocalizingHead(nnx.Module):

@@ -8,7 +8,7 @@ cells only (`sparse.py`).
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ugs_jax.detectors.blocks import C3, SPPF, ConvNormAct, call_block, fan_in_uniform, linear, upsample
-from ugs_jax.detectors.heads import LocalizingHead
+from ugs_jax.detectors.heads import LocalizingHead, score_logits
 from ugs_jax.detectors.levels import Level
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.network_options import NetworkOptions
@@ -127,11 +127,7 @@ class Head(LocalizingHead):
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Level:
         """Return the outputs of the level, with the features `x` for the localizer."""
-        kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
-        # The factors may be half precision. Logits, and the bias' gradient (a sum over all cells), are not.
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        scores = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=wide) + bias
-        scores = scores.reshape(*x.shape[:3], self.anchors, 1 + self.classes)
+        scores = score_logits(self.score, x).reshape(*x.shape[:3], self.anchors, 1 + self.classes)
         return Level(x, scores[..., 0], scores[..., 1:])
 
 

@@ -9,7 +9,7 @@ Jocher et al., Ultralytics YOLOv8 and YOLO11, described from their public behavi
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ugs_jax.detectors.blocks import SPPF, ConvNormAct, call_block, linear, upsample
 from ugs_jax.detectors.blocks_c2f import C2PSA, Bottleneck, C2f, C3k
-from ugs_jax.detectors.heads import LocalizingHead
+from ugs_jax.detectors.heads import LocalizingHead, score_logits
 from ugs_jax.detectors.levels import Level
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.network_options import NetworkOptions, Scale
@@ -58,10 +58,7 @@ class Head(LocalizingHead):
             features = layer(features)
         for layer in self.classify:
             y = layer(y)
-        kernel, bias = self.score.kernel[...], cast("nnx.Param[Array]", self.score.bias)[...]
-        wide = jnp.promote_types(y.dtype, jnp.float32)
-        scores = jnp.matmul(y, kernel.astype(y.dtype), preferred_element_type=wide) + bias
-        return Level(features, None, scores[..., None, :])
+        return Level(features, None, score_logits(self.score, y)[..., None, :])
 
 
 class Backbone(nnx.Module):
