@@ -18,7 +18,7 @@ from ugs_jax import __version__
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detector, Postprocess
 from ugs_jax.detectors.architecture import published_anchors
 from ugs_jax.detectors.networks import NETWORKS
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage, SideRegression, SideUGS
 from ugs_jax.weights import export_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -195,3 +195,25 @@ def test_a_model_of_tph_yolov5_finds_what_the_network_finds(kind):
     network, p2 = NETWORKS[kind], kind != "tph_plus"
     detector = Detector(Architecture("p", p2, 3, published_anchors(network, p2), network=network), UGS())
     compare(detector, *seeing(detector), px=0.05, score=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "p2", "objective", "options"),
+    [
+        ("yolov8", False, DFL(), OPTIONS),
+        (
+            "yolov8",
+            True,
+            UGS(second_stage=SecondStage(hidden=8), quality=Quality(hidden=6)),
+            replace(OPTIONS, spread_penalty=1.0, quality_power=0.5, voting=0.1),
+        ),
+        ("yolo11", False, SideUGS(), replace(OPTIONS, voting=0.05)),
+        ("yolo26", False, SideRegression(), OPTIONS),
+    ],
+    ids=["YOLOv8, DFL", "YOLOv8, UGS", "YOLO11, SideUGS", "YOLO26, sides"],
+)
+def test_a_model_of_a_network_without_anchors_finds_what_the_network_finds(kind, p2, objective, options):
+    network = NETWORKS[kind]
+    detector = Detector(Architecture("p", p2, 3, published_anchors(network, p2), network=network), objective)
+    compare(detector, *seeing(detector), options, px=0.05, score=1e-3)
