@@ -27,9 +27,10 @@ jaxtyping.install_import_hook(
     ["ugs_jax", "data_pipeline"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
-# One test's program is another's: what is compiled by this session, its workers and their subprocesses is shared. Only
-# pytest-xdist's controller, or the one process without it, finds no such folder, makes it and removes it.
+# One test's program is another's: what is compiled by this session, its workers and their subprocesses is shared, the
+# quickest too. Only pytest-xdist's controller, or the one process without it, finds no such folder, makes it and removes it.
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
