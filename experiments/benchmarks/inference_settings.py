@@ -25,7 +25,7 @@ from ugs_jax.runs.loading import load_for_inference
 from ugs_jax.runs.run_folder import read_experiment
 
 TRIALS: dict[str, tuple[Any, ...]] = {
-    "spread_penalty": (0.0, 1.0, 2.0, 4.0, 8.0),
+    "spread_penalty": (0.0, 2.0, 4.0, 8.0, 16.0),
     "quality_power": (0.0, 0.25, 0.5, 1.0, 2.0),
     "voting": (None, 0.01, 0.02, 0.05),
     "iou_threshold": (0.5, 0.6, 0.7),

@@ -231,3 +231,16 @@ def test_refinement_at_gathered_cells_is_that_of_the_whole_map(mode):
         assert got[0][0].dtype == jnp.float64
         for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(g, w, rtol=1e-10, atol=1e-10 * np.abs(w).max())
+
+
+def test_a_weight_of_zero_turns_refinement_off():
+    """Its second pass is not computed, so that it costs nothing."""
+
+    def traced(refinement):
+        localization = UGS(refinement=refinement)
+        outputs, batch = random_outputs(localization), random_batch()._replace(images=None)
+        return str(jax.make_jaxpr(lambda outputs: objective(outputs, batch, localization, ARCH, GAINS))(outputs))
+
+    without = traced(None)
+    assert traced(Refinement(weight=0.0)) == without
+    assert len(traced(Refinement())) > len(without)

@@ -33,7 +33,7 @@ class Refinement:
 
     Attributes:
       radius: Length ρ of the feature perturbation.
-      weight: Weight γ of the localization loss at the perturbed features.
+      weight: Weight γ of the localization loss at the perturbed features. With 0 nothing is perturbed.
       norm: Norm that is set to ρ. `image`: each image and level has a perturbation of length ρ. `batch`: one norm for
         all images of a level, whose root mean square length is ρ. Images with steep gradients then get longer
         perturbations.

@@ -41,9 +41,9 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
         if localization.quality is not None:
             quality = _quality_loss(matches, localization, last, terms.boxes)
             terms = _with_part(terms, "quality", quality, localization.quality.weight)
-    if isinstance(localization, GuidesRefinement) and localization.refinement is not None:
-        moved = _refined_loss(matches, cells, localization, features, localization.refinement)
-        terms = _with_part(terms, "refinement", moved, localization.refinement.weight)
+    if isinstance(localization, GuidesRefinement) and (refinement := localization.refinement) and refinement.weight:
+        moved = _refined_loss(matches, cells, localization, features, refinement)
+        terms = _with_part(terms, "refinement", moved, refinement.weight)
     return terms
 
 
