@@ -28,7 +28,8 @@ jaxtyping.install_import_hook(
 )
 
 # One test's program is another's: what is compiled by this session, its workers and their subprocesses is shared, the
-# quickest too. Only pytest-xdist's controller, or the one process without it, finds no such folder, makes it and removes it.
+# quickest too. Only pytest-xdist's controller, or the one process without it, finds no such folder, makes it and
+# removes it.
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
