@@ -25,7 +25,7 @@ TOLERANCE = {"yolov5": 1e-9, "tph": 1e-5, "yolov8": 1e-9, "yolo11": 1e-9}
 def compare(kind):
     """How far loss, norm of the gradient and parameters after a step lie apart; in a process with 8 devices."""
     # Several chunks, as in batches with hundreds of boxes.
-    compaction.candidates = partial(int, 8)
+    compaction.candidates, compaction.few = partial(int, 8), partial(int, 0)
     options = SGD(Schedule(0.05, warmup_epochs=0.0), weight_decay=0.01)
     experiment = toy_experiment(network=Network("p", kind=kind), optimizer=options)
     real = detector_with(experiment, published_anchors(experiment.network.network_type, True), 3)

@@ -16,10 +16,15 @@ from jaxtyping import Array, Bool, Int
 def candidates() -> int:
     """Return the number of candidates of a level, of each image, whose losses are computed at a time.
 
-    A CPU works on few rows at a time as fast as on many. An accelerator does not, and may wait for the host at each
-    chunk (not measured).
+    A CPU works on few rows at a time as fast as on many, and small chunks have fewer empty rows. An accelerator does
+    not, and may wait for the host at each chunk (not measured).
     """
-    return 128 if jax.default_backend() == "cpu" else 1024
+    return 32 if jax.default_backend() == "cpu" else 1024
+
+
+def few() -> int:
+    """Return the number of candidates of an image up to which computing all of them is as fast, and compiles faster."""
+    return (16 if jax.default_backend() == "cpu" else 4) * candidates()
 
 
 Function = Callable[[Any, Any, Any], Any]

@@ -14,9 +14,6 @@ from ugs_jax.training.matching import Match, concatenate_levels
 
 T = TypeVar("T")
 
-_FEW = 4
-"""Number of chunks up to which compaction does not pay."""
-
 
 class LearningCells(NamedTuple):
     """Cells of one level with a positive, each once, in r slots of every image.
@@ -83,7 +80,7 @@ def at_positives(
     """
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
     chunk, params = compaction.candidates(), [()] * len(matches) if params is None else params
-    if sum(m.positive[0].size for m in matches) <= _FEW * chunk:
+    if sum(m.positive[0].size for m in matches) <= compaction.few():
         every = [jax.vmap(values, (None, 0))(*each) for each in zip(params, rows, strict=True)]
         own = concatenate_levels([at_candidates(*each) for each in zip(cells, every, strict=True)])
         found = jax.vmap(function)(*jax.tree.map(merge, (own, concatenate_levels(constants))))
