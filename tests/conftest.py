@@ -61,3 +61,11 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         folder = str(tmp_path_factory.mktemp("cache"))
         patch.setenv("UGS_CACHE", folder)
         yield folder
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations are not checked, as in use. Much quicker for networks and for pickles of many opcodes; any value
+    gets through to the errors of the library; and jaxtyping knows no symbolic sizes.
+    """
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -38,7 +38,7 @@ from ugs_jax import load
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detections, Detector, Postprocess
 from ugs_jax.inference import Tiling, detect_image
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.runs.prediction import image_detector
+from ugs_jax.runs.engines import image_detector
 from ugs_jax.runs.state import Averages
 from ugs_jax.weights.onnx import export_onnx
 

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.detectors.test_yolov8 import (  # noqa: F401
+from tests.detectors.test_yolov8 import (
     architecture,
     computed,
     needs_fixtures,
     plain,
     published,
-    unchecked,
 )
 from ugs_jax.detectors import YOLO26
 from ugs_jax.detectors.yolo26 import AttentiveBottleneck, ResidualPool

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -38,12 +37,6 @@ PUBLISHED = {
 
 def architecture(size="n", p2=False, classes=10, **settings):
     return Architecture(size, p2, classes, P2_ANCHORS if p2 else COCO_ANCHORS, **settings)
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Annotations are not checked, as in use: quicker for large networks, and any size name gets through."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -47,12 +46,6 @@ PUBLISHED = {
 def architecture(network=YOLOv8, size="n", p2=False, classes=10, **settings):
     anchors = tuple(((2.0 * stride, 2.0 * stride),) for stride in ((4, 8, 16, 32) if p2 else (8, 16, 32)))
     return Architecture(size, p2, classes, anchors, network=network, **settings)
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Annotations are not checked, as in use: quicker for large networks."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -22,9 +21,8 @@ FOUND = Detections(
 
 
 @pytest.fixture(autouse=True)
-def unchecked(monkeypatch):
+def _in_use(unchecked):
     """The detector here has no more than one method of a real one."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def model(*classes):

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -35,9 +34,8 @@ FIXTURES = SHARED / "fixtures"
 
 
 @pytest.fixture(autouse=True)
-def unchecked(monkeypatch):
+def _in_use(unchecked):
     """Annotations are not checked, which is much quicker for networks."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

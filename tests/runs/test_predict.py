@@ -14,6 +14,7 @@ from data_pipeline.letterbox import letterbox
 from tests.compiling import compiled_quickly
 from tests.data_pipeline.decoding.test_videos import write_video
 from tests.training.toy import ToyDetector, toy_experiment
+from tests.weights.onnx.running import assert_same_detections
 from ugs_jax.detectors import Architecture
 from ugs_jax.evaluation import to_original
 from ugs_jax.inference import TestTimeAugmentation, Tiling
@@ -79,6 +80,25 @@ def test_tiles_flips_and_scales_are_used_for_the_json(detector, state, file, tmp
         assert 0 <= y <= y + height <= 90.001
         assert len(detection["deviation"]) == 4
         assert min(detection["deviation"]) > 0
+
+
+@pytest.mark.usefixtures("unchecked")  # shapes of any batch are not numbers
+def test_onnx_runtime_finds_what_jax_finds(detector, state, file):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    options = {"tiling": Tiling((64, 64), 0.25, batch=2, min_score=0.01)}
+    want, found = (predicted(detector, state, file, **options, engine=each).detections for each in ("jax", "onnx"))
+    rows = [list(zip(each.classes, each.scores, each.boxes, strict=True)) for each in (found, want)]
+    assert len(rows[0]) > 1
+    assert_same_detections(*rows, px=1e-2, score=1e-4)
+    np.testing.assert_allclose(found.deviation.sum(), want.deviation.sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_its_packages_the_engine_says_how_to_get_them(detector, state, file, monkeypatch, package):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else name)
+    with pytest.raises(ValueError, match=f"found no {package}; pip install {package}$"):
+        predicted(detector, state, file, engine="onnx")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import math
 import os
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -22,12 +21,6 @@ from ugs_jax.weights.torch_values import StoredTensor, contents
 
 FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures/anchor_free"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no parity fixtures at {FIXTURES}")
-
-
-@pytest.fixture(autouse=True)
-def _unchecked(monkeypatch):
-    """Annotations are not checked, as in use: tracing whole networks is quicker."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def arch_of(network, size="p", p2=False, classes=3):

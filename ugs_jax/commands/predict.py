@@ -37,6 +37,7 @@ def _predict_images(
     keep: float = 0.0,
     pictures: bool = True,
     which: Literal["best", "last"] = "best",
+    engine: Literal["jax", "onnx"] = "jax",
     source: Annotated[SourceOptions, tyro.conf.arg(name="")] = _UNCHANGED,
     options: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
 ) -> None:
@@ -57,6 +58,8 @@ def _predict_images(
       keep: Lowest score of the boxes in the files. The default keeps all boxes, as scoring needs them.
       pictures: Write pictures and videos with boxes.
       which: Checkpoint of a run to use: the best or the last.
+      engine: Engine that computes the detections. jax: the devices of JAX. onnx: ONNX Runtime on the CPU, which is
+        faster there; it needs the packages onnx and onnxruntime.
       source: Image size and class names.
       options: Options of inference.
     """
@@ -73,7 +76,14 @@ def _predict_images(
         print(f"skipped: {error}", file=sys.stderr)
 
     predictions = predict_files(
-        detector, state, experiment, images, tiling=options.tiling, augmented=options.augmented, on_error=skip
+        detector,
+        state,
+        experiment,
+        images,
+        tiling=options.tiling,
+        augmented=options.augmented,
+        engine=engine,
+        on_error=skip,
     )
     written = write_predictions(
         output,

@@ -3,9 +3,10 @@
 from ugs_jax.exit_status import RESUMABLE
 from ugs_jax.runs.checkpoint import Checkpoints
 from ugs_jax.runs.class_names import with_classes
+from ugs_jax.runs.engines import image_detector
 from ugs_jax.runs.loaded import LoadedDetector, load
 from ugs_jax.runs.loading import load_for_inference
-from ugs_jax.runs.prediction import image_detector, predict_files
+from ugs_jax.runs.prediction import predict_files
 from ugs_jax.runs.preemption import PreemptedError
 from ugs_jax.runs.processes import join_processes
 from ugs_jax.runs.remote.store import RemoteError

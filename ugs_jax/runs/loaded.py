@@ -18,9 +18,9 @@ from ugs_jax.evaluation.coco_categories import usual_category_ids
 from ugs_jax.evaluation.detections import take
 from ugs_jax.experiment.config import Experiment
 from ugs_jax.inference import ImageDetector, TestTimeAugmentation, Tiling, WindowedImage, detect_image
+from ugs_jax.runs.engines import Engine, image_detector
 from ugs_jax.runs.from_weights import experiment_of, state_of
 from ugs_jax.runs.loading import load_for_inference
-from ugs_jax.runs.prediction import image_detector
 from ugs_jax.runs.remote.opened import opened_run
 from ugs_jax.runs.remote.weights_file import is_weights_file, local_file
 from ugs_jax.runs.run_folder import RunFolder, read_experiment
@@ -46,6 +46,7 @@ class LoadedDetector:
       experiment: Settings, with image size and postprocessing. For a file of weights it has no data set.
       mesh: Devices that the parameters are on.
       category_ids: Identifiers of the classes in files of detections.
+      engine: Engine that computes the detections: `jax`, or `onnx` for ONNX Runtime on the CPU.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LoadedDetector:
     experiment: Experiment = field(repr=False)
     mesh: Mesh = field(repr=False)
     category_ids: tuple[int, ...] = field(default=(), repr=False)
+    engine: Engine = "jax"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -132,7 +134,7 @@ class LoadedDetector:
 
     @cached_property
     def _detect(self) -> ImageDetector:
-        return image_detector(self.detector, self.state, self.postprocess)
+        return image_detector(self.detector, self.state, self.postprocess, self.engine)
 
 
 def load(
@@ -142,6 +144,7 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     postprocess: Postprocess | None = None,
     which: Literal["best", "last"] = "best",
+    engine: Engine = "jax",
 ) -> LoadedDetector:
     """Load a trained detector from a run or from a file of weights.
 
@@ -155,12 +158,14 @@ def load(
         or of the file. Published weights have 640.
       postprocess: Options that turn raw outputs into detections. The default is that of the run or of the file.
       which: Checkpoint of a run: the best or the last.
+      engine: Engine that computes the detections: `jax`, or `onnx` for ONNX Runtime, which is faster on a CPU and needs
+        the packages onnx and onnxruntime.
 
     Raises:
       FileNotFoundError: The run, the checkpoint or the file does not exist.
       ValueError: The run or the file cannot be used. The message names the reason and the fix.
     """
-    settings = _Settings(classes, image_size, postprocess)
+    settings = _Settings(classes, image_size, postprocess, engine)
     if is_weights_file(source):
         return _load_file(source, settings)
     with opened_run(str(source), which) as opened:
@@ -170,7 +175,7 @@ def load(
         ids = RunFolder(run).read_category_ids()
         detector, state, mesh = load_for_inference(run, experiment, which=which)
     name = str(source).rstrip("/").rsplit("/", 1)[-1]
-    return LoadedDetector(name, names, detector, state, experiment, mesh, ids)
+    return LoadedDetector(name, names, detector, state, experiment, mesh, ids, engine)
 
 
 def unnamed_classes(count: int) -> tuple[str, ...]:
@@ -183,6 +188,7 @@ class _Settings:
     classes: Sequence[str] | None
     image_size: int | tuple[int, int] | None
     postprocess: Postprocess | None
+    engine: Engine
 
     def changed(self, experiment: Experiment) -> Experiment:
         if self.image_size is not None:
@@ -213,7 +219,7 @@ def _load_file(source: str | Path, settings: _Settings) -> LoadedDetector:
     names = settings.names(weights.classes or unnamed_classes(count), where)
     mesh = evaluation_mesh(experiment.loader)
     state, ids = state_of(weights, detector, mesh), usual_category_ids(names)
-    return LoadedDetector(file.stem, names, detector, state, experiment, mesh, ids)
+    return LoadedDetector(file.stem, names, detector, state, experiment, mesh, ids, settings.engine)
 
 
 def _read(file: Path, where: str) -> Weights:

@@ -1,20 +1,19 @@
 """Detection on image and video files outside a data set."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from data_pipeline import DataError
 from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.videos import VIDEO_SUFFIXES, is_video, video_frames
 from data_pipeline.decoding.whole_images import decode_whole_image
-from ugs_jax.detectors import Postprocess, TrainableDetector
+from ugs_jax.detectors import TrainableDetector
 from ugs_jax.experiment.config import Experiment
-from ugs_jax.inference import ImageDetector, TestTimeAugmentation, Tiling, detect_image
+from ugs_jax.inference import TestTimeAugmentation, Tiling, detect_image
 from ugs_jax.report import Frame, Prediction
+from ugs_jax.runs.engines import Engine, image_detector
 from ugs_jax.runs.input_files import IMAGE_SUFFIXES, input_files
 from ugs_jax.runs.state import Averages, TrainState
 
@@ -29,6 +28,7 @@ def predict_files(
     *,
     tiling: Tiling | None = None,
     augmented: TestTimeAugmentation = _PLAIN,
+    engine: Engine = "jax",
     on_error: Callable[[DataError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Detect objects in image and video files, one image or frame after the other. Boxes are in px of each file.
@@ -41,15 +41,17 @@ def predict_files(
         that macOS and Windows leave behind are skipped.
       tiling: Tiling of images that are larger than a tile; None resizes every image as a whole.
       augmented: Test-time augmentation: the flips and scales that are merged.
+      engine: Engine that computes the detections; see `image_detector`.
       on_error: Function that is called for each file that cannot be read, or not to its end. The file, or its end, is
         then skipped. None raises the error instead.
 
     Raises:
       FileNotFoundError: A path does not exist, or there are no images and videos.
       data_pipeline.DataError: A file cannot be read, or files are skipped and none can be read.
+      ValueError: A package of the engine is not installed, or the detector cannot be exported to it.
     """
     files = input_files(paths)
-    detect = image_detector(detector, state, experiment.postprocess)
+    detect = image_detector(detector, state, experiment.postprocess, engine)
     size = experiment.loader.image_size
     count, errors = 0, list[DataError]()
     for file in files:
@@ -66,18 +68,6 @@ def predict_files(
             errors.append(error)
     if not count:
         raise DataError(f"expected images, but none of {len(files)} files can be read. The last error: {errors[-1]}")
-
-
-def image_detector(detector: TrainableDetector, state: TrainState | Averages, options: Postprocess) -> ImageDetector:
-    """Return a trained detector for `detect_image`: jitted, with the averaged parameters of the run.
-
-    Args:
-      detector: Detector.
-      state: Training state from `load_for_inference`, or the state of a `LoadedDetector`.
-      options: Postprocessing, from network outputs to detections.
-    """
-    detect = jax.jit(lambda params, stats, images: detector.detect(params, stats, images, options))
-    return partial(detect, state.ema_params, state.ema_stats)
 
 
 def _images(path: Path) -> Iterator[tuple[np.ndarray, Frame | None]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -31,12 +30,6 @@ DOCS = Path(__file__).parents[3] / "docs"
 RUNNER = DOCS / "examples" / "onnx_runner.py"
 SHARED = Path(os.environ.get("UGS_SHARED", DOCS.parents[1] / "shared"))
 PUBLISHED = SHARED / "weights" / "yolov5n_coco.pt"
-
-
-@pytest.fixture(autouse=True)
-def _unchecked(monkeypatch):
-    """Annotations are not checked, as in use: the check does not know sizes that are symbols."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def rows(found):
