@@ -7,12 +7,13 @@ Without it, the weights are random. The images are mirrored and shifted copies o
 engine is a process of its own, so that its peak memory is known and its threads do not disturb the others:
 
 - `jax`: this library. `network` are the outputs, `decoded` the localized candidates, `whole` the detections;
+- `jax_onnx`: this library with `engine="onnx"`, which computes detections with ONNX Runtime, `whole` only;
 - `torch`: PyTorch with the normalisation folded into the convolutions, in channels-last, and OpenCV's suppression;
 - `onnx`: ONNX Runtime with the model of `ugs export --format onnx`, `whole` only.
 
 All take uint8 images, keep 1000 candidates an image, and suppress them as `ugs predict` does. Packages that are not
 installed are left out. With `--side`, an image of side² px is also predicted in tiles of the network's input, by
-`ugs_jax.inference` and by SAHI with each of the two other engines. Engines run in turns, in alternating order. Ratios
+`ugs_jax.inference` and by SAHI with each of the last two engines. Engines run in turns, in alternating order. Ratios
 are medians over turns of (time of the other / time of ours). The last line is JSON.
 """
 
@@ -38,7 +39,7 @@ from ugs_jax import load
 from ugs_jax.detectors import COCO_ANCHORS, Architecture, Detections, Detector, Postprocess
 from ugs_jax.inference import Tiling, detect_image
 from ugs_jax.objectives import BoxRegression
-from ugs_jax.runs.engines import image_detector
+from ugs_jax.runs.engines import Engine, image_detector
 from ugs_jax.runs.state import Averages
 from ugs_jax.weights.onnx import export_onnx
 
@@ -87,12 +88,13 @@ def photographs(count: int, side: int, seed: int) -> np.ndarray:
     return np.stack([np.roll(canvas, rng.integers(0, 200, 2), (0, 1))[:, :: rng.choice((1, -1))] for _ in range(count)])
 
 
-class JaxSide:
-    """This library."""
+class OurSide:
+    """This library, with one of its engines."""
 
-    def __init__(self, detector: Detector, params: Any, stats: Any, options: Postprocess) -> None:
-        state = Averages(params, stats)
-        self.detect = image_detector(detector, state, options)
+    def __init__(self, detector: Detector, params: Any, stats: Any, options: Postprocess, engine: Engine) -> None:
+        self.detect = image_detector(detector, Averages(params, stats), options, engine)
+        if engine == "onnx":
+            return
         outputs = jax.jit(lambda p, s, x: detector.apply(p, s, x, train=False))
         candidates = jax.jit(lambda p, s, x: detector.candidates(p, s, x, options.pre_nms_topk))
         self.network = lambda x: jax.block_until_ready(outputs(params, stats, x))
@@ -134,15 +136,15 @@ def serve(connection: Connection, engine: str, settings: Settings) -> None:
     options, side = Postprocess(), settings.image_size
     model, tiling = model_of(settings), Tiling((side, side), min_score=0.1)
     built: Any
-    if engine == "jax":
-        built = JaxSide(*model, options)
+    if engine.startswith("jax"):
+        built = OurSide(*model, options, "onnx" if engine == "jax_onnx" else "jax")
     elif engine == "torch":
         from experiments.benchmarks.torch_prediction import TorchSide
 
         built = TorchSide(model[0].full_arch, *model[1:], options)
     else:
         built = OnnxSide(*model, options, side)
-    if engine != "jax" and settings.side:
+    if not engine.startswith("jax") and settings.side:
         from experiments.benchmarks.sahi_tiles import SahiModel, detect_tiles
 
         wrapped = SahiModel(built.whole, tiling)
@@ -168,7 +170,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     present = lambda *names: all(importlib.util.find_spec(name) for name in names)  # noqa: E731
     engines = ["jax"]
     engines += ["torch"] if present("torch") else []
-    engines += ["onnx"] if present("onnx", "onnxruntime") else []
+    engines += ["jax_onnx", "onnx"] if present("onnx", "onnxruntime") else []
     if settings.side and not present("sahi"):
         raise SystemExit("--side: expected the package sahi; pip install sahi")
     context, pipes = get_context("spawn"), {}
@@ -234,7 +236,7 @@ def main(settings: Settings) -> None:
     result = measure(settings)
     for row, engines in result["rows"].items():
         for engine, numbers in engines.items():
-            print(f"{row:12} {engine:6} " + "  ".join(f"{key} {value}" for key, value in numbers.items()))
+            print(f"{row:12} {engine:8} " + "  ".join(f"{key} {value}" for key, value in numbers.items()))
     print(json.dumps(result))
 
 
