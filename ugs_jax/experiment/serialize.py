@@ -93,7 +93,7 @@ def from_json(value: Any, where: str = "config") -> Any:
         return Path(value["path"])
     if set(value) in ({"function"}, {"function", "arguments"}):
         return _function(value["function"], value.get("arguments", {}), where)
-    kind = _known(KNOWN_TYPES, value.get("type"), f'{where}: a "type"')
+    kind = _known(KNOWN_TYPES, value.get("type"), where, 'a "type"')
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise ValueError(
             f"{where}: expected a dataclass, got {value.get('type')!r}, which is not one; restore the file"
@@ -117,7 +117,7 @@ def function_named(name: str, where: str = "config") -> Any:
     Raises:
       ValueError: The function does not exist or is not registered.
     """
-    return _known(_LOSSES, name, f"{where}: a loss")
+    return _known(_LOSSES, name, where, "a loss")
 
 
 def short_name(function: Any) -> str:
@@ -183,9 +183,9 @@ def _name(value: Any) -> str:
     return name
 
 
-def _known(table: dict[str, Any], name: Any, what: str) -> Any:
+def _known(table: dict[str, Any], name: Any, where: str, what: str) -> Any:
     if isinstance(name, str) and ":" in name:
-        return look_up(name, what)
+        return look_up(name, where)
     if not isinstance(name, str) or name not in table:
-        raise ValueError(f"{what}: expected a known name, got {name!r}{suggestion(str(name), table)}")
+        raise ValueError(f"{where}: {what}: expected a known name, got {name!r}{suggestion(str(name), table)}")
     return table[name]
