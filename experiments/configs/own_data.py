@@ -5,7 +5,8 @@
     ugs compare --data data.yaml                                     # against CIoU, on the same batches
 
 The values are common ones for some hundred to some thousand images and one GPU. Those of the losses and of
-`postprocess` are measured on HIT-UAV from published weights (experiments/results/hit_uav_published.md). The first to
+`postprocess` are measured on HIT-UAV from published weights (experiments/results/hit_uav_published.md), where UM and
+UR gained nothing; `--localization.um.weight 0.5 --localization.refinement.weight 0.1` turns them on. The first to
 change are `--loader.image-size`, `--loader.batch-size` and `--epochs`. On a CPU, add `--network.size p
 --loader.image-size 320 320 --epochs 20`. Without `--data`, the data.yaml of the working directory is used.
 """
@@ -15,16 +16,16 @@ from pathlib import Path
 from data_pipeline import LoaderOptions, YoloFolder
 from ugs_jax.detectors import Postprocess
 from ugs_jax.experiment import AdamW, Experiment, LossWeights, Network, Schedule
-from ugs_jax.objectives import UGS
+from ugs_jax.objectives import UGS, Refinement, Uncertainty
 
 experiment = Experiment(
     name="own_data",
     data=YoloFolder(Path("data.yaml")),
-    localization=UGS(weight=0.1, box_weight=0.9),
+    localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0), weight=0.1, box_weight=0.9),
     network=Network(size="n", p2=True),
     loader=LoaderOptions(image_size=(640, 640), batch_size=8, max_boxes=500),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=3.0)),
     loss_weights=LossWeights(box=4.0),
-    postprocess=Postprocess(voting=0.05),
+    postprocess=Postprocess(voting=0.05, spread_penalty=2.0),
     epochs=100,
 )

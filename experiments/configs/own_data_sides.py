@@ -12,11 +12,11 @@ from dataclasses import replace
 from experiments.configs.own_data import experiment as anchors
 from ugs_jax.detectors import TaskAligned
 from ugs_jax.experiment import Network
-from ugs_jax.objectives import SideUGS
+from ugs_jax.objectives import Refinement, SideUGS, Uncertainty
 
 experiment = replace(
     anchors,
     name="own_data_sides",
-    localization=SideUGS(weight=0.1, box_weight=0.9),
+    localization=SideUGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0), weight=0.1, box_weight=0.9),
     network=Network(size="n", p2=False, kind="yolov8", assigner=TaskAligned(widen="second")),
 )
