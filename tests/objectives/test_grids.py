@@ -106,7 +106,7 @@ def test_d_fines_grid_and_offsets_are_those_of_its_public_code():
         ),
         (lambda: DFL(bins=1), "DFL.bins: expected at least 2 support points, got 1"),
         (lambda: Uncertainty("gap"), "Uncertainty.mode: expected 'entropy' or 'match', got 'gap'"),
-        (lambda: UGS(weight=-0.5), "expected weights >= 0, one of them above 0, got weight=-0.5, box_weight=0.5"),
+        (lambda: UGS(weight=-0.5), "expected weights >= 0, one of them above 0, got weight=-0.5, box_weight=0.9"),
         (lambda: UGS(weight=0.0, box_weight=0.0), "one of them above 0, got weight=0.0, box_weight=0.0"),
         (lambda: UGS(weight=float("nan")), "expected weights >= 0, one of them above 0, got weight=nan"),
         (lambda: SideUGS(weight=-1.0), "SideUGS: expected weights >= 0, one of them above 0, got weight=-1.0"),

@@ -54,9 +54,9 @@ class IntervalObjective(ABC):
 
     um: Uncertainty | None = field(default_factory=Uncertainty)
     refinement: Refinement | None = field(default_factory=Refinement)
-    weight: float = 0.5
+    weight: float = 0.1
     box_loss: BoxLoss = losses.ciou
-    box_weight: float = 0.5
+    box_weight: float = 0.9
     second_stage: SecondStage | None = None
     quality: Quality | None = None
 
