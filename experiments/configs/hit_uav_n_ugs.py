@@ -13,6 +13,6 @@ from ugs_jax.objectives import UGS, Refinement, Uncertainty
 experiment = replace(
     baseline,
     name="UGS, n",
-    localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0), weight=0.1, box_weight=0.9),
+    localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
     postprocess=replace(baseline.postprocess, spread_penalty=2.0),
 )

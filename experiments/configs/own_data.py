@@ -21,7 +21,7 @@ from ugs_jax.objectives import UGS, Refinement, Uncertainty
 experiment = Experiment(
     name="own_data",
     data=YoloFolder(Path("data.yaml")),
-    localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0), weight=0.1, box_weight=0.9),
+    localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
     network=Network(size="n", p2=True),
     loader=LoaderOptions(image_size=(640, 640), batch_size=8, max_boxes=500),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=3.0)),

@@ -17,6 +17,6 @@ from ugs_jax.objectives import Refinement, SideUGS, Uncertainty
 experiment = replace(
     anchors,
     name="own_data_sides",
-    localization=SideUGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0), weight=0.1, box_weight=0.9),
+    localization=SideUGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
     network=Network(size="n", p2=False, kind="yolov8", assigner=TaskAligned(widen="second")),
 )
