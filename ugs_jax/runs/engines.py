@@ -1,17 +1,14 @@
 """Engines: programs that compute the detections of a batch. JAX is the default; ONNX Runtime is faster on CPUs."""
 
-import functools
-import importlib.util
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
-import numpy as np
 
-from ugs_jax.detectors import Detections, Postprocess, TrainableDetector
+from ugs_jax.detectors import Postprocess, TrainableDetector
 from ugs_jax.inference import ImageDetector
 from ugs_jax.runs.state import Averages, TrainState
-from ugs_jax.weights.onnx import export_onnx
+from ugs_jax.weights.onnx import onnx_detector
 
 Engine = Literal["jax", "onnx"]
 
@@ -32,29 +29,6 @@ def image_detector(
       ValueError: A package of the engine is not installed. Calls raise it for a detector that cannot be exported.
     """
     if engine == "onnx":
-        return _in_onnx_runtime(detector, state, options)
+        return onnx_detector(detector, state.ema_params, state.ema_stats, options)
     detect = jax.jit(lambda params, stats, images: detector.detect(params, stats, images, options))
     return partial(detect, state.ema_params, state.ema_stats)
-
-
-def _in_onnx_runtime(detector: TrainableDetector, state: TrainState | Averages, options: Postprocess) -> ImageDetector:
-    for package in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(
-                f"engine onnx: expected the packages onnx and onnxruntime, found no {package}; pip install {package}"
-            )
-    import onnxruntime
-
-    @functools.cache
-    def session_of(height: int, width: int) -> Any:
-        model = export_onnx(detector, state.ema_params, state.ema_stats, options, (height, width))
-        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-
-    def detect(images: Any) -> Detections:
-        session = session_of(*images.shape[1:3])
-        names = [output.name for output in session.get_outputs()]
-        found = dict(zip(names, session.run(names, {"images": images}), strict=True))
-        valid = np.arange(found["scores"].shape[1]) < found["count"][:, None]
-        return Detections(found["boxes"], found["scores"], found["classes"], valid, found.get("deviation"))
-
-    return detect
