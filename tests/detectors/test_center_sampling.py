@@ -1,6 +1,5 @@
 """Centre sampling: equal to loops, and levels by the size of the object."""
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -74,7 +73,7 @@ def test_no_objects_and_padding_choose_nothing():
         ({"topk": 0}, "topk: expected at least 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         CenterSampling(**settings)

@@ -1,6 +1,5 @@
 """Assignment by receptive fields: equal to loops, and cells for objects that no cell centre lies in."""
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -95,8 +94,8 @@ def test_no_objects_and_padding_choose_nothing():
         ({"shrink": 1.5}, "shrink: expected a factor in"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ReceptiveField(**settings)
 

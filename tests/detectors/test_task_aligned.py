@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -125,7 +124,7 @@ def test_no_objects_and_padding_choose_nothing():
         ({"similarity": "iou"}, "similarity: expected"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TaskAligned(**settings)

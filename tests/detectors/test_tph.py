@@ -6,7 +6,6 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -64,23 +63,23 @@ def images(count=2, height=64, width=96):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORK_TYPES)
-def test_parameter_counts_are_the_published_ones(network, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked")
+def test_parameter_counts_are_the_published_ones(network):
     counts = [detector_of(network, "l", classes).num_parameters() for classes in (80, 10)]
     assert tuple(counts) == PUBLISHED[network]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORK_TYPES)
-def test_parameter_counts_of_size_x_are_those_of_the_documentation(network, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+@pytest.mark.usefixtures("unchecked")
+def test_parameter_counts_of_size_x_are_those_of_the_documentation(network):
     assert detector_of(network, "x", 10).num_parameters() == LARGE[network]
 
 
 @pytest.mark.parametrize(("network", "name", "count"), [(TPHCBAM, "inward", 4_727_808), (TPH, "offset_bias", 13_500)])
-def test_layers_that_the_reference_never_trains_are_among_the_parameters(network, name, count, monkeypatch):
+@pytest.mark.usefixtures("unchecked")
+def test_layers_that_the_reference_never_trains_are_among_the_parameters(network, name, count):
     """Its optimizer collects what is named weight or bias, and what is named otherwise stays as it was drawn."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     params, _ = detector_of(network, "l", 10).shapes()
     forgotten = [leaf.size for path, leaf in flat_leaves(params).items() if name in path.split("/")]
     assert sum(forgotten) == count
@@ -140,8 +139,8 @@ def test_recomputed_activations_have_the_same_dropout():
     assert float(jnp.abs(other - kept).max()) > 1e-3 * float(jnp.abs(kept).max())
 
 
-def test_a_network_without_the_right_levels_is_refused(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+@pytest.mark.usefixtures("unchecked")
+def test_a_network_without_the_right_levels_is_refused():
     for build in (
         lambda network, p2: Network(kind=network.name, p2=p2),
         lambda network, p2: replace(detector_of(TPH).arch, network=network, p2=p2),
@@ -152,8 +151,8 @@ def test_a_network_without_the_right_levels_is_refused(monkeypatch):
             build(TPHPlus, p2=True)
 
 
-def test_names_and_classes_of_networks_correspond(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+@pytest.mark.usefixtures("unchecked")
+def test_names_and_classes_of_networks_correspond():
     classes = {"yolov5": YOLOv5, "tph": TPH, "tph_cbam": TPHCBAM, "tph_plus": TPHPlus}
     classes |= {
         "yolov8": YOLOv8,

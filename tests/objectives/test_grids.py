@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -132,7 +131,7 @@ def test_d_fines_grid_and_offsets_are_those_of_its_public_code():
         (lambda: UGS().decode(jnp.zeros((3, 4)), ANCHORS), r"expected 4 × 11 channels .* got shape \(3, 4\)"),
     ],
 )
-def test_settings_and_shapes_that_do_not_fit_are_refused(build, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as in use, where nothing checks annotations
+@pytest.mark.usefixtures("unchecked")
+def test_settings_and_shapes_that_do_not_fit_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
