@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
@@ -78,6 +80,47 @@ def test_two_hot_labels_equal_those_of_a_plain_loop(grid, offsets):
 def test_an_offset_on_a_grid_point_has_a_one_hot_label(grid):
     points = jnp.array(grid, jnp.float32)
     np.testing.assert_array_equal(labels.two_hot(points, grid), np.eye(len(grid)))
+
+
+@every_grid
+def test_the_deviation_of_a_label_is_a_small_part_of_its_interval(grid):
+    offsets = np.linspace(grid[0], grid[-1], 1001)
+    interval = np.diff(grid)[np.clip(np.searchsorted(grid, offsets, side="right") - 1, 0, len(grid) - 2)]
+    share = np.asarray(labels.deviation(labels.two_hot(jnp.asarray(offsets, jnp.float32), grid), grid)) / interval
+    assert share.max() < 0.3 and share.mean() < 0.14
+
+
+@pytest.mark.parametrize(
+    ("grid", "sigma", "tolerance"),
+    [
+        (labels.interval_grid(2, 1, 10), 0.1, 0.02),
+        (labels.interval_grid(2, 1, 10), 0.3, 0.02),
+        (labels.uniform_grid(4, 8), 0.3, 0.03),
+        (labels.uniform_grid(4, 8), 0.7, 0.03),
+        (np.array([-4.0, -2.5, -1.2, -0.5, 0.0, 0.3, 0.8, 1.6, 2.1, 4.0]), 0.3, 0.03),
+    ],
+)
+def test_the_deviation_of_mean_labels_is_that_of_the_offsets(grid, sigma, tolerance):
+    standard = np.array([NormalDist().inv_cdf((k + 0.5) / 400) for k in range(400)])
+    centers = np.linspace(-1, 1, 41)
+    mean_labels = np.array(
+        [np.mean([reference.two_hot(center + sigma * z, grid) for z in standard], axis=0) for center in centers]
+    )
+    found = np.asarray(labels.deviation(jnp.asarray(mean_labels, jnp.float32), grid))
+    assert found.mean() == pytest.approx(sigma, rel=tolerance)
+    np.testing.assert_allclose(found, sigma, rtol=0.25)
+    raw = np.sqrt(np.asarray(labels.variance(jnp.asarray(mean_labels, jnp.float32), grid)))
+    assert np.all(raw > found) and raw.mean() > (1 + 3 * tolerance) * sigma
+
+
+@every_grid
+@given(st.integers(0, 2**31), st.floats(0.1, 8), st.floats(0.1, 10))
+def test_the_deviation_is_at_most_the_root_of_the_variance_and_has_the_unit_of_the_grid(grid, seed, sharpness, scale):
+    logits = sharpness * np.random.default_rng(seed).normal(size=(4, len(grid))).astype(np.float32)
+    p = jax.nn.softmax(logits)
+    found = np.asarray(labels.deviation(p, grid))
+    assert np.all(found >= 0) and np.all(found <= 1.001 * np.sqrt(np.asarray(labels.variance(p, grid))) + 1e-6)
+    np.testing.assert_allclose(labels.deviation(p, scale * grid), scale * found, rtol=1e-2, atol=3e-3 * scale * np.ptp(grid))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])

@@ -1,7 +1,6 @@
 """Standard deviations of box sides: enumerated, sampled, and carried to the detections."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import pytest
 from tests.detectors.test_decode import ARCH, outputs
 from tests.flags import QUICKLY
 from tests.reference.boxes_by_hand import greedy_suppression
-from tests.reference.losses_by_hand import softmax
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
 from ugs_jax.detectors import Postprocess, detect
@@ -27,68 +25,47 @@ def deviation(raw, objective):
     return objective.deviation(raw, ANCHORS)
 
 
-def logits(objective, seed, scale=1.5):
-    return np.random.default_rng(seed).normal(scale=scale, size=objective.num_outputs)
+def drawn(seed, means, sigmas):
+    """20 000 normal samples of each of the four parameters."""
+    noise = np.random.default_rng(seed).normal(size=(20_000, 4))
+    return np.array(means) + np.array(sigmas) * noise
 
 
-def enumerated(raw, axis):
-    """Standard deviation of the lower and the upper side over every pair of centre and size."""
-    rows = raw.reshape(4, -1)
-    center, size = softmax(rows[axis].tolist()), softmax(rows[2 + axis].tolist())
-    sides = []
-    for sign in (-1, 1):
-        outcomes = [
-            (p * q, CENTER[axis] + UNIT[axis] * x + sign * SIZE[axis] * np.exp(t) / 2)
-            for (p, x), (q, t) in itertools.product(
-                zip(center, INTERVAL.center.points(), strict=True), zip(size, INTERVAL.size.points(), strict=True)
-            )
-        ]
-        mean = sum(p * side for p, side in outcomes)
-        sides.append(sum(p * (side - mean) ** 2 for p, side in outcomes) ** 0.5)
-    return sides
+def mean_labels(samples, grids):
+    """Logits of the mean label of each parameter, which cross entropy makes a network predict."""
+    rows = [
+        np.mean(np.clip(1 - np.abs(hat(samples[:, k], np.asarray(grid))), 0, 1), axis=0) for k, grid in enumerate(grids)
+    ]
+    return jnp.log(jnp.maximum(jnp.asarray(np.concatenate(rows), jnp.float32), 1e-20))
+
+
+def hat(samples, grid):
+    """Distance of samples to every grid point, in intervals of the side of the point on which the sample is."""
+    apart = samples[:, None] - grid
+    left, right = np.diff(grid, prepend=grid[0] - 1), np.diff(grid, append=grid[-1] + 1)
+    return apart / np.where(apart < 0, left, right)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_interval_deviation_is_that_of_all_outcomes(seed):
-    raw = logits(INTERVAL, seed)
-    (x1, x2), (y1, y2) = enumerated(raw, 0), enumerated(raw, 1)
-    np.testing.assert_allclose(deviation(jnp.float32(raw), INTERVAL), [x1, y1, x2, y2], rtol=1e-5)
+def test_the_interval_deviation_is_that_of_the_boxes_behind_the_labels(seed):
+    rng = np.random.default_rng(seed)
+    samples = drawn(seed, rng.uniform(-0.5, 0.5, 4), rng.uniform(0.2, 0.3, 4))
+    center, size = samples[:, :2], SIZE * np.exp(samples[:, 2:])
+    low, high = CENTER + UNIT * center - size / 2, CENTER + UNIT * center + size / 2
+    grids = [grid.points() for grid in (INTERVAL.center, INTERVAL.center, INTERVAL.size, INTERVAL.size)]
+    found = deviation(mean_labels(samples, grids), INTERVAL)
+    np.testing.assert_allclose(found, np.concatenate([low.std(0), high.std(0)]), rtol=0.1)
 
 
-def test_the_interval_deviation_is_that_of_samples():
-    raw = logits(INTERVAL, 0).reshape(4, -1)
-    rng = np.random.default_rng(0)
-    draw = lambda row, grid: rng.choice(grid.points(), 200_000, p=softmax(row.tolist()))  # noqa: E731
-    centers = [CENTER[k] + UNIT[k] * draw(raw[k], INTERVAL.center) for k in range(2)]
-    halves = [SIZE[k] * np.exp(draw(raw[2 + k], INTERVAL.size)) / 2 for k in range(2)]
-    sides = [c - h for c, h in zip(centers, halves, strict=True)] + [
-        c + h for c, h in zip(centers, halves, strict=True)
-    ]
-    found = deviation(jnp.float32(raw.ravel()), INTERVAL)
-    np.testing.assert_allclose(found, np.std(sides, axis=1), rtol=0.01)  # 200 000 samples: 0.2 % is one deviation
-
-
-@pytest.mark.parametrize("start", [0, -2])
-def test_the_dfl_deviation_is_that_of_its_distances(start):
-    objective = DFL(bins=8, start=start)
-    raw = logits(objective, 1)
-    points = np.arange(8)
-    want = []
-    for row, unit in zip(raw.reshape(4, 8), [*UNIT, *UNIT], strict=True):
-        p = np.array(softmax(row.tolist()))
-        want.append(unit * (p @ points**2 - (p @ points) ** 2) ** 0.5)
-    np.testing.assert_allclose(deviation(jnp.float32(raw), objective), want, rtol=1e-5)
-
-
-def test_the_deviation_of_distances_is_that_of_samples_and_differs_between_opposite_sides():
-    objective = SideUGS(grid=GridPoints((-1.0, 0.0, 0.2, 0.9, 2.5)))
-    rows = logits(objective, 3).reshape(4, -1)
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(objective.grid.points(), 200_000, p=softmax(row.tolist())) for row in rows]
-    sides = [CENTER[i % 2] + sign * UNIT[i % 2] * drawn[i] for i, sign in enumerate((-1, -1, 1, 1))]
-    found = np.asarray(deviation(jnp.float32(rows.ravel()), objective))
-    np.testing.assert_allclose(found, np.std(sides, axis=1), rtol=0.01)  # 200 000 samples: 0.2 % is one deviation
-    assert np.all(np.abs(found[:2] / found[2:] - 1) > 0.02)
+@pytest.mark.parametrize(
+    "objective", [DFL(bins=8), DFL(bins=8, start=-2), SideUGS(grid=GridPoints((-1.0, 0.0, 0.2, 0.9, 2.0, 3.0, 5.0)))]
+)
+def test_the_deviation_of_distances_is_that_of_the_sides_behind_the_labels(objective):
+    sigmas = np.array([0.4, 0.5, 0.6, 0.7])
+    samples = drawn(3, [2.1, 1.6, 1.4, 2.4], sigmas)
+    points = objective.points if isinstance(objective, DFL) else objective.grid.points()
+    found = deviation(mean_labels(samples, [points] * 4), objective)
+    np.testing.assert_allclose(found, np.concatenate([UNIT, UNIT]) * sigmas, rtol=0.1)
 
 
 @pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8), SideUGS()])

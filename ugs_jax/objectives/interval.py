@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
-from ugs_jax.labels import expectation, variance
+from ugs_jax.labels import expectation
 from ugs_jax.objectives.box_regression import BoxLoss
 from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.grids import AnyGrid, FittedGrid
@@ -143,9 +143,6 @@ class IntervalObjective(ABC):
 
     def _logits(self, raw: Array) -> Array:
         return split_logits(raw, self._bins)
-
-    def _variances(self, raw: Array, points: np.ndarray) -> Array:
-        return jax.vmap(variance, in_axes=(-2, 0), out_axes=-1)(self.probabilities(raw), points)
 
     def _mean(self, loss: Callable[[Array, Array, Array], Array], logits: Array, parameters: Array) -> Array:
         each = jax.vmap(loss, in_axes=(-2, -1, 0), out_axes=-1)

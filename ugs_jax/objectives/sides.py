@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
-from ugs_jax.labels import variance
-from ugs_jax.numerics import root, widen
+from ugs_jax.labels import deviation
+from ugs_jax.numerics import widen
 from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
 SIDES = ("left", "top", "right", "bottom")
@@ -50,7 +50,7 @@ def side_deviation(
       points: Grid of the distances, in units of the anchors.
       anchors: Anchor of every box, px.
     """
-    return root(variance(probabilities, points)) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+    return deviation(probabilities, points) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
 
 def layer_of_distances(

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
+from ugs_jax.labels import deviation, expectation
 from ugs_jax.numerics import root
 from ugs_jax.objectives.grids import AnyGrid, FittedGrid, Grid
 from ugs_jax.objectives.interval import IntervalObjective, Uncertainty
@@ -88,14 +90,13 @@ class UGS(IntervalObjective):
         """Return the standard deviation of each side (x1, y1, x2, y2), px.
 
         A side is a + u·X ± s/2·e^T for an anchor at a with unit u and side s. Centre X and log size T are predicted
-        separately and thus independent. The variance is u²·Var X + s²/4·Var e^T, with exact sums over the grids. It is
-        the same for opposite sides. A label between two grid points is spread over both, so the variance is above 0
-        even for a perfect prediction.
+        separately and thus independent. With σ from `labels.deviation`, the variance is (u·σ_X)² + (s/2·e^T·σ_T)², to
+        first order in σ_T. It is the same for opposite sides.
         """
-        center, size = self.center.points(), np.exp(self.size.points())
-        variances = self._variances(raw, np.stack([center, center, size, size]))
-        shift, growth = variances[..., :2], variances[..., 2:]
-        spread = root(jnp.square(self._scaled(anchors).unit) * shift + jnp.square(anchors.size / 2) * growth)
+        probabilities = self.probabilities(raw)
+        each = jax.vmap(deviation, in_axes=(-2, 0), out_axes=-1)(probabilities, self._points)
+        size = anchors.size * jnp.exp(expectation(probabilities[..., 2:, :], self.size.points()))
+        spread = root(jnp.square(self._scaled(anchors).unit * each[..., :2]) + jnp.square(size / 2 * each[..., 2:]))
         return jnp.concatenate([spread, spread], axis=-1)
 
     def layer_from_regression(
