@@ -225,8 +225,9 @@ def deviation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[A
     mean, total = expectation(wide, grid), variance(wide, grid)
     square = total
     for _ in range(3):
-        offsets = mean[..., None] + root(square)[..., None] * _NODES.astype(wide.dtype)
-        square = jnp.maximum(total - jnp.sum(_label_variance(offsets, points) * _WEIGHTS.astype(wide.dtype), -1), 0.0)
+        sigma = root(square)
+        own = [weight * _label_variance(mean + node * sigma, points) for node, weight in _NODES]
+        square = jnp.maximum(total - sum(own), 0.0)
     return narrow(root(square), probabilities)
 
 
@@ -239,14 +240,17 @@ def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
         )
 
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_NODES = [(float(z), float(w) / math.sqrt(2 * math.pi)) for z, w in np.transpose(np.polynomial.hermite_e.hermegauss(5))]
+"""Nodes and weights of the mean over a standard normal variable."""
 
 
 def _label_variance(offsets: Array, points: Array) -> Array:
     """Variance (t − a)(b − t) of the label of an offset t between grid points a and b; 0 out of the grid."""
-    offsets = offsets[..., None]
-    return jnp.maximum(jnp.max((offsets - points[:-1]) * (points[1:] - offsets), axis=-1), 0.0)  # < 0 elsewhere
+    # The product is below 0 for all other intervals. The loop takes half the time of a reduction over the intervals.
+    found = jnp.zeros_like(offsets)
+    for k in range(points.shape[0] - 1):
+        found = jnp.maximum(found, (offsets - points[k]) * (points[k + 1] - offsets))
+    return found
 
 
 _MAX_PACKING = 30.0
