@@ -94,8 +94,10 @@ def test_detections_have_deviations_and_voting_moves_their_boxes():
         got = np.asarray(moved.valid[image])
         np.testing.assert_array_equal(moved.scores[image][got], scores[kept])
         np.testing.assert_array_equal(moved.deviation[image][got], spread[kept])
+        shared = 0.1 * (boxes[:, 2:] - boxes[:, :2])[:, [0, 1, 0, 1]]
+        error = np.sqrt(spread**2 + shared**2)
         want = [
-            voted(boxes[i].tolist(), boxes[classes == classes[i]].tolist(), spread[classes == classes[i]].tolist(), 2.0)
+            voted(boxes[i].tolist(), boxes[classes == classes[i]].tolist(), error[classes == classes[i]].tolist(), 2.0)
             for i in kept
         ]
         np.testing.assert_allclose(moved.boxes[image][got], want, rtol=1e-4, atol=1e-3)  # float32
