@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from tests.flags import QUICKLY
 from tests.reference import labels_by_hand as reference
 from ugs_jax import labels
 
@@ -20,6 +21,8 @@ GRIDS = [
 ]
 
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=["uniform", "rpn", "r-cnn", "dense", "uneven"])
+
+deviation = jax.jit(labels.deviation, compiler_options=QUICKLY)
 
 alphas, betas, counts = st.floats(0.1, 20), st.floats(0, 3), st.integers(1, 30)
 
@@ -86,8 +89,9 @@ def test_an_offset_on_a_grid_point_has_a_one_hot_label(grid):
 def test_the_deviation_of_a_label_is_a_small_part_of_its_interval(grid):
     offsets = np.linspace(grid[0], grid[-1], 1001)
     interval = np.diff(grid)[np.clip(np.searchsorted(grid, offsets, side="right") - 1, 0, len(grid) - 2)]
-    share = np.asarray(labels.deviation(labels.two_hot(jnp.asarray(offsets, jnp.float32), grid), grid)) / interval
-    assert share.max() < 0.3 and share.mean() < 0.14
+    share = np.asarray(deviation(labels.two_hot(jnp.asarray(offsets, jnp.float32), grid), grid)) / interval
+    assert share.max() < 0.3
+    assert share.mean() < 0.14
 
 
 @pytest.mark.parametrize(
@@ -106,11 +110,21 @@ def test_the_deviation_of_mean_labels_is_that_of_the_offsets(grid, sigma, tolera
     mean_labels = np.array(
         [np.mean([reference.two_hot(center + sigma * z, grid) for z in standard], axis=0) for center in centers]
     )
-    found = np.asarray(labels.deviation(jnp.asarray(mean_labels, jnp.float32), grid))
+    found = np.asarray(deviation(jnp.asarray(mean_labels, jnp.float32), grid))
     assert found.mean() == pytest.approx(sigma, rel=tolerance)
     np.testing.assert_allclose(found, sigma, rtol=0.25)
     raw = np.sqrt(np.asarray(labels.variance(jnp.asarray(mean_labels, jnp.float32), grid)))
-    assert np.all(raw > found) and raw.mean() > (1 + 3 * tolerance) * sigma
+    assert np.all(raw > found)
+    assert raw.mean() > (1 + 3 * tolerance) * sigma
+
+
+@every_grid
+@given(st.integers(0, 2**31), st.floats(0.1, 8))
+def test_the_deviation_equals_that_of_a_plain_loop(grid, seed, sharpness):
+    logits = sharpness * np.random.default_rng(seed).normal(size=(4, len(grid)))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    want = [reference.deviation(row, grid) for row in p]
+    np.testing.assert_allclose(deviation(jnp.asarray(p, jnp.float32), grid), want, rtol=1e-3, atol=3e-3 * np.ptp(grid))
 
 
 @every_grid
@@ -118,9 +132,10 @@ def test_the_deviation_of_mean_labels_is_that_of_the_offsets(grid, sigma, tolera
 def test_the_deviation_is_at_most_the_root_of_the_variance_and_has_the_unit_of_the_grid(grid, seed, sharpness, scale):
     logits = sharpness * np.random.default_rng(seed).normal(size=(4, len(grid))).astype(np.float32)
     p = jax.nn.softmax(logits)
-    found = np.asarray(labels.deviation(p, grid))
-    assert np.all(found >= 0) and np.all(found <= 1.001 * np.sqrt(np.asarray(labels.variance(p, grid))) + 1e-6)
-    np.testing.assert_allclose(labels.deviation(p, scale * grid), scale * found, rtol=1e-2, atol=3e-3 * scale * np.ptp(grid))
+    found = np.asarray(deviation(p, grid))
+    assert np.all(found >= 0)
+    assert np.all(found <= 1.001 * np.sqrt(np.asarray(labels.variance(p, grid))) + 1e-6)
+    np.testing.assert_allclose(deviation(p, scale * grid), scale * found, rtol=1e-2, atol=3e-3 * scale * np.ptp(grid))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])

@@ -1,4 +1,4 @@
-"""Standard deviations of box sides: enumerated, sampled, and carried to the detections."""
+"""Standard deviations of box sides: those of the boxes behind the labels, and carried to the detections."""
 
 import functools
 

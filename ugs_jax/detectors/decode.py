@@ -68,10 +68,6 @@ class Postprocess:
                 raise ValueError(f"Postprocess.{name}: expected a number >= 0, got {getattr(self, name)}")
 
 
-_SHARED_ERROR = 0.1
-"""Part of the errors that voters share, as a share of the side. Without it, one very certain voter outweighs all."""
-
-
 class LocalizedCandidates(NamedTuple):
     """Localized (cell, anchor, class) triples of a batch, best objectness · class probability first.
 
@@ -251,6 +247,10 @@ def _suppress(candidates: LocalizedCandidates, options: Postprocess) -> Detectio
         max_outputs=options.max_detections,
     )
     return detections_of(candidates, kept, options)
+
+
+_SHARED_ERROR = 0.1
+"""Part of the errors that voters share, as a share of the side. Without it, one very certain voter outweighs all."""
 
 
 def detections_of(candidates: LocalizedCandidates, kept: Kept, options: Postprocess) -> Detections:
