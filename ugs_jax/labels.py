@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Real
 
-from ugs_jax.numerics import Scalar, narrow, root, widen
+from ugs_jax.numerics import Scalar, narrow, normal_quadrature, root, widen
 
 Grid = Float[Array | np.ndarray, "points"]
 
@@ -223,12 +223,12 @@ def deviation(probabilities: Float[Array, "*batch bins"], grid: Grid) -> Float[A
     (wide,) = widen(probabilities)
     points = jnp.asarray(grid, dtype=wide.dtype)
     mean, total = expectation(wide, grid), variance(wide, grid)
-    square = total
+    nodes, weights = (part.tolist() for part in normal_quadrature(5))
+    sigma = root(total)
     for _ in range(3):
-        sigma = root(square)
-        own = [weight * _label_variance(mean + node * sigma, points) for node, weight in _NODES]
-        square = jnp.maximum(total - sum(own), 0.0)
-    return narrow(root(square), probabilities)
+        of_labels = [w * _label_variance(mean + z * sigma, points) for z, w in zip(nodes, weights, strict=True)]
+        sigma = root(jnp.maximum(total - sum(of_labels), 0.0))
+    return narrow(sigma, probabilities)
 
 
 def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
@@ -240,17 +240,11 @@ def check_bins(scores: Float[Array, "*batch bins"], grid: Grid) -> None:
         )
 
 
-_NODES = [(float(z), float(w) / math.sqrt(2 * math.pi)) for z, w in np.transpose(np.polynomial.hermite_e.hermegauss(5))]
-"""Nodes and weights of the mean over a standard normal variable."""
-
-
 def _label_variance(offsets: Array, points: Array) -> Array:
     """Variance (t − a)(b − t) of the label of an offset t between grid points a and b; 0 out of the grid."""
-    # The product is below 0 for all other intervals. The loop takes half the time of a reduction over the intervals.
-    found = jnp.zeros_like(offsets)
-    for k in range(points.shape[0] - 1):
-        found = jnp.maximum(found, (offsets - points[k]) * (points[k + 1] - offsets))
-    return found
+    offsets = offsets[..., None]
+    products = (offsets - points[:-1]) * (points[1:] - offsets)  # below 0 for all intervals but that of the offset
+    return jnp.maximum(jnp.max(products, axis=-1), 0.0)
 
 
 _MAX_PACKING = 30.0

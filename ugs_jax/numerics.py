@@ -8,8 +8,10 @@
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 Scalar = float | int
 
@@ -27,6 +29,12 @@ AREA_FLOOR = 1e-12
 
 LENGTH_FLOOR = 1e-8
 """Smallest distance, px, that has a direction."""
+
+
+def normal_quadrature(count: int) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Return nodes and weights of the mean over a standard normal variable (Gauss–Hermite)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return nodes, weights / weights.sum()
 
 
 def widen(*arrays: ArrayLike) -> tuple[Array, ...]:

@@ -105,8 +105,7 @@ class IntervalObjective(ABC):
 
     def decode(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the boxes of the expected parameters, xyxy px."""
-        expected = jax.vmap(expectation, in_axes=(-2, 0), out_axes=-1)(self.probabilities(raw), self._points)
-        return self._boxes(expected, anchors)
+        return self._boxes(self._of_distributions(expectation, raw), anchors)
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]
@@ -143,6 +142,10 @@ class IntervalObjective(ABC):
 
     def _logits(self, raw: Array) -> Array:
         return split_logits(raw, self._bins)
+
+    def _of_distributions(self, statistic: Callable[[Array, Array], Array], raw: Array) -> Array:
+        """Return a statistic of the distribution of each parameter over its grid, [..., 4]."""
+        return jax.vmap(statistic, in_axes=(-2, 0), out_axes=-1)(self.probabilities(raw), jnp.asarray(self._points))
 
     def _mean(self, loss: Callable[[Array, Array, Array], Array], logits: Array, parameters: Array) -> Array:
         each = jax.vmap(loss, in_axes=(-2, -1, 0), out_axes=-1)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ugs_jax.numerics import normal_quadrature
+
 _SPREAD = 0.1  # share of the mass between published points in layers made from distributions
 _FALL = 4.0  # nats for each unit by which a logit falls beyond the ends of a published grid
 
@@ -170,8 +172,7 @@ def fit_natural_parameter(
 
 def standard_outputs() -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """Return raw outputs of a regression layer and their weights under N(0, 1): samples on which a layer is fitted."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(15)
-    return nodes, weights / weights.sum()
+    return normal_quadrature(15)
 
 
 def resampled_layer(

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -93,10 +92,10 @@ class UGS(IntervalObjective):
         separately and thus independent. With σ from `labels.deviation`, the variance is (u·σ_X)² + (s/2·e^T·σ_T)², to
         first order in σ_T. It is the same for opposite sides.
         """
-        probabilities = self.probabilities(raw)
-        each = jax.vmap(deviation, in_axes=(-2, 0), out_axes=-1)(probabilities, self._points)
-        size = anchors.size * jnp.exp(expectation(probabilities[..., 2:, :], self.size.points()))
-        spread = root(jnp.square(self._scaled(anchors).unit * each[..., :2]) + jnp.square(size / 2 * each[..., 2:]))
+        mean, sigma = self._of_distributions(expectation, raw), self._of_distributions(deviation, raw)
+        shift = self._scaled(anchors).unit * sigma[..., :2]
+        growth = anchors.size / 2 * jnp.exp(mean[..., 2:]) * sigma[..., 2:]
+        spread = root(jnp.square(shift) + jnp.square(growth))
         return jnp.concatenate([spread, spread], axis=-1)
 
     def layer_from_regression(
