@@ -14,5 +14,5 @@ experiment = replace(
     baseline,
     name="UGS, n",
     localization=UGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
-    postprocess=replace(baseline.postprocess, spread_penalty=2.0),
+    postprocess=replace(baseline.postprocess, spread_penalty=4.0),
 )

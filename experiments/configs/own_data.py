@@ -26,6 +26,6 @@ experiment = Experiment(
     loader=LoaderOptions(image_size=(640, 640), batch_size=8, max_boxes=500),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=3.0)),
     loss_weights=LossWeights(box=4.0),
-    postprocess=Postprocess(voting=0.05, spread_penalty=2.0),
+    postprocess=Postprocess(voting=0.05, spread_penalty=4.0),
     epochs=100,
 )

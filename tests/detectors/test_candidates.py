@@ -44,8 +44,8 @@ def candidates():
 
 @functools.partial(jax.jit, compiler_options=QUICKLY)
 def said(raw, anchors):
-    """Box and distributions of one anchor."""
-    return OBJECTIVE.decode(raw, anchors), OBJECTIVE.probabilities(raw)
+    """Box, distributions and spread of one anchor."""
+    return OBJECTIVE.decode(raw, anchors), OBJECTIVE.probabilities(raw), OBJECTIVE.spread(raw, anchors)
 
 
 def test_every_candidate_is_that_of_loops_over_cells_after_both_stages(candidates):
@@ -59,18 +59,20 @@ def test_every_candidate_is_that_of_loops_over_cells_after_both_stages(candidate
                     *map(jnp.float32, ([(column + 0.5) * stride, (row + 0.5) * stride], sizes[k], [stride] * 2))
                 )
                 raw = features[row, column] @ localizer.kernel[:, k] + localizer.bias[k]
-                box, p = map(np.asarray, said(raw, at))
+                box, p, _ = map(np.asarray, said(raw, at))
                 raw = (raw + by_hand.residual(localizer.second, features, box, p, stride)).astype(np.float32)
-                box, p = map(np.asarray, said(raw, at))
+                box, p, spread = map(np.asarray, said(raw, at))
+                relative = np.mean(spread / np.tile(box[2:] - box[:2], 2))
                 quality = sigmoid(by_hand.quality(localizer.quality, p.tolist(), box, stride))
                 objectness = sigmoid(level.objectness[image, row, column, k])
                 for label, logit in enumerate(level.classes[image, row, column, k]):
-                    want.append((objectness * sigmoid(logit), label, quality, *box))
+                    want.append((objectness * sigmoid(logit), label, quality, relative, *box))
         want = np.array(sorted(want, reverse=True))
         np.testing.assert_allclose(candidates.scores[image], want[:, 0], rtol=1e-5)
         np.testing.assert_array_equal(candidates.classes[image], want[:, 1])
         np.testing.assert_allclose(candidates.quality[image], want[:, 2], rtol=1e-3)
-        np.testing.assert_allclose(candidates.boxes[image], want[:, 3:], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(candidates.spread[image], want[:, 3], rtol=1e-3)
+        np.testing.assert_allclose(candidates.boxes[image], want[:, 4:], rtol=1e-3, atol=1e-3)
 
 
 def test_without_objectness_everything_is_as_with_an_objectness_of_one():
@@ -97,10 +99,8 @@ def test_scores_know_spread_and_quality_before_suppression_and_threshold(candida
     for image in range(B):
         rows = zip(*(part[image].tolist() for part in candidates), strict=True)
         scored = []
-        for box, score, label, spread, quality in rows:
-            w, h = box[2] - box[0], box[3] - box[1]
-            relative = sum(s / side for s, side in zip(spread, (w, h, w, h), strict=True)) / 4
-            score *= math.exp(-options.spread_penalty * relative) * quality**options.quality_power
+        for box, score, label, _, quality, spread in rows:
+            score *= math.exp(-options.spread_penalty * spread) * quality**options.quality_power
             if score > options.score_threshold:
                 scored.append((score, label, box))
         scores, labels, boxes = zip(*scored, strict=True)

@@ -1,6 +1,7 @@
 """Standard deviations of box sides: those of the boxes behind the labels, and carried to the detections."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from tests.flags import QUICKLY
 from tests.reference.boxes_by_hand import greedy_suppression
 from tests.reference.merging_by_hand import voted
 from ugs_jax.boxes import Anchors
-from ugs_jax.detectors import Postprocess, detect
+from ugs_jax.detectors import Postprocess, detect, localize_candidates
 from ugs_jax.objectives import DFL, UGS, BoxRegression, Grid, GridPoints, PredictsDeviation, SideUGS
 
 CENTER, SIZE, UNIT = np.array([20.0, 12.0]), np.array([6.0, 9.0]), np.array([8.0, 4.0])
@@ -66,6 +67,46 @@ def test_the_deviation_of_distances_is_that_of_the_sides_behind_the_labels(objec
     points = objective.points if isinstance(objective, DFL) else objective.grid.points()
     found = deviation(mean_labels(samples, [points] * 4), objective)
     np.testing.assert_allclose(found, np.concatenate([UNIT, UNIT]) * sigmas, rtol=0.1)
+
+
+@functools.partial(jax.jit, static_argnames="objective", compiler_options=QUICKLY)
+def spread(raw, objective):
+    return objective.spread(raw, ANCHORS)
+
+
+def test_the_interval_spread_is_that_of_all_pairs_of_grid_points():
+    raw = np.random.default_rng(4).normal(size=(4, 7))
+    p = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    center, size = INTERVAL.center.points(), INTERVAL.size.points()
+    want = []
+    for sign, axis in ((-1, 0), (-1, 1), (1, 0), (1, 1)):
+        sides = CENTER[axis] + UNIT[axis] * center[:, None] + sign * SIZE[axis] / 2 * np.exp(size)
+        weights = p[axis][:, None] * p[2 + axis]
+        want.append(np.sqrt(np.sum(weights * (sides - np.sum(weights * sides)) ** 2)))
+    np.testing.assert_allclose(spread(jnp.asarray(raw.ravel(), jnp.float32), INTERVAL), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [DFL(bins=7, start=-2), SideUGS(grid=GridPoints((-1, 0, 0.2, 0.9, 2, 3, 5)))])
+def test_the_spread_of_distances_is_that_of_the_grid_points(objective):
+    raw = np.random.default_rng(5).normal(size=(4, 7))
+    p = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    points = objective.points if isinstance(objective, DFL) else objective.grid.points()
+    want = [math.sqrt(np.average((points - np.average(points, weights=w)) ** 2, weights=w)) for w in p]
+    found = spread(jnp.asarray(raw.ravel(), jnp.float32), objective)
+    np.testing.assert_allclose(found, np.concatenate([UNIT, UNIT]) * want, rtol=1e-5)
+
+
+def test_scores_take_deviations_from_an_objective_without_spreads():
+    class Deviates(BoxRegression):
+        def deviation(self, raw, anchors):
+            return jnp.full((*raw.shape[:-1], 4), 2.0) * jnp.asarray([1.0, 2.0, 3.0, 4.0])
+
+    objective = Deviates()
+    levels, localizers = outputs(objective)
+    run = jax.jit(lambda *x: localize_candidates(*x, objective, ARCH, 20), compiler_options=QUICKLY)
+    found = run(levels, localizers)
+    sides = np.tile(np.maximum(found.boxes[..., 2:] - found.boxes[..., :2], 1e-3), 2)
+    np.testing.assert_allclose(found.spread, np.mean(found.deviation / sides, axis=-1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [INTERVAL, DFL(bins=8), SideUGS()])

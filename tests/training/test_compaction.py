@@ -28,25 +28,25 @@ MASKS = {
 }
 
 
-def function(params, rows, constants):
-    hidden = jnp.tanh(rows @ params)
+def function(params, maps, rows, constants):
+    hidden = jnp.tanh(rows @ params + jnp.cos(maps).sum(0))
     return jnp.sum(hidden, axis=-1) * constants, hidden
 
 
-def everywhere(function, params, rows, constants, mask):
-    return jax.vmap(function, in_axes=(None, 0, 0))(params, rows, constants)
+def everywhere(function, params, rows, constants, mask, *, maps):
+    return jax.vmap(function, in_axes=(None, 0, 0, 0))(params, maps, rows, constants)
 
 
-def measured(apply, params, rows, constants, mask, direction):
+def measured(apply, params, maps, rows, constants, mask, direction):
     """Values, gradients and Hessian-vector products of a scalar that all results contribute to."""
 
-    def scalar(params, rows):
-        first, second = apply(function, params, rows, constants, mask)
+    def scalar(params, maps, rows):
+        first, second = apply(function, params, rows, constants, mask, maps=maps)
         first, second = jnp.where(mask, first, 0), jnp.where(mask[..., None], second, 0)
         return jnp.sum(jnp.square(first)) + jnp.sum(second**3), (first, second)
 
-    gradient = jax.grad(scalar, (0, 1), has_aux=True)
-    return jax.jvp(gradient, (params, rows), direction)
+    gradient = jax.grad(scalar, (0, 1, 2), has_aux=True)
+    return jax.jvp(gradient, (params, maps, rows), direction)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,9 @@ def test_values_and_derivatives_are_those_of_all_rows_with_a_mask(programs, mask
     rng = np.random.default_rng(1)
     with jax.enable_x64(True):
         params, rows, constants = rng.normal(size=(3, 2)), rng.normal(size=(2, ROWS, 3)), rng.normal(size=(2, ROWS))
-        direction = rng.normal(size=params.shape), rng.normal(size=rows.shape)
-        want, got = (program(params, rows, constants, mask, direction) for program in programs)
+        maps = rng.normal(size=(2, 5, 2))
+        direction = tuple(rng.normal(size=part.shape) for part in (params, maps, rows))
+        want, got = (program(params, maps, rows, constants, mask, direction) for program in programs)
         for w, g in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
             assert g.dtype == jnp.float64
             np.testing.assert_allclose(g, w, rtol=1e-12, atol=1e-12)  # rounding of sums in another order
@@ -71,7 +72,8 @@ def test_values_and_derivatives_are_those_of_all_rows_with_a_mask(programs, mask
 
 def test_results_of_other_rows_are_zero():
     mask = jnp.asarray(MASKS["some"])
-    first, second = at_marked(function, jnp.ones((3, 2)), jnp.ones((2, ROWS, 3)), jnp.ones((2, ROWS)), mask, chunk=2)
+    rows, maps = jnp.ones((2, ROWS, 3)), jnp.ones((2, 5, 2))
+    first, second = at_marked(function, jnp.ones((3, 2)), rows, jnp.ones((2, ROWS)), mask, maps=maps, chunk=2)
     np.testing.assert_array_equal(first != 0, mask)
     np.testing.assert_array_equal(jnp.all(second != 0, axis=-1), mask)
 

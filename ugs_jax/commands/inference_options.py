@@ -29,7 +29,7 @@ class InferenceOptions:
       voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress, weighted by the certainty of
         their sides, or by score if the objective predicts no deviations. 0 turns voting off. The default is the value
         of the run's config.
-      spread_penalty: Constant κ of the factor exp(-κ · deviation/side) on scores. The default is the value of the run's
+      spread_penalty: Constant κ of the factor exp(-κ · spread/side) on scores. The default is the value of the run's
         config.
       quality_power: Power of the predicted IoU in scores. The default is the value of the run's config.
     """

@@ -16,7 +16,7 @@ class PostprocessOptions:
       iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
       max_detections: Largest number of detections per image.
       voting: Sigma of box voting, about 0.02. 0 turns voting off.
-      spread_penalty: Constant κ of the factor exp(-κ · deviation/side) on scores.
+      spread_penalty: Constant κ of the factor exp(-κ · spread/side) on scores.
       quality_power: Power of the predicted IoU in scores.
     """
 

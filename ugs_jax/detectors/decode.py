@@ -13,7 +13,7 @@ from ugs_jax.boxes import Anchors, Kept, non_maximum_suppression, score_voting, 
 from ugs_jax.detectors.levels import HasPyramid, Level, Localizer
 from ugs_jax.detectors.sparse import gather, localize, localize_again, predicted_quality
 from ugs_jax.numerics import SIDE_FLOOR
-from ugs_jax.objectives import Localization, PredictsDeviation
+from ugs_jax.objectives import Localization, PredictsDeviation, PredictsSpread
 
 
 class Detections(NamedTuple):
@@ -46,8 +46,9 @@ class Postprocess:
       voting: Sigma of box voting, in which suppressed boxes move the kept ones; about 0.02. None disables voting. Votes
         are weighted by predicted deviation and a tenth of the side (`boxes.variance_voting`), or by score
         (`boxes.score_voting`) if the objective predicts no deviations.
-      spread_penalty: κ of the factor exp(−κ · σ/side) on scores, with σ/side the mean over the four sides of predicted
-        deviation over side length. 0 disables it. It needs an objective that predicts deviations.
+      spread_penalty: κ of the factor exp(−κ · spread/side) on scores, with the mean over the four sides of predicted
+        spread over side length. 0 disables it. It needs an objective that predicts spreads (`PredictsSpread`), or
+        deviations, which then take their place.
       quality_power: Power of the predicted IoU that scores are multiplied by. 0 disables it. It needs an objective with
         a quality predictor.
     """
@@ -77,6 +78,8 @@ class LocalizedCandidates(NamedTuple):
       classes: Class indices from 0.
       deviation: Standard deviation of each side, px; None if the objective does not predict it.
       quality: Predicted IoU; None without a quality predictor.
+      spread: Mean over the sides of predicted spread over side length; None if the objective predicts neither spreads
+        nor deviations.
     """
 
     boxes: Float[Array, "*b n 4"]
@@ -84,6 +87,7 @@ class LocalizedCandidates(NamedTuple):
     classes: Int[Array, "*b n"]
     deviation: Float[Array, "*b n 4"] | None
     quality: Float[Array, "*b n"] | None
+    spread: Float[Array, "*b n"] | None = None
 
 
 def detect(
@@ -161,12 +165,11 @@ def rescore(candidates: LocalizedCandidates, options: Postprocess) -> LocalizedC
     """
     scores = candidates.scores
     if options.spread_penalty:
-        if candidates.deviation is None:
+        if candidates.spread is None:
             raise ValueError(
                 "Postprocess.spread_penalty: expected an objective that predicts deviations; use UGS or DFL, or 0"
             )
-        relative = candidates.deviation / _sides(candidates.boxes)
-        scores = scores * jnp.exp(-options.spread_penalty * jnp.mean(relative, axis=-1))
+        scores = scores * jnp.exp(-options.spread_penalty * candidates.spread)
     if options.quality_power:
         if candidates.quality is None:
             raise ValueError(
@@ -208,7 +211,10 @@ def _best(
     boxes = localization.decode(raw, anchors)
     deviation = localization.deviation(raw, anchors) if isinstance(localization, PredictsDeviation) else None
     quality = predicted_quality(localizer, localization, raw, boxes, stride=stride)
-    return LocalizedCandidates(boxes, scores, label, deviation, None if quality is None else jax.nn.sigmoid(quality))
+    quality = None if quality is None else jax.nn.sigmoid(quality)
+    spread = localization.spread(raw, anchors) if isinstance(localization, PredictsSpread) else deviation
+    spread = None if spread is None else jnp.mean(spread / _sides(boxes), axis=-1)
+    return LocalizedCandidates(boxes, scores, label, deviation, quality, spread)
 
 
 _FEW_CLASSES = 16

@@ -16,6 +16,7 @@ from ugs_jax.objectives import (
     Grid,
     GridPoints,
     PredictsDeviation,
+    PredictsSpread,
     Quality,
     Refinement,
     SecondStage,
@@ -104,7 +105,7 @@ def ablation(experiment: Experiment, methods: Sequence[str] = DEFAULT_METHODS) -
 
 def _of_method(experiment: Experiment, method: Method, ugs: Interval) -> Experiment:
     objective, postprocess = method.of(ugs), experiment.postprocess
-    if not isinstance(objective, PredictsDeviation):
+    if not isinstance(objective, (PredictsSpread, PredictsDeviation)):
         postprocess = replace(postprocess, spread_penalty=0.0)
     name = method.name.replace("UGS", type(ugs).__name__)
     return replace(experiment, name=name, localization=objective, postprocess=postprocess)

@@ -28,7 +28,7 @@ from ugs_jax.experiment.loss_weights import LossWeights
 from ugs_jax.experiment.optimizer import AdamW, Optimizer
 from ugs_jax.experiment.parallel import Parallel
 from ugs_jax.experiment.registry import register
-from ugs_jax.objectives import UGS, Localization, PredictsDeviation
+from ugs_jax.objectives import UGS, Localization, PredictsDeviation, PredictsSpread
 
 Kind = Literal[
     "yolov5", "tph", "tph_cbam", "tph_plus", "yolov8", "yolo11", "yolo26", "yolov8_linear_pool", "yolo11_linear_pool"
@@ -212,7 +212,7 @@ class Experiment:
                 f"Experiment.accumulate: expected a divisor of loader.batch_size {self.loader.batch_size}, the images "
                 f"of all parts together, got {self.accumulate}; change one of the two"
             )
-        if self.postprocess.spread_penalty and not isinstance(self.localization, PredictsDeviation):
+        if self.postprocess.spread_penalty and not isinstance(self.localization, (PredictsSpread, PredictsDeviation)):
             raise ValueError(
                 f"postprocess.spread_penalty: expected 0, because {type(self.localization).__name__} predicts no "
                 f"deviations, got {self.postprocess.spread_penalty}; set it to 0, or use UGS or DFL"

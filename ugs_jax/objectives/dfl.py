@@ -16,7 +16,7 @@ from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.protocol import Terms
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
-from ugs_jax.objectives.sides import SIDES, box_at, distances, layer_of_distances, side_deviation
+from ugs_jax.objectives.sides import SIDES, box_at, distances, layer_of_distances, side_deviation, side_spread
 from ugs_jax.objectives.start_layer import resampled_layer
 
 _MARGIN = 0.01  # units by which targets stay below the last support point, as in YOLOv8
@@ -88,6 +88,10 @@ class DFL:
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
         return side_deviation(self.probabilities(raw), self.points, anchors)
+
+    def spread(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the spread of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
+        return side_spread(self.probabilities(raw), self.points, anchors)
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]

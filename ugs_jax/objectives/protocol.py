@@ -73,10 +73,30 @@ class DescribesDecoding(Protocol):
 
 @runtime_checkable
 class PredictsDeviation(Protocol):
-    """Ability to predict the standard deviation of each side, for box voting and for scores that depend on it."""
+    """Ability to predict the standard deviation of each side, for box voting and for scores that depend on it.
+
+    An objective that `PredictsSpread` has other numbers for the scores.
+    """
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px.
+
+        Args:
+          raw: Raw outputs of the head, [..., num_outputs].
+          anchors: Anchor of every output, px.
+        """
+
+
+@runtime_checkable
+class PredictsSpread(Protocol):
+    """Ability to predict how far the distributions of a box spread, for scores that depend on it."""
+
+    def spread(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the spread of each side (x1, y1, x2, y2), px: its standard deviation under the distributions.
+
+        Other than `PredictsDeviation.deviation`, it includes the spread of the labels, which is larger between grid
+        points that lie far apart. So boxes that hardly fit their anchor have more spread. They are also less accurate,
+        and scores profit from this (experiments/results/hit_uav_published.md).
 
         Args:
           raw: Raw outputs of the head, [..., num_outputs].

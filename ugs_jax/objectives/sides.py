@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
-from ugs_jax.labels import deviation
-from ugs_jax.numerics import widen
+from ugs_jax.labels import deviation, variance
+from ugs_jax.numerics import root, widen
 from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
 SIDES = ("left", "top", "right", "bottom")
@@ -51,6 +51,19 @@ def side_deviation(
       anchors: Anchor of every box, px.
     """
     return deviation(probabilities, points) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+
+
+def side_spread(
+    probabilities: Float[Array, "*batch 4 bins"], points: Float[np.ndarray, "bins"], anchors: bx.Anchors
+) -> Float[Array, "*batch 4"]:
+    """Return the spread of each side (x1, y1, x2, y2), px, computed as if sides could cross.
+
+    Args:
+      probabilities: Distributions of the four distances.
+      points: Grid of the distances, in units of the anchors.
+      anchors: Anchor of every box, px.
+    """
+    return root(variance(probabilities, points)) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
 
 def layer_of_distances(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
-from ugs_jax.labels import deviation, expectation
+from ugs_jax.labels import deviation, expectation, variance
 from ugs_jax.numerics import root
 from ugs_jax.objectives.grids import AnyGrid, FittedGrid, Grid
 from ugs_jax.objectives.interval import IntervalObjective, Uncertainty
@@ -96,6 +96,18 @@ class UGS(IntervalObjective):
         shift = self._scaled(anchors).unit * sigma[..., :2]
         growth = anchors.size / 2 * jnp.exp(mean[..., 2:]) * sigma[..., 2:]
         spread = root(jnp.square(shift) + jnp.square(growth))
+        return jnp.concatenate([spread, spread], axis=-1)
+
+    def spread(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+        """Return the spread of each side (x1, y1, x2, y2), px.
+
+        Its square is u²·Var X + s²/4·Var e^T, with exact sums over the grids, for a side as in `deviation`. It is the
+        same for opposite sides.
+        """
+        probabilities, center, size = self.probabilities(raw), self.center.points(), np.exp(self.size.points())
+        shift = jnp.square(self._scaled(anchors).unit) * variance(probabilities[..., :2, :], center)
+        growth = jnp.square(anchors.size / 2) * variance(probabilities[..., 2:, :], size)
+        spread = root(shift + growth)
         return jnp.concatenate([spread, spread], axis=-1)
 
     def layer_from_regression(

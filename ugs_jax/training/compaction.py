@@ -27,8 +27,8 @@ def few() -> int:
     return (16 if jax.default_backend() == "cpu" else 4) * candidates()
 
 
-Function = Callable[[Any, Any, Any], Any]
-"""Function of parameters, rows and constants of rows, each row by itself."""
+Function = Callable[[Any, Any, Any, Any], Any]
+"""Function of parameters, maps of an image, rows and constants of rows, each row by itself."""
 
 
 def at_marked(
@@ -39,40 +39,42 @@ def at_marked(
     mask: Bool[Array, "b n"],
     source: Int[Array, "b n"] | None = None,
     *,
+    maps: Any = (),
     chunk: int,
 ) -> Any:
     """Apply a function to the marked rows of every image; the results of all other rows do not count.
 
     Only the inputs are kept for the backward pass, which runs the function again. The gradients with respect to
-    parameters and rows are those of the function at all rows with the other rows masked. Forward-mode differentiation
-    of these gradients, as for Hessian-vector products, works too.
+    parameters, maps and rows are those of the function at all rows with the other rows masked. Forward-mode
+    differentiation of these gradients, as for Hessian-vector products, works too.
 
     Args:
-      function: Function from parameters, n rows and their constants to arrays [n, …] of their results. Row i of the
-        results depends on row i alone.
+      function: Function from parameters, the maps of an image, n of its rows and their constants to arrays [n, …] of
+        their results. Row i of the results depends on row i alone, on the parameters and on the maps.
       params: Parameters, a pytree.
       rows: Pytree of arrays [b, n, …].
       constants: Pytree of arrays [b, n, …] that carry no gradient.
       mask: Mask of the marked rows.
       source: Index, in `rows`, of the row that each of the n rows is; by default row i is i. With it, `rows` may be
         shorter or longer than n.
+      maps: Pytree of arrays [b, …], which every row of an image may read anywhere.
       chunk: Number of rows that are processed at a time.
     """
-    return _in_chunks(function, chunk, params, rows, constants, mask, source)
+    return _in_chunks(function, chunk, params, maps, rows, constants, mask, source)
 
 
 def _values(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
+    function: Function, chunk: int, params: Any, maps: Any, rows: Any, constants: Any, mask: Array, source: Array | None
 ) -> Any:
     chunks, order = _order(mask, chunk)
-    apply = jax.vmap(function, in_axes=(None, 0, 0))
+    apply = jax.vmap(function, in_axes=(None, 0, 0, 0))
 
     def add(i: Array, results: Any) -> Any:
         index = _slots(order, i, chunk)
-        taken = apply(params, _take(rows, _through(source, index)), _take(constants, index))
+        taken = apply(params, maps, _take(rows, _through(source, index)), _take(constants, index))
         return _put(results, index, taken)
 
-    shapes = jax.eval_shape(lambda: apply(params, _take(rows, mask.astype(jnp.int32)), constants))
+    shapes = jax.eval_shape(lambda: apply(params, maps, _take(rows, mask.astype(jnp.int32)), constants))
     return jax.lax.fori_loop(0, chunks, add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
 
@@ -80,32 +82,35 @@ _in_chunks = jax.custom_vjp(_values, nondiff_argnums=(0, 1))
 
 
 def _forward(
-    function: Function, chunk: int, params: Any, rows: Any, constants: Any, mask: Array, source: Array | None
+    function: Function, chunk: int, params: Any, maps: Any, rows: Any, constants: Any, mask: Array, source: Array | None
 ) -> tuple[Any, tuple[Any, ...]]:
-    inputs = (params, rows, constants, mask, source)
+    inputs = (params, maps, rows, constants, mask, source)
     return _values(function, chunk, *inputs), inputs
 
 
 def _backward(function: Function, chunk: int, inputs: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
-    params, rows, constants, mask, source = inputs
+    params, maps, rows, constants, mask, source = inputs
     chunks, order = _order(mask, chunk)
 
     @jax.vmap
-    def pull_back(rows: Any, constants: Any, cotangents: Any) -> tuple[Any, Any]:
-        return jax.vjp(lambda params, rows: function(params, rows, constants), params, rows)[1](cotangents)
+    def pull_back(maps: Any, rows: Any, constants: Any, cotangents: Any) -> tuple[Any, Any, Any]:
+        of_inputs = lambda params, maps, rows: function(params, maps, rows, constants)  # noqa: E731
+        return jax.vjp(of_inputs, params, maps, rows)[1](cotangents)
 
-    def add(i: Array, totals: tuple[Any, Any]) -> tuple[Any, Any]:
+    def add(i: Array, totals: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         index = _slots(order, i, chunk)
         position = _through(source, index)
         own = _take(cotangents, index, fill=0)
-        of_params, of_rows = pull_back(_take(rows, position), _take(constants, index), own)
-        return jax.tree.map(jnp.add, totals[0], of_params), _put(totals[1], position, of_rows, add=source is not None)
+        *of_both, of_rows = pull_back(maps, _take(rows, position), _take(constants, index), own)
+        sums = jax.tree.map(jnp.add, totals[:2], tuple(of_both))
+        return *sums, _put(totals[2], position, of_rows, add=source is not None)
 
     # Gradients of parameters are summed over the images at the end, so that devices do not communicate in the loop.
     images = mask.shape[0]
     zeros = jax.tree.map(lambda leaf: jnp.zeros((images, *leaf.shape), leaf.dtype), params)
-    of_params, of_rows = jax.lax.fori_loop(0, chunks, add, (zeros, jax.tree.map(jnp.zeros_like, rows)))
-    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), of_params), of_rows, None, None, None
+    start = (zeros, *jax.tree.map(jnp.zeros_like, (maps, rows)))
+    of_params, of_maps, of_rows = jax.lax.fori_loop(0, chunks, add, start)
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), of_params), of_maps, of_rows, None, None, None
 
 
 _in_chunks.defvjp(_forward, _backward)

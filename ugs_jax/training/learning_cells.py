@@ -44,13 +44,6 @@ def learning_cells(match: Match) -> LearningCells:
     return LearningCells(cell, slot.reshape(b, m, k))
 
 
-def every_candidate(match: Match) -> LearningCells:
-    """Return a slot for every candidate cell of a level, so that a cell of several candidates has as many."""
-    b, m, k, _ = match.positive.shape
-    slot = jnp.broadcast_to(jnp.arange(m * k).reshape(m, k), (b, m, k))
-    return LearningCells(match.candidates.cell.reshape(b, -1), slot)
-
-
 def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
@@ -79,7 +72,7 @@ def at_positives(
       Results at the candidates of all levels, [b, m, k, Σ a, …].
     """
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
-    chunk, params = compaction.candidates(), [()] * len(matches) if params is None else params
+    params = [()] * len(matches) if params is None else params
     if sum(m.positive[0].size for m in matches) <= compaction.few():
         every = [jax.vmap(values, (None, 0))(*each) for each in zip(params, rows, strict=True)]
         own = concatenate_levels([at_candidates(*each) for each in zip(cells, every, strict=True)])
@@ -87,26 +80,53 @@ def at_positives(
         shape = concatenate_levels([m.positive for m in matches]).shape
         return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
 
-    def at_own_anchor(params: Any, rows: Array, constants: tuple[Array, Any]) -> T:
+    def at_own_anchor(params: Any, _: Any, rows: Array, constants: tuple[Array, Any]) -> T:
         anchor, own = constants
         every = values(params, rows)
         return function(every[jnp.arange(len(every)), anchor], own)
 
-    def of_level(match: Match, cells: LearningCells, params: Any, rows: Array, constants: Any) -> T:
-        shape = match.positive.shape
-        anchor = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
-        found = at_marked(
-            at_own_anchor,
-            params,
-            rows,
-            jax.tree.map(merge, (anchor, constants)),
-            merge(match.positive),
-            merge(jnp.broadcast_to(cells.slot[..., None], shape)),
-            chunk=chunk,
-        )
-        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
+    by_level = zip(matches, cells, params, rows, constants, strict=True)
+    return concatenate_levels([at_positives_of_level(m, own, at_own_anchor, *rest) for m, own, *rest in by_level])
 
-    return concatenate_levels([of_level(*each) for each in zip(matches, cells, params, rows, constants, strict=True)])
+
+def at_positives_of_level(
+    match: Match,
+    cells: LearningCells,
+    function: Callable[[Any, Any, Array, tuple[Array, Any]], T],
+    params: Any,
+    rows: Float[Array, "b _ ..."],
+    constants: Any,
+    maps: Any = (),
+) -> T:
+    """Apply a function at the positives of one level, and only there; the results elsewhere do not count.
+
+    Args:
+      match: Match of the level.
+      cells: Learning cells of the level.
+      function: Function from parameters, the maps of an image, n of its rows and the tuple of their anchor indices and
+        constants to arrays [n, …]. Row i of the results depends on row i alone, on the parameters and on the maps.
+      params: Parameters, a pytree.
+      rows: Array with one row for each slot.
+      constants: Pytree of arrays of the candidates, [b, m, k, a, …], that carry no gradient.
+      maps: Pytree of arrays [b, …] that the function may read anywhere.
+
+    Returns:
+      Results at the candidates, [b, m, k, a, …].
+    """
+    merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
+    shape = match.positive.shape
+    anchor = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+    found = at_marked(
+        function,
+        params,
+        rows,
+        jax.tree.map(merge, (anchor, constants)),
+        merge(match.positive),
+        merge(jnp.broadcast_to(cells.slot[..., None], shape)),
+        maps=maps,
+        chunk=compaction.candidates(),
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
 
 
 def at_localized(

@@ -9,19 +9,17 @@ from jaxtyping import Array, Float
 
 from ugs_jax import losses
 from ugs_jax.boxes import Anchors, iou
-from ugs_jax.detectors import localize, localize_again, predicted_quality
+from ugs_jax.detectors import Localizer, localize, localize_again, predicted_quality
 from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribution, Refinement, Terms
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
     LearningCells,
-    at_candidates,
     at_localized,
-    at_positives,
-    every_candidate,
+    at_positives_of_level,
     gather_features,
     learning_cells,
 )
-from ugs_jax.training.matching import Match, concatenate_levels, split_levels
+from ugs_jax.training.matching import Match, concatenate_levels
 
 _Levels = tuple[Array, ...]
 
@@ -33,14 +31,10 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
     """
     cells = tuple(learning_cells(m) for m in matches)
     features = gather_features(matches, cells)
-    terms = _terms(matches, cells, localization, features)
     if isinstance(localization, PredictsDistribution) and (localization.second_stage or localization.quality):
-        last = [_raw(*each) for each in zip(matches, cells, features, strict=True)]
-        if localization.second_stage is not None:
-            terms, last = _both_stages(matches, localization, last, terms, localization.second_stage.share)
-        if localization.quality is not None:
-            quality = _quality_loss(matches, localization, last, terms.boxes)
-            terms = _with_part(terms, "quality", quality, localization.quality.weight)
+        terms = _layered_terms(matches, cells, localization, features)
+    else:
+        terms = _terms(matches, cells, localization, features)
     if isinstance(localization, GuidesRefinement) and (refinement := localization.refinement) and refinement.weight:
         moved = _refined_loss(matches, cells, localization, features, refinement)
         terms = _with_part(terms, "refinement", moved, refinement.weight)
@@ -49,11 +43,6 @@ def localization_terms(matches: tuple[Match, ...], localization: Localization) -
 
 def _with_part(terms: Terms, name: str, values: Array, weight: float) -> Terms:
     return terms._replace(loss=terms.loss + weight * values, parts={**terms.parts, name: values})
-
-
-def _raw(match: Match, cells: LearningCells, features: Float[Array, "b r c"]) -> Float[Array, "b m k a outputs"]:
-    """Return the raw outputs of the first stage of a level at every candidate."""
-    return at_candidates(cells, localize(match.localizer, features))
 
 
 def _terms(
@@ -68,32 +57,62 @@ def _loss(localization: Localization, raw: Array, own: tuple[Anchors, Array]) ->
     return Terms(found.loss, *jax.lax.stop_gradient(found[1:]))
 
 
-def _both_stages(
-    matches: tuple[Match, ...], localization: Localization, raw: list[Array], first: Terms, share: float
-) -> tuple[Terms, list[Array]]:
-    """Return the terms of the second stage, with both stages in the loss, and its raw outputs at every candidate."""
-    last = [
-        localize_again(m.localizer, localization, m.level.features, part, m.anchors, stride=m.stride)
-        for m, part in zip(matches, raw, strict=True)
-    ]
-    merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[3:])  # noqa: E731
-    slots = tuple(every_candidate(m) for m in matches)
-    own = [(m.anchors, m.targets) for m in matches]
-    second = at_positives(matches, slots, partial(_loss, localization), tuple(map(merge, last)), own)
-    parts = {**second.parts, "first_stage": first.loss}
-    return second._replace(loss=share * second.loss + (1 - share) * first.loss, parts=parts), last
+def _layered_terms(
+    matches: tuple[Match, ...], cells: tuple[LearningCells, ...], localization: PredictsDistribution, features: _Levels
+) -> Terms:
+    """Return the terms at the positives of an objective with a second stage or a quality predictor."""
+    two_stages = localization.second_stage is not None
+    return concatenate_levels(
+        [
+            at_positives_of_level(
+                m,
+                own,
+                partial(_with_layers, localization, m.stride),
+                m.localizer,
+                slots,
+                (m.anchors, m.targets),
+                m.level.features if two_stages else (),
+            )
+            for m, own, slots in zip(matches, cells, features, strict=True)
+        ]
+    )
 
 
-def _quality_loss(
-    matches: tuple[Match, ...], localization: Localization, raw: list[Array], decoded: Array
-) -> Float[Array, "b m k a"]:
-    """Return the cross entropy between predicted and true IoU."""
-    by_level = zip(matches, raw, split_levels(matches, decoded), strict=True)
-    logits: list[Any] = [
-        predicted_quality(m.localizer, localization, part, boxes, stride=m.stride) for m, part, boxes in by_level
-    ]
-    goal = jax.lax.stop_gradient(iou(decoded, concatenate_levels([m.targets for m in matches])))
-    return losses.sigmoid_cross_entropy(concatenate_levels(logits), goal)
+def _with_layers(
+    localization: PredictsDistribution,
+    stride: int,
+    localizer: Localizer,
+    level: Any,
+    cells: Float[Array, "n c"],
+    own: tuple[Array, tuple[Anchors, Array]],
+) -> Terms:
+    """Return the terms of n positives of one image after all layers that localize.
+
+    Args:
+      localization: Objective.
+      stride: Pixels per cell.
+      localizer: Layers of the level.
+      level: Feature map of the level, [h, w, c], if there is a second stage.
+      cells: Features of the cells of the positives.
+      own: Anchor indices, and anchors and targets, of the positives.
+    """
+    anchor, (anchors, targets) = own
+    raw = localize(localizer, cells)[jnp.arange(len(cells)), anchor]
+    terms = _loss(localization, raw, (anchors, targets))
+    if localization.second_stage is not None:
+        share, first = localization.second_stage.share, terms.loss
+        of_image = jax.tree.map(lambda leaf: leaf[None], (level, raw, anchors))
+        raw = localize_again(localizer, localization, *of_image, stride=stride)[0]
+        terms = _loss(localization, raw, (anchors, targets))
+        terms = terms._replace(
+            loss=share * terms.loss + (1 - share) * first, parts={**terms.parts, "first_stage": first}
+        )
+    if localization.quality is not None:
+        logits = predicted_quality(localizer, localization, raw, terms.boxes, stride=stride)
+        assert logits is not None, "an objective with a quality predictor has its layer"
+        goal = jax.lax.stop_gradient(iou(terms.boxes, targets))
+        terms = _with_part(terms, "quality", losses.sigmoid_cross_entropy(logits, goal), localization.quality.weight)
+    return terms
 
 
 def _refined_loss(

@@ -1,6 +1,5 @@
 """Matches between outputs and boxes at every level, from which losses and their statistics are computed."""
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
@@ -176,14 +175,3 @@ def concatenate_levels(levels: Sequence[T]) -> T:
     Loss and curvature are then a single computation for all levels, which compiles and runs faster.
     """
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=3), *levels)
-
-
-def split_levels(matches: Sequence[Match], values: Float[Array, "b m k anchors ..."]) -> list[Array]:
-    """Split concatenated arrays into those of each level; this undoes `concatenate_levels`.
-
-    Args:
-      matches: Matches of all levels, from `match`.
-      values: Concatenated array of the candidates of all levels.
-    """
-    ends = itertools.accumulate(matched.positive.shape[3] for matched in matches)
-    return jnp.split(values, list(ends)[:-1], axis=3)
