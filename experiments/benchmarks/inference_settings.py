@@ -62,7 +62,7 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
 
 def _trials(example: LocalizedCandidates, start: Postprocess) -> Iterator[tuple[str, tuple[Any, ...]]]:
     for name, values in TRIALS.items():
-        missing = {"spread_penalty": example.deviation is None, "quality_power": example.quality is None}
+        missing = {"spread_penalty": example.spread is None, "quality_power": example.quality is None}
         if missing.get(name):
             continue
         first = getattr(start, name)
