@@ -44,6 +44,11 @@ def learning_cells(match: Match) -> LearningCells:
     return LearningCells(cell, slot.reshape(b, m, k))
 
 
+def are_few(matches: Sequence[Match]) -> bool:
+    """Return whether an image has so few candidates that computing all of them is as fast as the positives alone."""
+    return sum(m.positive[0].size for m in matches) <= compaction.few()
+
+
 def at_positives(
     matches: Sequence[Match],
     cells: Sequence[LearningCells],
@@ -73,7 +78,7 @@ def at_positives(
     """
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
     params = [()] * len(matches) if params is None else params
-    if sum(m.positive[0].size for m in matches) <= compaction.few():
+    if are_few(matches):
         every = [jax.vmap(values, (None, 0))(*each) for each in zip(params, rows, strict=True)]
         own = concatenate_levels([at_candidates(*each) for each in zip(cells, every, strict=True)])
         found = jax.vmap(function)(*jax.tree.map(merge, (own, concatenate_levels(constants))))
@@ -97,8 +102,10 @@ def at_positives_of_level(
     rows: Float[Array, "b _ ..."],
     constants: Any,
     maps: Any = (),
+    *,
+    whole: bool = False,
 ) -> T:
-    """Apply a function at the positives of one level, and only there; the results elsewhere do not count.
+    """Apply a function at the positives of one level; the results elsewhere do not count.
 
     Args:
       match: Match of the level.
@@ -109,6 +116,7 @@ def at_positives_of_level(
       rows: Array with one row for each slot.
       constants: Pytree of arrays of the candidates, [b, m, k, a, …], that carry no gradient.
       maps: Pytree of arrays [b, …] that the function may read anywhere.
+      whole: Compute all candidates instead of the positives alone, which compiles faster (`are_few`).
 
     Returns:
       Results at the candidates, [b, m, k, a, …].
@@ -116,16 +124,13 @@ def at_positives_of_level(
     merge = lambda leaf: leaf.reshape(len(leaf), -1, *leaf.shape[4:])  # noqa: E731
     shape = match.positive.shape
     anchor = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
-    found = at_marked(
-        function,
-        params,
-        rows,
-        jax.tree.map(merge, (anchor, constants)),
-        merge(match.positive),
-        merge(jnp.broadcast_to(cells.slot[..., None], shape)),
-        maps=maps,
-        chunk=compaction.candidates(),
-    )
+    own = jax.tree.map(merge, (anchor, constants))
+    slot = merge(jnp.broadcast_to(cells.slot[..., None], shape))
+    if whole:
+        found = jax.vmap(function, (None, 0, 0, 0))(params, maps, gather(rows[:, None], slot), own)
+    else:
+        mask, chunk = merge(match.positive), compaction.candidates()
+        found = at_marked(function, params, rows, own, mask, slot, maps=maps, chunk=chunk)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[2:]), found)
 
 

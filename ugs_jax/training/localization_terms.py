@@ -14,6 +14,7 @@ from ugs_jax.objectives import GuidesRefinement, Localization, PredictsDistribut
 from ugs_jax.objectives.refinement import sparse_perturbation
 from ugs_jax.training.learning_cells import (
     LearningCells,
+    are_few,
     at_localized,
     at_positives_of_level,
     gather_features,
@@ -61,7 +62,7 @@ def _layered_terms(
     matches: tuple[Match, ...], cells: tuple[LearningCells, ...], localization: PredictsDistribution, features: _Levels
 ) -> Terms:
     """Return the terms at the positives of an objective with a second stage or a quality predictor."""
-    two_stages = localization.second_stage is not None
+    two_stages, whole = localization.second_stage is not None, are_few(matches)
     return concatenate_levels(
         [
             at_positives_of_level(
@@ -72,6 +73,7 @@ def _layered_terms(
                 slots,
                 (m.anchors, m.targets),
                 m.level.features if two_stages else (),
+                whole=whole,
             )
             for m, own, slots in zip(matches, cells, features, strict=True)
         ]
