@@ -56,9 +56,10 @@ class TileOrder(Order):
         Args:
           shuffled: Images in their order.
         """
-        # An image takes at most an eighth of the budget, and a group at most seven eighths and a last image.
-        largest = max(self.budget // (_FEWEST + 1), 1)
-        taken = np.minimum(self.image_bytes[shuffled], largest)
-        group = np.empty(len(shuffled), np.int64)
-        group[shuffled] = (np.cumsum(taken) - taken) // (_FEWEST * largest)
+        group, number, count, size = np.empty(len(shuffled), np.int64), 0, 0, 0
+        for image, taken in zip(shuffled.tolist(), self.image_bytes[shuffled].tolist(), strict=True):
+            if count >= _FEWEST and size + taken > self.budget:
+                number, count, size = number + 1, 0, 0
+            group[image] = number
+            count, size = count + 1, size + taken
         return group

@@ -33,7 +33,7 @@ def test_a_group_has_all_tiles_of_its_images_and_fits_the_budget_or_has_few_imag
         tiles = order.draw_epoch(epoch)[start:stop, 0]
         images = np.unique(order.image[tiles])
         assert sorted(tiles) == np.flatnonzero(np.isin(order.image, images)).tolist()
-        assert len(images) <= 8 or order.image_bytes[images].sum() <= order.budget
+        assert len(images) <= 7 or order.image_bytes[images].sum() <= order.budget
 
 
 @given(orders(), st.integers(0, 3))
@@ -58,7 +58,7 @@ def test_large_groups_are_shuffled_anew_in_every_epoch():
     order = TileOrder(np.repeat(np.arange(20), 10), np.full(20, 10), 80, seed=0)
     first, second = (order.draw_epoch(epoch)[:, 0] for epoch in (0, 1))
     assert (first != second).mean() > 0.9
-    assert len(set(order.image[first[:70]])) == 7
+    assert len(set(order.image[first[:80]])) == 8  # as many as fit
     assert len(set(order.image[first[:16]])) > 3  # a batch is not from one image
 
 
