@@ -1,4 +1,4 @@
-"""What limits the AP of finished runs: errors of boxes, of classes, or false detections.
+"""Limits of the AP of finished runs: errors of boxes, errors of classes, and false detections.
 
     python -m experiments.benchmarks.ap_limits RUN [RUN …] [--which last] [--json-file FILE]
 
@@ -8,6 +8,7 @@ that their boxes are compared on the objects that all of them match.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -18,9 +19,9 @@ from jaxtyping import Bool, Float
 from ugs_jax.commands.collect import collect_detections
 from ugs_jax.commands.inference_options import InferenceOptions
 from ugs_jax.evaluation import AI_TOD_BINS, CocoRow, CocoScorer, SizeBin
-from ugs_jax.evaluation.greedy import common_areas
+from ugs_jax.evaluation.greedy import common_areas, members
 from ugs_jax.evaluation.matching import Found, Objects, all_detections, all_objects, match_in_class
-from ugs_jax.evaluation.overlaps import iou
+from ugs_jax.evaluation.overlaps import corners, intersections, iou
 from ugs_jax.runs import load
 
 MIN_IOU = 0.3
@@ -78,8 +79,9 @@ def of_detections(name: str, found: Found, objects: Objects, classes: int) -> Ru
 def _overlaps(objects: Objects, found: Found) -> tuple[np.ndarray, np.ndarray]:
     """Return whether each detection overlaps an object of its own class, and one of another, by `MIN_IOU`."""
     same, other = np.zeros((2, len(found.scores)), bool)
-    for image in np.unique(found.images):
-        rows, columns = np.nonzero(found.images == image)[0], np.nonzero(objects.images == image)[0]
+    objects_of = members(objects.images)
+    for image, rows in members(found.images).items():
+        columns = objects_of.get(image, np.zeros(0, int))
         boxes, truth = found.boxes[rows], objects.boxes[columns]
         area = boxes[:, 2:].prod(axis=1)[:, None]
         meets = iou(common_areas(boxes, truth), area, truth[:, 2:].prod(axis=1)) >= MIN_IOU
@@ -119,7 +121,7 @@ def ap_percent(found: Found, kept: Bool[np.ndarray, " d"], scorer: CocoScorer) -
 
 
 def compare_boxes(
-    runs: list[RunDetections], objects: Objects, bins: tuple[SizeBin, ...] = AI_TOD_BINS
+    runs: Sequence[RunDetections], objects: Objects, bins: tuple[SizeBin, ...] = AI_TOD_BINS
 ) -> list[dict[str, Any]]:
     """Return errors of the boxes of every run, on the objects that all runs match.
 
@@ -143,10 +145,8 @@ def compare_boxes(
 
 
 def _errors(box: Float[np.ndarray, "n 4"], truth: Float[np.ndarray, "n 4"]) -> dict[str, float]:
-    low, high = np.maximum(box[:, :2], truth[:, :2]), np.minimum(box[:, :2] + box[:, 2:], truth[:, :2] + truth[:, 2:])
-    shared, area = np.maximum(high - low, 0).prod(axis=1), truth[:, 2:].prod(axis=1)
-    sides = np.concatenate([box[:, :2] - truth[:, :2], (box - truth)[:, :2] + (box - truth)[:, 2:]], axis=1)
-    relative = np.abs(sides) / np.sqrt(area)[:, None]
+    shared, area = intersections(corners(box), corners(truth)), truth[:, 2:].prod(axis=1)
+    relative = np.abs(corners(box) - corners(truth)) / np.sqrt(area)[:, None]
     return {
         "objects": float(len(box)),
         "IoU": 100 * float(iou(shared, box[:, 2:].prod(axis=1), area).mean()),
@@ -169,9 +169,14 @@ def main(
       json_file: File for all numbers.
       looks: Postprocessing other than that of the runs.
     """
-    detected, tables = [], {}
+    if not runs:
+        raise SystemExit("ap_limits: expected run folders, got none")
+    detected, tables, first = [], {}, None
     for folder in runs:
         run, objects, scorer = detect(folder, which, looks)
+        first = first or objects
+        if not all(map(np.array_equal, objects, first)):
+            raise SystemExit(f"{folder}: expected the validation images of {runs[0]}; give these runs one at a time")
         detected.append(run)
         tables[run.name] = limits(run, objects, scorer)
         print(run.name, *(f"{name}: {value:.1f}" for name, value in tables[run.name].items()), sep="\n  ", flush=True)

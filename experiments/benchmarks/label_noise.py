@@ -1,4 +1,4 @@
-"""How well the labels of HIT-UAV agree with each other, and the AP that this allows.
+"""Noise of the labels of HIT-UAV, and the AP that it allows.
 
     python -m experiments.benchmarks.label_noise FOLDER [RUN …]
 

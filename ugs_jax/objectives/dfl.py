@@ -9,14 +9,14 @@ from jaxtyping import Array, Bool, Float
 
 from ugs_jax import boxes as bx
 from ugs_jax import losses
-from ugs_jax.labels import expectation
-from ugs_jax.numerics import widen
+from ugs_jax.labels import deviation, expectation, variance
+from ugs_jax.numerics import root, widen
 from ugs_jax.objectives.box_regression import BoxLoss
 from ugs_jax.objectives.distribution import mean_uncertainty, split_logits
 from ugs_jax.objectives.protocol import Terms
 from ugs_jax.objectives.quality import Quality
 from ugs_jax.objectives.second_stage import SecondStage
-from ugs_jax.objectives.sides import SIDES, box_at, distances, layer_of_distances, side_deviation, side_spread
+from ugs_jax.objectives.sides import SIDES, box_at, distances, in_px, layer_of_distances
 from ugs_jax.objectives.start_layer import resampled_layer
 
 _MARGIN = 0.01  # units by which targets stay below the last support point, as in YOLOv8
@@ -87,11 +87,11 @@ class DFL:
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
-        return side_deviation(self.probabilities(raw), self.points, anchors)
+        return in_px(deviation(self.probabilities(raw), self.points), anchors)
 
     def spread(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the spread of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
-        return side_spread(self.probabilities(raw), self.points, anchors)
+        return in_px(root(variance(self.probabilities(raw), self.points)), anchors)
 
     def loss(
         self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors, targets: Float[Array, "*batch 4"]

@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
+from ugs_jax.labels import deviation, variance
+from ugs_jax.numerics import root
 from ugs_jax.objectives.grids import AnyGrid, FittedGrid, GridPoints
 from ugs_jax.objectives.interval import IntervalObjective
-from ugs_jax.objectives.sides import SIDES, box_at, distances, layer_of_distances, side_deviation, side_spread
+from ugs_jax.objectives.sides import SIDES, box_at, distances, in_px, layer_of_distances
 from ugs_jax.objectives.start_layer import resampled_layer
 
 SIDE_POINTS = GridPoints(
@@ -70,11 +72,11 @@ class SideUGS(IntervalObjective):
 
     def deviation(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
-        return side_deviation(self.probabilities(raw), self.grid.points(), anchors)
+        return in_px(deviation(self.probabilities(raw), self.grid.points()), anchors)
 
     def spread(self, raw: Float[Array, "*batch outputs"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the spread of each side (x1, y1, x2, y2), px, computed as if sides could cross."""
-        return side_spread(self.probabilities(raw), self.grid.points(), anchors)
+        return in_px(root(variance(self.probabilities(raw), self.grid.points())), anchors)
 
     def layer_from_regression(
         self,

@@ -5,8 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ugs_jax import boxes as bx
-from ugs_jax.labels import deviation, variance
-from ugs_jax.numerics import root, widen
+from ugs_jax.numerics import widen
 from ugs_jax.objectives.start_layer import Expected, layer_with_means, standard_outputs
 
 SIDES = ("left", "top", "right", "bottom")
@@ -40,30 +39,14 @@ def box_at(distances: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Ar
     return jnp.concatenate([jnp.minimum(low, middle), jnp.maximum(high, middle)], axis=-1)
 
 
-def side_deviation(
-    probabilities: Float[Array, "*batch 4 bins"], points: Float[np.ndarray, "bins"], anchors: bx.Anchors
-) -> Float[Array, "*batch 4"]:
-    """Return the standard deviation of each side (x1, y1, x2, y2), px, computed as if sides could cross.
+def in_px(distances: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
+    """Return lengths along (x, y, x, y) in px.
 
     Args:
-      probabilities: Distributions of the four distances.
-      points: Grid of the distances, in units of the anchors.
+      distances: Lengths in units of the anchors, such as the deviations of four distances.
       anchors: Anchor of every box, px.
     """
-    return deviation(probabilities, points) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
-
-
-def side_spread(
-    probabilities: Float[Array, "*batch 4 bins"], points: Float[np.ndarray, "bins"], anchors: bx.Anchors
-) -> Float[Array, "*batch 4"]:
-    """Return the spread of each side (x1, y1, x2, y2), px, computed as if sides could cross.
-
-    Args:
-      probabilities: Distributions of the four distances.
-      points: Grid of the distances, in units of the anchors.
-      anchors: Anchor of every box, px.
-    """
-    return root(variance(probabilities, points)) * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
+    return distances * jnp.concatenate([anchors.unit, anchors.unit], axis=-1)
 
 
 def layer_of_distances(

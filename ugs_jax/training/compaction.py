@@ -39,7 +39,7 @@ def at_marked(
     mask: Bool[Array, "b n"],
     source: Int[Array, "b n"] | None = None,
     *,
-    maps: Any = (),
+    maps: Any = None,
     chunk: int,
 ) -> Any:
     """Apply a function to the marked rows of every image; the results of all other rows do not count.

@@ -101,7 +101,7 @@ def at_positives_of_level(
     params: Any,
     rows: Float[Array, "b _ ..."],
     constants: Any,
-    maps: Any = (),
+    maps: Any = None,
     *,
     whole: bool = False,
 ) -> T:

@@ -1,7 +1,6 @@
 """Localization terms of the candidates of all levels: both stages, quality and uncertainty-guided refinement (UR)."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def _layered_terms(
                 m.localizer,
                 slots,
                 (m.anchors, m.targets),
-                m.level.features if two_stages else (),
+                m.level.features if two_stages else None,
                 whole=whole,
             )
             for m, own, slots in zip(matches, cells, features, strict=True)
@@ -84,7 +83,7 @@ def _with_layers(
     localization: PredictsDistribution,
     stride: int,
     localizer: Localizer,
-    level: Any,
+    level: Float[Array, "h w c"] | None,
     cells: Float[Array, "n c"],
     own: tuple[Array, tuple[Anchors, Array]],
 ) -> Terms:
@@ -94,7 +93,7 @@ def _with_layers(
       localization: Objective.
       stride: Pixels per cell.
       localizer: Layers of the level.
-      level: Feature map of the level, [h, w, c], if there is a second stage.
+      level: Feature map of the level, if there is a second stage.
       cells: Features of the cells of the positives.
       own: Anchor indices, and anchors and targets, of the positives.
     """
