@@ -119,12 +119,13 @@ def test_the_summary_counts_skipped_files_and_gives_the_reasons(tmp_path):
         reasons.append(ValueError("b.jpg: expected an image, got 0 bytes"))  # as predict_files finds it on the way
         yield from frames(3)
 
-    write(tmp_path, predictions(), "coco", skipped=reasons)
+    write(tmp_path, predictions(), "coco", skipped=reasons, threshold=0.6)
     assert json.loads((tmp_path / "summary.json").read_text()) == {
         "images": 1,
         "videos": 1,
         "frames": 3,
         "boxes": 8,
+        "above_threshold": 4,
         "skipped": 1,
         "reasons": ["b.jpg: expected an image, got 0 bytes"],
         "files": {"coco": "predictions.json"},

@@ -282,7 +282,9 @@ def test_the_command_predicts_in_tiles(whole, tmp_path, capsys):
     assert {row["category_id"] for row in rows} <= set(EXPERIMENT.data.open("train").category_ids)
     assert "deviation" not in rows[0]  # of a regression
     shown = capsys.readouterr().out
-    assert f"{len(rows):,} boxes in 1 image\ncoco: {tmp_path / 'found' / 'predictions.json'}\n" in shown
+    above = sum(row["score"] >= 0.25 for row in rows)
+    counts = f"{len(rows):,} boxes in 1 image, {above:,} with a score of at least 0.25\n"
+    assert f"{counts}coco: {tmp_path / 'found' / 'predictions.json'}\n" in shown
     assert main([*words, "--tile", "100"]) == 1
     assert (
         "Tiling.tile: expected sides that are multiples of 32, got (100, 100); try (128, 128)"
@@ -306,7 +308,7 @@ def test_the_command_writes_each_format_and_a_video_and_counts_what_it_skips(who
     words = ["predict", str(whole.folder), *formats, "--output", str(tmp_path / "found"), str(photos)]
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert " boxes in 2 images and 3 frames of 1 video\n" in shown.out
+    assert " boxes in 2 images and 3 frames of 1 video, " in shown.out
     assert "skipped: 1 file, named above\n" in shown.out
     assert f"skipped: {photos / 'd.jpg'}: expected an image, got 0 bytes" in shown.err
     assert {file.name for file in (tmp_path / "found").iterdir()} == {

@@ -96,7 +96,7 @@ def _predict_images(
         pictures=pictures,
         skipped=skipped,
     )
-    _print(written, len(skipped))
+    _print(written, threshold, len(skipped))
 
 
 def _with_progress(
@@ -115,11 +115,12 @@ def _with_progress(
             )
 
 
-def _print(written: "WrittenPredictions", skipped: int) -> None:
+def _print(written: "WrittenPredictions", threshold: float, skipped: int) -> None:
     counts = [counted(written.images, "image")] if written.images or not written.videos else []
     if written.videos:
         counts.append(f"{counted(written.frames, 'frame')} of {counted(written.videos, 'video')}")
-    print(f"{counted(written.boxes, 'box')} in {' and '.join(counts)}")
+    above = f"{written.above_threshold:,} with a score of at least {threshold:g}"
+    print(f"{counted(written.boxes, 'box')} in {' and '.join(counts)}, {above}")
     for name, file in written.files.items():
         print(f"{name}: {file}")
     if skipped:

@@ -27,6 +27,7 @@ class WrittenPredictions(NamedTuple):
       videos: Number of videos.
       frames: Number of frames of all videos.
       boxes: Number of boxes.
+      above_threshold: Number of boxes with a score of at least the threshold.
     """
 
     files: dict[str, Path]
@@ -34,6 +35,7 @@ class WrittenPredictions(NamedTuple):
     videos: int
     frames: int
     boxes: int
+    above_threshold: int
 
 
 def write_predictions(
@@ -66,7 +68,7 @@ def write_predictions(
       folder: Output folder, created if it is missing. Files of the same name are replaced.
       predictions: Detections of images and frames. The frames of a video come one after the other.
       classes: Class names.
-      threshold: Least score of a detection that is drawn in a picture.
+      threshold: Least score of a detection that is drawn in a picture, and counted in `above_threshold`.
       formats: Names of formats, of the table above.
       category_ids: Category id of each class. The default is COCO's ids for COCO's 80 classes, and class index + 1 for
         others.
@@ -85,7 +87,7 @@ def write_predictions(
     if len(ids) != len(classes):
         raise ValueError(f"category_ids: expected an id for each of {len(classes)} classes, got {len(ids)}")
     names, videos = Names(), set[str]()
-    images = frames = boxes = 0
+    images = frames = boxes = above = 0
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(FORMATS[name].open(folder, classes, ids)) for name in dict.fromkeys(formats)]
         drawn = stack.enter_context(DrawnFiles(folder, classes, threshold)) if pictures else None
@@ -98,11 +100,12 @@ def write_predictions(
             for add in writers:
                 add(image)
             boxes += len(detections.scores)
+            above += int((detections.scores >= threshold).sum())
             images += prediction.frame is None
             frames += prediction.frame is not None
             videos |= set() if prediction.frame is None else {prediction.file_name}
     files = {name: folder / FORMATS[name].result for name in formats}
-    written = WrittenPredictions(files, images, len(videos), frames, boxes)
+    written = WrittenPredictions(files, images, len(videos), frames, boxes, above)
     _write_summary(folder, written, classes, ids, skipped)
     return written
 
@@ -130,7 +133,7 @@ def _write_summary(
     folder: Path, written: WrittenPredictions, classes: Sequence[str], ids: Sequence[int], skipped: Sequence[object]
 ) -> None:
     content = {
-        **{name: getattr(written, name) for name in ("images", "videos", "frames", "boxes")},
+        **{name: getattr(written, name) for name in ("images", "videos", "frames", "boxes", "above_threshold")},
         "skipped": len(skipped),
         "reasons": [str(error) for error in skipped],
         "files": {name: str(file.relative_to(folder)) for name, file in written.files.items()},
