@@ -134,6 +134,12 @@ def test_where_nothing_is_left_to_score_it_is_said(run):
     assert "there is nothing to score" in said
 
 
+def test_images_with_objects_and_without_detections_are_counted(run):
+    assert "no detection in" not in run(truth(), results([1, 2, 3]))[1]
+    _, said = run(truth(), results([1]))
+    assert "no detection in 2 of 3 images with objects; all their objects count as missed" in said
+
+
 def test_both_of_two_categories_of_one_name_are_scored(run):
     content = truth()
     content["categories"] = [{"id": 1, "name": "waste"}, {"id": 2, "name": "waste"}]

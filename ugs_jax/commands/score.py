@@ -122,7 +122,14 @@ def coco_case(predictions: Path, truth: Path, split: str = "val") -> Case:
     left_out = (counted_reason(count, reason) for reason, count in sorted(content.summary.items()))
     notes = [*content.notes, *(f"{truth}: {reason}" for reason in left_out)]
     rows = rows_by_score(read_results(predictions, content, notes))
-    if not any(image.boxes for image in content.images):
+    found = {row["image_id"] for row in rows}
+    with_objects = [number for number, image in enumerate(content.images) if image.boxes]
+    if empty := sum(number not in found for number in with_objects):
+        notes.append(
+            f"{predictions}: no detection in {empty:,} of {len(with_objects):,} images with objects; all their objects "
+            "count as missed"
+        )
+    if not with_objects:
         notes.append(
             f"{truth}: there is nothing to score: no annotation is without a mark (crowd, ignore or uncertain)"
         )
