@@ -12,8 +12,9 @@ P2_ANCHORS = (((4.0, 5.0), (8.0, 10.0), (13.0, 11.0)), *COCO_ANCHORS)
 
 
 @functools.cache  # it traces its shapes once
-def detector(size="p", p2=False, classes=3, localization=None, anchors=None, network=YOLOv5):
-    arch = Architecture(size, p2, classes, anchors or (P2_ANCHORS if p2 else COCO_ANCHORS), network=network)
+def detector(size="p", p2=False, classes=3, localization=None, anchors=None, network=YOLOv5, p2_joins=True):
+    anchors = anchors or (P2_ANCHORS if p2 else COCO_ANCHORS)
+    arch = Architecture(size, p2, classes, anchors, network=network, p2_joins=p2_joins)
     return Detector(arch, localization or BoxRegression())
 
 
@@ -29,7 +30,8 @@ def drawn(network, seed):
         return rng.normal(size=shape).astype(np.float32)
 
     # Traced once for all that differ in the width of their heads.
-    traced = network if arch.second_stage or arch.quality else detector(arch.size, arch.p2, network=arch.network)
+    shared = {"network": arch.network, "p2_joins": arch.p2_joins}
+    traced = network if arch.second_stage or arch.quality else detector(arch.size, arch.p2, **shared)
     params, stats = traced.shapes()
     params, stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats))
     return params, jax.tree.map(np.exp, stats)

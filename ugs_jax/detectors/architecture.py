@@ -39,7 +39,7 @@ class Architecture(NetworkOptions):
     network: type[Network] = YOLOv5
 
     def __post_init__(self) -> None:
-        self.network.check_levels(self.p2)
+        self.network.check_levels(self.p2, self.p2_joins)
         super().__post_init__()
 
     @property
@@ -50,4 +50,4 @@ class Architecture(NetworkOptions):
     @property
     def name(self) -> str:
         """Display name of the network."""
-        return self.network.display_name(self.size, self.p2)
+        return self.network.display_name(self.size, self.p2, self.p2_joins)

@@ -37,17 +37,22 @@ class Network(nnx.Module):
         raise NotImplementedError
 
     @classmethod
-    def display_name(cls, size: Size, p2: bool) -> str:
-        """Return the display name: `YOLOv5n`, `YOLOv5s-P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
-        return f"{cls.title}{size}{cls.variant}{'-P2' if p2 and cls.has_p2 is None else ''}"
+    def display_name(cls, size: Size, p2: bool, p2_joins: bool = True) -> str:
+        """Return the display name: `YOLOv5n`, `YOLOv5s-P2`, `YOLOv5s+P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
+        level = ("-P2" if p2_joins else "+P2") if p2 and cls.has_p2 is None else ""
+        return f"{cls.title}{size}{cls.variant}{level}"
 
     @classmethod
-    def check_levels(cls, p2: bool) -> None:
+    def check_levels(cls, p2: bool, p2_joins: bool = True) -> None:
         """Check that the network exists with (or without) the stride-4 level.
 
         Raises:
-          ValueError: `p2` does not suit the network.
+          ValueError: `p2` or `p2_joins` does not suit the network.
         """
+        if cls.has_p2 and not p2_joins:
+            raise ValueError(
+                f"expected p2_joins=True, got False: {cls.name} was published with P2 only; set p2_joins=True"
+            )
         if cls.has_p2 is not None and p2 != cls.has_p2:
             level = "no" if p2 else "a"
             raise ValueError(

@@ -52,6 +52,8 @@ class NetworkOptions:
       remat: In training, recomputes the activations inside blocks for the gradient instead of storing them.
       second_stage: Hidden width of the second localization stage; 0 disables it.
       quality: Hidden width of the quality predictor; 0 disables it.
+      p2_joins: P2 joins the bottom-up path, as in the published networks with P2. If False, P2 ends the top-down path,
+        and all other layers are those of the network without P2, so that its weights fit. Without P2 it has no effect.
     """
 
     size: Size
@@ -63,6 +65,7 @@ class NetworkOptions:
     remat: bool = False
     second_stage: int = 0
     quality: int = 0
+    p2_joins: bool = True
 
     def __post_init__(self) -> None:
         if self.size not in SCALES:
@@ -82,6 +85,11 @@ class NetworkOptions:
     def widths(self) -> tuple[int, ...]:
         """Channels of the neck's feature maps in size l, finest first."""
         return (128, 256, 512, 1024) if self.p2 else (256, 512, 1024)
+
+    @property
+    def beside(self) -> int:
+        """Number of the finest levels that do not join the bottom-up path: 0 or 1."""
+        return int(self.p2 and not self.p2_joins)
 
     @property
     def scale(self) -> Scale:

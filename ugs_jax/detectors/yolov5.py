@@ -76,12 +76,13 @@ class Neck(nnx.Module):
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
             laterals.append(ConvNormAct(c(coarse), c(fine), **kw))
             tops.append(self.top(arch, fine, rngs))
-        for fine, coarse in itertools.pairwise(widths):
+        for fine, coarse in itertools.pairwise(widths[arch.beside :]):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             inputs = 2 * c(fine) + (c(coarse) if self.joins_backbone and coarse != widths[-1] else 0)
             bottoms.append(self.bottom(arch, inputs, coarse, rngs))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
+        self.beside = arch.beside
         self.run = _call_block_twice if arch.remat else call_block
 
     def top(self, arch: NetworkOptions, base: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -95,11 +96,13 @@ class Neck(nnx.Module):
 
     def __call__(self, maps: list[Array], keys: Keys) -> list[Array]:
         """Feature maps of the backbone → feature maps of the heads, finest first."""
-        x, skips = maps[-1], []
+        x, skips, merged = maps[-1], [], [maps[-1]]
         for lateral, top, finer in zip(self.laterals, self.tops, reversed(maps[:-1]), strict=True):
             skips.append(lateral(x))
             x = self.run(top, jnp.concatenate([upsample(skips[-1]), finer], axis=-1), next(keys))
-        outputs = [x]
+            merged.append(x)
+        merged.reverse()  # finest first
+        outputs, skips = merged[: self.beside + 1], skips[: len(self.downs)]
         for i, (down, bottom, skip) in enumerate(zip(self.downs, self.bottoms, reversed(skips), strict=True), 1):
             joined = [self.run(down, outputs[-1]), skip]
             if self.joins_backbone and i < len(maps) - 1:

@@ -111,7 +111,7 @@ class YOLOv8(Network):
 
     def __init__(self, arch: NetworkOptions, *, rngs: nnx.Rngs) -> None:
         c, kw, base = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, self.backbone_widths
-        self.skip_p2 = not arch.p2
+        self.skip_p2, self.beside = not arch.p2, arch.beside
         self.run = nnx.remat(call_block) if arch.remat else call_block
         stages = zip(self.down_widths, base[1:], strict=True)
         self.backbone = Backbone(
@@ -127,7 +127,8 @@ class YOLOv8(Network):
             tops.append(self.fuse(arch, c(before) + c(lateral), fine, rngs))
             skips.append(before)
             before = fine
-        for (fine, coarse), skip in zip(itertools.pairwise(widths), reversed(skips), strict=True):
+        joining, skips = widths[arch.beside :], skips[: len(widths) - 1 - arch.beside]
+        for (fine, coarse), skip in zip(itertools.pairwise(joining), reversed(skips), strict=True):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(self.fuse(arch, c(fine) + c(skip), coarse, rngs))
         self.neck = Neck(tops, downs, bottoms)
@@ -136,7 +137,7 @@ class YOLOv8(Network):
                 Head(
                     arch,
                     c(width),
-                    c(widths[0]),
+                    c(joining[0]),
                     stride,
                     rngs,
                     depthwise=self.depthwise_scores,
@@ -194,11 +195,13 @@ class YOLOv8(Network):
         x = run(backbone.pool, x)
         if backbone.attention is not None:
             x = run(backbone.attention, x)
-        skips = []
+        skips, merged = [], [x]
         for top, finer in zip(neck.tops, reversed(maps[1 if self.skip_p2 else 0 : -1]), strict=True):
             skips.append(x)
             x = run(top, jnp.concatenate([upsample(x), finer], axis=-1))
-        outputs = [x]
+            merged.append(x)
+        merged.reverse()  # finest first
+        outputs, skips = merged[: self.beside + 1], skips[: len(neck.downs)]
         for down, bottom, skip in zip(neck.downs, neck.bottoms, reversed(skips), strict=True):
             outputs.append(run(bottom, jnp.concatenate([run(down, outputs[-1]), skip], axis=-1)))
         return outputs

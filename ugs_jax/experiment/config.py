@@ -59,6 +59,9 @@ class Network:
         YOLOv5, which gives tiny anchors to coarse levels if objects are small.
       assigner: Rule by which boxes choose cells, for the kinds without anchors: `TaskAligned`, `ReceptiveField`,
         `CenterSampling`, or yours. Other kinds match boxes and anchors by their sides. See docs/anchor_free.md.
+      p2_joins: P2 joins the bottom-up path, as in the published networks with P2. If False, P2 ends the top-down path,
+        and published weights without P2 fit all other layers: the run starts with their features. Without P2 it has
+        no effect.
     """
 
     size: Size = "n"
@@ -70,13 +73,14 @@ class Network:
     kind: Kind = "yolov5"
     anchor_fit: Literal["levels", "auto"] = "levels"
     assigner: Assigner = field(default_factory=TaskAligned)
+    p2_joins: bool = True
 
     def __post_init__(self) -> None:
-        self.network_type.check_levels(self.p2)
+        self.network_type.check_levels(self.p2, self.p2_joins)
         check_members(self.assigner, Assigner, "Network.assigner")
 
     def __str__(self) -> str:
-        return self.network_type.display_name(self.size, self.p2)
+        return self.network_type.display_name(self.size, self.p2, self.p2_joins)
 
     @property
     def network_type(self) -> type[NetworkModule]:
@@ -115,7 +119,14 @@ class Network:
         """
         dtype: Any = jnp.bfloat16 if self.dtype == "bfloat16" else jnp.float32
         arch = Architecture(
-            self.size, self.p2, classes, anchors, dtype=dtype, remat=self.remat, network=self.network_type
+            self.size,
+            self.p2,
+            classes,
+            anchors,
+            dtype=dtype,
+            remat=self.remat,
+            p2_joins=self.p2_joins,
+            network=self.network_type,
         )
         return Detector(arch, localization, assigner=self.assigner)
 

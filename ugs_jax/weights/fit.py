@@ -135,7 +135,8 @@ class _Fitting:
         self.weights, self.target, self.made = weights, detector.arch, made
         self.decoding = decoding_of(detector.localization)
         levels = int(self.target.p2) - int(weights.arch.p2)
-        self.waiting = {_moved(path, levels): path for path in weights.arrays}
+        joined = levels - (self.target.beside - weights.arch.beside)
+        self.waiting = {_moved(path, levels, joined): path for path in weights.arrays}
         self.loaded: list[str] = []
         self.initialised: dict[str, str] = {}
 
@@ -192,12 +193,18 @@ def _with_objectness(fresh: np.ndarray, given: np.ndarray, classes: int) -> np.n
     return rows.reshape(fresh.shape)
 
 
-def _moved(path: str, by: int) -> str:
-    """Return the path of a layer in a detector with `by` more levels at the fine end."""
+def _moved(path: str, levels: int, joined: int) -> str:
+    """Return the path of a layer in a detector with more levels at the fine end.
+
+    Args:
+      path: Path of the layer.
+      levels: Number of further levels.
+      joined: Number of further levels that join the bottom-up path.
+    """
     for prefix in _BY_LEVEL:
         if path.startswith(f"{prefix}/"):
             index, rest = path.removeprefix(f"{prefix}/").split("/", 1)
-            return f"{prefix}/{int(index) + by}/{rest}"
+            return f"{prefix}/{int(index) + (levels if prefix == 'heads' else joined)}/{rest}"
     return path
 
 

@@ -114,6 +114,7 @@ def _ours(where: str, arrays: Arrays, about: dict[str, Any]) -> Weights:
             network=network_named(about.get("kind", YOLOv5.name)),
             second_stage=int(about.get("second_stage", 0)),
             quality=int(about.get("quality", 0)),
+            p2_joins=bool(about.get("p2_joins", True)),
         )
         check_head(arch)
         inference = about.get("inference")

@@ -62,6 +62,7 @@ class Weights:
             "size": self.arch.size,
             "kind": name_of_network(self.arch.network),
             "p2": self.arch.p2,
+            "p2_joins": self.arch.p2_joins,
             "anchors": self.arch.anchors,
             "num_classes": self.arch.classes,
             "num_outputs": self.arch.num_outputs,
@@ -110,6 +111,11 @@ def published_arrays(weights: Weights) -> Arrays:
         raise ValueError(
             f"{weights.origin}: expected YOLOv5, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers have "
             "other names than in its reference; write safetensors or stablehlo instead"
+        )
+    if weights.arch.beside:
+        raise ValueError(
+            f"{weights.origin}: expected a network whose P2 joins the bottom-up path, as in its reference, got "
+            f"{weights.network}; write safetensors or stablehlo instead"
         )
     decoding = REGRESSION if network is YOLOv5 else published_yolov8.objective_of(network).decoding
     if weights.decoding != decoding:
