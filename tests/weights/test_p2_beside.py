@@ -50,7 +50,7 @@ def test_weights_go_to_the_networks_with_a_joining_p2_and_without_it_by_level():
     assert layers(report.initialised) == {"neck/downs/0", "neck/bottoms/0"}
     *_, report = fit_weights(weights, without, *drawn(without, 2))
     assert not report.initialised
-    params, stats, report = fit_weights(weights_of(joining, *drawn(joining, 1)), beside, *drawn(beside, 2))
+    params, _, report = fit_weights(weights_of(joining, *drawn(joining, 1)), beside, *drawn(beside, 2))
     assert not report.initialised
     assert layers(report.unused) == {"neck/downs/0", "neck/bottoms/0"}
     assert same(params["neck"]["downs"][0], drawn(joining, 1)[0]["neck"]["downs"][1])  # from P3 down

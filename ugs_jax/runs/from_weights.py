@@ -89,8 +89,8 @@ def experiment_of(weights: Weights, name: str, where: str) -> tuple[Experiment, 
             localization, postprocess, size, dtype = _PUBLISHED[weights.decoding], Postprocess(), (640, 640), "float32"
         else:
             localization, postprocess, size, dtype = _settings(settings)
-        kind: Any = name_of_network(arch.network)
-        network = Network(arch.size, arch.p2, arch.anchors, dtype, kind=kind, p2_joins=arch.p2_joins)
+        options: dict[str, Any] = {"dtype": dtype, "kind": name_of_network(arch.network), "p2_joins": arch.p2_joins}
+        network = Network(arch.size, arch.p2, arch.anchors, **options)
         loader = LoaderOptions(image_size=size)
         experiment = Experiment(name, NoData(where), localization, network, loader, postprocess=postprocess)
         detector = network.build(arch.classes, arch.anchors, localization)
