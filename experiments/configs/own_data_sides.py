@@ -18,5 +18,5 @@ experiment = replace(
     anchors,
     name="own_data_sides",
     localization=SideUGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
-    network=Network(size="n", p2=False, kind="yolov8", assigner=TaskAligned(widen="second")),
+    network=Network(size="n", p2=False, p2_joins=False, kind="yolov8", assigner=TaskAligned(widen="second")),
 )
