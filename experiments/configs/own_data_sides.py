@@ -3,8 +3,8 @@
     ugs train own_data_sides --data data.yaml --network.weights yolov8n.pt
     ugs train own_data_sides --data data.yaml --network.weights yolo11s.pt --network.kind yolo11 --network.size s
 
-The levels are P3 to P5, as published. `--network.p2` adds P2 beside them, whose layers start fresh. The settings are those of
-`own_data`; none was tuned for these networks.
+The levels are P3 to P5, as published. `--network.p2` adds P2 beside them, whose layers start fresh. The settings are
+those of `own_data`; none was tuned for these networks.
 """
 
 from dataclasses import replace
