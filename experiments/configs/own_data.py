@@ -7,8 +7,8 @@
 The values are common ones for some hundred to some thousand images and one GPU. Those of the losses and of
 `postprocess` are measured on HIT-UAV from published weights (experiments/results/hit_uav_published.md), where UM and
 UR gained nothing; `--localization.um.weight 0.5 --localization.refinement.weight 0.1` turns them on. P2 stands beside
-the bottom-up path (`p2_joins=False`), so that published weights fit all of P3 to P5: AP 25.0 instead of 20.9 there. It
-was not compared from random weights. With few images and epochs, try `--network.no-p2`, too.
+the bottom-up path (`p2_joins=False`), so that published weights fit all of P3 to P5: AP 25.0 instead of 20.9 there,
+one seed. It was not compared from random weights. With few images and epochs, try `--network.no-p2`, too.
 
 The first to change are `--loader.image-size`, `--loader.batch-size` and `--epochs`. On a CPU, add `--network.size p
 --loader.image-size 320 320 --epochs 20`. Without `--data`, the data.yaml of the working directory is used.

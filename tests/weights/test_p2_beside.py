@@ -56,13 +56,14 @@ def test_weights_go_to_the_networks_with_a_joining_p2_and_without_it_by_level():
     assert same(params["neck"]["downs"][0], drawn(joining, 1)[0]["neck"]["downs"][1])  # from P3 down
 
 
-def test_a_file_keeps_it_and_predicts(tmp_path):
+def test_a_file_keeps_it_and_the_loaded_model_has_it(tmp_path):
     network = network_of(YOLOv5)
     weights = weights_of(network, *drawn(network, 1), classes=("a", "b", "c"), origin="a test")
     write_weights(tmp_path / "file.safetensors", weights)
     assert read_weights(tmp_path / "file.safetensors").arch == weights.arch
     model = ugs_jax.load(tmp_path / "file.safetensors", image_size=64)
-    assert model(np.zeros((64, 64, 3), np.uint8), threshold=0.0).boxes.shape[1] == 4
+    assert model.detector.full_arch == weights.arch
+    assert same((model.params, model.stats), drawn(network, 1))
 
 
 def test_it_has_no_published_form():

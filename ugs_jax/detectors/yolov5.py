@@ -82,7 +82,6 @@ class Neck(nnx.Module):
             bottoms.append(self.bottom(arch, inputs, coarse, rngs))
         self.laterals, self.tops = nnx.List(laterals), nnx.List(tops)
         self.downs, self.bottoms = nnx.List(downs), nnx.List(bottoms)
-        self.beside = arch.beside
         self.run = _call_block_twice if arch.remat else call_block
 
     def top(self, arch: NetworkOptions, base: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -101,8 +100,8 @@ class Neck(nnx.Module):
             skips.append(lateral(x))
             x = self.run(top, jnp.concatenate([upsample(skips[-1]), finer], axis=-1), next(keys))
             merged.append(x)
-        merged.reverse()  # finest first
-        outputs, skips = merged[: self.beside + 1], skips[: len(self.downs)]
+        outputs = merged[len(self.downs) :][::-1]  # P2 if it stands beside, and where the bottom-up path begins
+        skips = skips[: len(self.downs)]
         for i, (down, bottom, skip) in enumerate(zip(self.downs, self.bottoms, reversed(skips), strict=True), 1):
             joined = [self.run(down, outputs[-1]), skip]
             if self.joins_backbone and i < len(maps) - 1:

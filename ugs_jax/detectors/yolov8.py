@@ -111,7 +111,7 @@ class YOLOv8(Network):
 
     def __init__(self, arch: NetworkOptions, *, rngs: nnx.Rngs) -> None:
         c, kw, base = arch.channels, {"dtype": arch.dtype, "rngs": rngs}, self.backbone_widths
-        self.skip_p2, self.beside = not arch.p2, arch.beside
+        self.skip_p2 = not arch.p2
         self.run = nnx.remat(call_block) if arch.remat else call_block
         stages = zip(self.down_widths, base[1:], strict=True)
         self.backbone = Backbone(
@@ -127,8 +127,8 @@ class YOLOv8(Network):
             tops.append(self.fuse(arch, c(before) + c(lateral), fine, rngs))
             skips.append(before)
             before = fine
-        joining, skips = widths[arch.beside :], skips[: len(widths) - 1 - arch.beside]
-        for (fine, coarse), skip in zip(itertools.pairwise(joining), reversed(skips), strict=True):
+        joining = widths[arch.beside :]
+        for (fine, coarse), skip in zip(itertools.pairwise(joining), reversed(skips[: len(joining) - 1]), strict=True):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(self.fuse(arch, c(fine) + c(skip), coarse, rngs))
         self.neck = Neck(tops, downs, bottoms)
@@ -200,8 +200,8 @@ class YOLOv8(Network):
             skips.append(x)
             x = run(top, jnp.concatenate([upsample(x), finer], axis=-1))
             merged.append(x)
-        merged.reverse()  # finest first
-        outputs, skips = merged[: self.beside + 1], skips[: len(neck.downs)]
+        outputs = merged[len(neck.downs) :][::-1]  # P2 if it stands beside, and where the bottom-up path begins
+        skips = skips[: len(neck.downs)]
         for down, bottom, skip in zip(neck.downs, neck.bottoms, reversed(skips), strict=True):
             outputs.append(run(bottom, jnp.concatenate([run(down, outputs[-1]), skip], axis=-1)))
         return outputs

@@ -16,7 +16,7 @@ from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
 
 _BY_LEVEL = ("neck/downs", "neck/bottoms", "heads")
-"""Lists that begin at the finest level, so that P2 shifts their indices by one. All others begin at the coarsest."""
+"""Lists that begin at the finest level, so that P2 shifts the indices. All others begin at the coarsest."""
 
 
 @dataclass(frozen=True)
