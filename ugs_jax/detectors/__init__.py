@@ -38,6 +38,7 @@ from ugs_jax.detectors.task_aligned import TaskAligned
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolo26 import YOLO26
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.yolov5u import YOLOv5u
 from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "TrainableDetector",
     "YOLO11LinearPool",
     "YOLOv5",
+    "YOLOv5u",
     "YOLOv8",
     "YOLOv8LinearPool",
     "anchors_of_cells",

@@ -8,12 +8,24 @@ from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.tph import TPH, TPHCBAM, TPHPlus
 from ugs_jax.detectors.yolo26 import YOLO26
 from ugs_jax.detectors.yolov5 import YOLOv5
+from ugs_jax.detectors.yolov5u import YOLOv5u
 from ugs_jax.detectors.yolov8 import YOLO11, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
 
 NETWORKS: Mapping[str, type[Network]] = MappingProxyType(
     {
         network.name: network
-        for network in (YOLOv5, TPH, TPHCBAM, TPHPlus, YOLOv8, YOLO11, YOLOv8LinearPool, YOLO11LinearPool, YOLO26)
+        for network in (
+            YOLOv5,
+            TPH,
+            TPHCBAM,
+            TPHPlus,
+            YOLOv5u,
+            YOLOv8,
+            YOLO11,
+            YOLOv8LinearPool,
+            YOLO11LinearPool,
+            YOLO26,
+        )
     }
 )
 

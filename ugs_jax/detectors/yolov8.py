@@ -22,6 +22,9 @@ from ugs_jax.detectors.levels import Level
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.network_options import NetworkOptions, Scale
 
+PUBLISHED_OUTPUTS = 64
+"""Channels of the published localization layer: four distributions over 16 points."""
+
 
 class Head(LocalizingHead):
     """Box branch, class branch and the parameters of the localizer of one level."""
@@ -59,6 +62,27 @@ class Head(LocalizingHead):
         for layer in self.classify:
             y = layer(y)
         return Level(features, None, score_logits(self.score, y)[..., None, :])
+
+
+def split_heads(
+    arch: NetworkOptions,
+    rngs: nnx.Rngs,
+    *,
+    depthwise: bool = False,
+    published_outputs: int = PUBLISHED_OUTPUTS,
+) -> nnx.List:
+    """Return the heads of all levels, finest first.
+
+    Args:
+      arch: Options of the network.
+      rngs: Generator of the initial parameters.
+      depthwise: Builds the class branch from depthwise convolutions, as YOLO11 does.
+      published_outputs: Channels of the published localization layer, which bound the width of the box branch.
+    """
+    options: dict[str, Any] = {"depthwise": depthwise, "published_outputs": published_outputs}
+    finest = arch.channels(arch.widths[arch.beside])  # a P2 beside the bottom-up path has heads as wide as the others
+    levels = zip(arch.widths, arch.strides, strict=True)
+    return nnx.List([Head(arch, arch.channels(width), finest, stride, rngs, **options) for width, stride in levels])
 
 
 class Backbone(nnx.Module):
@@ -102,8 +126,7 @@ class YOLOv8(Network):
     """False for the few files whose pooling block has no SiLU after its first convolution."""
     pool_block: type[SPPF] = SPPF
     depthwise_scores = False
-    published_outputs = 64
-    """Channels of the published localization layer, 4 · 16, which bound the width of the box branch."""
+    published_outputs = PUBLISHED_OUTPUTS
     backbone_widths: Sequence[int] = (64, 128, 256, 512, 1024)
     """Channels (of size l) of the stem and of the blocks of P2 to P5."""
     down_widths: Sequence[int] = (128, 256, 512, 1024)
@@ -132,19 +155,8 @@ class YOLOv8(Network):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(self.fuse(arch, c(fine) + c(skip), coarse, rngs))
         self.neck = Neck(tops, downs, bottoms)
-        self.heads = nnx.List(
-            [
-                Head(
-                    arch,
-                    c(width),
-                    c(joining[0]),
-                    stride,
-                    rngs,
-                    depthwise=self.depthwise_scores,
-                    published_outputs=self.published_outputs,
-                )
-                for width, stride in zip(widths, arch.strides, strict=True)
-            ]
+        self.heads = split_heads(
+            arch, rngs, depthwise=self.depthwise_scores, published_outputs=self.published_outputs
         )
 
     def stage(self, arch: NetworkOptions, index: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:

@@ -31,7 +31,8 @@ from ugs_jax.experiment.registry import register
 from ugs_jax.objectives import UGS, Localization, PredictsDeviation, PredictsSpread
 
 Kind = Literal[
-    "yolov5", "tph", "tph_cbam", "tph_plus", "yolov8", "yolo11", "yolo26", "yolov8_linear_pool", "yolo11_linear_pool"
+    "yolov5", "tph", "tph_cbam", "tph_plus", "yolov5u", "yolov8", "yolo11", "yolo26", "yolov8_linear_pool",
+    "yolo11_linear_pool",
 ]  # fmt: skip
 """Names of the networks on the command line and in a config file, each a key of `detectors.networks.NETWORKS`."""
 
@@ -48,12 +49,12 @@ class Network:
       dtype: Precision of the computation. Parameters, losses and batch statistics are always float32.
       remat: Discard the activations inside blocks and compute them again for the gradient. This takes less memory and
         more work. Loss and gradient are the same.
-      weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, YOLOv8,
-        YOLO11 or YOLO26, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised
+      weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, YOLOv5u,
+        YOLOv8, YOLO11 or YOLO26, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised
         as usual if these differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
-        See `ugs_jax/detectors/tph.py`. `yolov8`, `yolo11` and `yolo26` have no anchors. The `_linear_pool` kinds
+        See `ugs_jax/detectors/tph.py`. `yolov5u`, `yolov8`, `yolo11` and `yolo26` have no anchors. The `_linear_pool` kinds
         are for the few files whose pooling block has no SiLU.
       anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
         YOLOv5, which gives tiny anchors to coarse levels if objects are small.

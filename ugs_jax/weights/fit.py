@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugs_jax.detectors import Architecture, Detector
-from ugs_jax.weights.head_start import START_WIDTH, layers_from_published
+from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv5u
+from ugs_jax.weights.head_start import START_WIDTH, layers_from_published, same_heads
 from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.read import read_weights
 from ugs_jax.weights.weights import REGRESSION, Weights, decoding_of
@@ -118,7 +118,7 @@ def check_size(weights: Weights, target: Architecture) -> None:
       ValueError: They are of another family or size.
     """
     source = weights.arch
-    if source.network.has_objectness != target.network.has_objectness:
+    if not same_heads(weights, target) and not {source.network, target.network} <= {YOLOv5, YOLOv5u}:
         raise ValueError(
             f"{weights.origin}: expected weights of {target.name}, got those of {source.name}, whose heads are of "
             f"another kind; give weights of {target.name}, or make the network one of kind {source.network.name}"
@@ -165,6 +165,8 @@ class _Fitting:
         """Return the reason why an array cannot be loaded, or None."""
         part, level, layer, *_ = path.split("/")
         arch = self.weights.arch
+        if part == "heads" and not same_heads(self.weights, self.target):
+            return f"heads of {self.weights.network} are of another kind"
         # These have outputs for each anchor. Other layers have the same shape for any anchors, classes and outputs.
         outputs = {"localize": arch.num_outputs, "score": arch.network.has_objectness + arch.classes}
         by_anchor = part == "heads" and layer in outputs

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ugs_jax.detectors import Detector
+from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.objectives import Localization, StartsFromDistribution, StartsFromRegression
 from ugs_jax.objectives.start_layer import bells_around
 from ugs_jax.weights.layouts import flat_leaves
@@ -34,6 +34,16 @@ class Layer(NamedTuple):
     kernel: Float[np.ndarray, "c a outputs"]
     bias: Float[np.ndarray, "a outputs"]
     anchors: Float[np.ndarray, "a 2"]
+
+
+def same_heads(weights: Weights, target: Architecture) -> bool:
+    """Return True if heads of weights and of an architecture have the same kind of layers.
+
+    Args:
+      weights: Weights of a network.
+      target: Architecture that may be of another family.
+    """
+    return weights.arch.network.has_objectness == target.network.has_objectness
 
 
 def published_layer(weights: Weights, detector: Detector, level: int) -> Layer | None:
@@ -70,10 +80,10 @@ def layers_from_published(
 
     Returns:
       Arrays by path. They are missing if the objective has the same outputs as the weights or cannot start from them,
-      or if the numbers of anchors differ.
+      if the numbers of anchors differ, or if the heads of the weights are of another kind.
     """
     make, arch = _maker(weights, detector.localization, width), detector.full_arch
-    if make is None:
+    if make is None or not same_heads(weights, arch):
         return {}
     published = [published_layer(weights, detector, level) for level in range(len(arch.anchors))]
     known = [layer for layer in published if layer is not None]

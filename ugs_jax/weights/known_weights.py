@@ -2,7 +2,7 @@
 
 from data_pipeline.known_files import KnownFile, known_file
 
-FAMILIES = "YOLOv5 v6 or v7, YOLOv8, YOLO11 or YOLO26"
+FAMILIES = "YOLOv5 v6 or v7, YOLOv5u, YOLOv8, YOLO11 or YOLO26"
 """Published networks whose checkpoints can be read, for messages."""
 
 _OTHERS = (

@@ -34,7 +34,8 @@ _NECK: dict[bool, dict[str, tuple[int, ...]]] = {
     False: {"laterals": (10, 14), "tops": (13, 17), "downs": (18, 21), "bottoms": (20, 23)},
     True: {"laterals": (10, 14, 18), "tops": (13, 17, 21), "downs": (22, 25, 28), "bottoms": (24, 27, 30)},
 }
-_HEAD = {False: 24, True: 31}
+HEAD = {False: 24, True: 31}
+"""Number of the head, without and with P2."""
 _SPPF = {"reduce": "cv1", "merge": "cv2"}
 _C3 = {"enter": "cv1", "bypass": "cv2", "merge": "cv3"}
 _BOTTLENECK = {"reduce": "cv1", "mix": "cv2"}
@@ -54,9 +55,9 @@ def architecture_of(shapes: Mapping[str, Shape], units: np.ndarray | None) -> Ar
     """
     size, p2 = _size(shapes.get("model.0.conv.weight", ())), _has_p2(shapes)
     if units is None and p2:
-        raise ValueError(f"expected model.{_HEAD[p2]}.anchors, as networks with P2 have no published anchors; got none")
+        raise ValueError(f"expected model.{HEAD[p2]}.anchors, as networks with P2 have no published anchors; got none")
     anchors = COCO_ANCHORS if units is None else _in_pixels(units, p2)
-    outputs, count = shapes[f"model.{_HEAD[p2]}.m.0.weight"][0], len(anchors[0])
+    outputs, count = shapes[f"model.{HEAD[p2]}.m.0.weight"][0], len(anchors[0])
     classes = outputs // count - _BOX - 1
     if outputs != count * (_BOX + 1 + classes):
         raise ValueError(f"expected the same number of outputs for each of {count} anchors, got {outputs} in total")
@@ -77,11 +78,11 @@ def _size(stem: Shape) -> Size:
 
 def _has_p2(shapes: Mapping[str, Shape]) -> bool:
     heads = [name for name in sorted(shapes) if re.fullmatch(r"model\.\d+\.m\.0\.weight", name)]
-    for p2, layer in _HEAD.items():
+    for p2, layer in HEAD.items():
         if heads == [f"model.{layer}.m.0.weight"] and len(shapes[heads[0]]) == 4:
             return p2
     raise ValueError(
-        f"expected the head as layer {_HEAD[False]} (P3–P5) or {_HEAD[True]} (P2–P5), got "
+        f"expected the head as layer {HEAD[False]} (P3–P5) or {HEAD[True]} (P2–P5), got "
         f"{', '.join(heads) or 'none'}; networks with P6 and others are not supported: give the file without P6, such "
         "as yolov5s.pt instead of yolov5s6.pt"
     )
@@ -89,7 +90,7 @@ def _has_p2(shapes: Mapping[str, Shape]) -> bool:
 
 def anchors_name(shapes: Mapping[str, Shape]) -> str | None:
     """Return the name of the buffer of anchors in units of their level's stride, [levels, anchors, 2], or None."""
-    names = [f"model.{layer}.anchors" for layer in _HEAD.values() if f"model.{layer}.anchors" in shapes]
+    names = [f"model.{layer}.anchors" for layer in HEAD.values() if f"model.{layer}.anchors" in shapes]
     return names[0] if names else None
 
 
@@ -105,10 +106,10 @@ def _in_pixels(units: np.ndarray, p2: bool) -> AnchorSizes:
 def published_shapes(arch: Architecture) -> dict[str, Shape]:
     """Return shapes of all parameters and batch statistics by published name."""
     shapes = template(arch)
-    theirs = {_published_name(p, arch.p2): published_shape(s) for p, s in shapes.items() if not _in_head(p)}
+    theirs = {published_name(p, arch.p2): published_shape(s) for p, s in shapes.items() if not _in_head(p)}
     for level, sizes in enumerate(arch.anchors):
         outputs = len(sizes) * (_BOX + 1 + arch.classes)
-        name, width = f"model.{_HEAD[arch.p2]}.m.{level}", shapes[f"heads/{level}/score/kernel"][0]
+        name, width = f"model.{HEAD[arch.p2]}.m.{level}", shapes[f"heads/{level}/score/kernel"][0]
         theirs |= {f"{name}.weight": (outputs, width, 1, 1), f"{name}.bias": (outputs,)}
     return theirs
 
@@ -116,9 +117,9 @@ def published_shapes(arch: Architecture) -> dict[str, Shape]:
 def from_published(arrays: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, np.ndarray]:
     """Return our arrays by path, float32, from the published arrays, whose names and shapes have been checked."""
     wide = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    ours = {path: to_ours(wide[_published_name(path, arch.p2)]) for path in template(arch) if not _in_head(path)}
+    ours = {path: to_ours(wide[published_name(path, arch.p2)]) for path in template(arch) if not _in_head(path)}
     for level, sizes in enumerate(arch.anchors):
-        name = f"model.{_HEAD[arch.p2]}.m.{level}"
+        name = f"model.{HEAD[arch.p2]}.m.{level}"
         weight = wide[f"{name}.weight"][:, :, 0, 0].reshape(len(sizes), _BOX + 1 + arch.classes, -1)
         bias = wide[f"{name}.bias"].reshape(len(sizes), -1)
         for part, cut in (("localize", slice(_BOX)), ("score", slice(_BOX, None))):
@@ -136,11 +137,11 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
     """
     published: dict[str, np.ndarray] = {}
     for path in filter(lambda path: not _in_head(path), ours):
-        name = _published_name(path, arch.p2)
+        name = published_name(path, arch.p2)
         published[name] = to_theirs(ours[path])
         if name.endswith(".running_var"):
             published[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    head = _HEAD[arch.p2]
+    head = HEAD[arch.p2]
     strides = np.array(arch.strides, np.float32)
     published[f"model.{head}.anchors"] = np.array(arch.anchors, np.float32) / strides[:, None, None]
     for level, sizes in enumerate(arch.anchors):
@@ -160,7 +161,13 @@ def _in_head(path: str) -> bool:
     return path.startswith("heads/")
 
 
-def _published_name(path: str, p2: bool) -> str:
+def published_name(path: str, p2: bool) -> str:
+    """Return the published name of an array of the backbone or the neck.
+
+    Args:
+      path: Path in our trees.
+      p2: Whether the network has P2.
+    """
     part, *words = path.split("/")
     if part == "backbone":
         block_name = "/".join(words[: 1 if words[0] in ("stem", "pool") else 2])

@@ -1,7 +1,7 @@
-"""Mapping between names and layouts of the published YOLOv8, YOLO11 and YOLO26 and those of our tree.
+"""Mapping between names and layouts of the published YOLOv8, YOLO11, YOLO26 and YOLOv5u and those of our tree.
 
 Layers of the published network are numbered: 0…9 are the backbone, 10 is YOLO11's attention, and the neck and the head
-follow. A level of the head has a box branch `cv2` and a class branch `cv3`. The box branch predicts four distributions
+follow. Those of YOLOv5u have the numbers and names of YOLOv5 up to the head. A level of the head has a box branch `cv2` and a class branch `cv3`. The box branch predicts four distributions
 over 16 points, which `dfl` holds; YOLO26's predicts four distances. YOLO26 has a second head, `one2one_cv2` and
 `one2one_cv3`, which finds boxes without suppression. Our networks have the first head alone.
 """
@@ -12,10 +12,11 @@ from typing import get_args
 
 import numpy as np
 
-from ugs_jax.detectors import YOLO11, YOLO26, Architecture, Network, YOLO11LinearPool, YOLOv8, YOLOv8LinearPool
+from ugs_jax.detectors import YOLO11, YOLO26, Architecture, Network, YOLO11LinearPool, YOLOv5u, YOLOv8, YOLOv8LinearPool
 from ugs_jax.detectors.levels import AnchorSizes, pyramid_strides
 from ugs_jax.detectors.network_options import Size
 from ugs_jax.objectives import DFL, SideRegression
+from ugs_jax.weights import published
 from ugs_jax.weights.layouts import (
     LEAVES,
     Shape,
@@ -28,13 +29,15 @@ from ugs_jax.weights.layouts import (
 )
 
 DISTRIBUTIONS = DFL(bins=16)
-"""Objective of the published heads of YOLOv8 and YOLO11."""
+"""Objective of the published heads of YOLOv8, YOLO11 and YOLOv5u."""
 DISTANCES = SideRegression()
 """Objective of the published heads of YOLO26."""
 SECOND_HEAD = re.compile(r"model\.\d+\.one2one_cv[23]\..*")
 """Names of the second head of YOLO26."""
 
 _POOL = "model.9.cv1"
+_STEM = (6, 6)
+"""Rows and columns of the first convolution of YOLOv5u."""
 _BACKBONE = ("stem", "downs/0", "blocks/0", "downs/1", "blocks/1", "downs/2", "blocks/2", "downs/3", "blocks/3", "pool")
 _NECK: dict[bool, dict[str, tuple[int, ...]]] = {
     False: {"tops": (12, 15), "downs": (16, 19), "bottoms": (18, 21)},
@@ -60,26 +63,24 @@ def architecture_of(shapes: Mapping[str, Shape], linear: frozenset[str]) -> Arch
       linear: Names of the convolutions that the file says have no activation. A state dict does not say it.
 
     Raises:
-      ValueError: The network is not YOLOv8, YOLO11 or YOLO26 with heads P3–P5 or P2–P5. The message names the
-        difference.
+      ValueError: The network is not YOLOv8, YOLO11, YOLO26 or YOLOv5u with heads P3–P5 or P2–P5. The message names
+        the difference.
     """
-    attention = "model.10.m.0.attn.qkv.conv.weight" in shapes
-    head, p2 = _head_of(shapes, int(attention))
-    classes = shapes[f"model.{head}.cv3.0.2.weight"][0]
     stem = shapes.get("model.0.conv.weight", ())
-    regresses = shapes.get(f"model.{head}.cv2.0.2.weight", ())[:1] == (DISTANCES.num_outputs,)
-    network = YOLO26 if attention and regresses else _NETWORKS[attention, _POOL in linear]
+    network = _network_of(shapes, stem, _POOL in linear)
+    head, p2 = _head_of(shapes, network)
+    classes = shapes[f"model.{head}.cv3.0.2.weight"][0]
     if network is not YOLO26 and any(map(SECOND_HEAD.fullmatch, shapes)):
         raise ValueError("expected YOLOv8, YOLO11 or YOLO26, got YOLOv10, which has a second head; it is not supported")
-    candidates = []
+    candidates, kernel = [], _STEM if network is YOLOv5u else (3, 3)
     for size in get_args(Size):
         arch = Architecture(size, p2, classes, _anchors(p2), objective_of(network).num_outputs, network=network)
-        if stem == (arch.channels(64), 3, 3, 3):
+        if stem == (arch.channels(64), 3, *kernel):
             candidates.append(arch)
     if not candidates:
         raise ValueError(
-            "expected YOLOv8, YOLO11 or YOLO26, whose model.0.conv.weight is [channels, 3, 3, 3] with channels of a "
-            f"size n to x, got {list(stem) or 'no such tensor'}"
+            f"expected {network.title}, whose model.0.conv.weight is [channels, 3, {kernel[0]}, {kernel[1]}] with "
+            f"channels of a size n to x, got {list(stem) or 'no such tensor'}"
         )
     check_head(candidates[0])
     # Sizes m and l of YOLO11 have stems of equal width and differ in depth.
@@ -92,12 +93,27 @@ def objective_of(network: type[Network]) -> DFL | SideRegression:
     return DISTANCES if issubclass(network, YOLO26) else DISTRIBUTIONS
 
 
-def _head_of(shapes: Mapping[str, Shape], shift: int) -> tuple[int, bool]:
+def _network_of(shapes: Mapping[str, Shape], stem: Shape, linear_pool: bool) -> type[Network]:
+    if stem[2:] == _STEM:
+        if linear_pool:
+            raise ValueError(
+                f"{_POOL}: expected SiLU as its activation, got none; a YOLOv5u without it, as releases 8.4.0 to "
+                "8.4.140 build it, is not supported"
+            )
+        return YOLOv5u
+    attention = "model.10.m.0.attn.qkv.conv.weight" in shapes
+    regressions = [name for name in shapes if re.fullmatch(r"model\.\d+\.cv2\.0\.2\.weight", name)]
+    regresses = any(shapes[name][:1] == (DISTANCES.num_outputs,) for name in regressions)
+    return YOLO26 if attention and regresses else _NETWORKS[attention, linear_pool]
+
+
+def _head_of(shapes: Mapping[str, Shape], network: type[Network]) -> tuple[int, bool]:
     heads = sorted(name for name in shapes if re.fullmatch(r"model\.\d+\.cv3\.0\.2\.weight", name))
-    for p2, layer in _HEAD.items():
-        if heads == [f"model.{layer + shift}.cv3.0.2.weight"]:
-            return layer + shift, p2
-    expected = " or ".join(f"{layer + shift}" for layer in _HEAD.values())
+    layers = {p2: _head_layer(network, p2) for p2 in (False, True)}
+    for p2, layer in layers.items():
+        if heads == [f"model.{layer}.cv3.0.2.weight"]:
+            return layer, p2
+    expected = " or ".join(map(str, layers.values()))
     raise ValueError(
         f"expected the head as layer {expected} (P3–P5 or P2–P5), got {', '.join(heads)[:200]}; networks with P6 and "
         "others are not supported"
@@ -137,7 +153,7 @@ def to_published(ours: Mapping[str, np.ndarray], arch: Architecture) -> dict[str
         published[name] = to_theirs(array)
         if name.endswith(".running_var"):
             published[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-    head = f"model.{_HEAD[arch.p2] + _shift(arch)}"
+    head = f"model.{_head_layer(arch.network, arch.p2)}"
     if issubclass(arch.network, YOLO26):
         first = {name: array for name, array in published.items() if name.startswith(f"{head}.")}
         published |= {name.replace(f"{head}.", f"{head}.one2one_"): array for name, array in first.items()}
@@ -155,6 +171,8 @@ def published_name(path: str, arch: Architecture) -> str:
     part, *words = path.split("/")
     if part == "heads":
         return _name_in_head(words, arch)
+    if arch.network is YOLOv5u:
+        return published.published_name(path, arch.p2)
     *words, kind, leaf = words
     if part == "backbone" and words[0] == "attention":
         layer, blocks = 10, words[1:]
@@ -162,7 +180,7 @@ def published_name(path: str, arch: Architecture) -> str:
         count = 1 if words[0] in ("stem", "pool") else 2
         layer, blocks = _BACKBONE.index("/".join(words[:count])), words[count:]
     else:
-        layer, blocks = _NECK[arch.p2][words[0]][int(words[1])] + _shift(arch), words[2:]
+        layer, blocks = _NECK[arch.p2][words[0]][int(words[1])] + _shift(arch.network), words[2:]
     return ".".join(["model", str(layer), *_inside(blocks), LEAVES[f"{kind}/{leaf}"]])
 
 
@@ -177,7 +195,7 @@ def _inside(blocks: list[str]) -> list[str]:
 
 def _name_in_head(words: list[str], arch: Architecture) -> str:
     level, branch, *rest = words
-    head = f"model.{_HEAD[arch.p2] + _shift(arch)}"
+    head = f"model.{_head_layer(arch.network, arch.p2)}"
     if branch in ("localize", "score"):
         return (
             f"{head}.{'cv2' if branch == 'localize' else 'cv3'}.{level}.2.{'weight' if rest[0] == 'kernel' else 'bias'}"
@@ -188,8 +206,12 @@ def _name_in_head(words: list[str], arch: Architecture) -> str:
     return f"{head}.{'cv2' if branch == 'box' else 'cv3'}.{level}.{layer}.{LEAVES[f'{kind}/{leaf}']}"
 
 
-def _shift(arch: Architecture) -> int:
-    return int(issubclass(arch.network, YOLO11))
+def _head_layer(network: type[Network], p2: bool) -> int:
+    return published.HEAD[p2] if network is YOLOv5u else _HEAD[p2] + _shift(network)
+
+
+def _shift(network: type[Network]) -> int:
+    return int(issubclass(network, YOLO11))
 
 
 _NETWORKS: dict[tuple[bool, bool], type[Network]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from ugs_jax.atomic import write_atomically
-from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv8
+from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv5u, YOLOv8
 from ugs_jax.detectors.networks import name_of_network
 from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
 from ugs_jax.weights import published, published_yolov8
@@ -107,9 +107,9 @@ def published_arrays(weights: Weights) -> Arrays:
         published network has no layer for it.
     """
     network = weights.arch.network
-    if network is not YOLOv5 and not issubclass(network, YOLOv8):
+    if network not in (YOLOv5, YOLOv5u) and not issubclass(network, YOLOv8):
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers have "
+            f"{weights.origin}: expected YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers have "
             "other names than in its reference; write safetensors or stablehlo instead"
         )
     if weights.arch.beside:
