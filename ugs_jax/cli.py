@@ -37,7 +37,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs env                                print versions, devices and memory, for reports of problems
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
-FILE is a file of weights or its URL: a .pt of YOLOv5, YOLOv8, YOLO11 or YOLO26, or a .safetensors of `ugs export`.
+FILE is a file of weights or its URL: a .pt of YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, or a .safetensors of `ugs export`.
 CONFIG is a Python file that defines `experiment = Experiment(…)`, or the name of one of these configs:
   {configs}
 `ugs COMMAND --help` explains a command. `ugs train CONFIG --help` lists every field of that config with its value.

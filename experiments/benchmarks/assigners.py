@@ -25,12 +25,15 @@ from ugs_jax.experiment import Experiment, Network
 from ugs_jax.objectives import DFL, UGS, BoxRegression, Localization, Quality, SecondStage, SideUGS
 
 ASSIGNERS: dict[str, tuple[str, Assigner | None]] = {
-    "anchors": ("YOLOv5 anchors", None),
-    "tal": ("YOLOv8 TAL", TaskAligned()),
-    "stal": ("YOLOv8 STAL", TaskAligned(widen="second")),
-    "rfla": ("YOLOv8 RFLA", ReceptiveField()),
+    "anchors": ("anchors", None),
+    "tal": ("TAL", TaskAligned()),
+    "stal": ("STAL", TaskAligned(widen="second")),
+    "rfla": ("RFLA", ReceptiveField()),
 }
 """Names in the table, and rules; None for the anchors of YOLOv5."""
+
+TITLES = {"yolov8": "YOLOv8", "yolov5u": "YOLOv5u"}
+"""Kinds of networks without anchors, and their names in the table."""
 
 OBJECTIVES: dict[str, tuple[str, Localization]] = {
     "ciou": ("CIoU", BoxRegression()),
@@ -54,8 +57,10 @@ class Settings:
       seeds: Seeds. Each run is trained once with each seed.
       folder: Folder for the runs and the table.
       resume: Keep the finished runs in the folder, and continue the interrupted ones.
+      kind: Network of the assigners. YOLOv5u differs from YOLOv5 in its heads alone, and starts from the same weights.
       repeats: Number of timed steps of each program. With 0, the table has no time and memory.
-      box_weight: Weight of the box loss of YOLOv8. The published proportion is 1. YOLOv5 keeps that of the config.
+      box_weight: Weight of the box loss of networks without anchors. The published proportion is 1. YOLOv5 keeps that
+        of the config.
       quality_power: Power of the predicted IoU in the scores of the refined objectives.
     """
 
@@ -71,6 +76,7 @@ class Settings:
     )
     seeds: tuple[int, ...] = (0,)
     folder: str = "runs/assigners"
+    kind: Literal["yolov8", "yolov5u"] = "yolov8"
     resume: bool = False
     repeats: int = 20
     box_weight: float = 1.0
@@ -91,16 +97,18 @@ def grid(base: Experiment, settings: Settings) -> Iterator[Experiment]:
         raise TypeError(f"expected a config whose network is a Network, got {type(base.network).__name__}")
     for rule in settings.assigners:
         of_rule, assigner = ASSIGNERS[rule]
+        title = "YOLOv5" if assigner is None else TITLES[settings.kind]
         network, weights = base.network, base.loss_weights
-        if assigner is not None:  # weights of YOLOv5 do not fit YOLOv8, nor do its anchors
-            network = replace(network, kind="yolov8", assigner=assigner, weights=None, anchors=None)
+        if assigner is not None:  # weights of YOLOv5 fit YOLOv5u, its anchors neither
+            given = network.weights if settings.kind == "yolov5u" else None
+            network = replace(network, kind=settings.kind, assigner=assigner, weights=given, anchors=None)
             weights = replace(weights, box=settings.box_weight)
         for name in settings.objectives:
             of_objective, localization = OBJECTIVES[name]
             power = settings.quality_power if name.endswith("refined") else 0.0
             yield replace(
                 base,
-                name=f"{of_rule}, {of_objective}",
+                name=f"{title} {of_rule}, {of_objective}",
                 network=network,
                 localization=localization,
                 loss_weights=weights,

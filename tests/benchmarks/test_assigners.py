@@ -25,6 +25,15 @@ def test_the_whole_grid_has_one_experiment_for_each_name():
     assert found["YOLOv8 STAL, SideUGS"].postprocess.quality_power == 0
 
 
+def test_yolov5u_keeps_the_weights_of_yolov5():
+    base = toy_experiment(network=Network("p", p2=False, weights="yolov5n.pt"))
+    settings = assigners.Settings(kind="yolov5u", assigners=("anchors", "rfla"), objectives=("ciou",))
+    found = {each.name: each.network for each in assigners.grid(base, settings)}
+    assert found["YOLOv5 anchors, CIoU"] == base.network
+    network = found["YOLOv5u RFLA, CIoU"]
+    assert (network.kind, network.weights, network.assigner) == ("yolov5u", "yolov5n.pt", ReceptiveField())
+
+
 def test_the_command_line_names_a_part_of_it(monkeypatch):
     given = []
     monkeypatch.setattr(assigners, "train_and_tabulate", lambda *arguments, **_: given.append(arguments))

@@ -21,7 +21,7 @@ def detector(size="p", p2=False, classes=3, localization=None, anchors=None, net
 def drawn(network, seed):
     """Parameters and statistics in the shapes of `init`, every number drawn; variances are positive."""
     rng, arch = np.random.default_rng(seed), network.full_arch
-    outputs = {"score": 1 + arch.classes, "localize": arch.num_outputs}
+    outputs = {"score": arch.network.has_objectness + arch.classes, "localize": arch.num_outputs}
 
     def draw(path, leaf):
         shape, words = leaf.shape, [key.key for key in path]

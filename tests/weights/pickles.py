@@ -53,7 +53,12 @@ def tensor(count=4, offset=0, shape=(4,), strides=(1,), **options):
 
 def module(**state):
     """A module with `_parameters`, `_buffers` and `_modules`."""
-    return named("models.common", "Conv") + pickle.EMPTY_TUPLE + pickle.NEWOBJ + dict_of(**state) + pickle.BUILD
+    return instance("models.common", "Conv", **state)
+
+
+def instance(package, kind, **state):
+    """An object with attributes."""
+    return named(package, kind) + pickle.EMPTY_TUPLE + pickle.NEWOBJ + dict_of(**state) + pickle.BUILD
 
 
 FOUR = np.arange(4, dtype=np.float32)

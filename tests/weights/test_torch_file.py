@@ -13,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reference import torch_state_dict
-from tests.weights.pickles import call, dict_of, module, named, number, tensor, text, tuple_of, whole, write_zip
+from tests.weights.pickles import (
+    call,
+    dict_of,
+    instance,
+    module,
+    named,
+    number,
+    tensor,
+    text,
+    tuple_of,
+    whole,
+    write_zip,
+)
 from ugs_jax.weights.torch_file import TorchFile
 
 FIXTURES = Path(os.environ.get("UGS_SHARED", Path(__file__).parents[2] / "../shared")) / "fixtures"
@@ -94,11 +106,29 @@ def test_other_objects_in_trained_checkpoints_are_skipped(file):
     model = module(
         _parameters=dict_of(w=tensor()), anchor_grid=pickle.EMPTY_LIST + view + pickle.APPEND, stride=tensor()
     )
-    options = named("argparse", "Namespace") + pickle.EMPTY_TUPLE + pickle.NEWOBJ + dict_of(lr=number(1)) + pickle.BUILD
+    options = instance("argparse", "Namespace", lr=number(1))
     value = dict_of(best_fitness=scalar, model=model, opt=options, file=call("pathlib", "PosixPath", text("x")))
     found = TorchFile(write_zip(file, whole(value)))
     assert set(found.contents.tensors) == {"w"}
     np.testing.assert_array_equal(found.read(["w"])["w"], np.arange(4))
+
+
+@pytest.mark.parametrize("package", ["ultralytics.utils", "ultralytics.yolo.utils"])
+def test_the_loss_that_a_network_was_trained_with_is_skipped(file, package):
+    """`last.pt` of a training that was stopped. The package moved in release 8.0.136."""
+    assigner = instance(f"{package}.tal", "TaskAlignedAssigner", _modules=dict_of(), topk=number(10))
+    loss = instance(
+        f"{package}.loss",
+        "v8DetectionLoss",
+        bce=instance("torch.nn.modules.loss", "BCEWithLogitsLoss", _buffers=dict_of(weight=pickle.NONE)),
+        bbox_loss=instance(f"{package}.loss", "BboxLoss", _modules=dict_of()),
+        device=call("torch", "device", text("cuda"), number(0)),
+        assigner=assigner,
+        proj=tensor(),
+        hyp=instance(package, "IterableSimpleNamespace", box=number(7)),
+    )
+    model = module(_parameters=dict_of(w=tensor()), criterion=loss)
+    assert set(TorchFile(write_zip(file, whole(dict_of(ema=model)))).contents.tensors) == {"w"}
 
 
 def test_reading_needs_no_torch():

@@ -29,7 +29,7 @@ def import_command(words: list[str]) -> None:
 
 
 def _import(file: tyro.conf.Positional[str], output: Path | None = None) -> None:
-    """Read weights of YOLOv5, YOLOv8, YOLO11 or YOLO26 and write them as safetensors with our parameter names.
+    """Read weights of YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26 and write them as safetensors with our parameter names.
 
     The sizes n to x are read, with P3 to P5 or P2 to P5.
 
@@ -95,7 +95,7 @@ def _export(
     commands that take a run read them, and so does `--network.weights`.
 
     pytorch-state-dict: weights with the published names and layouts, for heads of YOLOv5 that regress boxes, and
-    heads of YOLOv8 and YOLO11 (`DFL()`) and of YOLO26 (`SideRegression()`). They are read by
+    heads of YOLOv8, YOLO11 and YOLOv5u (`DFL()`) and of YOLO26 (`SideRegression()`). They are read by
     `torch.load(FILE, weights_only=True)`. If the output ends in .safetensors, they are written in that format.
 
     stablehlo: a program from images to detections that contains the weights. It is read by `jax.export.deserialize`,

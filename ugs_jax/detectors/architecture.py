@@ -32,8 +32,8 @@ class Architecture(NetworkOptions):
     """Description of the network to build: its options, and its class.
 
     Attributes:
-      network: Class of the network: `YOLOv5`, a network of TPH-YOLOv5 (`tph.py`), YOLOv8 or YOLO11 (`yolov8.py`), or
-        YOLO26 (`yolo26.py`).
+      network: Class of the network: `YOLOv5`, `YOLOv5u`, a network of TPH-YOLOv5 (`tph.py`), YOLOv8 or YOLO11
+        (`yolov8.py`), or YOLO26 (`yolo26.py`).
     """
 
     network: type[Network] = YOLOv5

@@ -20,7 +20,7 @@ from ugs_jax.objectives import Localization, PredictsDistribution
 
 @dataclass(frozen=True)
 class Detector:
-    """YOLOv5, TPH-YOLOv5, YOLOv8, YOLO11 or YOLO26 with any localization objective.
+    """YOLOv5, YOLOv5u, TPH-YOLOv5, YOLOv8, YOLO11 or YOLO26 with any localization objective.
 
     Attributes:
       arch: Description of the network. The objective sets its `num_outputs`.

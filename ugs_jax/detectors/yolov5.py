@@ -7,7 +7,7 @@ cells only (`sparse.py`).
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -144,12 +144,12 @@ class YOLOv5(Network):
     def __init__(self, arch: NetworkOptions, *, rngs: nnx.Rngs) -> None:
         self.skip_p2 = not arch.p2
         self.backbone, self.neck = self.backbone_type(arch, rngs), self.neck_type(arch, rngs)
-        self.heads = self.make_heads(arch, rngs)
+        self.heads = nnx.List(self.make_heads(arch, rngs))
 
-    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> nnx.List:
+    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[LocalizingHead]:
         """Return the heads of all levels, finest first."""
         levels = zip(self.head_widths(arch), arch.strides, arch.anchors, strict=True)
-        return nnx.List([Head(arch, width, stride, len(sizes), rngs) for width, stride, sizes in levels])
+        return [Head(arch, width, stride, len(sizes), rngs) for width, stride, sizes in levels]
 
     def head_widths(self, arch: NetworkOptions) -> list[int]:
         """Return the input channels of every head, finest first."""

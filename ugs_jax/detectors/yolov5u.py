@@ -7,11 +7,13 @@ of YOLOv5 fit them.
 Jocher et al., Ultralytics YOLOv5u, described from their public behaviour.
 """
 
+from collections.abc import Sequence
+
 from flax import nnx
 
 from ugs_jax.detectors.network_options import NetworkOptions
 from ugs_jax.detectors.yolov5 import YOLOv5
-from ugs_jax.detectors.yolov8 import split_heads
+from ugs_jax.detectors.yolov8 import Head, split_heads
 
 
 class YOLOv5u(YOLOv5):
@@ -21,6 +23,6 @@ class YOLOv5u(YOLOv5):
     anchors_per_cell = 1
     has_objectness = False
 
-    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> nnx.List:
+    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[Head]:
         """Return the heads of all levels, finest first."""
         return split_heads(arch, rngs)

@@ -70,7 +70,7 @@ def split_heads(
     *,
     depthwise: bool = False,
     published_outputs: int = PUBLISHED_OUTPUTS,
-) -> nnx.List:
+) -> list[Head]:
     """Return the heads of all levels, finest first.
 
     Args:
@@ -82,7 +82,7 @@ def split_heads(
     options: dict[str, Any] = {"depthwise": depthwise, "published_outputs": published_outputs}
     finest = arch.channels(arch.widths[arch.beside])  # a P2 beside the bottom-up path has heads as wide as the others
     levels = zip(arch.widths, arch.strides, strict=True)
-    return nnx.List([Head(arch, arch.channels(width), finest, stride, rngs, **options) for width, stride in levels])
+    return [Head(arch, arch.channels(width), finest, stride, rngs, **options) for width, stride in levels]
 
 
 class Backbone(nnx.Module):
@@ -155,8 +155,8 @@ class YOLOv8(Network):
             downs.append(ConvNormAct(c(fine), c(fine), 3, 2, **kw))
             bottoms.append(self.fuse(arch, c(fine) + c(skip), coarse, rngs))
         self.neck = Neck(tops, downs, bottoms)
-        self.heads = split_heads(
-            arch, rngs, depthwise=self.depthwise_scores, published_outputs=self.published_outputs
+        self.heads = nnx.List(
+            split_heads(arch, rngs, depthwise=self.depthwise_scores, published_outputs=self.published_outputs)
         )
 
     def stage(self, arch: NetworkOptions, index: int, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:

@@ -39,7 +39,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Network:
-    """Settings of a YOLOv5, TPH-YOLOv5, YOLOv8, YOLO11 or YOLO26 detector.
+    """Settings of a YOLOv5, YOLOv5u, TPH-YOLOv5, YOLOv8, YOLO11 or YOLO26 detector.
 
     Attributes:
       size: Size of the network: p (ours, for CPUs), n, s, m, l or x.
@@ -50,8 +50,8 @@ class Network:
       remat: Discard the activations inside blocks and compute them again for the gradient. This takes less memory and
         more work. Loss and gradient are the same.
       weights: File of weights that a new run starts from, or its URL: a `.pt` file of YOLOv5 v6 or v7, YOLOv5u,
-        YOLOv8, YOLO11 or YOLO26, or a `.safetensors` file. Layers that depend on the classes or the objective are initialised
-        as usual if these differ. See docs/weights.md.
+        YOLOv8, YOLO11 or YOLO26, or a `.safetensors` file. Layers that depend on the classes or the objective are
+        initialised as usual if these differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
         See `ugs_jax/detectors/tph.py`. `yolov5u`, `yolov8`, `yolo11` and `yolo26` have no anchors. The `_linear_pool` kinds

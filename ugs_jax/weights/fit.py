@@ -74,8 +74,9 @@ def fit_weights(
     Objectness is loaded for any classes. The localization layer is loaded if its outputs have the same meaning. If the
     objective can start from the published layer, a layer is made from it that decodes to about the same boxes
     (`layers_from_published`): UGS, SideUGS and DFL from the regression of YOLOv5, SideUGS and other settings of DFL
-    from the distributions of YOLOv8 and YOLO11, SideUGS and DFL from the distances of YOLO26. If the weights have no
-    P2, the other layers of P2, and the block that makes P3 from it, are unchanged.
+    from the distributions of YOLOv8, YOLO11 and YOLOv5u, SideUGS and DFL from the distances of YOLO26. If the weights
+    have no P2, the other layers of P2, and the block that makes P3 from it, are unchanged. Between YOLOv5 and YOLOv5u,
+    all layers but the heads are loaded.
 
     Args:
       weights: Weights, as `read_weights` returns them.
@@ -108,14 +109,14 @@ def fit_weights(
 
 
 def check_size(weights: Weights, target: Architecture) -> None:
-    """Check that weights are of the family and size of an architecture.
+    """Check that weights are of a family that fits an architecture, and of its size.
 
     Args:
       weights: Weights to check.
       target: Architecture that the weights must suit.
 
     Raises:
-      ValueError: They are of another family or size.
+      ValueError: They are of another size, or of a family with other layers and other heads.
     """
     source = weights.arch
     if not same_heads(weights, target) and not {source.network, target.network} <= {YOLOv5, YOLOv5u}:

@@ -79,7 +79,7 @@ def architecture_of(shapes: Mapping[str, Shape], linear: frozenset[str]) -> Arch
             candidates.append(arch)
     if not candidates:
         raise ValueError(
-            f"expected {network.title}, whose model.0.conv.weight is [channels, 3, {kernel[0]}, {kernel[1]}] with "
+            f"expected {network.title}{network.variant}, whose model.0.conv.weight is [channels, 3, {kernel[0]}, {kernel[1]}] with "
             f"channels of a size n to x, got {list(stem) or 'no such tensor'}"
         )
     check_head(candidates[0])

@@ -25,10 +25,12 @@ _DTYPES: dict[str, Any] = {
 }
 
 _ANCHOR_FREE = {
-    "Attention", "Bottleneck", "C2PSA", "C2f", "C3k", "C3k2", "Concat", "Conv", "DFL", "DWConv", "Detect", "PSABlock",
-    "SPPF",
+    "Attention", "Bottleneck", "C2PSA", "C2f", "C3", "C3k", "C3k2", "Concat", "Conv", "DFL", "DWConv", "Detect",
+    "PSABlock", "SPPF",
 }  # fmt: skip
-# Modules of YOLOv5 v6 and v7, YOLOv8, YOLO11 and YOLO26, and classes that describe training. All become inert records.
+# Networks that were evaluated while they were trained hold their loss.
+_LOSSES = {"BboxLoss", "DFLoss", "E2ELoss", "v8DetectionLoss"}
+# Modules of the networks of FAMILIES, and classes that describe training. All become inert records.
 _RECORDS = {
     "models.yolo": {"Model", "DetectionModel", "Detect"},
     "models.common": {"Conv", "C3", "Bottleneck", "SPPF", "Concat"},
@@ -38,11 +40,17 @@ _RECORDS = {
     "ultralytics.nn.modules.block": _ANCHOR_FREE,
     "ultralytics.nn.modules.head": _ANCHOR_FREE,
     "ultralytics.utils": {"IterableSimpleNamespace"},
+    "ultralytics.utils.loss": _LOSSES,
+    "ultralytics.utils.tal": {"TaskAlignedAssigner"},
+    "ultralytics.yolo.utils": {"IterableSimpleNamespace"},
+    "ultralytics.yolo.utils.loss": _LOSSES,
+    "ultralytics.yolo.utils.tal": {"TaskAlignedAssigner"},
     "torch.nn.modules.activation": {"SiLU"},
     "torch.nn.modules.batchnorm": {"BatchNorm2d"},
     "torch.nn.modules.container": {"ModuleList", "Sequential"},
     "torch.nn.modules.conv": {"Conv2d"},
     "torch.nn.modules.linear": {"Identity"},
+    "torch.nn.modules.loss": {"BCEWithLogitsLoss"},
     "torch.nn.modules.pooling": {"MaxPool2d"},
     "torch.nn.modules.upsampling": {"Upsample"},
     "torch": {"device"},

@@ -109,8 +109,8 @@ def published_arrays(weights: Weights) -> Arrays:
     network = weights.arch.network
     if network not in (YOLOv5, YOLOv5u) and not issubclass(network, YOLOv8):
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers have "
-            "other names than in its reference; write safetensors or stablehlo instead"
+            f"{weights.origin}: expected YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers "
+            "have other names than in its reference; write safetensors or stablehlo instead"
         )
     if weights.arch.beside:
         raise ValueError(
