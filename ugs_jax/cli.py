@@ -27,7 +27,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs eval RUN [--protocol …]            score a run on its validation images, or RUN or FILE on --data DATA
   ugs score PREDICTIONS --truth …        score the predictions of any program: COCO results or VisDrone submissions
   ugs predict RUN|FILE IMAGE …           detect objects in images and videos; write COCO, YOLO, CSV, VisDrone files
-  ugs import FILE.pt                     read weights of YOLOv5, YOLOv8, YOLO11: no PyTorch, and nothing is executed
+  ugs import FILE.pt                     read published weights of YOLO: no PyTorch, and nothing is executed
   ugs export RUN|FILE --format FORMAT    write safetensors, a PyTorch state dict, a StableHLO program or an ONNX model
   ugs curvature [RUN]                    wells of small boxes (Fig. 1), or curvature by box size and spectrum of a run
   ugs plan CONFIG --topology v5e:16x16 … predict memory, time and chip-hours of training on TPUs or GPUs you do not have
@@ -37,7 +37,7 @@ Small-object detection with uncertainty-aware gradient stabilization (UGS).
   ugs env                                print versions, devices and memory, for reports of problems
 
 RUN is a run folder or the URL of one, such as gs://bucket/run.
-FILE is a file of weights or its URL: a .pt of YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, or a .safetensors of `ugs export`.
+FILE is a file of weights or its URL: a .pt of YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, or a .safetensors file.
 CONFIG is a Python file that defines `experiment = Experiment(…)`, or the name of one of these configs:
   {configs}
 `ugs COMMAND --help` explains a command. `ugs train CONFIG --help` lists every field of that config with its value.

@@ -18,7 +18,6 @@ from tests.weights.pickles import (
     dict_of,
     instance,
     module,
-    named,
     number,
     tensor,
     text,

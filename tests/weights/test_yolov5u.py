@@ -1,6 +1,7 @@
 """YOLOv5u: counts and names of the published family, the layers it shares with YOLOv5 and YOLOv8, and its files."""
 
 import math
+
 import jax
 import numpy as np
 import pytest

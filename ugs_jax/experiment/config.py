@@ -54,8 +54,8 @@ class Network:
         initialised as usual if these differ. See docs/weights.md.
       kind: Architecture: `yolov5`, or a variant of TPH-YOLOv5: `tph` (Swin blocks before four heads; size x is the
         paper's baseline), `tph_cbam` (transformers, pooling and gates) or `tph_plus` (three heads, `p2=False`).
-        See `ugs_jax/detectors/tph.py`. `yolov5u`, `yolov8`, `yolo11` and `yolo26` have no anchors. The `_linear_pool` kinds
-        are for the few files whose pooling block has no SiLU.
+        See `ugs_jax/detectors/tph.py`. `yolov5u`, `yolov8`, `yolo11` and `yolo26` have no anchors. The
+        `_linear_pool` kinds are for the few files whose pooling block has no SiLU.
       anchor_fit: Method that fits the anchors: `levels` (`fit_anchors`), or `auto` (`auto_anchors`), the method of
         YOLOv5, which gives tiny anchors to coarse levels if objects are small.
       assigner: Rule by which boxes choose cells, for the kinds without anchors: `TaskAligned`, `ReceptiveField`,

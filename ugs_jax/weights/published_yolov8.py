@@ -1,9 +1,10 @@
 """Mapping between names and layouts of the published YOLOv8, YOLO11, YOLO26 and YOLOv5u and those of our tree.
 
 Layers of the published network are numbered: 0…9 are the backbone, 10 is YOLO11's attention, and the neck and the head
-follow. Those of YOLOv5u have the numbers and names of YOLOv5 up to the head. A level of the head has a box branch `cv2` and a class branch `cv3`. The box branch predicts four distributions
-over 16 points, which `dfl` holds; YOLO26's predicts four distances. YOLO26 has a second head, `one2one_cv2` and
-`one2one_cv3`, which finds boxes without suppression. Our networks have the first head alone.
+follow. Those of YOLOv5u have the numbers and names of YOLOv5 up to the head. A level of the head has a box branch `cv2`
+and a class branch `cv3`. The box branch predicts four distributions over 16 points, which `dfl` holds; YOLO26's
+predicts four distances. YOLO26 has a second head, `one2one_cv2` and `one2one_cv3`, which finds boxes without
+suppression. Our networks have the first head alone.
 """
 
 import re
@@ -79,8 +80,8 @@ def architecture_of(shapes: Mapping[str, Shape], linear: frozenset[str]) -> Arch
             candidates.append(arch)
     if not candidates:
         raise ValueError(
-            f"expected {network.title}{network.variant}, whose model.0.conv.weight is [channels, 3, {kernel[0]}, {kernel[1]}] with "
-            f"channels of a size n to x, got {list(stem) or 'no such tensor'}"
+            f"expected {network.title}{network.variant}, whose model.0.conv.weight is [channels, 3, {kernel[0]}, "
+            f"{kernel[1]}] with channels of a size n to x, got {list(stem) or 'no such tensor'}"
         )
     check_head(candidates[0])
     # Sizes m and l of YOLO11 have stems of equal width and differ in depth.

@@ -14,6 +14,7 @@ from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv5u, YOLOv8
 from ugs_jax.detectors.networks import name_of_network
 from ugs_jax.objectives import BoxRegression, DescribesDecoding, Localization
 from ugs_jax.weights import published, published_yolov8
+from ugs_jax.weights.known_weights import FAMILIES
 from ugs_jax.weights.layouts import flat_leaves
 
 Arrays = dict[str, np.ndarray]
@@ -109,8 +110,8 @@ def published_arrays(weights: Weights) -> Arrays:
     network = weights.arch.network
     if network not in (YOLOv5, YOLOv5u) and not issubclass(network, YOLOv8):
         raise ValueError(
-            f"{weights.origin}: expected YOLOv5, YOLOv5u, YOLOv8, YOLO11 or YOLO26, got {weights.network}, whose layers "
-            "have other names than in its reference; write safetensors or stablehlo instead"
+            f"{weights.origin}: expected {FAMILIES}, got {weights.network}, whose layers have other names than in its "
+            "reference; write safetensors or stablehlo instead"
         )
     if weights.arch.beside:
         raise ValueError(
