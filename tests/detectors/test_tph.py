@@ -23,6 +23,7 @@ from ugs_jax.detectors import (
     TPHPlus,
     YOLO11LinearPool,
     YOLOv5,
+    YOLOv5u,
     YOLOv8,
     YOLOv8LinearPool,
 )
@@ -155,6 +156,7 @@ def test_a_network_without_the_right_levels_is_refused():
 def test_names_and_classes_of_networks_correspond():
     classes = {"yolov5": YOLOv5, "tph": TPH, "tph_cbam": TPHCBAM, "tph_plus": TPHPlus}
     classes |= {
+        "yolov5u": YOLOv5u,
         "yolov8": YOLOv8,
         "yolo11": YOLO11,
         "yolo26": YOLO26,
@@ -167,7 +169,7 @@ def test_names_and_classes_of_networks_correspond():
         assert network_named(name) is network
         assert name_of_network(network) == name
         assert Network(kind=name, p2=network is not TPHPlus).network_type is network
-    with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus, yolov8, .*; got 'tpf'"):
+    with pytest.raises(ValueError, match=r"a kind among yolov5, tph, tph_cbam, tph_plus, yolov5u, .*; got 'tpf'"):
         Network(kind="tpf")
 
 
@@ -179,6 +181,7 @@ def test_networks_are_displayed_with_size_and_variant():
 DISPLAYED = {
     ("yolov5", "n", False): "YOLOv5n",
     ("yolov5", "s", True): "YOLOv5s-P2",
+    ("yolov5u", "n", False): "YOLOv5nu",
     ("tph", "x", True): "TPH-YOLOv5x",
     ("tph_cbam", "l", True): "TPH-YOLOv5l (cbam)",
     ("tph_plus", "l", False): "TPH-YOLOv5l (plus)",

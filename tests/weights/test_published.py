@@ -283,7 +283,7 @@ def test_a_file_that_is_no_weights_is_refused(data, message, tmp_path):
     ("change", "message"),
     [
         ({"size": "huge"}, "expected a size among"),
-        ({"kind": "tpf"}, "expected a kind among yolov5, tph, tph_cbam, tph_plus, yolov8, .*; got"),
+        ({"kind": "tpf"}, "expected a kind among yolov5, tph, tph_cbam, tph_plus, yolov5u, .*; got"),
         ({"kind": None}, "expected a kind among .*; got None"),
         ({"kind": ["tph"]}, "expected a kind among .*; got \\['tph'"),
         ({"kind": {"tph": 1}}, "expected a kind among .*; got {'tph'"),

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import ugs_jax
 from tests.detectors.test_yolov8 import architecture
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
 from ugs_jax.detectors import YOLOv5, YOLOv5u, YOLOv8
@@ -68,6 +69,8 @@ def test_a_state_dict_comes_back_to_the_bit(p2, tmp_path):
     assert (found.arch.network, found.arch.size, found.arch.p2, found.decoding) == (YOLOv5u, "p", p2, DFL().decoding)
     assert found.arrays.keys() == weights.arrays.keys()
     assert all(np.array_equal(found.arrays[path], array) for path, array in weights.arrays.items())
+    model = ugs_jax.load(tmp_path / "weights.pt", image_size=64)
+    assert model.detector.full_arch == found.arch
 
 
 @pytest.mark.parametrize("localization", [BoxRegression(), UGS()])
@@ -94,6 +97,9 @@ def test_weights_of_yolov5u_are_loaded_into_yolov5_up_to_the_heads():
     published, ours = network_of(), network_of(YOLOv5, localization=BoxRegression())
     *_, report = fit_weights(weights_of(published, *published.init(0)), ours, *drawn(ours, 1))
     assert {path.split("/")[0] for path in report.initialised} == {"heads"}
+    assert report.lines()[-1] == (
+        "heads: they start fresh; those of YOLOv5pu fit networks of kind yolov5u (Network.kind)"
+    )
 
 
 def test_sides_start_from_its_published_distributions_and_p2_can_stand_beside():

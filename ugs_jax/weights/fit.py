@@ -102,6 +102,9 @@ def fit_weights(
     notes = (
         weights.notes if same else (*weights.notes, "anchors: those of the detector are kept; the weights have others")
     )
+    if not same_heads(weights, target):
+        kind = source.network.name
+        notes = (*notes, f"heads: they start fresh; those of {source.name} fit networks of kind {kind} (Network.kind)")
     if made:
         given = "regression layers" if weights.decoding == REGRESSION else f"those of {weights.decoding}"
         notes = (*notes, f"localization: layers of {type(detector.localization).__name__} made from {given}")

@@ -210,8 +210,9 @@ def test_a_model_of_tph_yolov5_finds_what_the_network_finds(kind):
         ),
         ("yolo11", False, SideUGS(), replace(OPTIONS, voting=0.05)),
         ("yolo26", False, SideRegression(), OPTIONS),
+        ("yolov5u", False, UGS(), replace(OPTIONS, spread_penalty=4.0)),
     ],
-    ids=["YOLOv8, DFL", "YOLOv8, UGS", "YOLO11, SideUGS", "YOLO26, sides"],
+    ids=["YOLOv8, DFL", "YOLOv8, UGS", "YOLO11, SideUGS", "YOLO26, sides", "YOLOv5u, UGS"],
 )
 def test_a_model_of_a_network_without_anchors_finds_what_the_network_finds(kind, p2, objective, options):
     network = NETWORKS[kind]
