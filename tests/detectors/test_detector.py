@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.flags import QUICKLY
-from ugs_jax.detectors import Architecture, Detector, Postprocess, detect, suppress
-from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage
+from ugs_jax.detectors import Architecture, Detector, Postprocess, YOLOv5, YOLOv8, detect, suppress
+from ugs_jax.detectors.architecture import published_anchors
+from ugs_jax.objectives import DFL, UGS, BoxRegression, Quality, SecondStage, SideRegression
 
 ANCHORS = (((4, 5), (8, 10), (13, 11)), ((20, 14), (16, 30), (33, 23)), ((40, 60), (62, 45), (59, 90)))
 ARCH = Architecture("p", False, 3, ANCHORS)
@@ -204,3 +205,14 @@ def test_without_kept_activations_loss_gradient_and_statistics_are_the_same():
     for kept, again in zip(same, other, strict=True):
         assert kept.dtype == np.float64
         np.testing.assert_allclose(again, kept, rtol=1e-11, atol=1e-11 * np.abs(kept).max())
+
+
+@pytest.mark.parametrize("network", [YOLOv5, YOLOv8])
+def test_a_fresh_layer_starts_where_its_objective_says(network):
+    """Boxes of regression start as their anchors, centred in their cells, and those of sides with two strides."""
+    arch = Architecture("p", False, 3, published_anchors(network, False), network=network)
+    largest = 0.0 if network is YOLOv8 else 0.25  # drawn there, as PyTorch's
+    for objective, start in ((BoxRegression(), 0.0), (SideRegression(), 1.0)):
+        params, _ = Detector(arch, objective).init(0)
+        for head in params["heads"].values():
+            np.testing.assert_allclose(head["localize"]["bias"], start, rtol=0, atol=0.0 if start else largest)

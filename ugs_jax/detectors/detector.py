@@ -15,7 +15,7 @@ from ugs_jax.detectors.decode import Detections, LocalizedCandidates, Postproces
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.protocol import Images, Outputs, Tree
 from ugs_jax.detectors.task_aligned import TaskAligned
-from ugs_jax.objectives import Localization, PredictsDistribution
+from ugs_jax.objectives import Localization, PredictsDistribution, StartsAt
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class Detector:
         # Layers that only some objectives have draw from streams of their own, so that the other layers do not change.
         added = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(("second", "quality"))}
         model = self.arch.network(self.full_arch, rngs=nnx.Rngs(seed, **added))
-        return _plain(nnx.state(model, nnx.Param)), _plain(nnx.state(model, nnx.BatchStat))
+        params = _plain(nnx.state(model, nnx.Param))
+        if isinstance(self.localization, StartsAt):
+            for head in params["heads"].values():
+                head["localize"]["bias"] = jnp.full_like(head["localize"]["bias"], self.localization.start)
+        return params, _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(
         self, params: Tree, stats: Tree, images: Images, *, train: bool, key: Array | None = None

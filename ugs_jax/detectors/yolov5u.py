@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from flax import nnx
 
 from ugs_jax.detectors.network_options import NetworkOptions
+from ugs_jax.detectors.split_head import SplitHead, split_heads
 from ugs_jax.detectors.yolov5 import YOLOv5
-from ugs_jax.detectors.yolov8 import Head, split_heads
 
 
 class YOLOv5u(YOLOv5):
@@ -23,6 +23,6 @@ class YOLOv5u(YOLOv5):
     anchors_per_cell = 1
     has_objectness = False
 
-    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[Head]:
+    def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[SplitHead]:
         """Return the heads of all levels, finest first."""
         return split_heads(arch, rngs)

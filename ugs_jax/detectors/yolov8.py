@@ -7,82 +7,17 @@ Jocher et al., Ultralytics YOLOv8 and YOLO11, described from their public behavi
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ugs_jax.detectors.blocks import SPPF, ConvNormAct, call_block, linear, upsample
+from ugs_jax.detectors.blocks import SPPF, ConvNormAct, call_block, upsample
 from ugs_jax.detectors.blocks_c2f import C2PSA, Bottleneck, C2f, C3k
-from ugs_jax.detectors.heads import LocalizingHead, score_logits
-from ugs_jax.detectors.levels import Level
 from ugs_jax.detectors.network import Network
 from ugs_jax.detectors.network_options import NetworkOptions, Scale
-
-PUBLISHED_OUTPUTS = 64
-"""Channels of the published localization layer: four distributions over 16 points."""
-
-
-class Head(LocalizingHead):
-    """Box branch, class branch and the parameters of the localizer of one level."""
-
-    def __init__(
-        self,
-        arch: NetworkOptions,
-        width: int,
-        finest: int,
-        stride: int,
-        rngs: nnx.Rngs,
-        *,
-        depthwise: bool,
-        published_outputs: int,
-    ) -> None:
-        kw: dict[str, Any] = {"dtype": arch.dtype, "rngs": rngs}
-        box, score = max(16, finest // 4, published_outputs), max(finest, min(arch.classes, 100))
-        self.box = nnx.List([ConvNormAct(width, box, 3, **kw), ConvNormAct(box, box, 3, **kw)])
-        layers = []
-        for inputs in (width, score):
-            if depthwise:
-                layers.append(ConvNormAct(inputs, inputs, 3, groups=inputs, **kw))
-            layers.append(ConvNormAct(inputs, score, 1 if depthwise else 3, **kw))
-        self.classify = nnx.List(layers)
-        # Scores start as if 5 objects of the classes were spread over an image of 640² px.
-        prior = nnx.initializers.constant(math.log(5 / arch.classes / (640 / stride) ** 2))
-        self.score = linear(score, arch.classes, bias_init=prior, **kw)
-        super().__init__(arch, box, 1, rngs, bias_init=nnx.initializers.ones)
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Level:
-        """Return the outputs of the level, with the end of the box branch as features."""
-        features, y = x, x
-        for layer in self.box:
-            features = layer(features)
-        for layer in self.classify:
-            y = layer(y)
-        return Level(features, None, score_logits(self.score, y)[..., None, :])
-
-
-def split_heads(
-    arch: NetworkOptions,
-    rngs: nnx.Rngs,
-    *,
-    depthwise: bool = False,
-    published_outputs: int = PUBLISHED_OUTPUTS,
-) -> list[Head]:
-    """Return the heads of all levels, finest first.
-
-    Args:
-      arch: Options of the network.
-      rngs: Generator of the initial parameters.
-      depthwise: Builds the class branch from depthwise convolutions, as YOLO11 does.
-      published_outputs: Channels of the published localization layer, which bound the width of the box branch.
-    """
-    options: dict[str, Any] = {"depthwise": depthwise, "published_outputs": published_outputs}
-    finest = arch.channels(arch.widths[arch.beside])  # a P2 beside the bottom-up path has heads as wide as the others
-    levels = zip(arch.widths, arch.strides, strict=True)
-    return [Head(arch, arch.channels(width), finest, stride, rngs, **options) for width, stride in levels]
+from ugs_jax.detectors.split_head import PUBLISHED_OUTPUTS, split_heads
 
 
 class Backbone(nnx.Module):
@@ -127,6 +62,7 @@ class YOLOv8(Network):
     pool_block: type[SPPF] = SPPF
     depthwise_scores = False
     published_outputs = PUBLISHED_OUTPUTS
+    """Channels of the published localization layer, which bound the width of the box branch."""
     backbone_widths: Sequence[int] = (64, 128, 256, 512, 1024)
     """Channels (of size l) of the stem and of the blocks of P2 to P5."""
     down_widths: Sequence[int] = (128, 256, 512, 1024)

@@ -159,6 +159,15 @@ class LimitsTargets(Protocol):
 
 
 @runtime_checkable
+class StartsAt(Protocol):
+    """Ability to say with which raw outputs a fresh localization layer starts, before features change them."""
+
+    @property
+    def start(self) -> float:
+        """Bias of all outputs of a fresh layer. Objectives without this ability leave it to the network: about 0."""
+
+
+@runtime_checkable
 class StartsFromRegression(Protocol):
     """Ability to start the localization layer from a published layer that regresses four numbers for each box."""
 

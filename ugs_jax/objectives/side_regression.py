@@ -36,6 +36,11 @@ class SideRegression:
         """Meaning of the raw outputs: what `decode` depends on, and nothing else."""
         return "SideRegression()"
 
+    @property
+    def start(self) -> float:
+        """Bias of a fresh layer: 1, a box of two units whose centre is the anchor's. At 0 boxes would have no area."""
+        return 1.0
+
     def decode(self, raw: Float[Array, "*batch 4"], anchors: bx.Anchors) -> Float[Array, "*batch 4"]:
         """Return the boxes that raw outputs describe, xyxy px. Sides that cross collapse to the point between them."""
         return box_at(split_logits(raw, 1)[..., 0], anchors)
