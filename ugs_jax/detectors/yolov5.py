@@ -147,7 +147,12 @@ class YOLOv5(Network):
         self.heads = nnx.List(self.make_heads(arch, rngs))
 
     def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[LocalizingHead]:
-        """Return the heads of all levels, finest first."""
+        """Return the heads of all levels, finest first.
+
+        Args:
+          arch: Options of the network.
+          rngs: Generator of the initial parameters.
+        """
         levels = zip(self.head_widths(arch), arch.strides, arch.anchors, strict=True)
         return [Head(arch, width, stride, len(sizes), rngs) for width, stride, sizes in levels]
 

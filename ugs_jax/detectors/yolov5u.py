@@ -24,5 +24,10 @@ class YOLOv5u(YOLOv5):
     has_objectness = False
 
     def make_heads(self, arch: NetworkOptions, rngs: nnx.Rngs) -> Sequence[SplitHead]:
-        """Return the heads of all levels, finest first."""
+        """Return the heads of all levels, finest first.
+
+        Args:
+          arch: Options of the network.
+          rngs: Generator of the initial parameters.
+        """
         return split_heads(arch, rngs)
