@@ -210,7 +210,7 @@ def test_a_model_of_tph_yolov5_finds_what_the_network_finds(kind):
         ),
         ("yolo11", False, SideUGS(), replace(OPTIONS, voting=0.05)),
         ("yolo26", False, SideRegression(), OPTIONS),
-        ("yolov5u", False, UGS(), replace(OPTIONS, spread_penalty=4.0)),
+        ("yolov5u", False, UGS(), replace(OPTIONS, spread_penalty=1.0, voting=0.05)),
     ],
     ids=["YOLOv8, DFL", "YOLOv8, UGS", "YOLO11, SideUGS", "YOLO26, sides", "YOLOv5u, UGS"],
 )
