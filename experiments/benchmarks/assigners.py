@@ -99,7 +99,7 @@ def grid(base: Experiment, settings: Settings) -> Iterator[Experiment]:
         of_rule, assigner = ASSIGNERS[rule]
         title = "YOLOv5" if assigner is None else TITLES[settings.kind]
         network, weights = base.network, base.loss_weights
-        if assigner is not None:  # weights of YOLOv5 fit YOLOv5u, its anchors neither
+        if assigner is not None:  # weights of YOLOv5 fit YOLOv5u alone, its anchors fit none
             given = network.weights if settings.kind == "yolov5u" else None
             network = replace(network, kind=settings.kind, assigner=assigner, weights=given, anchors=None)
             weights = replace(weights, box=settings.box_weight)

@@ -212,7 +212,7 @@ def test_a_fresh_layer_starts_where_its_objective_says(network):
     """Boxes of regression start as their anchors, centred in their cells, and those of sides with two strides."""
     arch = Architecture("p", False, 3, published_anchors(network, False), network=network)
     largest = 0.0 if network is YOLOv8 else 0.25  # drawn there, as PyTorch's
-    for objective, start in ((BoxRegression(), 0.0), (SideRegression(), 1.0)):
+    for objective, start in ((BoxRegression(), 0.0), (SideRegression(), 1.0), (DFL(start=-2), 0.0)):
         params, _ = Detector(arch, objective).init(0)
         for head in params["heads"].values():
             np.testing.assert_allclose(head["localize"]["bias"], start, rtol=0, atol=0.0 if start else largest)

@@ -64,7 +64,7 @@ class Detector:
         params = _plain(nnx.state(model, nnx.Param))
         if isinstance(self.localization, StartsAt):
             for head in params["heads"].values():
-                head["localize"]["bias"] = jnp.full_like(head["localize"]["bias"], self.localization.start)
+                head["localize"]["bias"] = jnp.full_like(head["localize"]["bias"], self.localization.initial_output)
         return params, _plain(nnx.state(model, nnx.BatchStat))
 
     def apply(

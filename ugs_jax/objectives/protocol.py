@@ -163,7 +163,7 @@ class StartsAt(Protocol):
     """Ability to say with which raw outputs a fresh localization layer starts, before features change them."""
 
     @property
-    def start(self) -> float:
+    def initial_output(self) -> float:
         """Bias of all outputs of a fresh layer. Objectives without this ability leave it to the network: about 0."""
 
 

@@ -37,7 +37,7 @@ class SideRegression:
         return "SideRegression()"
 
     @property
-    def start(self) -> float:
+    def initial_output(self) -> float:
         """Bias of a fresh layer: 1, a box of two units whose centre is the anchor's. At 0 boxes would have no area."""
         return 1.0
 
