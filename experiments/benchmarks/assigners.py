@@ -32,9 +32,6 @@ ASSIGNERS: dict[str, tuple[str, Assigner | None]] = {
 }
 """Names in the table, and rules; None for the anchors of YOLOv5."""
 
-TITLES = {"yolov8": "YOLOv8", "yolov5u": "YOLOv5u"}
-"""Kinds of networks without anchors, and their names in the table."""
-
 OBJECTIVES: dict[str, tuple[str, Localization]] = {
     "ciou": ("CIoU", BoxRegression()),
     "dfl": ("DFL", DFL()),
@@ -97,18 +94,18 @@ def grid(base: Experiment, settings: Settings) -> Iterator[Experiment]:
         raise TypeError(f"expected a config whose network is a Network, got {type(base.network).__name__}")
     for rule in settings.assigners:
         of_rule, assigner = ASSIGNERS[rule]
-        title = "YOLOv5" if assigner is None else TITLES[settings.kind]
         network, weights = base.network, base.loss_weights
         if assigner is not None:  # weights of YOLOv5 fit YOLOv5u alone, its anchors fit none
             given = network.weights if settings.kind == "yolov5u" else None
             network = replace(network, kind=settings.kind, assigner=assigner, weights=given, anchors=None)
             weights = replace(weights, box=settings.box_weight)
+        kind = network.network_type
         for name in settings.objectives:
             of_objective, localization = OBJECTIVES[name]
             power = settings.quality_power if name.endswith("refined") else 0.0
             yield replace(
                 base,
-                name=f"{title} {of_rule}, {of_objective}",
+                name=f"{kind.title}{kind.variant} {of_rule}, {of_objective}",
                 network=network,
                 localization=localization,
                 loss_weights=weights,

@@ -2,8 +2,8 @@
 
     HIT_UAV=FOLDER WEIGHTS=yolov5n.pt ugs train hit_uav_nu_ciou
 
-Boxes choose cells by their receptive fields (RFLA). The heads start fresh, unless WEIGHTS is `yolov5nu.pt`. The weight
-of the box loss is the published proportion of networks without anchors.
+Boxes choose cells by their receptive fields (RFLA). The heads start fresh, because WEIGHTS has heads of another kind.
+The weight of the box loss is the published proportion of networks without anchors.
 """
 
 from dataclasses import replace

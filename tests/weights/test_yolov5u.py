@@ -9,7 +9,7 @@ import pytest
 import ugs_jax
 from tests.detectors.test_yolov8 import architecture
 from tests.weights.networks import P2_ANCHORS, detector, drawn, same
-from ugs_jax.detectors import YOLOv5, YOLOv5u, YOLOv8
+from ugs_jax.detectors import TPH, YOLOv5, YOLOv5u, YOLOv8
 from ugs_jax.experiment import Network
 from ugs_jax.objectives import DFL, UGS, BoxRegression, SideUGS
 from ugs_jax.weights import fit_weights, published_arrays, read_weights, torch_bytes, weights_of
@@ -24,7 +24,7 @@ ONE_A_CELL = tuple(level[:1] for level in P2_ANCHORS)
 
 
 def network_of(network=YOLOv5u, p2=False, localization=None, **settings):
-    anchors = P2_ANCHORS if network is YOLOv5 else ONE_A_CELL
+    anchors = P2_ANCHORS if network.has_objectness else ONE_A_CELL
     anchors = anchors if p2 else anchors[1:]
     return detector(p2=p2, network=network, anchors=anchors, localization=localization or DFL(), **settings)
 
@@ -112,10 +112,19 @@ def test_sides_start_from_its_published_distributions_and_p2_can_stand_beside():
     assert fresh == {"heads/0", "neck/laterals/2", "neck/tops/2"}
 
 
-def test_weights_of_other_heads_are_refused_for_yolov8_as_before():
-    published, ours = network_of(YOLOv5, localization=BoxRegression()), network_of(YOLOv8)
-    with pytest.raises(ValueError, match=r"expected weights of YOLOv8p, got those of YOLOv5p, .* kind yolov5$"):
-        fit_weights(weights_of(published, {}, {}), ours, {}, {})
+@pytest.mark.parametrize(("given", "wanted"), [(YOLOv5, YOLOv8), (YOLOv5u, YOLOv8), (YOLOv8, YOLOv5u)])
+def test_weights_of_another_family_are_refused(given, wanted):
+    """Heads of YOLOv5u and YOLOv8 have the same layers, but what comes before them has not."""
+    match = f"expected weights of {wanted.title}p.*, got those of {given.title}p.* kind {given.name}$"
+    with pytest.raises(ValueError, match=match):
+        fit_weights(weights_of(network_of(given), {}, {}), network_of(wanted), {}, {})
+
+
+def test_tph_takes_the_backbone_of_yolov5u():
+    published, ours = network_of(p2=True), network_of(TPH, p2=True, localization=BoxRegression())
+    *_, report = fit_weights(weights_of(published, *published.init(0)), ours, *ours.init(1))
+    assert any(path.startswith("backbone/blocks/3") for path in report.loaded)
+    assert not any(path.startswith("heads/") for path in report.loaded)
 
 
 def test_a_linear_first_convolution_of_the_pool_is_refused():

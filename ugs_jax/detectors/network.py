@@ -37,6 +37,11 @@ class Network(nnx.Module):
         raise NotImplementedError
 
     @classmethod
+    def family(cls) -> type["Network"]:
+        """Return the class below `Network` that this one is derived from. Layers of one family fit each other."""
+        return next(base for base in cls.__mro__ if Network in base.__bases__)
+
+    @classmethod
     def display_name(cls, size: Size, p2: bool, p2_joins: bool = True) -> str:
         """Return the display name: `YOLOv5n`, `YOLOv5s-P2`, `YOLOv5s+P2`, `TPH-YOLOv5x`, `TPH-YOLOv5l (cbam)`."""
         level = ("-P2" if p2_joins else "+P2") if p2 and cls.has_p2 is None else ""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugs_jax.detectors import Architecture, Detector, YOLOv5, YOLOv5u
+from ugs_jax.detectors import Architecture, Detector
 from ugs_jax.weights.head_start import START_WIDTH, layers_from_published, same_heads
 from ugs_jax.weights.layouts import flat_leaves
 from ugs_jax.weights.read import read_weights
@@ -75,8 +75,8 @@ def fit_weights(
     objective can start from the published layer, a layer is made from it that decodes to about the same boxes
     (`layers_from_published`): UGS, SideUGS and DFL from the regression of YOLOv5, SideUGS and other settings of DFL
     from the distributions of YOLOv8, YOLO11 and YOLOv5u, SideUGS and DFL from the distances of YOLO26. If the weights
-    have no P2, the other layers of P2, and the block that makes P3 from it, are unchanged. Between YOLOv5 and YOLOv5u,
-    all layers but the heads are loaded.
+    have no P2, the other layers of P2, and the block that makes P3 from it, are unchanged. Between YOLOv5u and its
+    kin with objectness, all layers but the heads are loaded.
 
     Args:
       weights: Weights, as `read_weights` returns them.
@@ -112,20 +112,20 @@ def fit_weights(
 
 
 def check_size(weights: Weights, target: Architecture) -> None:
-    """Check that weights are of a family that fits an architecture, and of its size.
+    """Check that weights are of the family and size of an architecture.
 
     Args:
       weights: Weights to check.
       target: Architecture that the weights must suit.
 
     Raises:
-      ValueError: They are of another size, or of a family with other layers and other heads.
+      ValueError: They are of another family or size.
     """
     source = weights.arch
-    if not same_heads(weights, target) and not {source.network, target.network} <= {YOLOv5, YOLOv5u}:
+    if source.network.family() is not target.network.family():
         raise ValueError(
-            f"{weights.origin}: expected weights of {target.name}, got those of {source.name}, whose heads are of "
-            f"another kind; give weights of {target.name}, or make the network one of kind {source.network.name}"
+            f"{weights.origin}: expected weights of {target.name}, got those of {source.name}, which is of another "
+            f"family; give weights of {target.name}, or make the network one of kind {source.network.name}"
         )
     if source.size != target.size:
         raise ValueError(
