@@ -50,9 +50,9 @@ class TestRoot:
     @pytest.fixture(autouse=True)
     def place(self, tmp_path, monkeypatch):
         """A data set in `set`, and another working directory."""
-        for name in ("set/images/train", "set/images/val", "home"):
+        for name in ("set/images/train", "set/images/val", "current"):
             (tmp_path / name).mkdir(parents=True)
-        monkeypatch.chdir(tmp_path / "home")
+        monkeypatch.chdir(tmp_path / "current")
 
     def test_without_a_path_it_is_the_folder_of_the_yaml(self, tmp_path):
         assert roots(tmp_path / "set/data.yaml", YAML) == (tmp_path / "set", ())
@@ -83,9 +83,9 @@ class TestRoot:
         assert roots(tmp_path / "set/data.yaml", YAML.replace("/", "\\")) == (tmp_path / "set", ())
 
     def test_a_missing_folder_is_named_with_every_place_that_was_searched(self, tmp_path):
-        searched = f"{tmp_path}/home/x/images/val and {tmp_path}/set/x/images/val and {tmp_path}/set/images/val"
+        searched = f"{tmp_path}/current/x/images/val and {tmp_path}/set/x/images/val and {tmp_path}/set/images/val"
         (tmp_path / "set/images/val").rmdir()
-        (tmp_path / "home/x/images/train").mkdir(parents=True)
+        (tmp_path / "current/x/images/train").mkdir(parents=True)
         message = f"data.yaml:3: expected the folder or list 'images/val' of the split 'val', found none at {searched}"
         with pytest.raises(DataError, match=rf"{message}\. Fix: correct 'val', or set 'path'"):
             roots(tmp_path / "set/data.yaml", f"path: x\n{YAML}")
