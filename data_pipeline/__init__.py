@@ -8,6 +8,7 @@ from data_pipeline.dataset import DataSource as DataSource
 from data_pipeline.dataset import Example as Example
 from data_pipeline.dataset import dataset_from_examples as dataset_from_examples
 from data_pipeline.errors import DataError as DataError
+from data_pipeline.ignored_classes import with_ignored_classes as with_ignored_classes
 from data_pipeline.loader import LoaderOptions as LoaderOptions
 from data_pipeline.loader import TrainLoader as TrainLoader
 from data_pipeline.loader import eval_batches as eval_batches

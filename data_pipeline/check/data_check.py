@@ -13,6 +13,7 @@ from data_pipeline.check.sizes import Sizes, size_advice, sizes_of
 from data_pipeline.cleaning import UNREADABLE
 from data_pipeline.dataset import Dataset
 from data_pipeline.faults import Fault
+from data_pipeline.ignored_classes import ignored_classes_note
 from data_pipeline.wording import counted
 
 _IMBALANCE = 20.0
@@ -174,7 +175,7 @@ def _class_advice(classes: tuple[str, ...], splits: Sequence[SplitCheck]) -> lis
     first, *others = splits
     counts = {name: sum(bins.values()) for name, bins in first.sizes.by_class.items()}
     present = {name: count for name, count in counts.items() if count}
-    advice = []
+    advice = [note] if (note := ignored_classes_note(classes)) else []
     missing = [name for name in classes if not counts[name]]
     if missing and present:
         advice.append(f"{first.split} has no objects of {', '.join(missing)}, which therefore cannot be learned.")

@@ -16,6 +16,7 @@ from data_pipeline.decoding.orientation import is_turned
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Faults
+from data_pipeline.ignored_classes import ignored_classes_note, kept_classes, with_ignored_classes
 from data_pipeline.sources.coco_parse import CocoFile, CocoImage, read_coco
 from data_pipeline.sources.find_files import find_files
 
@@ -44,21 +45,25 @@ class CocoJson:
       train_json: Annotation file of the training split.
       val_images: Folder to which the file names in `val_json` are relative.
       val_json: Annotation file of the validation split.
+      ignore_classes: Names of categories whose boxes are ignore regions and which are no classes, such as
+        `("ignored regions",)`.
     """
 
     train_images: Path
     train_json: Path
     val_images: Path
     val_json: Path
+    ignore_classes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names from the training annotations. A label is an index into them.
+        """Class names from the training annotations, without ignored ones. A label is an index into them.
 
         Raises:
-          DataError: The training annotations cannot be read.
+          DataError: The training annotations cannot be read, or do not have an ignored class.
         """
-        return self._read("train").classes
+        names = self._read("train").classes
+        return tuple(names[label] for label in kept_classes(names, self.ignore_classes, self.train_json))
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
         """Open a split. It is converted once and then read from the cache.
@@ -93,9 +98,13 @@ class CocoJson:
             category_ids=content.category_ids,
             fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
             examples=examples,
-            notes=(*content.notes, *([] if renaming is None else [f"{path}: {renaming}"])),
+            notes=(
+                *content.notes,
+                *([] if renaming is None else [f"{path}: {renaming}"]),
+                *self._advice(content, path),
+            ),
         )
-        return open_split(recipe, cache_dir)
+        return with_ignored_classes(open_split(recipe, cache_dir), self.ignore_classes)
 
     def _paths(self, split: str) -> tuple[Path, Path]:
         if split not in ("train", "val"):
@@ -106,6 +115,10 @@ class CocoJson:
 
     def _read(self, split: str) -> CocoFile:
         return read_coco(self._paths(split)[1])
+
+    def _advice(self, content: CocoFile, path: Path) -> list[str]:
+        note = ignored_classes_note([name for name in content.classes if name not in self.ignore_classes])
+        return [f"{path}: {note}"] if note else []
 
     def _check_same_categories(self) -> None:
         train, val = self._read("train"), self._read("val")

@@ -17,6 +17,7 @@ from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Faults
+from data_pipeline.ignored_classes import ignored_classes_note, kept_classes, with_ignored_classes
 from data_pipeline.sources.yolo_images import count_unused_labels, find_images, find_root, label_path
 from data_pipeline.sources.yolo_labels import Labels, read_labels
 from data_pipeline.sources.yolo_yaml import SPLITS, DataYaml, read_data_yaml
@@ -39,18 +40,22 @@ class YoloFolder:
 
     Attributes:
       yaml: Path of the data.yaml.
+      ignore_classes: Names of classes whose boxes are ignore regions and which are not learned, such as
+        `("ignored regions",)`.
     """
 
     yaml: Path
+    ignore_classes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names from data.yaml. A label is an index into them.
+        """Class names from data.yaml, without ignored ones. A label is an index into them.
 
         Raises:
-          DataError: The file cannot be read.
+          DataError: The file cannot be read, or does not have an ignored class.
         """
-        return self._read().classes
+        names = self._read().classes
+        return tuple(names[label] for label in kept_classes(names, self.ignore_classes, self.yaml))
 
     def open(self, split: str, cache_dir: Path | None = None) -> Dataset:
         """Open a split. It is converted once and then read from the cache.
@@ -90,9 +95,9 @@ class YoloFolder:
             category_ids=tuple(range(len(data.classes))),
             fingerprint=fingerprint("yolo_folder", _VERSION, split, data.classes, data.keypoint_values, stamps),
             examples=examples,
-            notes=notes,
+            notes=(*notes, *self._advice(data)),
         )
-        return open_split(recipe, cache_dir)
+        return with_ignored_classes(open_split(recipe, cache_dir), self.ignore_classes)
 
     def count_images(self, split: str) -> int | None:
         """Return the number of images of a split. None if data.yaml does not exist.
@@ -108,6 +113,10 @@ class YoloFolder:
 
     def _read(self) -> DataYaml:
         return read_data_yaml(Path(self.yaml))
+
+    def _advice(self, data: DataYaml) -> list[str]:
+        note = ignored_classes_note([name for name in data.classes if name not in self.ignore_classes])
+        return [f"{data.path}: {note}"] if note else []
 
     def _root(self, data: DataYaml, split: str) -> tuple[Path, tuple[str, ...]]:
         if split not in SPLITS:

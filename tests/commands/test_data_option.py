@@ -1,7 +1,7 @@
 """The option `--data PATH` of the commands that train and plan."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from data_pipeline import CocoJson, TinyScenes, YoloFolder
 from tests.compiling import compiled_quickly
 from tests.data_pipeline.yolo_files import YAML, write_image, write_text, yolo_folder
 from ugs_jax.cli import main
-from ugs_jax.commands.data_option import split_data, with_data
+from ugs_jax.commands.data_option import ignoring_classes, split_data, with_data
+from ugs_jax.commands.evaluated_source import on_data
 from ugs_jax.commands.train import load_config
 from ugs_jax.experiment import Experiment, from_json, to_json
 
@@ -141,7 +142,11 @@ def test_what_is_no_data_set_is_said_before_anything_runs(tmp_path, capsys, trai
 def test_a_run_folder_can_hold_it(tmp_path):
     experiment = Experiment("mine", YoloFolder(tmp_path / "data.yaml"))
     value = json.loads(json.dumps(to_json(experiment)))
-    assert value["data"] == {"type": "YoloFolder", "yaml": {"path": str(tmp_path / "data.yaml")}}
+    assert value["data"] == {
+        "type": "YoloFolder",
+        "yaml": {"path": str(tmp_path / "data.yaml")},
+        "ignore_classes": [],
+    }
     assert from_json(value) == experiment
 
 
@@ -165,3 +170,31 @@ def test_a_folder_with_faults_trains_and_is_scored_by_its_test_images(tmp_path, 
         assert main(["eval", "runs/own_data-seed0", "--split", "test"]) == 0
     scores = json.loads(Path("runs/own_data-seed0/evaluation_best_test.json").read_text())
     assert scores["ap"] is not None
+
+
+def test_a_class_to_ignore_is_an_option_of_the_data(trained, tmp_path, monkeypatch):
+    yolo_folder(tmp_path, yaml="train: images/train\nval: images/val\nnames: [car, dontcare]\n")
+    assert main(["train", "--data", str(tmp_path), "--data.ignore-classes", "dontcare", "--folder", "run"]) == 1
+    assert trained[0].data.ignore_classes == ("dontcare",)
+    assert trained[0].data.classes == ("car",)
+
+
+@dataclass
+class Model:
+    """What `on_data` changes of a detector."""
+
+    experiment: Experiment
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "ignored"), [((), (), ()), (("dontcare", "fog"), (), ("dontcare",)), ((), ("bus",), ("bus",))]
+)
+def test_other_data_ignore_the_classes_of_the_run_that_they_have_and_those_given(tmp_path, before, more, ignored):
+    source = yolo_folder(tmp_path, yaml="train: images/train\nval: images/val\nnames: [car, dontcare, bus]\n")
+    model = Model(Experiment("mine", replace(source, ignore_classes=before)))
+    assert on_data(model, source.yaml, more).experiment.data == replace(source, ignore_classes=ignored)
+
+
+def test_classes_of_a_data_set_without_such_a_setting_cannot_be_ignored():
+    with pytest.raises(ValueError, match="expected a data set of COCO or YOLO, got TinyScenes"):
+        ignoring_classes(TinyScenes(), ["car"])

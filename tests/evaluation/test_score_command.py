@@ -52,6 +52,28 @@ def scored(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+def test_an_ignored_class_is_a_crowd_of_the_others(truth, tmp_path, capsys):
+    content = json.loads(truth.read_text())
+    crowds = [{**each, "id": 10 + number, "iscrowd": 1} for number, each in enumerate(content["annotations"][2:])]
+    crowds += [{**each, "id": 20 + number, "category_id": 3} for number, each in enumerate(crowds)]
+    (tmp_path / "crowds.json").write_text(json.dumps(content | {"annotations": content["annotations"][:2] + crowds}))
+    region = annotation(2, "two", 5, [50, 50, 30, 30])
+    classes = [*content["categories"], {"id": 5, "name": "ignored regions"}]
+    changed = {"annotations": [*content["annotations"][:2], region], "categories": classes}
+    truth.write_text(json.dumps(content | changed))
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps(RESULTS))
+    wanted = scored(capsys, found, "--truth", tmp_path / "crowds.json")
+    found.write_text(json.dumps([*RESULTS, result("two", 5, [50, 50, 30, 30], 0.5)]))
+    with_class = scored(capsys, found, "--truth", truth)
+    assert with_class["ap/ignored regions"] == pytest.approx(1.0)
+    assert scored(capsys, found, "--truth", truth, "--ignore-classes", "ignored regions") == wanted != with_class
+    main(["score", str(found), "--truth", str(truth), "--ignore-classes", "ignored regions"])
+    assert f"{found}: 1 detection of ignored classes left out" in capsys.readouterr().err
+    main(["score", str(found), "--truth", str(truth)])
+    assert 'add --ignore-classes "ignored regions"' in capsys.readouterr().err
+
+
 def test_a_yolo_folder_is_a_truth_as_its_annotations_in_coco_format_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UGS_CACHE", str(tmp_path / "cache"))
     labels = (("a/7", "1 .5 .5 .5 .5\n"), ("b/7", "0 .25 .5 .25 .5\n1 .75 .5 .25 .5\n"))

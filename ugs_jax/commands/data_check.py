@@ -24,6 +24,7 @@ _PERIOD = 30.0
 def check_data(
     data: tyro.conf.Positional[str],
     image_size: tuple[int] | tuple[int, int] | None = None,
+    ignore_classes: tuple[str, ...] = (),
     output: Path = Path("data_check"),
     threads: int = 2,
     json: bool = False,
@@ -38,25 +39,35 @@ def check_data(
         config, or a Python file that defines `experiment`, which also gives image size, network and objective.
       image_size: Height and width of the network's input, px. One number gives a square. The default is that of the
         config, or else 640.
+      ignore_classes: Names of classes whose boxes are regions to ignore, such as `"ignored regions"`.
       output: Folder for check.md, check.json and contact.png.
       threads: Number of threads that decode images.
       json: Print check.json instead of the report.
     """
     try:
-        return _check(data, image_size, output, threads, json)
+        return _check(data, image_size, ignore_classes, output, threads, json)
     except (ValueError, OSError) as error:
         error.exit_status = UNREADABLE  # type: ignore[union-attr]
         raise
 
 
-def _check(data: str, image_size: tuple[int, ...] | None, output: Path, threads: int, json: bool) -> int:
+def _check(
+    data: str,
+    image_size: tuple[int, ...] | None,
+    ignore_classes: tuple[str, ...],
+    output: Path,
+    threads: int,
+    json: bool,
+) -> int:
     import cv2
 
     from data_pipeline.check import check_splits
     from ugs_jax.atomic import write_atomically
+    from ugs_jax.commands.data_option import ignoring_classes
     from ugs_jax.report import data_check_text, data_check_values, draw_data_sheet, sheet_panels
 
     experiment = _experiment(data, image_size)
+    experiment = replace(experiment, data=ignoring_classes(experiment.data, ignore_classes))
     with contextlib.redirect_stdout(sys.stderr):
         datasets = _open_all(experiment.data)
     with _progress(sum(map(len, datasets))) as on_image:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from data_pipeline import DataSource
     from ugs_jax.experiment import Experiment
 
 OWN_DATA = "own_data"
@@ -44,3 +45,25 @@ def with_data(experiment: "Experiment", data: str | None) -> "Experiment":
     from data_pipeline import data_source_at
 
     return experiment if data is None else replace(experiment, data=data_source_at(data))
+
+
+def ignoring_classes(source: "DataSource", names: Sequence[str]) -> "DataSource":
+    """Return a data set that ignores some classes, besides those that it ignores already.
+
+    Args:
+      source: Data set.
+      names: Names of the classes.
+
+    Raises:
+      ValueError: The data set has no such setting.
+    """
+    from data_pipeline import CocoJson, YoloFolder
+
+    if not names:
+        return source
+    if not isinstance(source, (CocoJson, YoloFolder)):
+        raise ValueError(
+            f"--ignore-classes: expected a data set of COCO or YOLO, got {type(source).__name__}; leave "
+            "--ignore-classes out"
+        )
+    return replace(source, ignore_classes=tuple(dict.fromkeys((*source.ignore_classes, *names))))

@@ -53,6 +53,7 @@ def _evaluate_run(
     calibration: bool = False,
     plots: bool = False,
     data: Path | None = None,
+    ignore_classes: tuple[str, ...] = (),
     output: Path | None = None,
     source: Annotated[SourceOptions, tyro.conf.arg(name="")] = _UNCHANGED,
     looks: Annotated[InferenceOptions, tyro.conf.arg(name="")] = _DEFAULT,
@@ -81,6 +82,7 @@ def _evaluate_run(
         calibration; the same plots as PNG files; and the numbers as diagnosis_best.json.
       data: Images to score on: a data.yaml of YOLO, an annotation file of COCO, or the folder of a data set. The
         default is the data set of the run. A file of weights needs it.
+      ignore_classes: Names of classes of `--data` whose boxes are regions to ignore, such as `"ignored regions"`.
       output: Folder for the results. The default is the folder of the run, or `evaluation` for a file of weights.
       source: Image size and class names.
       looks: Tiles, test-time augmentation and postprocessing.
@@ -94,13 +96,15 @@ def _evaluate_run(
             "--calibration: expected a run on its own images, got a file of weights, --data or --output; leave "
             "--calibration out"
         )
+    if ignore_classes and data is None:
+        raise ValueError("--ignore-classes: expected --data with it, got none; the data set of a run ignores its own")
     with opened_source(run, which, output) as (opened, place):
         if calibration:
             check_calibration(read_experiment(opened.folder), split)
         model = source.load(place, which)
         parts = [model.name if is_file else which, "" if data is None else label_of(data), source.describe()]
         evaluation = evaluate_model(
-            model if data is None else on_data(model, data),
+            model if data is None else on_data(model, data, ignore_classes),
             opened.folder,
             "_".join(part for part in parts if part),
             split=split,

@@ -1,6 +1,6 @@
 """Source that `ugs eval` scores: a run or a file of weights, on its own data set or another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,21 +31,30 @@ def opened_source(run: str, which: Literal["best", "last"], output: Path | None)
         yield opened if output is None else Opened(output, str(output)), str(opened.folder)
 
 
-def on_data(model: "LoadedDetector", data: Path) -> "LoadedDetector":
+def on_data(model: "LoadedDetector", data: Path, ignore_classes: Sequence[str] = ()) -> "LoadedDetector":
     """Return a detector whose experiment has another data set.
 
     Args:
       model: Detector from `load`.
       data: Path of a data.yaml, of an annotation file of COCO, or of the folder of a data set.
+      ignore_classes: Names of classes whose boxes are ignore regions. Those that the data set of the run ignores are
+        ignored, too, if this one has them.
 
     Raises:
       DataError: No data set is recognised there, or several are.
     """
+    from data_pipeline import CocoJson, YoloFolder
     from data_pipeline.sources.coco_layouts import coco_of_one_file, is_train_json
     from data_pipeline.sources.recognise import data_source_at
+    from ugs_jax.commands.data_option import ignoring_classes
+    from ugs_jax.commands.tiled_data import whole_images
 
     one_file = data.suffix.lower() == ".json" and data.is_file() and not is_train_json(data)
     source = coco_of_one_file(data) if one_file else data_source_at(data)
+    before = whole_images(model.experiment.data)
+    if isinstance(source, (CocoJson, YoloFolder)) and isinstance(before, (CocoJson, YoloFolder)):
+        ignore_classes = (*(name for name in before.ignore_classes if name in source.classes), *ignore_classes)
+    source = ignoring_classes(source, ignore_classes)
     return replace(model, experiment=replace(model.experiment, data=source))
 
 

@@ -13,6 +13,7 @@ import tyro
 from data_pipeline import DataError, Dataset, Example, VisDrone, YoloFolder, dataset_from_examples
 from data_pipeline.cleaning import clean_boxes, clean_regions
 from data_pipeline.decoding.orientation import ORIENTATION, TURNED
+from data_pipeline.ignored_classes import ignored_classes_note, kept_classes
 from data_pipeline.sources.coco_parse import CocoFile
 from data_pipeline.sources.find_files import is_leftover
 from data_pipeline.sources.visdrone import CLASSES, SUFFIXES, annotation_files, read_rows
@@ -26,6 +27,8 @@ from ugs_jax.evaluation.coco_files import (
     dataset_annotations,
     read_annotations,
     read_results,
+    rows_of_classes,
+    without_classes,
 )
 from ugs_jax.evaluation.results import CocoRow, rows_by_score
 from ugs_jax.evaluation.scorers import (
@@ -72,6 +75,7 @@ def _score(
     protocol: ProtocolName | None = None,
     images: Path | None = None,
     split: str = "val",
+    ignore_classes: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
     """Score predictions of any program against their ground truth.
@@ -84,12 +88,19 @@ def _score(
       images: Folder of VisDrone's images, for their sizes only. The default is the folder `images` next to the
         annotations. If it is missing too, every box is taken to lie inside its image.
       split: Split of a data.yaml that the predictions are of.
+      ignore_classes: Names of classes in the truth whose boxes are regions to ignore, such as `"ignored regions"`. They
+        get no score, and detections of them are left out.
       json: Print the scores as JSON.
     """
     if truth.is_dir():
+        if ignore_classes:
+            raise ValueError(
+                "--ignore-classes: expected the truth in a COCO file or a data.yaml, got a folder of VisDrone, whose "
+                "categories 0 and 11 are always ignored; leave --ignore-classes out"
+            )
         case, name = visdrone_case(predictions, truth, images), protocol or "visdrone"
     else:
-        case, name = coco_case(predictions, truth, split), protocol or "coco"
+        case, name = coco_case(predictions, truth, split, ignore_classes), protocol or "coco"
     scores, description = score_case(case, name)
     if json:
         print(json_format.dumps({"protocol": description, **scores}, indent=1))
@@ -107,21 +118,28 @@ def score_case(case: Case, protocol: ProtocolName) -> tuple[dict[str, float | No
     return with_coco(official, scorer.score()), describe_visdrone()
 
 
-def coco_case(predictions: Path, truth: Path, split: str = "val") -> Case:
+def coco_case(predictions: Path, truth: Path, split: str = "val", ignore_classes: tuple[str, ...] = ()) -> Case:
     """Read COCO results and the annotations of a COCO file or of a YOLO folder.
 
     Args:
       predictions: JSON file of COCO results.
       truth: JSON file of COCO annotations, or a data.yaml.
       split: Split of a data.yaml.
+      ignore_classes: Names of classes in the truth whose boxes are regions to ignore.
 
     Raises:
-      DataError: A file cannot be used. The message names the file and the entry.
+      DataError: A file cannot be used, or the truth lacks an ignored class. The message names the file and the entry.
     """
     content = _read_truth(truth, split)
     left_out = (counted_reason(count, reason) for reason, count in sorted(content.summary.items()))
     notes = [*content.notes, *(f"{truth}: {reason}" for reason in left_out)]
-    rows = rows_by_score(read_results(predictions, content, notes))
+    rows = read_results(predictions, content, notes)
+    if ignore_classes:
+        kept = kept_classes(content.classes, ignore_classes, truth)
+        content, rows = without_classes(content, kept), rows_of_classes(rows, kept, predictions, notes)
+    elif note := ignored_classes_note(content.classes, "--ignore-classes"):
+        notes.append(f"{truth}: {note}")
+    rows = rows_by_score(rows)
     found = {row["image_id"] for row in rows}
     with_objects = [number for number, image in enumerate(content.images) if image.boxes]
     if empty := sum(number not in found for number in with_objects):

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import typing
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +19,7 @@ from data_pipeline.sources.identifiers import in_order, whole_number
 from data_pipeline.sources.json_file import decode_text, parse_json, read_bytes
 from data_pipeline.sources.outlines import outline_box
 from data_pipeline.sources.units import check_units
+from data_pipeline.wording import counted
 from ugs_jax.evaluation.coco import GroundTruth
 from ugs_jax.evaluation.image_ids import ImageIds, choose_image_ids
 from ugs_jax.evaluation.results import CocoRow
@@ -63,6 +65,50 @@ def dataset_annotations(data: Dataset) -> CocoFile:
         images.append(image)
     order = in_order([image.source_id for image in images])
     return CocoFile(data.classes, data.category_ids, tuple(images[index] for index in order), Faults())
+
+
+def without_classes(content: CocoFile, kept: Sequence[int]) -> CocoFile:
+    """Return annotations in which the objects of all classes but some are crowds of each of those.
+
+    Args:
+      content: Annotations.
+      kept: Labels of the classes to keep, ascending. The new labels are the positions in it.
+    """
+    new_label = {label: position for position, label in enumerate(kept)}
+    images = []
+    for image in content.images:
+        objects: list[CocoObject] = []
+        for each in image.objects:
+            if each.label in new_label:
+                objects.append(each._replace(label=new_label[each.label]))
+            else:
+                crowd = each._replace(marks=each.marks or ("iscrowd",))
+                objects += [crowd._replace(label=position) for position in range(len(kept))]
+        images.append(dataclasses.replace(image, objects=objects))
+    return dataclasses.replace(
+        content,
+        classes=tuple(content.classes[label] for label in kept),
+        category_ids=tuple(content.category_ids[label] for label in kept),
+        images=tuple(images),
+    )
+
+
+def rows_of_classes(rows: Sequence[CocoRow], kept: Sequence[int], path: Path, notes: list[str]) -> list[CocoRow]:
+    """Return the detections of some classes, which are the only ones. Add the number of the others to the notes.
+
+    Args:
+      rows: Detections of `read_results`.
+      kept: Labels of the classes to keep, ascending.
+      path: File of the detections, for the note.
+      notes: List to which the note is added.
+    """
+    numbers = {label + 1: position + 1 for position, label in enumerate(kept)}
+    found: list[CocoRow] = [
+        {**row, "category_id": numbers[row["category_id"]]} for row in rows if row["category_id"] in numbers
+    ]
+    if others := len(rows) - len(found):
+        notes.append(f"{path}: {counted(others, 'detection')} of ignored classes left out")
+    return found
 
 
 def coco_ground_truth(content: CocoFile) -> GroundTruth:

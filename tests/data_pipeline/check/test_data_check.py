@@ -141,3 +141,8 @@ def test_an_image_that_cannot_be_read_is_a_fault():
 def test_no_splits_are_refused():
     with pytest.raises(ValueError, match="expected at least one split, got none; pass the training images"):
         check_splits([])
+
+
+def test_a_class_that_reads_like_a_region_to_ignore_is_advised_to_be_ignored():
+    check = check_splits([data_set([square(20), square(20, 1)], classes=("car", "ignore"))])
+    assert check.advice[0].startswith("'ignore' counts as a class.")
