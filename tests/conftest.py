@@ -41,7 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-_LONGEST = ("tests/training/", "tests/benchmarks/", "tests/runs/", "tests/weights/", "tests/detectors/", "tests/commands/")
+_LONGEST = (
+    "tests/training/",
+    "tests/benchmarks/",
+    "tests/runs/",
+    "tests/weights/",
+    "tests/detectors/",
+    "tests/commands/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
