@@ -28,6 +28,7 @@ TRIALS: dict[str, tuple[Any, ...]] = {
     "spread_penalty": (0.0, 2.0, 4.0, 8.0, 16.0),
     "quality_power": (0.0, 0.25, 0.5, 1.0, 2.0),
     "voting": (None, 0.01, 0.02, 0.05),
+    "votes": ("deviation", "score"),
     "iou_threshold": (0.5, 0.6, 0.7),
 }
 """Values of each setting, in the order in which they are tried."""
@@ -62,7 +63,11 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
 
 def _trials(example: LocalizedCandidates, start: Postprocess) -> Iterator[tuple[str, tuple[Any, ...]]]:
     for name, values in TRIALS.items():
-        missing = {"spread_penalty": example.spread is None, "quality_power": example.quality is None}
+        missing = {
+            "spread_penalty": example.spread is None,
+            "quality_power": example.quality is None,
+            "votes": example.deviation is None,
+        }
         if missing.get(name):
             continue
         first = getattr(start, name)

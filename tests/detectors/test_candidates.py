@@ -126,13 +126,18 @@ def test_detections_are_what_suppression_leaves_of_the_candidates():
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
 
-def test_boxes_without_deviations_are_moved_by_scores():
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [(BoxRegression(), {}), (UGS(), {"votes": "score", "spread_penalty": 0.5})],
+    ids=["without deviations", "by choice, with the penalty"],
+)
+def test_boxes_are_moved_by_scores(objective, changes):
     every, moved = (
-        Postprocess(0.1, iou, pre_nms_topk=1000, max_detections=200, voting=voting)
+        Postprocess(0.1, iou, pre_nms_topk=1000, max_detections=200, voting=voting, **changes)
         for iou, voting in ((1.0, None), (0.5, 0.5))
     )
-    run = jax.jit(lambda *each: [detect(*each, BoxRegression(), ARCH, options) for options in (every, moved)])
-    every, moved = jax.device_get(run(*outputs(BoxRegression())))
+    run = jax.jit(lambda *each: [detect(*each, objective, ARCH, options) for options in (every, moved)])
+    every, moved = jax.device_get(run(*outputs(objective)))
     for image in range(B):
         seen = every.valid[image]
         boxes, scores, classes = (part[image][seen] for part in (every.boxes, every.scores, every.classes))
@@ -146,6 +151,11 @@ def test_boxes_without_deviations_are_moved_by_scores():
         ]
         np.testing.assert_allclose(moved.boxes[image][got], want, rtol=1e-4, atol=1e-3)  # float32
         assert not np.allclose(want, boxes[kept], atol=0.1)
+
+
+def test_unknown_weights_of_votes_are_refused(unchecked):
+    with pytest.raises(ValueError, match=r"Postprocess\.votes: expected 'deviation' or 'score', got 'spread'"):
+        Postprocess(votes="spread")
 
 
 def test_options_that_need_what_was_not_predicted_are_refused():

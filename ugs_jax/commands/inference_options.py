@@ -26,9 +26,10 @@ class InferenceOptions:
       min_score: With tiles, score that a box must exceed to be kept for merging.
       flip: Detect in the mirror image as well, and fuse the boxes.
       scales: Scales of the network's input, such as 1 0.83. The boxes of all scales are fused.
-      voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress, weighted by the certainty of
-        their sides, or by score if the objective predicts no deviations. 0 turns voting off. The default is the value
-        of the run's config.
+      voting: Sigma of box voting, about 0.02. Boxes move towards those they suppress. 0 turns voting off. The default
+        is the value of the run's config.
+      votes: Weights of the votes: the certainty of sides (deviation), or the score, which is always taken if the
+        objective predicts no deviations. The default is the value of the run's config.
       spread_penalty: Constant κ of the factor exp(-κ · spread/side) on scores. The default is the value of the run's
         config.
       quality_power: Power of the predicted IoU in scores. The default is the value of the run's config.
@@ -45,6 +46,7 @@ class InferenceOptions:
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
     voting: float | None = None
+    votes: Literal["deviation", "score"] | None = None
     spread_penalty: float | None = None
     quality_power: float | None = None
 
@@ -75,6 +77,8 @@ class InferenceOptions:
         """Return the postprocessing of a run, with the values that these options set."""
         if self.voting is not None:
             own = replace(own, voting=self.voting or None)
+        if self.votes is not None:
+            own = replace(own, votes=self.votes)
         if self.spread_penalty is not None:
             own = replace(own, spread_penalty=self.spread_penalty)
         if self.quality_power is not None:
@@ -90,6 +94,7 @@ class InferenceOptions:
             parts += [] if self.full_image else ["tiles_only"]
         parts += ["flip"] if self.flip else []
         parts += [] if self.scales == (1.0,) else [f"scales{'-'.join(f'{scale:g}' for scale in self.scales)}"]
+        parts += [] if self.votes is None else [f"{self.votes}_votes"]
         for name in ("voting", "spread_penalty", "quality_power"):
             value = getattr(self, name)
             parts += [] if value is None else [f"{name.partition('_')[0]}{value:g}"]

@@ -1,7 +1,7 @@
 """Postprocessing that a command sets in the place of the values of the run's config."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ugs_jax.detectors import Postprocess
@@ -16,6 +16,7 @@ class PostprocessOptions:
       iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
       max_detections: Largest number of detections per image.
       voting: Sigma of box voting, about 0.02. 0 turns voting off.
+      votes: Weights of the votes: predicted deviation, or score.
       spread_penalty: Constant κ of the factor exp(-κ · spread/side) on scores.
       quality_power: Power of the predicted IoU in scores.
     """
@@ -24,6 +25,7 @@ class PostprocessOptions:
     iou_threshold: float | None = None
     max_detections: int | None = None
     voting: float | None = None
+    votes: Literal["deviation", "score"] | None = None
     spread_penalty: float | None = None
     quality_power: float | None = None
 

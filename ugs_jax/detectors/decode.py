@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,9 @@ class Postprocess:
       iou_threshold: IoU above which the better of two boxes of a class suppresses the other.
       pre_nms_topk: Number of best (cell, anchor, class) triples per image that are localized and compared.
       max_detections: Largest number of detections per image.
-      voting: Sigma of box voting, in which suppressed boxes move the kept ones; about 0.02. None disables voting. Votes
-        are weighted by predicted deviation and a tenth of the side (`boxes.variance_voting`), or by score
-        (`boxes.score_voting`) if the objective predicts no deviations.
+      voting: Sigma of box voting, in which suppressed boxes move the kept ones; about 0.02. None disables voting.
+      votes: Weights of the votes: predicted `deviation` and a tenth of the side (`boxes.variance_voting`), or `score`
+        with its factors (`boxes.score_voting`), which is always taken if the objective predicts no deviations.
       spread_penalty: κ of the factor exp(−κ · spread/side) on scores, with the mean over the four sides of predicted
         spread over side length. 0 disables it. It needs an objective that predicts spreads (`PredictsSpread`), or
         deviations, which then take their place.
@@ -58,10 +58,13 @@ class Postprocess:
     pre_nms_topk: int = 1000
     max_detections: int = 500
     voting: float | None = None
+    votes: Literal["deviation", "score"] = "deviation"
     spread_penalty: float = 0.0
     quality_power: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.votes not in ("deviation", "score"):
+            raise ValueError(f"Postprocess.votes: expected 'deviation' or 'score', got {self.votes!r}")
         if self.voting is not None and not self.voting > 0:
             raise ValueError(f"Postprocess.voting: expected a number above 0 or None, got {self.voting}")
         for name in ("spread_penalty", "quality_power"):
@@ -270,7 +273,7 @@ def detections_of(candidates: LocalizedCandidates, kept: Kept, options: Postproc
     best: Any = jax.tree.map(lambda part: part[kept.index], candidates)
     if options.voting is not None:
         voting = (candidates.classes == best.classes[:, None]) & (candidates.scores > 0)
-        if candidates.deviation is not None:
+        if options.votes == "deviation" and candidates.deviation is not None:
             shared = _SHARED_ERROR * _sides(candidates.boxes)
             spread = jnp.sqrt(jnp.square(candidates.deviation) + jnp.square(shared))
             moved = variance_voting(best.boxes, candidates.boxes, spread, voting, sigma=options.voting)
