@@ -9,13 +9,13 @@ those of `own_data`; none was tuned for these networks.
 
 from dataclasses import replace
 
-from experiments.configs.own_data import experiment as anchors
+from experiments.configs.own_data import experiment as ugs
 from ugs_jax.detectors import TaskAligned
 from ugs_jax.experiment import Network
 from ugs_jax.objectives import Refinement, SideUGS, Uncertainty
 
 experiment = replace(
-    anchors,
+    ugs,
     name="own_data_sides",
     localization=SideUGS(um=Uncertainty(weight=0.0), refinement=Refinement(weight=0.0)),
     network=Network(size="n", p2=False, p2_joins=False, kind="yolov8", assigner=TaskAligned(widen="second")),
