@@ -17,6 +17,7 @@ from data_pipeline.cleaning import CLIPPED, OUTSIDE, UNREADABLE
 from data_pipeline.dataset import AnnotationTable, Dataset, Example, tabulate
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Fault, Faults
+from data_pipeline.ignored_classes import ignored_classes_note, with_ignored_classes
 from data_pipeline.wording import counted, counted_reason
 
 FORMAT_VERSION = 4
@@ -37,6 +38,7 @@ class SplitRecipe:
         examples counts from 0. The function adds to its counter, by reason, the annotations that it drops or clips, and
         notes there which they are (`Faults.note`).
       notes: Whole sentences that are printed when the split is built.
+      ignore_classes: Classes whose boxes become ignore regions when the split is opened. The built split has them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SplitRecipe:
     fingerprint: str
     examples: Callable[[Faults], Iterator[tuple[SourceId, "Example | Unreadable"]]]
     notes: tuple[str, ...] = ()
+    ignore_classes: tuple[str, ...] = ()
 
 
 class Unreadable(NamedTuple):
@@ -114,7 +117,8 @@ def open_split(recipe: SplitRecipe, cache_dir: Path | None) -> Dataset:
       cache_dir: Folder of all built data sets. None means `default_cache_dir()`.
 
     Raises:
-      DataError: The input of the recipe cannot be used, or more than half of the images cannot be read.
+      DataError: The input of the recipe cannot be used, more than half of the images cannot be read, or a class to
+        ignore is none of the data set's.
     """
     parent = (cache_dir or default_cache_dir()) / recipe.name
     folder = parent / f"{recipe.split}-{recipe.fingerprint}"
@@ -126,7 +130,7 @@ def open_split(recipe: SplitRecipe, cache_dir: Path | None) -> Dataset:
             _publish(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return _load(folder)
+    return with_ignored_classes(_load(folder), recipe.ignore_classes)
 
 
 def _build(recipe: SplitRecipe, unfinished: Path, folder: Path) -> None:
@@ -185,7 +189,8 @@ def _report(recipe: SplitRecipe, annotations: list[Example], summary: Counter[st
             f"{title}: {leaving:,} boxes, more than half, leave their image. They may be stored as corners instead of "
             "widths, in a unit other than px, or for images of another size"
         )
-    return [head, *recipe.notes, *counts]
+    note = ignored_classes_note([name for name in recipe.classes if name not in recipe.ignore_classes])
+    return [head, *recipe.notes, *([f"{title}: {note}"] if note else []), *counts]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:

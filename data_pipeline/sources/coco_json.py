@@ -16,7 +16,7 @@ from data_pipeline.decoding.orientation import is_turned
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Faults
-from data_pipeline.ignored_classes import ignored_classes_note, kept_classes, with_ignored_classes
+from data_pipeline.ignored_classes import kept_classes
 from data_pipeline.sources.coco_parse import CocoFile, CocoImage, read_coco
 from data_pipeline.sources.find_files import find_files
 
@@ -98,13 +98,10 @@ class CocoJson:
             category_ids=content.category_ids,
             fingerprint=fingerprint("coco_json", _VERSION, split, digest, stamps),
             examples=examples,
-            notes=(
-                *content.notes,
-                *([] if renaming is None else [f"{path}: {renaming}"]),
-                *self._advice(content, path),
-            ),
+            notes=(*content.notes, *([] if renaming is None else [f"{path}: {renaming}"])),
+            ignore_classes=self.ignore_classes,
         )
-        return with_ignored_classes(open_split(recipe, cache_dir), self.ignore_classes)
+        return open_split(recipe, cache_dir)
 
     def _paths(self, split: str) -> tuple[Path, Path]:
         if split not in ("train", "val"):
@@ -115,10 +112,6 @@ class CocoJson:
 
     def _read(self, split: str) -> CocoFile:
         return read_coco(self._paths(split)[1])
-
-    def _advice(self, content: CocoFile, path: Path) -> list[str]:
-        note = ignored_classes_note([name for name in content.classes if name not in self.ignore_classes])
-        return [f"{path}: {note}"] if note else []
 
     def _check_same_categories(self) -> None:
         train, val = self._read("train"), self._read("val")

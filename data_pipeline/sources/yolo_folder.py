@@ -17,7 +17,7 @@ from data_pipeline.decoding.images import read_image_file
 from data_pipeline.decoding.whole_images import decode_whole_image
 from data_pipeline.errors import DataError
 from data_pipeline.faults import Faults
-from data_pipeline.ignored_classes import ignored_classes_note, kept_classes, with_ignored_classes
+from data_pipeline.ignored_classes import kept_classes
 from data_pipeline.sources.yolo_images import count_unused_labels, find_images, find_root, label_path
 from data_pipeline.sources.yolo_labels import Labels, read_labels
 from data_pipeline.sources.yolo_yaml import SPLITS, DataYaml, read_data_yaml
@@ -95,9 +95,10 @@ class YoloFolder:
             category_ids=tuple(range(len(data.classes))),
             fingerprint=fingerprint("yolo_folder", _VERSION, split, data.classes, data.keypoint_values, stamps),
             examples=examples,
-            notes=(*notes, *self._advice(data)),
+            notes=notes,
+            ignore_classes=self.ignore_classes,
         )
-        return with_ignored_classes(open_split(recipe, cache_dir), self.ignore_classes)
+        return open_split(recipe, cache_dir)
 
     def count_images(self, split: str) -> int | None:
         """Return the number of images of a split. None if data.yaml does not exist.
@@ -113,10 +114,6 @@ class YoloFolder:
 
     def _read(self) -> DataYaml:
         return read_data_yaml(Path(self.yaml))
-
-    def _advice(self, data: DataYaml) -> list[str]:
-        note = ignored_classes_note([name for name in data.classes if name not in self.ignore_classes])
-        return [f"{data.path}: {note}"] if note else []
 
     def _root(self, data: DataYaml, split: str) -> tuple[Path, tuple[str, ...]]:
         if split not in SPLITS:

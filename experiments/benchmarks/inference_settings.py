@@ -50,6 +50,8 @@ def measure(run: Path, which: str = "best") -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     best = experiment.postprocess
     for name, options in _trials(example, best):
+        if name == "votes" and best.voting is None:
+            continue
         tried = []
         for value in options:
             setting = replace(best, **{name: value})

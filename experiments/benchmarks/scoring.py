@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.sources.visdrone import CLASSES
-from ugs_jax.commands.score import score_case, visdrone_case
+from ugs_jax.commands.score import score_case
+from ugs_jax.commands.score_cases import visdrone_case
 from ugs_jax.evaluation import CocoRow, CocoScorer, visdrone_scores, visdrone_table, write_submission
 
 # Share of the boxes of VisDrone-train, by class.

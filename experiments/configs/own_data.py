@@ -22,7 +22,7 @@ from pathlib import Path
 
 from data_pipeline import LoaderOptions, YoloFolder
 from ugs_jax.detectors import Postprocess, ReceptiveField
-from ugs_jax.experiment import AdamW, Experiment, LossWeights, Network, Schedule
+from ugs_jax.experiment import AdamW, Experiment, Network, Schedule
 from ugs_jax.objectives import UGS, Refinement, Uncertainty
 
 experiment = Experiment(
@@ -32,7 +32,6 @@ experiment = Experiment(
     network=Network(size="n", p2=True, p2_joins=False, kind="yolov5u", assigner=ReceptiveField()),
     loader=LoaderOptions(image_size=(640, 640), batch_size=8, max_boxes=500),
     optimizer=AdamW(Schedule(learning_rate=2e-3, warmup_epochs=3.0)),
-    loss_weights=LossWeights(box=1.0),
     postprocess=Postprocess(voting=0.05, spread_penalty=4.0),
     epochs=100,
 )

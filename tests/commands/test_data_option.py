@@ -181,7 +181,7 @@ def test_a_class_to_ignore_is_an_option_of_the_data(trained, tmp_path, monkeypat
 
 @dataclass
 class Model:
-    """What `on_data` changes of a detector."""
+    """A detector without anything but its experiment."""
 
     experiment: Experiment
 

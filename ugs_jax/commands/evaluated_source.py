@@ -42,6 +42,7 @@ def on_data(model: "LoadedDetector", data: Path, ignore_classes: Sequence[str] =
 
     Raises:
       DataError: No data set is recognised there, or several are.
+      ValueError: Classes of a data set that is neither COCO nor YOLO are to be ignored.
     """
     from data_pipeline import CocoJson, YoloFolder
     from data_pipeline.sources.coco_layouts import coco_of_one_file, is_train_json

@@ -1,7 +1,9 @@
 """Inference options that `ugs predict` and `ugs eval` have in common."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from ugs_jax.commands.postprocess_options import PostprocessOptions
 
 if TYPE_CHECKING:
     from ugs_jax.detectors import Postprocess
@@ -75,15 +77,13 @@ class InferenceOptions:
 
     def postprocess(self, own: "Postprocess") -> "Postprocess":
         """Return the postprocessing of a run, with the values that these options set."""
-        if self.voting is not None:
-            own = replace(own, voting=self.voting or None)
-        if self.votes is not None:
-            own = replace(own, votes=self.votes)
-        if self.spread_penalty is not None:
-            own = replace(own, spread_penalty=self.spread_penalty)
-        if self.quality_power is not None:
-            own = replace(own, quality_power=self.quality_power)
-        return own
+        given = PostprocessOptions(
+            voting=self.voting,
+            votes=self.votes,
+            spread_penalty=self.spread_penalty,
+            quality_power=self.quality_power,
+        )
+        return given.applied(own)
 
     def describe(self) -> str:
         """Return all options that are not defaults, as a part of file names. The text is empty for the defaults."""
